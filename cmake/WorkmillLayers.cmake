@@ -1,0 +1,111 @@
+# A folder of src/ is a layer. wm_layer finds what is in it:
+#   X.cpp         goes into the static library wm_<layer>;
+#   X_test.cpp    goes into the one test program of the layer, wm_<layer>_test; so does conformance.cpp, a suite that
+#                 several tests share;
+#   X_fuzz.cpp    is one fuzz target, <layer>_X, with its saved inputs in tests/corpus/<layer>_X/.
+# A new file is found by the next build: nobody edits this for it.
+
+include(GNUInstallDirs)
+set(WM_RESULTS "${CMAKE_BINARY_DIR}/results")
+file(MAKE_DIRECTORY "${WM_RESULTS}")
+if(WM_FUZZ)
+  add_custom_target(wm_fuzz)  # All fuzz targets.
+elseif(WM_TESTS)
+  add_library(wm_corpus_driver STATIC EXCLUDE_FROM_ALL "${CMAKE_SOURCE_DIR}/tests/corpus_driver.cpp")
+  target_link_libraries(wm_corpus_driver PRIVATE wm_options)
+endif()
+
+# wm_layer(folder DEPENDS layers... LIBS libraries...)
+function(wm_layer folder)
+  cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "DEPENDS;LIBS")
+  get_filename_component(name "${folder}" NAME)
+  set(root "${CMAKE_SOURCE_DIR}/src/${folder}")
+  file(GLOB_RECURSE sources CONFIGURE_DEPENDS "${root}/*.cpp")
+  set(tests ${sources})
+  list(FILTER tests INCLUDE REGEX "(_test|/conformance)\\.cpp$")
+  set(fuzzers ${sources})
+  list(FILTER fuzzers INCLUDE REGEX "_fuzz\\.cpp$")
+  list(FILTER sources EXCLUDE REGEX "(_test|_fuzz|/conformance|/main)\\.cpp$")
+
+  list(TRANSFORM arg_DEPENDS PREPEND "wm_")
+  if(sources)
+    add_library(wm_${name} STATIC ${sources})
+    target_link_libraries(wm_${name} PUBLIC ${arg_DEPENDS} ${arg_LIBS} PRIVATE wm_product_options)
+    target_include_directories(wm_${name} PUBLIC "${CMAKE_SOURCE_DIR}/src")
+    target_compile_definitions(wm_${name} PRIVATE WM_VERSION="${PROJECT_VERSION}")
+  else()
+    add_library(wm_${name} INTERFACE)
+    target_link_libraries(wm_${name} INTERFACE ${arg_DEPENDS} ${arg_LIBS})
+    target_include_directories(wm_${name} INTERFACE "${CMAKE_SOURCE_DIR}/src")
+  endif()
+
+  if(tests AND WM_TESTS AND NOT WM_FUZZ)
+    add_executable(wm_${name}_test ${tests})
+    target_link_libraries(wm_${name}_test PRIVATE wm_${name} wm_options rapidcheck_gtest rapidcheck GTest::gmock
+      GTest::gtest_main)
+    target_compile_definitions(wm_${name}_test PRIVATE WM_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
+    # One entry a program, not one a test: a sanitized program takes longer to start than most tests to run. The XML
+    # says how many tests there were.
+    add_test(NAME ${name} COMMAND wm_${name}_test)
+    set_tests_properties(${name} PROPERTIES LABELS unit TIMEOUT 600
+      ENVIRONMENT "GTEST_OUTPUT=xml:${WM_RESULTS}/${name}.xml;GTEST_COLOR=no")
+  endif()
+
+  foreach(source IN LISTS fuzzers)
+    get_filename_component(stem "${source}" NAME_WE)
+    string(REGEX REPLACE "_fuzz$" "" stem "${stem}")
+    wm_fuzz_target(${name}_${stem} ${source} wm_${name})
+  endforeach()
+endfunction()
+
+function(wm_fuzz_target target source library)
+  set(corpus "${CMAKE_SOURCE_DIR}/tests/corpus/${target}")
+  if(WM_FUZZ)
+    add_executable(fuzz_${target} ${source})
+    target_link_options(fuzz_${target} PRIVATE -fsanitize=fuzzer)
+    target_link_libraries(fuzz_${target} PRIVATE ${library} wm_options)
+    add_dependencies(wm_fuzz fuzz_${target})
+  elseif(WM_TESTS)
+    add_executable(corpus_${target} ${source})
+    target_link_libraries(corpus_${target} PRIVATE ${library} wm_options wm_corpus_driver)
+    add_test(NAME corpus_${target} COMMAND corpus_${target} "${corpus}")
+    set_tests_properties(corpus_${target} PROPERTIES LABELS unit TIMEOUT 300)
+  endif()
+endfunction()
+
+# wm_program(name SOURCE file LAYERS layers...) puts a program at the top of the build folder. Until its file is
+# written there is no such program.
+function(wm_program name)
+  cmake_parse_arguments(PARSE_ARGV 1 arg "" "SOURCE" "LAYERS")
+  file(GLOB source CONFIGURE_DEPENDS "${CMAKE_SOURCE_DIR}/${arg_SOURCE}")
+  if(NOT source OR WM_FUZZ)
+    return()
+  endif()
+  list(TRANSFORM arg_LAYERS PREPEND "wm_")
+  add_executable(${name} ${source})
+  target_link_libraries(${name} PRIVATE ${arg_LAYERS} wm_product_options)
+  target_compile_definitions(${name} PRIVATE WM_VERSION="${PROJECT_VERSION}")
+  set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY "${CMAKE_BINARY_DIR}")
+  install(TARGETS ${name} RUNTIME DESTINATION "${CMAKE_INSTALL_BINDIR}")
+endfunction()
+
+# bench/micro: Google Benchmark, in the process. bench/load: programs that drive the built server over a socket.
+function(wm_benchmarks)
+  if(WM_FUZZ OR NOT WM_BENCH)
+    return()
+  endif()
+  file(GLOB_RECURSE micro CONFIGURE_DEPENDS "${CMAKE_SOURCE_DIR}/bench/micro/*.cpp")
+  if(micro)
+    add_executable(wm_bench_micro ${micro})
+    target_link_libraries(wm_bench_micro PRIVATE wm_app wm_http wm_service wm_net wm_shard wm_engine wm_log wm_options
+      benchmark::benchmark benchmark::benchmark_main)
+    # Every benchmark runs once, tiny, so that none of them rots. WM_BENCH_SMOKE asks those with long set-ups for less.
+    add_test(NAME bench_micro COMMAND wm_bench_micro --benchmark_min_time=0.001)
+    set_tests_properties(bench_micro PROPERTIES LABELS unit TIMEOUT 300 ENVIRONMENT "WM_BENCH_SMOKE=1")
+  endif()
+  file(GLOB_RECURSE load CONFIGURE_DEPENDS "${CMAKE_SOURCE_DIR}/bench/load/*.cpp")
+  if(load)
+    add_executable(wm_bench_load ${load})
+    target_link_libraries(wm_bench_load PRIVATE wm_base wm_net wm_options CLI11::CLI11 simdjson::simdjson)
+  endif()
+endfunction()

@@ -1,0 +1,22 @@
+# Other people's libraries: Debian packages, nothing vendored, nothing downloaded. `./dev setup` installs them.
+
+find_package(Boost 1.81 REQUIRED)  # Headers only.
+find_package(OpenSSL REQUIRED)
+find_package(fmt 9 REQUIRED)
+find_package(spdlog REQUIRED)
+find_package(simdjson REQUIRED)
+find_package(absl REQUIRED)
+find_package(CLI11 REQUIRED)
+find_package(toml11 REQUIRED)
+find_package(CURL REQUIRED)
+
+# A build without tests needs none of these: `./dev build` then waits for fewer packages.
+option(WM_TESTS "Build the tests" ON)
+option(WM_BENCH "Build the benchmarks" ON)
+if(WM_TESTS)
+  find_package(GTest REQUIRED)
+  find_package(rapidcheck REQUIRED)
+endif()
+if(WM_BENCH)
+  find_package(benchmark REQUIRED)
+endif()
