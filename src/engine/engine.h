@@ -1,0 +1,119 @@
+#pragma once
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/error.h"
+#include "base/time.h"
+#include "model/command.h"
+#include "model/effect.h"
+#include "model/ids.h"
+#include "model/reply.h"
+
+// One shard's mind: the deterministic state machine of jobs, queues and leases.
+//
+// The shard that owns it touches it on its own thread only, so there is no lock. There is no clock, no randomness and
+// no I/O either: time and chance come in with each call, payloads stay in the log, and the same calls give the same
+// effects and replies, byte for byte. State changes by apply() alone, in life as in replay.
+namespace workmill::engine {
+
+struct EngineOptions {
+  std::uint32_t finished_kept_per_queue = kFinishedBudgetDefault;
+  Duration dead_kept = kKeepDead;
+  // The most a single step does before it asks to be called again: jobs looked at by a listing, jobs moved by advance().
+  std::uint32_t steps_max = 1'000;
+};
+
+// What comes in with every decision.
+struct Context {
+  Instant now{};              // Never less than in any call before.
+  std::uint64_t chance = 0;   // Fresh random bits, for jitter.
+};
+
+// What a turn changed that somebody outside may be waiting for. Taken (and emptied) by the shard after each turn.
+struct Happenings {
+  std::vector<std::string> ready_queues;  // Got a job that can be leased (or were resumed), each once.
+  std::vector<JobNumber> finished;        // Only jobs that watch() named.
+};
+
+struct EngineStatus {
+  std::uint64_t jobs = 0;           // In any state.
+  std::array<std::uint64_t, kJobStates> depth{};
+  std::uint64_t queues = 0;
+  std::uint64_t idempotency_keys = 0;
+  std::uint64_t memory_bytes = 0;   // Of the tables, as far as they can be counted cheaply.
+};
+
+class Engine {
+ public:
+  explicit Engine(EngineOptions options);
+  ~Engine();
+  Engine(Engine const&) = delete;
+  Engine& operator=(Engine const&) = delete;
+
+  // --- Replay: every effect of the log in order, each with where it stands and the time of its batch.
+  // Effects on jobs that are unknown are ignored: their first record went with a dropped segment, and if they live a
+  // later snapshot brings them back. An effect that contradicts the state is log_corrupt.
+  Result<> replay(Effect const& effect, EffectSink::Written at, Instant batch_at);
+  // Call once when the log is at its end: puts the lines in order, checks the invariants, ends the leniency.
+  void finish_replay(Instant now);
+  // A log that is new: writes StoreCreated. After finish_replay, before anything else.
+  void create_store(std::uint64_t salt, EffectSink& sink);
+  // A log that was there: lengthens every lease by `down`.
+  void resume(Duration down, Context const& context, EffectSink& sink);
+  std::uint64_t salt() const;
+
+  // --- Life.
+  // Decides one command, applies its effects and writes them to `sink`; the reply names records by position.
+  // Waiting (Lease.wait, GetJob.wait) is the caller's business: the answer is what holds now.
+  // BulkJobs, PurgeQueue and ListJobs do a bounded part: `*again` is set when the same command should be executed
+  // once more, later, and its reply added to this one.
+  Reply execute(Command const& command, Context const& context, EffectSink& sink, bool* again);
+  // Moves what is due: scheduled jobs become ready, leases end, jobs expire, what was kept long enough is forgotten.
+  // steps_max at a time; true when there is more to do right now.
+  bool advance(Context const& context, EffectSink& sink);
+  // When advance() next has something to do. Nothing: never, as it stands.
+  std::optional<Instant> next_due() const;
+
+  // Writes a record that says only: the server is alive (see effect::Alive).
+  void note_alive(EffectSink& sink);
+
+  // --- For those who wait.
+  // Is there a job that this lease request would get?
+  bool has_ready(Lease const& request) const;
+  void watch(JobNumber job);    // Report its finishing in the happenings; counted, so unwatch as often.
+  void unwatch(JobNumber job);
+  Happenings take_happenings();
+
+  // --- For the keeper of the log.
+  // A job's line in the index. Nothing where there is none.
+  std::optional<JobNumber> find(JobRef const& job) const;
+  std::optional<JobView> view(JobNumber job) const;
+  // Is the record at `at` (of the segment that is to be dropped) one that something living still stands on? Then what
+  // must be copied ahead. For jobs the caller composes the snapshot with the spec and history that it read from the
+  // log; settings and the like are rewritten by the engine itself.
+  // Calls that answer `copy_job` have changed nothing yet.
+  enum class Survival : std::uint8_t { gone, copy_job, rewritten };
+  Survival survive(Effect const& record, Position at, EffectSink& sink);
+  // Writes and applies the copy. `spec` and `history` as bytes.
+  void copy_ahead(JobNumber job, BytesView spec, BytesView history, EffectSink& sink);
+  // Jobs whose first record stands in this segment: 0 means that no job of it needs copying.
+  std::uint64_t live_jobs_in(std::uint32_t segment) const;
+  // Bytes of spec records that live, over all segments.
+  std::uint64_t live_bytes() const;
+
+  // --- To look at.
+  EngineStatus status() const;
+  // Every queue's view, in the order of names, into `out` (reused); for metrics and rates. Not bounded: one per queue.
+  void queue_views(std::vector<QueueView>& out) const;
+  // Recounts everything the slow way and compares: for tests and the simulation. An empty text means all is well.
+  std::string check_invariants() const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace workmill::engine

@@ -1,0 +1,161 @@
+#pragma once
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "base/bytes.h"
+#include "base/time.h"
+#include "model/ids.h"
+#include "model/job.h"
+#include "model/queue.h"
+
+// Everything that a shard can be asked. Commands travel by value and own what they hold.
+//
+// Whoever makes a command has checked its form (names, ranges, sizes); the engine checks it against its state.
+namespace workmill {
+
+// A job as a caller names it: by number, where the text was an id that this store made, else by its own text.
+struct JobRef {
+  std::optional<JobNumber> number;
+  std::string text;  // As the client wrote it; empty where `number` is set and the text was not kept.
+};
+
+// Keeps the first answer to a request for a repeat of it.
+struct Idempotency {
+  std::string key;                // Scoped by whoever makes the command (caller, method, path).
+  std::uint64_t fingerprint = 0;  // Of the body. The same key with another fingerprint is idempotency_key_reused.
+};
+inline constexpr Duration kIdempotencyKept = std::chrono::hours{24};
+
+inline constexpr std::size_t kJobsPerEnqueueMax = 10'000;
+inline constexpr std::size_t kReportsPerRequestMax = 1'000;
+inline constexpr std::uint32_t kJobsPerLeaseMax = 1'000;
+inline constexpr std::size_t kQueuesPerLeaseMax = 100;
+inline constexpr Duration kWaitMax = std::chrono::minutes{5};
+
+struct Enqueue {
+  std::vector<Bytes> specs;  // Each as encode_spec writes it. All or none are taken.
+  std::optional<Idempotency> idempotency;
+};
+
+struct Completed {
+  PayloadKind result_kind = PayloadKind::none;
+  Bytes result;
+};
+struct Failed {
+  ErrorClass error_class = ErrorClass::retryable;  // user and fatal go to dead at once.
+  Bytes code, message, detail;
+  std::optional<Duration> retry_in;  // Instead of the backoff.
+};
+struct Extend {
+  Duration by{};  // From now.
+};
+struct Progress {
+  std::uint8_t percent = 0;
+  Bytes message;
+};
+struct LogLines {
+  std::vector<Bytes> lines;
+};
+struct Released {};
+using Outcome = std::variant<Completed, Failed, Extend, Progress, LogLines, Released>;
+
+struct Report {
+  JobRef job;
+  LeaseToken lease{};  // 0 where the text was no token at all: never valid.
+  Outcome outcome;
+};
+
+struct QueueChoice {
+  std::string name;
+  std::uint32_t weight = 0;  // 0: strict preference by position. Else its share among the weighted.
+};
+
+struct Lease {
+  std::vector<QueueChoice> queues;  // 1 to kQueuesPerLeaseMax.
+  std::uint32_t max = 1;            // 1 to kJobsPerLeaseMax.
+  Duration wait{};                  // 0: answer at once. The shard waits, not the engine.
+  std::optional<Duration> lease;    // Instead of the job's own.
+  std::string worker;
+  std::vector<Report> reports;      // Decided first, in the same flush.
+};
+
+struct ReportBatch {
+  std::vector<Report> reports;
+};
+
+struct JobFilter {
+  std::optional<JobState> state;
+  std::string queue, type, tag, group;  // Empty: any.
+  std::string text;                     // Substring of type, id, payload or error; empty: any.
+};
+
+struct GetJob {
+  JobRef job;
+  Duration wait{};  // Answer when it is finished, or after this long as it then is. The shard waits.
+};
+struct GetJobLog {
+  JobRef job;
+};
+struct ListJobs {
+  JobFilter filter;
+  std::uint32_t limit = 50;         // 1 to 1,000.
+  std::optional<JobNumber> before;  // Newest first: continue with jobs older than this one.
+};
+struct CancelJob {
+  JobRef job;
+};
+struct RetryJob {
+  JobRef job;
+};
+struct DeleteJob {
+  JobRef job;
+};
+struct JobChanges {
+  std::optional<std::uint8_t> priority;
+  std::optional<Instant> run_at;
+  std::optional<std::string> queue;
+  std::optional<std::vector<std::string>> tags;
+  std::optional<std::uint32_t> max_attempts;
+};
+struct PatchJob {
+  JobRef job;
+  JobChanges changes;
+  // The engine holds no payloads: the shard fills these in from the log before it asks the engine.
+  Bytes new_spec;
+  Bytes history;
+};
+enum class BulkAction : std::uint8_t { retry, cancel, remove };
+struct BulkJobs {
+  BulkAction action{};
+  JobFilter filter;  // `text` is not supported here.
+};
+struct ListQueues {
+  std::uint32_t limit = 50;
+  std::string after;  // By name: continue behind this one.
+};
+struct GetQueue {
+  std::string name;
+};
+struct PatchQueue {
+  std::string name;
+  std::optional<bool> paused;
+  std::optional<std::optional<std::uint64_t>> max_depth;  // null lifts it.
+  std::optional<WhenFull> when_full;
+};
+struct PurgeQueue {
+  std::string name;
+  std::optional<JobState> state;  // None: all but leased.
+};
+
+// Figures of the whole shard, for /v1/status and /metrics. Answered by the shard itself; the engine never sees it.
+struct GetStatus {
+  bool with_queues = false;  // Also every queue's view.
+};
+
+using Command = std::variant<Enqueue, Lease, ReportBatch, GetJob, GetJobLog, ListJobs, CancelJob, RetryJob, DeleteJob,
+                             PatchJob, BulkJobs, ListQueues, GetQueue, PatchQueue, PurgeQueue, GetStatus>;
+
+}  // namespace workmill

@@ -1,0 +1,162 @@
+#pragma once
+#include <cstdint>
+#include <optional>
+#include <string_view>
+#include <variant>
+
+#include "base/bytes.h"
+#include "base/error.h"
+#include "base/time.h"
+#include "model/ids.h"
+#include "model/job.h"
+#include "model/position.h"
+#include "model/queue.h"
+
+// One state change each, as written in the log. Replay is applying them in order.
+//
+// Views: strings are lent for the length of one call, out of a command on the way in or out of the log on replay.
+// `previous` is the position of the job's event before this one (none: no position), so that what became of a job is
+// a chain that can be read back from its newest event.
+namespace workmill::effect {
+
+// The first record of a store.
+struct StoreCreated {
+  std::uint64_t salt = 0;  // Of the JobIdCodec.
+};
+// A new owner took over `down` after the last batch: every lease is lengthened by that.
+struct ServerResumed {
+  Duration down{};
+};
+// Nothing happened, and the server was there to see it: bounds what ServerResumed can only guess.
+struct Alive {};
+
+struct JobEnqueued {
+  JobNumber number{};
+  std::uint64_t order = 0;  // Place in line: a FIFO is ascending in it. Same form as a JobNumber.
+  Instant ready_at{};       // Later than the batch's time: scheduled. Else ready.
+  bool scheduled = false;
+  BytesView spec;           // As encode_spec writes it.
+};
+// Scheduled, and its time has come.
+struct JobReady {
+  JobNumber number{};
+  std::uint64_t order = 0;
+};
+struct JobLeased {
+  JobNumber number{};
+  LeaseToken token{};
+  Instant at{};
+  Instant deadline{};
+  std::string_view worker;
+  Position previous{};
+};
+struct LeaseExtended {
+  JobNumber number{};
+  Instant deadline{};
+};
+struct JobCompleted {
+  JobNumber number{};
+  Instant at{};
+  PayloadKind result_kind = PayloadKind::none;
+  BytesView result;
+  Position previous{};
+};
+// An attempt failed, its lease ran out, or the job expired before it was leased.
+struct JobFailed {
+  JobNumber number{};
+  Instant at{};
+  JobState next{};          // scheduled, ready, dead or cancelled.
+  std::uint64_t order = 0;  // Where next is ready.
+  Instant ready_at{};       // Where next is scheduled.
+  ErrorClass error_class{};
+  std::string_view code, message, detail;
+  std::uint32_t attempt = 0;
+  Position previous{};
+};
+// Given back by its worker: ready again, the attempt not counted.
+struct JobReleased {
+  JobNumber number{};
+  std::uint64_t order = 0;
+  JobState next{};  // ready, or cancelled where that was asked for meanwhile.
+  Instant at{};
+};
+struct JobCancelled {
+  JobNumber number{};
+  Instant at{};
+  Position previous{};
+};
+// The job is leased: its worker is told, and its report decides.
+struct CancelRequested {
+  JobNumber number{};
+};
+// Dead, cancelled or scheduled: ready now, attempts counted anew.
+struct JobRetried {
+  JobNumber number{};
+  std::uint64_t order = 0;
+};
+struct ProgressMade {
+  JobNumber number{};
+  std::uint8_t percent = 0;
+  std::string_view message;
+};
+struct LinesLogged {
+  JobNumber number{};
+  BytesView lines;     // Each as varint length and bytes.
+  Position previous{};  // Of the chain of log lines, which is one of its own.
+};
+// Deleted, purged, or kept long enough.
+struct JobForgotten {
+  JobNumber number{};
+};
+// All of a job in one record: how the survivors of the oldest segment are copied ahead, and how PATCH rewrites one.
+// What is in the engine's memory of the job stands here; spec and history stand here as bytes.
+struct JobSnapshot {
+  JobNumber number{};
+  bool patched = false;    // False: a copy; state and place in line are what they were, only the positions are new.
+  JobState state{};
+  bool cancel_requested = false;
+  std::uint64_t order = 0;
+  Instant due{};           // ready_at, lease deadline or time of finishing, by state. As in the job's slot.
+  LeaseToken token{};
+  std::uint32_t attempt = 0;
+  BytesView spec;
+  BytesView history;       // As encode_history writes it.
+};
+struct QueueChanged {
+  std::string_view name;
+  QueueSettings settings;
+};
+struct QueueRemoved {  // Empty, and set to nothing but defaults: forgotten.
+  std::string_view name;
+};
+struct RequestRemembered {
+  std::string_view key;
+  std::uint64_t fingerprint = 0;
+  Instant until{};
+  BytesView reply;  // As encode_enqueue_reply (log/record.h) writes it.
+};
+
+}  // namespace workmill::effect
+
+namespace workmill {
+
+// Append only: the index of an alternative, plus one, is its kind byte in the log.
+using Effect = std::variant<effect::StoreCreated, effect::ServerResumed, effect::Alive, effect::JobEnqueued, effect::JobReady,
+                            effect::JobLeased, effect::LeaseExtended, effect::JobCompleted, effect::JobFailed,
+                            effect::JobReleased, effect::JobCancelled, effect::CancelRequested, effect::JobRetried,
+                            effect::ProgressMade, effect::LinesLogged, effect::JobForgotten, effect::JobSnapshot,
+                            effect::QueueChanged, effect::QueueRemoved, effect::RequestRemembered>;
+
+// Where effects go as they are decided: written down behind each other, in the batch that the shard is filling.
+class EffectSink {
+ public:
+  virtual ~EffectSink() = default;
+  struct Written {
+    Position at;              // Of the record.
+    std::uint32_t bytes = 0;  // Its length.
+  };
+  // Encodes the effect at the end of the batch. Its views need live no longer than this call.
+  virtual Written write(Effect const& effect) = 0;
+};
+
+}  // namespace workmill

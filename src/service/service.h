@@ -1,0 +1,65 @@
+#pragma once
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+
+#include "base/error.h"
+#include "base/time.h"
+#include "model/command.h"
+#include "model/ids.h"
+#include "model/reply.h"
+
+// All that an adapter (a wire protocol) can ask. One Service for each I/O thread; its calls and its answers stay on
+// that thread, so an adapter needs no lock.
+//
+// A command is handed over by value with a cookie of the adapter's choosing, and is answered exactly once with that
+// cookie, after everything that the answer shows is durable, unless it is abandoned first. Answers come in bunches,
+// one for each turn of the shard, never from inside submit().
+namespace workmill::service {
+
+using Cookie = std::uint64_t;
+
+struct Answer {
+  Cookie cookie = 0;
+  Reply reply;
+};
+
+// Takes answers, on the I/O thread that asked. The span and what it holds may be moved from.
+class AnswerSink {
+ public:
+  virtual ~AnswerSink() = default;
+  virtual void on_answers(std::span<Answer> answers) = 0;
+};
+
+enum class Readiness : std::uint8_t { ready, recovering, disk_full, draining };
+
+class Service {
+ public:
+  virtual ~Service() = default;
+
+  // Where this thread's answers go. Set once, before the first submit().
+  virtual void set_sink(AnswerSink* sink) = 0;
+
+  // Hands a command to its shard. overloaded, shutting_down or disk_full where it is not taken: then nothing happened,
+  // and no answer will come. disk_full refuses enqueues only; reports and deletions still pass.
+  virtual Result<> submit(Cookie cookie, Command command) = 0;
+  // The client has gone: a command that waits stops waiting, and no answer comes any more for this cookie (one that
+  // is already on its way may still come). Jobs leased in the same turn for a client that has gone are released.
+  virtual void abandon(Cookie cookie) = 0;
+
+  // To write and read the ids of jobs.
+  virtual JobIdCodec const& ids() const = 0;
+  // Wall time, as of the last poll of this thread's loop. Cheap.
+  virtual Instant now() const = 0;
+  virtual Readiness readiness() const = 0;
+  virtual Duration uptime() const = 0;
+
+  // A reference to a job, from its id as text: by number where this store made the id.
+  JobRef job_ref(std::string_view id) const;
+  // A job's id as text: the client's own, else made from the number.
+  void append_id(JobNumber number, BytesView client_id, std::string& out) const;
+};
+
+}  // namespace workmill::service
