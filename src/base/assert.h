@@ -6,8 +6,8 @@ namespace workmill {
 [[noreturn]] void assert_failed(char const* condition, char const* file, int line) noexcept;
 }  // namespace workmill
 
-#define WM_ASSERT(condition)                                                     \
-  do {                                                                           \
-    if (!(condition)) [[unlikely]]                                               \
-      ::workmill::assert_failed(#condition, __FILE__, __LINE__);                 \
+#define WM_ASSERT(condition)                                     \
+  do {                                                           \
+    if (!(condition)) [[unlikely]]                               \
+      ::workmill::assert_failed(#condition, __FILE__, __LINE__); \
   } while (false)

@@ -1,9 +1,8 @@
 #pragma once
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <string_view>
-
-#include "base/assert.h"
 
 // Bytes, and the little-endian codec that everything binary of ours is written in.
 //
@@ -23,9 +22,15 @@ class ByteWriter {
   void u16(std::uint16_t value) { fixed(value); }
   void u32(std::uint32_t value) { fixed(value); }
   void u64(std::uint64_t value) { fixed(value); }
-  void varint(std::uint64_t value);         // LEB128, 1 to 10 bytes.
-  void zigzag(std::int64_t value);          // Signed, as a varint.
-  void bytes(BytesView value);              // Length as a varint, then the bytes.
+  void varint(std::uint64_t value) {  // LEB128, 1 to 10 bytes. Most of ours take one.
+    if (value < 0x80) {
+      u8(static_cast<std::uint8_t>(value));
+    } else {
+      long_varint(value);
+    }
+  }
+  void zigzag(std::int64_t value);  // Signed, as a varint.
+  void bytes(BytesView value);      // Length as a varint, then the bytes.
   void raw(BytesView value) { out_.append(value); }
   std::size_t size() const { return out_.size(); }
 
@@ -36,11 +41,14 @@ class ByteWriter {
     for (std::size_t i = 0; i < sizeof(T); ++i) buffer[i] = static_cast<char>((value >> (8 * i)) & 0xff);
     out_.append(buffer, sizeof(T));
   }
+  void long_varint(std::uint64_t value);
+
   Bytes& out_;
 };
 
 // Reads what a ByteWriter wrote, from bytes that may be damaged or hostile: the first read past the end (or a varint
-// too long) makes ok() false for good, and every read after it answers zero or empty. Check ok() once, at the end.
+// longer than it need be) makes ok() false for good, and every read after it answers zero or empty. Check ok() once,
+// at the end.
 class ByteReader {
  public:
   explicit ByteReader(BytesView in) : in_(in) {}
@@ -49,7 +57,10 @@ class ByteReader {
   std::uint16_t u16() { return fixed<std::uint16_t>(); }
   std::uint32_t u32() { return fixed<std::uint32_t>(); }
   std::uint64_t u64() { return fixed<std::uint64_t>(); }
-  std::uint64_t varint();
+  std::uint64_t varint() {
+    if (in_.empty() || static_cast<unsigned char>(in_.front()) >= 0x80) return long_varint();
+    return u8();
+  }
   std::int64_t zigzag();
   BytesView bytes();                 // Borrowed from the input.
   BytesView raw(std::size_t count);  // Borrowed from the input.
@@ -71,10 +82,12 @@ class ByteReader {
     in_.remove_prefix(sizeof(T));
     return value;
   }
+  std::uint64_t long_varint();
   void fail() {
     ok_ = false;
     in_ = {};
   }
+
   BytesView in_;
   bool ok_ = true;
 };

@@ -25,8 +25,8 @@ enum class ErrorCode : std::uint16_t {
   missing_field = 106,
   not_found = 107,
   job_not_found = 108,
-  job_leased = 109,        // The operation is for jobs that nobody holds.
-  wrong_state = 110,       // The job's state does not allow this move.
+  job_leased = 109,   // The operation is for jobs that nobody holds.
+  wrong_state = 110,  // The job's state does not allow this move.
   idempotency_key_reused = 111,
   method_not_allowed = 112,
   payload_too_large = 113,
@@ -100,7 +100,7 @@ std::string_view to_string(ErrorClass error_class);
 
 struct Error {
   ErrorCode code;
-  std::string message;  // For people, and free of payloads and secrets. Programs look at the code.
+  std::string message;    // For people, and free of payloads and secrets. Programs look at the code.
   std::string context{};  // Where it came through, outermost first. It grows on the way up.
   std::string field{};    // The request field at fault ("backoff.first"), empty where there is none.
 
@@ -133,12 +133,13 @@ std::string describe(Error const& error);
 
 // WM_TRY(auto lease, find(job)); declares `lease`, or hands the error up. WM_TRY_VOID(flush()); for Result<>.
 #define WM_TRY(declaration, expression) WM_TRY_NAMED(WM_CONCAT(wm_try_, __LINE__), return, declaration, expression)
-#define WM_CO_TRY(declaration, expression) WM_TRY_NAMED(WM_CONCAT(wm_try_, __LINE__), co_return, declaration, expression)
-#define WM_TRY_NAMED(name, leave, declaration, expression)      \
-  auto name = (expression);                                     \
-  if (!name) leave std::unexpected(std::move(name).error());    \
+#define WM_CO_TRY(declaration, expression) \
+  WM_TRY_NAMED(WM_CONCAT(wm_try_, __LINE__), co_return, declaration, expression)
+#define WM_TRY_NAMED(name, leave, declaration, expression)   \
+  auto name = (expression);                                  \
+  if (!name) leave std::unexpected(std::move(name).error()); \
   declaration = *std::move(name)
-#define WM_TRY_VOID(expression)                                                          \
-  do {                                                                                   \
+#define WM_TRY_VOID(expression)                                                                 \
+  do {                                                                                          \
     if (auto wm_try = (expression); !wm_try) return std::unexpected(std::move(wm_try).error()); \
   } while (false)

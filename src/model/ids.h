@@ -39,7 +39,8 @@ class JobIdCodec {
  public:
   using Text = std::array<char, 36>;
 
-  explicit JobIdCodec(std::uint64_t salt, ShardId shard = ShardId{0}) : salt_(salt), shard_(shard) {}
+  // `shard` below 1,024.
+  explicit JobIdCodec(std::uint64_t salt, ShardId shard = ShardId{0});
 
   Text encode(JobNumber number) const;
   // The number, where `text` is an id that this store made; nothing for every other text. Lower or upper case.
