@@ -99,8 +99,9 @@ class Engine {
   Survival survive(Effect const& record, Position at, EffectSink& sink);
   // Writes and applies the copy. `spec` and `history` as bytes.
   void copy_ahead(JobNumber job, BytesView spec, BytesView history, EffectSink& sink);
-  // Jobs whose first record stands in this segment: 0 means that no job of it needs copying.
-  std::uint64_t live_jobs_in(std::uint32_t segment) const;
+  // Living things of any kind (jobs, queue settings, remembered requests, the store's own record) whose record stands
+  // in this segment: 0 means that it can go without being read.
+  std::uint64_t live_records_in(std::uint32_t segment) const;
   // Bytes of spec records that live, over all segments.
   std::uint64_t live_bytes() const;
 

@@ -2,6 +2,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -86,6 +87,11 @@ class Log {
   // `length` bytes from `position` of a payload, staged or durable. The view is good until the next call of stage, read or trim_oldest.
   // io_failed or log_corrupt where it cannot be read; positions in dropped segments are a bug of the caller.
   virtual Result<BytesView> read(Position position, std::size_t length) = 0;
+
+  // For copying the survivors of the oldest segment: the next batch of the segment that `cursor` stands in, from
+  // `cursor.offset` (0: the first) on, and moves the cursor behind it. Nothing when that segment has no more, or when
+  // what follows is not flushed yet. The payload is lent as with read(). Checksums are verified: log_corrupt.
+  virtual Result<std::optional<ReplayedBatch>> next_batch(Position& cursor) = 0;
 
   // Drops the oldest segment, for good. The caller has made sure that nothing in it is needed, and that what replaced
   // it is durable. Never the segment that is being written (returns false then).

@@ -10,6 +10,7 @@
 #include "model/command.h"
 #include "model/ids.h"
 #include "model/reply.h"
+#include "shard/request.h"
 
 // All that an adapter (a wire protocol) can ask. One Service for each I/O thread; its calls and its answers stay on
 // that thread, so an adapter needs no lock.
@@ -19,12 +20,8 @@
 // one for each turn of the shard, never from inside submit().
 namespace workmill::service {
 
-using Cookie = std::uint64_t;
-
-struct Answer {
-  Cookie cookie = 0;
-  Reply reply;
-};
+using shard::Answer;  // {cookie, reply}
+using shard::Cookie;
 
 // Takes answers, on the I/O thread that asked. The span and what it holds may be moved from.
 class AnswerSink {
