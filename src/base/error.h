@@ -132,14 +132,13 @@ std::string describe(Error const& error);
 #define WM_CONCAT(a, b) WM_CONCAT_INNER(a, b)
 
 // WM_TRY(auto lease, find(job)); declares `lease`, or hands the error up. WM_TRY_VOID(flush()); for Result<>.
-#define WM_TRY(declaration, expression) WM_TRY_NAMED(WM_CONCAT(wm_try_, __LINE__), return, declaration, expression)
-#define WM_CO_TRY(declaration, expression) \
-  WM_TRY_NAMED(WM_CONCAT(wm_try_, __LINE__), co_return, declaration, expression)
-#define WM_TRY_NAMED(name, leave, declaration, expression)   \
-  auto name = (expression);                                  \
+#define WM_TRY(declaration, ...) WM_TRY_NAMED(WM_CONCAT(wm_try_, __LINE__), return, declaration, __VA_ARGS__)
+#define WM_CO_TRY(declaration, ...) WM_TRY_NAMED(WM_CONCAT(wm_try_, __LINE__), co_return, declaration, __VA_ARGS__)
+#define WM_TRY_NAMED(name, leave, declaration, ...)          \
+  auto name = (__VA_ARGS__);                                 \
   if (!name) leave std::unexpected(std::move(name).error()); \
   declaration = *std::move(name)
-#define WM_TRY_VOID(expression)                                                                 \
+#define WM_TRY_VOID(...)                                                                        \
   do {                                                                                          \
-    if (auto wm_try = (expression); !wm_try) return std::unexpected(std::move(wm_try).error()); \
+    if (auto wm_try = (__VA_ARGS__); !wm_try) return std::unexpected(std::move(wm_try).error()); \
   } while (false)

@@ -1,0 +1,64 @@
+#include "shard/flush_writer.h"
+
+#include <utility>
+
+namespace workmill::shard {
+namespace {
+// The writer wakes up by itself this often, for nothing: a bound on every wait.
+constexpr std::chrono::seconds kIdleWait{10};
+}  // namespace
+
+FlushWriter::FlushWriter(log::Log& log, std::move_only_function<void()> wake)
+    : log_(log), wake_(std::move(wake)), thread_([this] { run(); }) {}
+
+FlushWriter::~FlushWriter() {
+  {
+    Lock const lock{mutex_};
+    stopping_ = true;
+  }
+  asked_.notify_one();
+  thread_.join();
+}
+
+void FlushWriter::request(std::uint64_t batch) {
+  {
+    Lock const lock{mutex_};
+    if (batch <= requested_) return;
+    requested_ = batch;
+  }
+  asked_.notify_one();
+}
+
+FlushWriter::Progress FlushWriter::progress() const {
+  Lock const lock{mutex_};
+  return progress_;
+}
+
+void FlushWriter::run() {
+  for (;;) {
+    std::uint64_t batch = 0;
+    {
+      Lock const lock{mutex_};
+      while (!stopping_ && requested_ <= progress_.durable) {
+        asked_.wait_until(mutex_, std::chrono::steady_clock::now() + kIdleWait);
+      }
+      if (stopping_) return;
+      batch = requested_;  // What is staged later may be flushed along; it is only known to be from its own request on.
+    }
+    auto const start = std::chrono::steady_clock::now();
+    auto flushed = log_.flush();
+    auto const took = std::chrono::steady_clock::now() - start;
+    {
+      Lock const lock{mutex_};
+      progress_.last = took;
+      progress_.total += took;
+      progress_.flushes += 1;
+      if (flushed) progress_.durable = batch;
+      else progress_.error = std::move(flushed).error();
+    }
+    wake_();
+    if (!flushed) return;
+  }
+}
+
+}  // namespace workmill::shard

@@ -1,0 +1,51 @@
+#pragma once
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <thread>
+
+#include "base/error.h"
+#include "base/guarded.h"
+#include "log/log.h"
+
+// Flushes the log on a thread of its own, so that a slow disk does not hold up the next turn.
+//
+// The shard asks for flushes and looks at what came of them; only flush() of the log is called over here. Asking while
+// a flush runs is enough: the next one takes everything that was staged meanwhile, however many turns that was.
+namespace workmill::shard {
+
+class FlushWriter {
+ public:
+  // `wake` is called on the writer's thread after each flush; it must not block. `log` outlives the writer.
+  FlushWriter(log::Log& log, std::move_only_function<void()> wake);
+  ~FlushWriter();  // Finishes the flush that is under way, and starts no other.
+  FlushWriter(FlushWriter const&) = delete;
+  FlushWriter& operator=(FlushWriter const&) = delete;
+
+  // Everything staged up to batch number `batch` is to be flushed.
+  void request(std::uint64_t batch);
+
+  struct Progress {
+    std::uint64_t durable = 0;           // The newest batch that a finished flush has covered.
+    std::uint64_t flushes = 0;
+    std::chrono::nanoseconds last{};     // How long the last flush took.
+    std::chrono::nanoseconds total{};
+    std::optional<Error> error;          // A flush failed. There is no flush after it.
+  };
+  Progress progress() const;
+
+ private:
+  void run();
+
+  log::Log& log_;
+  std::move_only_function<void()> wake_;
+  mutable Mutex mutex_;
+  Condition asked_;
+  std::uint64_t requested_ WM_GUARDED_BY(mutex_) = 0;
+  bool stopping_ WM_GUARDED_BY(mutex_) = false;
+  Progress progress_ WM_GUARDED_BY(mutex_);
+  std::thread thread_;  // Last, so that all it uses is there before it starts.
+};
+
+}  // namespace workmill::shard

@@ -1,0 +1,48 @@
+#include "shard/recovery.h"
+
+#include <algorithm>
+
+#include "log/record.h"
+#include "shard/batch.h"
+
+namespace workmill::shard {
+
+Result<RecoveryReport> recover(log::Log& log, engine::Engine& engine, Clock const& clock, Rng& chance,
+                               std::function<void(std::uint64_t, std::uint64_t)> const& on_progress) {
+  auto const started = clock.monotonic();
+  RecoveryReport report;
+  auto replayed = log.replay(
+      [&engine](log::ReplayedBatch const& batch) {
+        return log::for_each_record(
+            batch.payload, [&](Effect const& effect, std::uint32_t offset, std::uint32_t bytes) -> Result<> {
+              Position const at{batch.base.segment, batch.base.offset + offset};
+              return engine.replay(effect, {.at = at, .bytes = bytes}, batch.at);
+            });
+      },
+      on_progress);
+  if (!replayed) return std::unexpected(with_context(std::move(replayed).error(), "replaying the log"));
+  report.replay = *replayed;
+
+  WM_TRY(report.epoch, log.own());
+  // A clock that was set back must not take the engine back in time.
+  Instant const now = std::max(clock.now(), report.replay.last_batch_at);
+  engine.finish_replay(now);
+  report.created = report.replay.batches == 0;
+  report.down = report.created ? Duration{0} : now - report.replay.last_batch_at;
+
+  Batch batch;
+  batch.begin(log.next_base());
+  if (report.created) {
+    engine.create_store(chance.next(), batch);
+  } else {
+    engine.resume(report.down, {.now = now, .chance = chance.next()}, batch);
+  }
+  if (!batch.empty()) {
+    log.stage(batch.payload(), now);
+    WM_TRY_VOID(log.flush());
+  }
+  report.took = std::chrono::duration_cast<Duration>(clock.monotonic() - started);
+  return report;
+}
+
+}  // namespace workmill::shard

@@ -1,0 +1,526 @@
+#include "shard/shard_loop.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/assert.h"
+
+namespace workmill::shard {
+namespace {
+
+constexpr Duration kLookAround = std::chrono::seconds{1};   // How often free space, rates and the log's use are looked at.
+constexpr Duration kAliveEvery = std::chrono::seconds{1};   // While anything is leased.
+constexpr int kListRoundsMax = 16;                          // Steps of the engine that one page may cost.
+constexpr std::uint32_t kBulkPage = 500;
+constexpr double kFlushWeight = 0.05;                       // Of a new flush in the moving average.
+
+std::uint64_t count(std::chrono::nanoseconds time) { return static_cast<std::uint64_t>(time.count()); }
+
+bool contains(std::string_view text, std::string_view part) { return text.find(part) != std::string_view::npos; }
+
+}  // namespace
+
+ShardLoop::ShardLoop(ShardOptions options, log::Log& log, engine::Engine& engine, Clock const& clock, Rng chance,
+                     std::uint32_t ports, std::function<void()> wake, RecoveryReport const& recovery)
+    : options_(options),
+      log_(log),
+      engine_(engine),
+      clock_(clock),
+      chance_(chance),
+      ids_(engine.salt()),
+      wake_(std::move(wake)),
+      recovery_(recovery),
+      reader_(log),
+      survivors_(options.survivors, log, engine, reader_),
+      ready_(ports),
+      now_(std::max(clock.now(), recovery.replay.last_batch_at)),
+      batch_at_(now_) {
+  look_around();
+}
+
+ShardLoop::~ShardLoop() = default;
+
+Result<> ShardLoop::submit(Request&& request) {
+  WM_ASSERT(request.port < ready_.size());
+  if (inbox_.size() - inbox_done_ >= options_.inbox_max) {
+    return fail(ErrorCode::overloaded, "the shard has as many requests waiting as it may");
+  }
+  if (disk_low_ && std::holds_alternative<Enqueue>(request.command)) {
+    return fail(ErrorCode::disk_full, "the disk is nearly full: no new jobs are taken until there is space again");
+  }
+  inbox_.push_back(std::move(request));
+  return {};
+}
+
+void ShardLoop::abandon(Port port, Cookie cookie) {
+  if (auto const waiter = waiters_.take(port, cookie)) {
+    if (auto const* job = std::get_if<JobWait>(&waiter->what)) engine_.unwatch(job->job);
+  }
+}
+
+void ShardLoop::take_answers(Port port, std::vector<Answer>& out) {
+  auto& ready = ready_[port];
+  if (ready.empty()) return;
+  ready_count_ -= ready.size();
+  if (out.empty()) {
+    std::swap(out, ready);
+    return;
+  }
+  std::move(ready.begin(), ready.end(), std::back_inserter(out));
+  ready.clear();
+}
+
+void ShardLoop::drain() { draining_ = true; }
+
+bool ShardLoop::idle() const {
+  return inbox_.size() == inbox_done_ && unfinished_.empty() && waiters_.size() == 0 && held_.empty() &&
+         ready_count_ == 0 && staged_ == durable_;
+}
+
+engine::Context ShardLoop::context() { return {.now = now_, .chance = chance_.next()}; }
+
+Result<Turn> ShardLoop::turn() {
+  auto const start = clock_.monotonic();
+  now_ = std::max(now_, clock_.now());
+  turns_ += 1;
+  WM_TRY_VOID(harvest());
+  if (now_ - looked_at_ >= kLookAround || log_.next_base().segment != segment_) look_around();
+
+  batch_.begin(log_.next_base());
+  reader_.set_open_batch(batch_.base(), &batch_.payload());
+  if (has_room()) {
+    WM_TRY_VOID(take_commands());
+    advance_more_ = engine_.advance(context(), batch_);
+    serve_waiting();
+    while (auto const overdue = draining_ ? waiters_.any() : waiters_.first_overdue(now_)) {
+      end_waiting(*waiters_.take(*overdue));
+    }
+    WM_TRY_VOID(survivors_.step(batch_, staged_, durable_));
+    if (batch_.empty() && now_ - batch_at_ >= kAliveEvery && engine_.status().depth[static_cast<int>(JobState::leased)] > 0) {
+      engine_.note_alive(batch_);
+    }
+  }
+  decide_ns_ += count(clock_.monotonic() - start);
+  WM_TRY_VOID(finish_batch());
+
+  Turn turn;
+  turn.more = has_room() && (inbox_done_ < inbox_.size() || !unfinished_.empty() || advance_more_ || survivors_.busy());
+  // Survivors whose copies are with the writer wait for it: it wakes us.
+  if (turn.more && survivors_.busy() && inbox_.empty() && unfinished_.empty() && !advance_more_ && staged_ > durable_) {
+    turn.more = false;
+  }
+  turn.next = engine_.next_due();
+  auto const sooner = [&turn](std::optional<Instant> when) {
+    if (when && (!turn.next || *when < *turn.next)) turn.next = when;
+  };
+  sooner(waiters_.next_deadline());
+  if (engine_.status().depth[static_cast<int>(JobState::leased)] > 0) sooner(batch_at_ + kAliveEvery);
+  return turn;
+}
+
+Result<> ShardLoop::take_commands() {
+  if (!unfinished_.empty()) {  // One part a turn, so that what comes in meanwhile gets its own.
+    Unfinished next = std::move(unfinished_.front());
+    unfinished_.pop_front();
+    WM_TRY_VOID(execute_in_parts(std::move(next)));
+  }
+  std::size_t taken = 0;
+  while (inbox_done_ < inbox_.size() && taken < options_.commands_per_turn &&
+         batch_.payload().size() < options_.batch_bytes) {
+    WM_TRY_VOID(execute(std::move(inbox_[inbox_done_++])));
+    ++taken;
+  }
+  commands_ += taken;
+  if (inbox_done_ == inbox_.size()) {
+    inbox_.clear();
+    inbox_done_ = 0;
+  } else if (inbox_done_ > options_.commands_per_turn) {
+    inbox_.erase(inbox_.begin(), inbox_.begin() + static_cast<std::ptrdiff_t>(inbox_done_));
+    inbox_done_ = 0;
+  }
+  return {};
+}
+
+Result<> ShardLoop::execute(Request&& request) {
+  Command& command = request.command;
+  if (std::holds_alternative<Lease>(command)) {
+    execute_lease(std::move(request));
+  } else if (std::holds_alternative<GetJob>(command)) {
+    execute_get(std::move(request));
+  } else if (std::holds_alternative<BulkJobs>(command) || std::holds_alternative<PurgeQueue>(command)) {
+    return execute_in_parts({.request = std::move(request), .count = 0, .resume_before = {}});
+  } else if (auto* list = std::get_if<ListJobs>(&command)) {
+    WM_TRY(auto reply, list_jobs(std::move(*list)));
+    answer(request.port, request.cookie, std::move(reply));
+  } else if (auto const* wanted = std::get_if<GetStatus>(&command)) {
+    answer(request.port, request.cookie, status(wanted->with_queues));
+  } else {
+    if (auto* patch = std::get_if<PatchJob>(&command)) WM_TRY_VOID(prepare_patch(*patch));
+    bool again = false;
+    Reply reply = engine_.execute(command, context(), batch_, &again);
+    WM_ASSERT(!again);
+    if (auto* queue = std::get_if<QueueReply>(&reply)) {
+      sample_rates();
+      rates_.fill(queue->queue);
+    } else if (auto* queues = std::get_if<QueuesReply>(&reply)) {
+      sample_rates();
+      for (QueueView& view : queues->queues) rates_.fill(view);
+    }
+    answer(request.port, request.cookie, std::move(reply));
+  }
+  return {};
+}
+
+// The engine keeps no specs, so the new one is made here, from the old one in the log.
+Result<> ShardLoop::prepare_patch(PatchJob& patch) {
+  auto const number = engine_.find(patch.job);
+  if (!number) return {};  // The engine will say so.
+  auto view = engine_.view(*number);
+  WM_ASSERT(view.has_value());
+  WM_TRY_VOID(reader_.fill(*view));
+  if (view->log_at) {
+    WM_TRY(view->history.log_lines, reader_.log_lines(*view));
+  }
+  JobSpecView spec;
+  WM_TRY_VOID(decode_spec(view->spec, spec));
+  JobChanges const& changes = patch.changes;
+  if (changes.priority) spec.priority = *changes.priority;
+  if (changes.max_attempts) spec.max_attempts = *changes.max_attempts;
+  if (changes.queue) spec.queue = *changes.queue;
+  if (changes.run_at) {
+    spec.run_at = changes.run_at;
+    spec.delay.reset();
+  }
+  if (changes.tags) spec.tags.assign(changes.tags->begin(), changes.tags->end());
+  encode_spec(spec, patch.new_spec);
+  encode_history(view->history, patch.history);
+  return {};
+}
+
+void ShardLoop::execute_lease(Request&& request) {
+  serve_waiting();  // Who waits already comes first.
+  bool again = false;
+  Reply reply = engine_.execute(request.command, context(), batch_, &again);
+  auto& lease = std::get<Lease>(request.command);
+  auto* leased = std::get_if<LeaseReply>(&reply);
+  bool const waits = leased != nullptr && leased->jobs.empty() && lease.wait > Duration{0} && !draining_;
+  if (!waits) {
+    answer(request.port, request.cookie, std::move(reply));
+    return;
+  }
+  if (waiters_.size() >= options_.waiters_max) {
+    // Its reports are decided and must be answered; that it cannot wait, it sees from an empty answer.
+    answer(request.port, request.cookie, std::move(reply));
+    return;
+  }
+  Instant const deadline = now_ + lease.wait;
+  lease.reports.clear();
+  waiters_.add({.port = request.port,
+                .cookie = request.cookie,
+                .deadline = deadline,
+                .what = LeaseWait{.request = std::move(lease), .reports = std::move(leased->reports)}});
+}
+
+void ShardLoop::execute_get(Request&& request) {
+  bool again = false;
+  Reply reply = engine_.execute(request.command, context(), batch_, &again);
+  auto const& get = std::get<GetJob>(request.command);
+  auto const* job = std::get_if<JobReply>(&reply);
+  if (job == nullptr || is_finished(job->job.state) || get.wait <= Duration{0} || draining_ ||
+      waiters_.size() >= options_.waiters_max) {
+    answer(request.port, request.cookie, std::move(reply));
+    return;
+  }
+  engine_.watch(job->job.number);
+  waiters_.add({.port = request.port,
+                .cookie = request.cookie,
+                .deadline = now_ + get.wait,
+                .what = JobWait{.job = job->job.number}});
+}
+
+Result<> ShardLoop::execute_in_parts(Unfinished unfinished) {
+  bool again = false;
+  auto* bulk = std::get_if<BulkJobs>(&unfinished.request.command);
+  if (bulk != nullptr && !bulk->filter.tag.empty()) {
+    WM_TRY(again, bulk_by_tag(unfinished));
+  } else {
+    Reply reply = engine_.execute(unfinished.request.command, context(), batch_, &again);
+    auto const* part = std::get_if<CountReply>(&reply);
+    if (part == nullptr) {
+      answer(unfinished.request.port, unfinished.request.cookie, std::move(reply));
+      return {};
+    }
+    unfinished.count += part->count;
+  }
+  if (again) {
+    unfinished_.push_back(std::move(unfinished));
+  } else {
+    answer(unfinished.request.port, unfinished.request.cookie, CountReply{.count = unfinished.count});
+  }
+  return {};
+}
+
+Result<bool> ShardLoop::bulk_by_tag(Unfinished& unfinished) {
+  auto const& bulk = std::get<BulkJobs>(unfinished.request.command);
+  bool again = false;
+  Reply page = engine_.execute(
+      ListJobs{.filter = bulk.filter, .limit = kBulkPage, .before = unfinished.resume_before}, context(), batch_, &again);
+  auto* jobs = std::get_if<JobsReply>(&page);
+  if (jobs == nullptr) return false;
+  for (JobView& job : jobs->jobs) {
+    WM_TRY(job.spec, reader_.spec(job.spec_at, job.spec_bytes));
+    WM_TRY(bool const wanted, matches(job, bulk.filter));
+    if (!wanted) continue;
+    JobRef ref{.number = job.number, .text = {}};
+    Command one = DeleteJob{std::move(ref)};
+    if (bulk.action == BulkAction::retry) one = RetryJob{std::get<DeleteJob>(one).job};
+    else if (bulk.action == BulkAction::cancel) one = CancelJob{std::get<DeleteJob>(one).job};
+    Reply const done = engine_.execute(one, context(), batch_, &again);
+    if (!std::holds_alternative<Error>(done)) unfinished.count += 1;  // Others are in no state for it: not counted.
+  }
+  unfinished.resume_before = jobs->next;
+  return jobs->next.has_value();
+}
+
+Result<Reply> ShardLoop::list_jobs(ListJobs list) {
+  JobsReply page;
+  for (int round = 0; round < kListRoundsMax; ++round) {
+    bool again = false;
+    ListJobs rest = list;
+    rest.limit = list.limit - static_cast<std::uint32_t>(page.jobs.size());
+    Reply reply = engine_.execute(rest, context(), batch_, &again);
+    auto* part = std::get_if<JobsReply>(&reply);
+    if (part == nullptr) return reply;
+    for (JobView& job : part->jobs) {
+      WM_TRY_VOID(reader_.fill(job));
+      WM_TRY(bool const wanted, matches(job, list.filter));
+      if (wanted) page.jobs.push_back(std::move(job));
+    }
+    page.next = part->next;
+    list.before = part->next;
+    if (!page.next || page.jobs.size() >= list.limit) break;
+  }
+  return Reply{std::move(page)};
+}
+
+Result<bool> ShardLoop::matches(JobView const& job, JobFilter const& filter) const {
+  if (filter.tag.empty() && filter.text.empty()) return true;
+  JobSpecView spec;
+  WM_TRY_VOID(decode_spec(job.spec, spec));
+  if (!filter.tag.empty() && std::ranges::find(spec.tags, filter.tag) == spec.tags.end()) return false;
+  if (filter.text.empty()) return true;
+  if (contains(spec.type, filter.text) || contains(spec.payload, filter.text)) return true;
+  if (!job.client_id.empty() && contains(job.client_id, filter.text)) return true;
+  if (job.client_id.empty()) {
+    auto const id = ids_.encode(job.number);
+    if (contains(std::string_view(id.data(), id.size()), filter.text)) return true;
+  }
+  return std::ranges::any_of(job.history.errors, [&](JobError const& error) {
+    return contains(error.code, filter.text) || contains(error.message, filter.text);
+  });
+}
+
+// Workers that wait and jobs that have become ready meet here, in the batch that made them ready: one flush for both.
+void ShardLoop::serve_waiting() {
+  auto const happened = engine_.take_happenings();
+  for (std::string const& queue : happened.ready_queues) {
+    while (auto const id = waiters_.first_id_for_queue(queue)) {
+      auto const& request = std::get<LeaseWait>(waiters_.first_for_queue(queue)->what).request;
+      if (!engine_.has_ready(request)) break;
+      Waiter waiter = *waiters_.take(*id);
+      auto& wait = std::get<LeaseWait>(waiter.what);
+      bool again = false;
+      Reply reply = engine_.execute(std::move(wait.request), context(), batch_, &again);
+      if (auto* leased = std::get_if<LeaseReply>(&reply)) leased->reports = std::move(wait.reports);
+      answer(waiter.port, waiter.cookie, std::move(reply));
+    }
+  }
+  for (JobNumber const job : happened.finished) {
+    for (Waiters::Id const id : waiters_.ids_for_job(job)) end_waiting(*waiters_.take(id));
+  }
+}
+
+// Answers with what holds now.
+void ShardLoop::end_waiting(Waiter waiter) {
+  if (auto* lease = std::get_if<LeaseWait>(&waiter.what)) {
+    answer(waiter.port, waiter.cookie, LeaseReply{.jobs = {}, .reports = std::move(lease->reports)});
+    return;
+  }
+  JobNumber const job = std::get<JobWait>(waiter.what).job;
+  engine_.unwatch(job);
+  bool again = false;
+  Reply reply = engine_.execute(GetJob{.job = {.number = job, .text = {}}, .wait = {}}, context(), batch_, &again);
+  answer(waiter.port, waiter.cookie, std::move(reply));
+}
+
+void ShardLoop::answer(Port port, Cookie cookie, Reply reply) {
+  pending_.push_back({.batch = 0, .port = port, .answer = {.cookie = cookie, .reply = std::move(reply)}});
+}
+
+Result<> ShardLoop::fill(Reply& reply) {
+  if (auto* leased = std::get_if<LeaseReply>(&reply)) {
+    for (LeasedJob& job : leased->jobs) {
+      WM_TRY(job.spec, reader_.spec(job.spec_at, job.spec_bytes));
+    }
+  } else if (auto* one = std::get_if<JobReply>(&reply)) {
+    // A job may be forgotten in the turn that looked at it; its records are there until a later turn trims.
+    return reader_.fill(one->job);
+  }
+  return {};
+}
+
+Result<> ShardLoop::finish_batch() {
+  auto const start = clock_.monotonic();
+  for (Held& held : pending_) WM_TRY_VOID(fill(held.answer.reply));
+  reader_.set_open_batch({}, nullptr);
+  auto const filled = clock_.monotonic();
+  read_ns_ += count(filled - start);
+
+  if (!batch_.empty()) {
+    log_.stage(batch_.payload(), now_);
+    batch_at_ = now_;
+    staged_ += 1;
+    if (on_writer_) {
+      unflushed_.emplace_back(staged_, batch_.payload().size());
+      unflushed_bytes_ += batch_.payload().size();
+      writer_->request(staged_);
+    } else {
+      WM_TRY_VOID(log_.flush());
+      durable_ = staged_;
+      note_flush(clock_.monotonic() - filled, 1);
+    }
+  }
+  for (Held& held : pending_) {
+    if (staged_ == durable_) {
+      ready_[held.port].push_back(std::move(held.answer));
+      ready_count_ += 1;
+    } else {
+      held.batch = staged_;
+      held_.push_back(std::move(held));
+    }
+  }
+  pending_.clear();
+  choose_flusher();
+  return {};
+}
+
+Result<> ShardLoop::harvest() {
+  if (!on_writer_) return {};
+  auto progress = writer_->progress();
+  if (progress.error) return std::unexpected(std::move(*progress.error));
+  std::uint64_t const fresh = progress.flushes - writer_flushes_seen_;
+  if (fresh > 0) {
+    writer_flushes_seen_ = progress.flushes;
+    note_flush(progress.last, fresh);
+  }
+  release(progress.durable);
+  return {};
+}
+
+void ShardLoop::release(std::uint64_t durable) {
+  durable_ = std::max(durable_, durable);
+  while (!unflushed_.empty() && unflushed_.front().first <= durable_) {
+    unflushed_bytes_ -= unflushed_.front().second;
+    unflushed_.pop_front();
+  }
+  while (!held_.empty() && held_.front().batch <= durable_) {
+    ready_[held_.front().port].push_back(std::move(held_.front().answer));
+    ready_count_ += 1;
+    held_.pop_front();
+  }
+}
+
+void ShardLoop::note_flush(std::chrono::nanoseconds took, std::uint64_t flushes) {
+  flushes_ += flushes;
+  flush_ns_ += count(took) * flushes;  // The writer tells of its last flush only; close enough for where time goes.
+  double const ns = static_cast<double>(took.count());
+  flush_ns_average_ = flushes_ <= 1 ? ns : flush_ns_average_ + kFlushWeight * (ns - flush_ns_average_);
+}
+
+bool ShardLoop::has_room() const {
+  return unflushed_bytes_ <= options_.unflushed_bytes_max && !(leaving_writer_ && staged_ != durable_);
+}
+
+// Changes hands between flushes only. On a busy server the writer always has one under way, so to leave it takes a
+// pause of one flush.
+void ShardLoop::choose_flusher() {
+  double const slow = static_cast<double>(std::chrono::nanoseconds(options_.flush_slow).count());
+  double const fast = static_cast<double>(std::chrono::nanoseconds(options_.flush_fast).count());
+  bool wanted = on_writer_;
+  switch (options_.flush_by) {
+    case FlushBy::turn: wanted = false; break;
+    case FlushBy::writer: wanted = true; break;
+    case FlushBy::adaptive:
+      if (flush_ns_average_ > slow) wanted = true;
+      if (flush_ns_average_ < fast) wanted = false;
+      break;
+  }
+  leaving_writer_ = on_writer_ && !wanted;
+  if (staged_ != durable_) return;
+  leaving_writer_ = false;
+  if (wanted && !writer_) {
+    writer_ = std::make_unique<FlushWriter>(log_, [this] { wake_(); });
+  }
+  if (wanted && !on_writer_) {
+    // The writer counts batches from its own start; what came before is durable already.
+    writer_flushes_seen_ = writer_->progress().flushes;
+  }
+  on_writer_ = wanted;
+}
+
+void ShardLoop::sample_rates() {
+  if (!rates_.is_stale(now_)) return;
+  engine_.queue_views(queue_views_);
+  rates_.sample(now_, queue_views_);
+}
+
+void ShardLoop::look_around() {
+  looked_at_ = now_;
+  segment_ = log_.next_base().segment;
+  survivors_.look_again();
+  disk_free_ = log_.status().free_bytes;
+  disk_low_ = disk_free_ < options_.disk_reserve_bytes;
+  sample_rates();
+}
+
+StatusReply ShardLoop::status(bool with_queues) {
+  auto const engine = engine_.status();
+  auto const log = log_.status();
+  StatusReply reply;
+  reply.jobs = engine.jobs;
+  reply.depth = engine.depth;
+  reply.queue_count = engine.queues;
+  reply.idempotency_keys = engine.idempotency_keys;
+  reply.engine_memory_bytes = engine.memory_bytes;
+  reply.turns = turns_;
+  reply.commands = commands_;
+  reply.decide_ns = decide_ns_;
+  reply.flush_ns = flush_ns_;
+  reply.flushes = flushes_;
+  reply.read_ns = read_ns_;
+  reply.flush_ms_typical = flush_ns_average_ / 1e6;
+  reply.flush_on_writer_thread = on_writer_;
+  reply.epoch = std::to_underlying(log.epoch);
+  reply.segments = log.segments.size();
+  for (auto const& segment : log.segments) reply.log_bytes += segment.bytes;
+  reply.live_bytes = engine_.live_bytes();
+  reply.disk_free_bytes = log.free_bytes;
+  reply.copied_ahead_jobs = survivors_.figures().copied_jobs;
+  reply.trimmed_segments = survivors_.figures().trimmed_segments;
+  reply.recovered_batches = recovery_.replay.batches;
+  reply.recovery_ms = static_cast<std::uint64_t>(recovery_.took.count());
+  reply.recovery_cut_bytes = recovery_.replay.cut_bytes;
+  reply.bounds = {
+      {.name = "inbox", .used = inbox_.size() - inbox_done_, .limit = options_.inbox_max},
+      {.name = "waiters", .used = waiters_.size(), .limit = options_.waiters_max},
+      {.name = "unflushed_bytes", .used = unflushed_bytes_, .limit = options_.unflushed_bytes_max},
+  };
+  if (with_queues) {
+    engine_.queue_views(reply.queues);
+    sample_rates();
+    for (QueueView& queue : reply.queues) rates_.fill(queue);
+  }
+  return reply;
+}
+
+}  // namespace workmill::shard

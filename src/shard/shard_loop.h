@@ -1,0 +1,173 @@
+#pragma once
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "base/error.h"
+#include "base/rng.h"
+#include "base/time.h"
+#include "engine/engine.h"
+#include "log/log.h"
+#include "model/command.h"
+#include "model/reply.h"
+#include "shard/batch.h"
+#include "shard/flush_writer.h"
+#include "shard/job_reader.h"
+#include "shard/rates.h"
+#include "shard/recovery.h"
+#include "shard/request.h"
+#include "shard/survivors.h"
+#include "shard/waiters.h"
+
+// One turn after another: decide all that has come in, write it down as one batch, flush once, answer.
+//
+// The loop owns its engine and is turned by whoever owns the loop: the I/O thread between two polls, a thread of its
+// own (shard_thread.h), or the simulator; it does not know which. All calls come from that one thread, but for the
+// wake-up that a flush on the writer thread sends. An answer leaves only after the batch that it rests on is durable.
+namespace workmill::shard {
+
+enum class FlushBy : std::uint8_t {
+  adaptive,  // The turn itself, or the writer thread where a flush takes long: as measured.
+  turn,      // Always the turn.
+  writer,    // Always the writer thread.
+};
+
+struct ShardOptions {
+  FlushBy flush_by = FlushBy::adaptive;
+  // Below the one, hops between threads cost more than they hide; above the other, the next turn is worth having
+  // meanwhile (docs/adr/0001). In between nothing changes, so that the choice does not flap.
+  std::chrono::microseconds flush_fast{150};
+  std::chrono::microseconds flush_slow{300};
+  std::size_t inbox_max = 65'536;                          // Requests that wait for their turn.
+  std::size_t waiters_max = 65'536;                        // Requests that wait for a job, or for the end of one.
+  std::size_t commands_per_turn = 8'192;
+  std::size_t batch_bytes = std::size_t{8} << 20;          // A turn takes no more commands once its batch is so large.
+  std::size_t unflushed_bytes_max = std::size_t{64} << 20; // Staged for the writer thread; turns pause above it.
+  std::uint64_t disk_reserve_bytes = std::uint64_t{256} << 20;  // Free space below which enqueues are refused.
+  SurvivorOptions survivors;
+};
+
+struct Turn {
+  bool more = false;            // There is work for another turn right now.
+  std::optional<Instant> next;  // Else: when there is, if nothing comes in before.
+};
+
+class ShardLoop {
+ public:
+  // `log` and `engine` have been through recover(); they, `clock` and nothing else are used from here on. `ports`: how
+  // many askers there are. `wake` is called from the writer thread when a turn has something to harvest; not blocking.
+  ShardLoop(ShardOptions options, log::Log& log, engine::Engine& engine, Clock const& clock, Rng chance,
+            std::uint32_t ports, std::function<void()> wake, RecoveryReport const& recovery);
+  ~ShardLoop();
+  ShardLoop(ShardLoop const&) = delete;
+  ShardLoop& operator=(ShardLoop const&) = delete;
+
+  // Takes a request for the next turn. overloaded, shutting_down or disk_full (enqueues) where it does not; then
+  // nothing happened. Every request taken is answered once, unless it is abandoned.
+  Result<> submit(Request&& request);
+  // Who asked has gone: if the request still waits, it is forgotten.
+  void abandon(Port port, Cookie cookie);
+
+  // One turn. An error is the end: a flush failed, or the log cannot be read back. Nobody knows then what is durable;
+  // the owner must end the process without another turn, and nothing is answered any more.
+  Result<Turn> turn();
+
+  // Appends the answers that are ready for `port`, and forgets them here.
+  void take_answers(Port port, std::vector<Answer>& out);
+
+  // From now on nothing waits: whoever waits is answered in the next turn, whoever would is answered at once.
+  void drain();
+  // Nothing is under way: no request, no waiter, no answer that is not durable.
+  bool idle() const;
+
+  bool disk_low() const { return disk_low_; }
+  JobIdCodec const& ids() const { return ids_; }
+
+ private:
+  struct Held {
+    std::uint64_t batch = 0;  // Rests on this one.
+    Port port = 0;
+    Answer answer;
+  };
+  struct Unfinished {  // A command that is done in parts, over several turns.
+    Request request;
+    std::uint64_t count = 0;
+    std::optional<JobNumber> resume_before;
+  };
+
+  engine::Context context();
+  Result<> take_commands();
+  Result<> execute(Request&& request);
+  Result<> prepare_patch(PatchJob& patch);
+  void execute_lease(Request&& request);
+  void execute_get(Request&& request);
+  Result<> execute_in_parts(Unfinished unfinished);
+  // The part of a bulk action that the engine cannot do: with a tag, which only the log knows. True: not done yet.
+
+  void serve_waiting();
+  void end_waiting(Waiter waiter);
+  void answer(Port port, Cookie cookie, Reply reply);
+  Result<> fill(Reply& reply);
+  // By tag and text, which the engine does not know. `job` has been filled.
+  Result<bool> matches(JobView const& job, JobFilter const& filter) const;
+  Result<Reply> list_jobs(ListJobs list);
+  StatusReply status(bool with_queues);
+  void sample_rates();
+  void look_around();
+  Result<> finish_batch();
+  Result<> harvest();
+  bool has_room() const;
+  void choose_flusher();
+  void note_flush(std::chrono::nanoseconds took, std::uint64_t flushes);
+  void release(std::uint64_t durable);
+
+  ShardOptions options_;
+  log::Log& log_;
+  engine::Engine& engine_;
+  Clock const& clock_;
+  Rng chance_;
+  JobIdCodec ids_;
+  std::function<void()> wake_;
+  RecoveryReport recovery_;
+  JobReader reader_;
+  Survivors survivors_;
+  Batch batch_;
+  Waiters waiters_;
+  Rates rates_;
+
+  std::vector<Request> inbox_;
+  std::size_t inbox_done_ = 0;             // So many of the inbox have been decided.
+  std::deque<Unfinished> unfinished_;
+  std::vector<Held> pending_;              // Answers of this turn.
+  std::deque<Held> held_;                  // Answers of earlier turns whose batch is not durable yet.
+  std::vector<std::vector<Answer>> ready_; // By port.
+  std::size_t ready_count_ = 0;
+
+  Instant now_{};
+  Instant batch_at_{};       // Of the newest batch.
+  Instant looked_at_{};
+  bool draining_ = false;
+  bool advance_more_ = false;  // advance() had more to do than a step allows.
+  bool disk_low_ = false;
+  std::uint64_t disk_free_ = 0;
+  std::uint64_t staged_ = 0;   // Batches.
+  std::uint64_t durable_ = 0;  // Of these.
+  std::deque<std::pair<std::uint64_t, std::size_t>> unflushed_;  // Batch and bytes, for the bound.
+  std::size_t unflushed_bytes_ = 0;
+  std::uint32_t segment_ = 0;
+
+  bool on_writer_ = false;
+  bool leaving_writer_ = false;  // As soon as all that was staged is durable.
+  std::uint64_t writer_flushes_seen_ = 0;
+  double flush_ns_average_ = 0;
+  std::unique_ptr<FlushWriter> writer_;  // Made when first needed.
+
+  std::uint64_t turns_ = 0, commands_ = 0, flushes_ = 0;
+  std::uint64_t decide_ns_ = 0, flush_ns_ = 0, read_ns_ = 0;
+  std::vector<QueueView> queue_views_;
+};
+
+}  // namespace workmill::shard

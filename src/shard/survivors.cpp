@@ -1,0 +1,92 @@
+#include "shard/survivors.h"
+
+#include "base/assert.h"
+#include "log/record.h"
+
+namespace workmill::shard {
+
+Result<> Survivors::step(Batch& batch, std::uint64_t staged, std::uint64_t durable) {
+  if (!oldest_ && look_) WM_TRY_VOID(start_if_needed());
+  if (!oldest_) return {};
+  if (!dispensable_) {
+    WM_TRY_VOID(copy_some(batch));
+    if (engine_.live_records_in(*oldest_) > 0) return {};
+    dispensable_ = true;
+    // It may be the copies, or the end of a job, in the batch at hand that nothing is left: were the segment dropped
+    // before that is on disk, a crash now would lose what still stood on it.
+    dispensable_in_ = staged + (batch.empty() ? 0 : 1);
+  }
+  return finish(durable);
+}
+
+Result<> Survivors::start_if_needed() {
+  look_ = false;
+  auto const status = log_.status();
+  if (status.segments.size() < 2) return {};
+  std::uint64_t used = 0;
+  for (auto const& segment : status.segments) used += segment.bytes;
+  std::uint32_t const oldest = status.segments.front().ordinal;
+  bool const empty = engine_.live_records_in(oldest) == 0;
+  auto const allowed = static_cast<std::uint64_t>(options_.used_to_live_max * static_cast<double>(engine_.live_bytes()));
+  if (!empty && used <= allowed + options_.slack_bytes) return {};
+  oldest_ = oldest;
+  cursor_ = Position{oldest, 0};
+  dispensable_ = false;
+  return {};
+}
+
+Result<> Survivors::copy_some(Batch& batch) {
+  std::uint64_t scanned = 0;
+  std::uint64_t copied = 0;
+  while (scanned < options_.scan_bytes_per_step && copied < options_.copy_bytes_per_step &&
+         engine_.live_records_in(*oldest_) > 0) {
+    WM_TRY(auto const next, log_.next_batch(cursor_));
+    // Every record was looked at, and each that is needed has moved: anything else is a bug of ours, and trimming
+    // would make it a loss.
+    WM_ASSERT(next.has_value());
+    scratch_.assign(next->payload);
+    scanned += scratch_.size();
+    Position const base = next->base;
+    WM_TRY_VOID(log::for_each_record(
+        scratch_, [&](Effect const& record, std::uint32_t offset, std::uint32_t /*bytes*/) -> Result<> {
+          Position const at{base.segment, base.offset + offset};
+          if (engine_.survive(record, at, batch) != engine::Engine::Survival::copy_job) return {};
+          JobNumber const job = std::holds_alternative<effect::JobEnqueued>(record)
+                                    ? std::get<effect::JobEnqueued>(record).number
+                                    : std::get<effect::JobSnapshot>(record).number;
+          WM_TRY(auto const bytes, copy_job(job, batch));
+          copied += bytes;
+          return {};
+        }));
+  }
+  return {};
+}
+
+Result<std::uint64_t> Survivors::copy_job(JobNumber job, Batch& batch) {
+  auto view = engine_.view(job);
+  WM_ASSERT(view.has_value());
+  WM_TRY_VOID(reader_.fill(*view));
+  if (view->log_at) {
+    WM_TRY(view->history.log_lines, reader_.log_lines(*view));
+  }
+  Bytes history;
+  encode_history(view->history, history);
+  engine_.copy_ahead(job, view->spec, history, batch);
+  std::uint64_t const bytes = view->spec.size() + history.size();
+  figures_.copied_jobs += 1;
+  figures_.copied_bytes += bytes;
+  return bytes;
+}
+
+Result<> Survivors::finish(std::uint64_t durable) {
+  if (durable < dispensable_in_) return {};
+  WM_ASSERT(engine_.live_records_in(*oldest_) == 0);
+  WM_TRY(bool const trimmed, log_.trim_oldest());
+  if (trimmed) figures_.trimmed_segments += 1;
+  oldest_.reset();
+  dispensable_ = false;
+  look_ = true;  // The next one may be due as well.
+  return {};
+}
+
+}  // namespace workmill::shard
