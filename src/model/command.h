@@ -18,13 +18,13 @@ namespace workmill {
 
 // A job as a caller names it: by number, where the text was an id that this store made, else by its own text.
 struct JobRef {
-  std::optional<JobNumber> number;
-  std::string text;  // As the client wrote it; empty where `number` is set and the text was not kept.
+  std::optional<JobNumber> number{};
+  std::string text{};  // As the client wrote it; empty where `number` is set and the text was not kept.
 };
 
 // Keeps the first answer to a request for a repeat of it.
 struct Idempotency {
-  std::string key;                // Scoped by whoever makes the command (caller, method, path).
+  std::string key{};              // Scoped by whoever makes the command (caller, method, path).
   std::uint64_t fingerprint = 0;  // Of the body. The same key with another fingerprint is idempotency_key_reused.
 };
 inline constexpr Duration kIdempotencyKept = std::chrono::hours{24};
@@ -36,118 +36,118 @@ inline constexpr std::size_t kQueuesPerLeaseMax = 100;
 inline constexpr Duration kWaitMax = std::chrono::minutes{5};
 
 struct Enqueue {
-  std::vector<Bytes> specs;  // Each as encode_spec writes it. All or none are taken.
-  std::optional<Idempotency> idempotency;
+  std::vector<Bytes> specs{};  // Each as encode_spec writes it. All or none are taken.
+  std::optional<Idempotency> idempotency{};
 };
 
 struct Completed {
   PayloadKind result_kind = PayloadKind::none;
-  Bytes result;
+  Bytes result{};
 };
 struct Failed {
   ErrorClass error_class = ErrorClass::retryable;  // user and fatal go to dead at once.
-  Bytes code, message, detail;
-  std::optional<Duration> retry_in;  // Instead of the backoff.
+  Bytes code{}, message{}, detail{};
+  std::optional<Duration> retry_in{};  // Instead of the backoff.
 };
 struct Extend {
   Duration by{};  // From now.
 };
 struct Progress {
   std::uint8_t percent = 0;
-  Bytes message;
+  Bytes message{};
 };
 struct LogLines {
-  std::vector<Bytes> lines;
+  std::vector<Bytes> lines{};
 };
 struct Released {};
 using Outcome = std::variant<Completed, Failed, Extend, Progress, LogLines, Released>;
 
 struct Report {
-  JobRef job;
+  JobRef job{};
   LeaseToken lease{};  // 0 where the text was no token at all: never valid.
-  Outcome outcome;
+  Outcome outcome{};
 };
 
 struct QueueChoice {
-  std::string name;
+  std::string name{};
   std::uint32_t weight = 0;  // 0: strict preference by position. Else its share among the weighted.
 };
 
 struct Lease {
-  std::vector<QueueChoice> queues;  // 1 to kQueuesPerLeaseMax.
-  std::uint32_t max = 1;            // 1 to kJobsPerLeaseMax.
-  Duration wait{};                  // 0: answer at once. The shard waits, not the engine.
-  std::optional<Duration> lease;    // Instead of the job's own.
-  std::string worker;
-  std::vector<Report> reports;      // Decided first, in the same flush.
+  std::vector<QueueChoice> queues{};  // 1 to kQueuesPerLeaseMax.
+  std::uint32_t max = 1;              // 1 to kJobsPerLeaseMax.
+  Duration wait{};                    // 0: answer at once. The shard waits, not the engine.
+  std::optional<Duration> lease{};    // Instead of the job's own.
+  std::string worker{};
+  std::vector<Report> reports{};  // Decided first, in the same flush.
 };
 
 struct ReportBatch {
-  std::vector<Report> reports;
+  std::vector<Report> reports{};
 };
 
 struct JobFilter {
-  std::optional<JobState> state;
-  std::string queue, type, tag, group;  // Empty: any.
-  std::string text;                     // Substring of type, id, payload or error; empty: any.
+  std::optional<JobState> state{};
+  std::string queue{}, type{}, tag{}, group{};  // Empty: any.
+  std::string text{};                           // Substring of type, id, payload or error; empty: any.
 };
 
 struct GetJob {
-  JobRef job;
+  JobRef job{};
   Duration wait{};  // Answer when it is finished, or after this long as it then is. The shard waits.
 };
 struct GetJobLog {
-  JobRef job;
+  JobRef job{};
 };
 struct ListJobs {
-  JobFilter filter;
-  std::uint32_t limit = 50;         // 1 to 1,000.
-  std::optional<JobNumber> before;  // Newest first: continue with jobs older than this one.
+  JobFilter filter{};
+  std::uint32_t limit = 50;           // 1 to 1,000.
+  std::optional<JobNumber> before{};  // Newest first: continue with jobs older than this one.
 };
 struct CancelJob {
-  JobRef job;
+  JobRef job{};
 };
 struct RetryJob {
-  JobRef job;
+  JobRef job{};
 };
 struct DeleteJob {
-  JobRef job;
+  JobRef job{};
 };
 struct JobChanges {
-  std::optional<std::uint8_t> priority;
-  std::optional<Instant> run_at;
-  std::optional<std::string> queue;
-  std::optional<std::vector<std::string>> tags;
-  std::optional<std::uint32_t> max_attempts;
+  std::optional<std::uint8_t> priority{};
+  std::optional<Instant> run_at{};
+  std::optional<std::string> queue{};
+  std::optional<std::vector<std::string>> tags{};
+  std::optional<std::uint32_t> max_attempts{};
 };
 struct PatchJob {
-  JobRef job;
-  JobChanges changes;
+  JobRef job{};
+  JobChanges changes{};
   // The engine holds no payloads: the shard fills these in from the log before it asks the engine.
-  Bytes new_spec;
-  Bytes history;
+  Bytes new_spec{};
+  Bytes history{};
 };
 enum class BulkAction : std::uint8_t { retry, cancel, remove };
 struct BulkJobs {
   BulkAction action{};
-  JobFilter filter;  // `text` is not supported here.
+  JobFilter filter{};  // `text` is not supported here.
 };
 struct ListQueues {
   std::uint32_t limit = 50;
-  std::string after;  // By name: continue behind this one.
+  std::string after{};  // By name: continue behind this one.
 };
 struct GetQueue {
-  std::string name;
+  std::string name{};
 };
 struct PatchQueue {
-  std::string name;
-  std::optional<bool> paused;
-  std::optional<std::optional<std::uint64_t>> max_depth;  // null lifts it.
-  std::optional<WhenFull> when_full;
+  std::string name{};
+  std::optional<bool> paused{};
+  std::optional<std::optional<std::uint64_t>> max_depth{};  // null lifts it.
+  std::optional<WhenFull> when_full{};
 };
 struct PurgeQueue {
-  std::string name;
-  std::optional<JobState> state;  // None: all but leased.
+  std::string name{};
+  std::optional<JobState> state{};  // None: all but leased.
 };
 
 // Figures of the whole shard, for /v1/status and /metrics. Answered by the shard itself; the engine never sees it.

@@ -35,7 +35,7 @@ struct JobEnqueued {
   std::uint64_t order = 0;  // Place in line: a FIFO is ascending in it. Same form as a JobNumber.
   Instant ready_at{};       // Later than the batch's time: scheduled. Else ready.
   bool scheduled = false;
-  BytesView spec;           // As encode_spec writes it.
+  BytesView spec{};  // As encode_spec writes it.
 };
 // Scheduled, and its time has come.
 struct JobReady {
@@ -47,7 +47,7 @@ struct JobLeased {
   LeaseToken token{};
   Instant at{};
   Instant deadline{};
-  std::string_view worker;
+  std::string_view worker{};
   Position previous{};
 };
 struct LeaseExtended {
@@ -58,7 +58,7 @@ struct JobCompleted {
   JobNumber number{};
   Instant at{};
   PayloadKind result_kind = PayloadKind::none;
-  BytesView result;
+  BytesView result{};
   Position previous{};
 };
 // An attempt failed, its lease ran out, or the job expired before it was leased.
@@ -69,7 +69,7 @@ struct JobFailed {
   std::uint64_t order = 0;  // Where next is ready.
   Instant ready_at{};       // Where next is scheduled.
   ErrorClass error_class{};
-  std::string_view code, message, detail;
+  std::string_view code{}, message{}, detail{};
   std::uint32_t attempt = 0;
   Position previous{};
 };
@@ -97,11 +97,11 @@ struct JobRetried {
 struct ProgressMade {
   JobNumber number{};
   std::uint8_t percent = 0;
-  std::string_view message;
+  std::string_view message{};
 };
 struct LinesLogged {
   JobNumber number{};
-  BytesView lines;     // Each as varint length and bytes.
+  BytesView lines{};    // Each as varint length and bytes.
   Position previous{};  // Of the chain of log lines, which is one of its own.
 };
 // Deleted, purged, or kept long enough.
@@ -112,28 +112,28 @@ struct JobForgotten {
 // What is in the engine's memory of the job stands here; spec and history stand here as bytes.
 struct JobSnapshot {
   JobNumber number{};
-  bool patched = false;    // False: a copy; state and place in line are what they were, only the positions are new.
+  bool patched = false;  // False: a copy; state and place in line are what they were, only the positions are new.
   JobState state{};
   bool cancel_requested = false;
   std::uint64_t order = 0;
-  Instant due{};           // ready_at, lease deadline or time of finishing, by state. As in the job's slot.
+  Instant due{};  // ready_at, lease deadline or time of finishing, by state. As in the job's slot.
   LeaseToken token{};
   std::uint32_t attempt = 0;
-  BytesView spec;
-  BytesView history;       // As encode_history writes it.
+  BytesView spec{};
+  BytesView history{};  // As encode_history writes it.
 };
 struct QueueChanged {
-  std::string_view name;
-  QueueSettings settings;
+  std::string_view name{};
+  QueueSettings settings{};
 };
 struct QueueRemoved {  // Empty, and set to nothing but defaults: forgotten.
-  std::string_view name;
+  std::string_view name{};
 };
 struct RequestRemembered {
-  std::string_view key;
+  std::string_view key{};
   std::uint64_t fingerprint = 0;
   Instant until{};
-  BytesView reply;  // As encode_enqueue_reply (log/record.h) writes it.
+  BytesView reply{};  // As encode_enqueue_reply (model/reply.h) writes it.
 };
 
 }  // namespace workmill::effect
@@ -141,11 +141,11 @@ struct RequestRemembered {
 namespace workmill {
 
 // Append only: the index of an alternative, plus one, is its kind byte in the log.
-using Effect = std::variant<effect::StoreCreated, effect::ServerResumed, effect::Alive, effect::JobEnqueued, effect::JobReady,
-                            effect::JobLeased, effect::LeaseExtended, effect::JobCompleted, effect::JobFailed,
-                            effect::JobReleased, effect::JobCancelled, effect::CancelRequested, effect::JobRetried,
-                            effect::ProgressMade, effect::LinesLogged, effect::JobForgotten, effect::JobSnapshot,
-                            effect::QueueChanged, effect::QueueRemoved, effect::RequestRemembered>;
+using Effect = std::variant<effect::StoreCreated, effect::ServerResumed, effect::Alive, effect::JobEnqueued,
+                            effect::JobReady, effect::JobLeased, effect::LeaseExtended, effect::JobCompleted,
+                            effect::JobFailed, effect::JobReleased, effect::JobCancelled, effect::CancelRequested,
+                            effect::JobRetried, effect::ProgressMade, effect::LinesLogged, effect::JobForgotten,
+                            effect::JobSnapshot, effect::QueueChanged, effect::QueueRemoved, effect::RequestRemembered>;
 
 // Where effects go as they are decided: written down behind each other, in the batch that the shard is filling.
 class EffectSink {

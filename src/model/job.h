@@ -33,8 +33,15 @@ inline constexpr Duration kKeepResultDefault = std::chrono::hours{1};
 inline constexpr Duration kKeepDead = std::chrono::hours{24 * 30};
 inline constexpr std::uint32_t kFinishedBudgetDefault = 100'000;  // Finished jobs kept in a queue.
 inline constexpr int kErrorsKept = 10;
-inline constexpr int kTagsMax = 20;
-inline constexpr std::size_t kLogBytesKept = 64 * 1024;  // Of the lines that a job's workers logged, the newest.
+inline constexpr std::size_t kTagsMax = 20;
+inline constexpr std::size_t kUniqueKeyBytesMax = 256;
+// A payload or a result. A snapshot holds one of each with all that is said below, and must fit into one record of the
+// log, of 16 MiB.
+inline constexpr std::size_t kPayloadBytesMax = std::size_t{6} << 20;
+inline constexpr std::size_t kMetaBytesMax = 64 * 1024;
+inline constexpr std::size_t kTraceparentBytesMax = 55;  // Of version 00, which is all that we hand on.
+inline constexpr std::size_t kTracestateBytesMax = 512;
+inline constexpr std::size_t kLogBytesKept = 64 * 1024;      // Of the lines that a job's workers logged, the newest.
 inline constexpr std::size_t kErrorTextBytesMax = 8 * 1024;  // Of an error's message or detail; longer is cut.
 
 enum class PayloadKind : std::uint8_t { none, json, raw };  // Nothing sent; a JSON value as text; bytes.
@@ -46,48 +53,55 @@ enum class UniqueWhile : std::uint8_t {
   unfinished,  // Until it is completed, dead or cancelled.
 };
 
+std::string_view to_string(UniqueWhile value);
+std::optional<UniqueWhile> parse_unique_while(std::string_view text);
+
 // What was asked for. Every string is lent; the owner is whatever buffer it was parsed or decoded from. Optional
 // fields that were not sent stay empty and read back as their defaults.
 struct JobSpecView {
-  std::string_view type;                 // A name.
-  std::string_view queue = "default";    // A name.
-  std::string_view id;                   // What the client calls it; empty: the server makes one.
+  std::string_view type{};             // A name.
+  std::string_view queue = "default";  // A name.
+  std::string_view id{};               // What the client calls it; empty: the server makes one.
   PayloadKind payload_kind = PayloadKind::none;
-  BytesView payload;
+  BytesView payload{};
   std::uint8_t priority = kPriorityDefault;  // 0 to 9, 9 first.
-  std::optional<Duration> delay;             // At most one of delay and run_at.
-  std::optional<Instant> run_at;
-  std::optional<Duration> expires_in;        // Not leased by then: dead, with the error `expired`.
-  std::optional<std::uint32_t> max_attempts; // 1 to 10,000.
-  std::optional<Backoff> backoff;
-  std::optional<Duration> lease;             // kLeaseMin to kLeaseMax.
-  std::string_view unique_key;               // 1 to 256 bytes of UTF-8; empty: not unique. Held per queue.
+  std::optional<Duration> delay{};           // At most one of delay and run_at.
+  std::optional<Instant> run_at{};
+  std::optional<Duration> expires_in{};         // Not leased by then: dead, with the error `expired`.
+  std::optional<std::uint32_t> max_attempts{};  // 1 to 10,000.
+  std::optional<Backoff> backoff{};
+  std::optional<Duration> lease{};  // kLeaseMin to kLeaseMax.
+  std::string_view unique_key{};    // 1 to 256 bytes of UTF-8; empty: not unique. Held per queue.
   UniqueWhile unique_while = UniqueWhile::unfinished;
-  std::optional<Duration> unique_for;        // The key is free after this long, whatever the job does.
-  std::string_view group;                    // A name, or empty.
-  std::vector<std::string_view> tags;        // Names, kTagsMax at most.
-  std::optional<Duration> keep_result;
-  std::string_view meta;                     // A JSON object as text, or empty.
-  std::string_view traceparent;              // W3C, as checked by telemetry/trace.h, or empty.
-  std::string_view tracestate;
+  std::optional<Duration> unique_for{};  // The key is free after this long, whatever the job does.
+  std::string_view group{};              // A name, or empty.
+  std::vector<std::string_view> tags{};  // Names, kTagsMax at most.
+  std::optional<Duration> keep_result{};
+  std::string_view meta{};         // A JSON object as text, or empty.
+  std::string_view traceparent{};  // W3C, as checked by telemetry/trace.h, or empty.
+  std::string_view tracestate{};
+
+  bool operator==(JobSpecView const&) const = default;
 };
 
-// The one byte form of a spec: in commands, in the log, in replies. Written down in docs/log-format.md.
+// The one byte form of a spec: in commands, in the log, in replies. Written down in docs/log-records.md.
 // A mask says which fields follow, so an ordinary job costs its type, queue and payload and a few bytes.
 void encode_spec(JobSpecView const& spec, Bytes& out);
-// The view borrows from `in`. log_corrupt where `in` is no spec; checks the layout, not the rules.
+// The view borrows from `in`. log_corrupt where `in` is no spec; checks the layout, not the rules. A spec has one
+// spelling: what decodes is what encode_spec writes for the same view.
 // `view.tags` is reused, so that a loop over many jobs allocates nothing.
 Result<> decode_spec(BytesView in, JobSpecView& view);
 
 // The rules of the contract: names, ranges, what excludes what. invalid_field with the field's name where one is
-// broken. Every adapter calls it on what it has parsed; the engine trusts it.
+// broken (payload_too_large for payload and meta). That JSON is JSON, it does not check. Every adapter calls it on what
+// it has parsed; the engine trusts it.
 Result<> check_spec(JobSpecView const& spec);
 
 struct JobError {
   ErrorClass error_class = ErrorClass::retryable;
-  Bytes code;     // A name: the worker's own, or `lease_expired`, `expired`.
-  Bytes message;
-  Bytes detail;   // JSON text, or empty.
+  Bytes code{};  // A name: the worker's own, or `lease_expired`, `expired`.
+  Bytes message{};
+  Bytes detail{};  // JSON text, or empty.
   std::uint32_t attempt = 0;
   Instant at{};
   bool operator==(JobError const&) const = default;
@@ -95,20 +109,20 @@ struct JobError {
 
 struct JobProgress {
   std::uint8_t percent = 0;  // 0 to 100.
-  Bytes message;
+  Bytes message{};
   bool operator==(JobProgress const&) const = default;
 };
 
 // What became of a job, as read back from the log's records of it. Owned bytes.
 struct JobHistory {
-  std::optional<Instant> started_at;   // Of the last attempt.
-  std::optional<Instant> finished_at;
-  Bytes worker;                        // Of the last attempt.
-  std::vector<JobError> errors;        // Newest first, kErrorsKept at most.
-  std::optional<JobProgress> progress;
+  std::optional<Instant> started_at{};  // Of the last attempt.
+  std::optional<Instant> finished_at{};
+  Bytes worker{};                  // Of the last attempt.
+  std::vector<JobError> errors{};  // Newest first, kErrorsKept at most.
+  std::optional<JobProgress> progress{};
   PayloadKind result_kind = PayloadKind::none;
-  Bytes result;
-  std::vector<Bytes> log_lines;        // Oldest first; kLogBytesKept in all.
+  Bytes result{};
+  std::vector<Bytes> log_lines{};  // Oldest first; kLogBytesKept in all.
   bool operator==(JobHistory const&) const = default;
 };
 void encode_history(JobHistory const& history, Bytes& out);

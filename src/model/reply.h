@@ -22,14 +22,18 @@ namespace workmill {
 
 struct EnqueuedJob {
   JobNumber number{};
-  Bytes client_id;  // Empty where the id is the server's.
+  Bytes client_id{};  // Empty where the id is the server's.
   JobState state{};
   bool duplicate = false;
 };
 struct EnqueueReply {
-  std::vector<EnqueuedJob> jobs;  // In the order of the request.
-  bool replayed = false;          // The first answer to this idempotency key, given again.
+  std::vector<EnqueuedJob> jobs{};  // In the order of the request.
+  bool replayed = false;            // The first answer to this idempotency key, given again.
 };
+// What effect::RequestRemembered keeps of an answer: the jobs. `replayed` is for whoever gives it again to set.
+// Written down in docs/log-records.md. log_corrupt where `in` is no such answer.
+void encode_enqueue_reply(EnqueueReply const& reply, Bytes& out);
+Result<EnqueueReply> decode_enqueue_reply(BytesView in);
 
 struct LeasedJob {
   JobNumber number{};
@@ -39,63 +43,63 @@ struct LeasedJob {
   std::uint32_t max_attempts = 0;
   Position spec_at{};
   std::uint32_t spec_bytes = 0;
-  Bytes spec;  // Filled in by the shard: as encode_spec wrote it.
+  Bytes spec{};  // Filled in by the shard: as encode_spec wrote it.
 };
 struct ReportResult {
-  std::optional<Error> error;     // None: accepted.
+  std::optional<Error> error{};   // None: accepted.
   bool cancel_requested = false;  // Somebody wants this job to stop.
 };
 struct LeaseReply {
-  std::vector<LeasedJob> jobs;
-  std::vector<ReportResult> reports;  // In the order of the request.
+  std::vector<LeasedJob> jobs{};
+  std::vector<ReportResult> reports{};  // In the order of the request.
 };
 struct ReportsReply {
-  std::vector<ReportResult> reports;
+  std::vector<ReportResult> reports{};
 };
 
 // A job as the engine knows it, and, filled in by the shard, as the log does.
 struct JobView {
   JobNumber number{};
-  Bytes client_id;
+  Bytes client_id{};
   JobState state{};
   bool cancel_requested = false;
   std::uint32_t attempt = 0;
   std::uint32_t max_attempts = 0;
-  std::optional<Instant> ready_at;          // When it became or becomes ready.
-  std::optional<Instant> lease_expires_at;  // Where leased.
+  std::optional<Instant> ready_at{};          // When it became or becomes ready.
+  std::optional<Instant> lease_expires_at{};  // Where leased.
   Position spec_at{};
   std::uint32_t spec_bytes = 0;
-  Position event_at{};       // The newest record of what became of it, if any.
-  Position log_at{};         // The newest record of its log lines, if any.
-  std::optional<JobProgress> progress;
-  Bytes spec;                // Filled in.
-  JobHistory history;        // Filled in.
+  Position event_at{};  // The newest record of what became of it, if any.
+  Position log_at{};    // The newest record of its log lines, if any.
+  std::optional<JobProgress> progress{};
+  Bytes spec{};          // Filled in.
+  JobHistory history{};  // Filled in.
 };
 struct JobReply {
-  JobView job;
+  JobView job{};
 };
 struct JobsReply {
-  std::vector<JobView> jobs;
-  std::optional<JobNumber> next;  // There may be more, older than this.
+  std::vector<JobView> jobs{};
+  std::optional<JobNumber> next{};  // There may be more, older than this.
 };
 struct JobLogReply {
-  std::vector<Bytes> lines;
+  std::vector<Bytes> lines{};
 };
 struct CountReply {
   std::uint64_t count = 0;
 };
 struct QueueReply {
-  QueueView queue;
+  QueueView queue{};
 };
 struct QueuesReply {
-  std::vector<QueueView> queues;
-  std::optional<std::string> next;
+  std::vector<QueueView> queues{};
+  std::optional<std::string> next{};
 };
 struct DoneReply {};
 
 // How full one of the bounds is.
 struct Fullness {
-  std::string name;  // "inbox", "waiters", "disk"...
+  std::string name{};  // "inbox", "waiters", "disk"...
   std::uint64_t used = 0;
   std::uint64_t limit = 0;
 };
@@ -111,12 +115,12 @@ struct StatusReply {
   std::uint64_t decide_ns = 0;
   std::uint64_t flush_ns = 0;
   std::uint64_t flushes = 0;
-  std::uint64_t read_ns = 0;        // Reading payloads back for replies.
-  double flush_ms_typical = 0;      // Moving average.
+  std::uint64_t read_ns = 0;    // Reading payloads back for replies.
+  double flush_ms_typical = 0;  // Moving average.
   bool flush_on_writer_thread = false;
   std::uint32_t epoch = 0;
   std::uint64_t segments = 0;
-  std::uint64_t log_bytes = 0;      // Used by segments.
+  std::uint64_t log_bytes = 0;  // Used by segments.
   std::uint64_t live_bytes = 0;
   std::uint64_t disk_free_bytes = 0;
   std::uint64_t copied_ahead_jobs = 0;
@@ -124,8 +128,8 @@ struct StatusReply {
   std::uint64_t recovered_batches = 0;
   std::uint64_t recovery_ms = 0;
   std::uint64_t recovery_cut_bytes = 0;
-  std::vector<Fullness> bounds;
-  std::vector<QueueView> queues;    // Where asked for.
+  std::vector<Fullness> bounds{};
+  std::vector<QueueView> queues{};  // Where asked for.
 };
 
 using Reply = std::variant<Error, EnqueueReply, LeaseReply, ReportsReply, JobReply, JobsReply, JobLogReply, CountReply,

@@ -19,7 +19,8 @@ inline constexpr std::uint32_t kMaxAttemptsDefault = 20;
 inline constexpr std::uint32_t kMaxAttemptsLimit = 10'000;
 
 // The wait after attempt number `attempt` (1 is the first) failed: min(cap, first * factor^(attempt-1)), spread evenly
-// over ± jitter by `chance`, any 64 random bits. Never negative; never above cap * (1 + jitter).
+// over ± jitter by `chance`, any 64 random bits. Whole milliseconds, the nearest. Never negative; never above
+// cap * (1 + jitter). Values outside of their ranges are taken as the nearest one inside.
 Duration backoff_after(Backoff const& backoff, std::uint32_t attempt, std::uint64_t chance);
 
 }  // namespace workmill

@@ -1,0 +1,407 @@
+#include "model/job.h"
+
+#include <array>
+#include <string>
+#include <utility>
+
+#include "base/byte_packer.h"
+
+namespace workmill {
+namespace {
+
+constexpr std::array<std::string_view, kJobStates> kStateNames{"scheduled", "ready", "leased",
+                                                               "completed", "dead",  "cancelled"};
+constexpr std::array<std::string_view, 3> kUniqueNames{"scheduled", "queued", "unfinished"};
+
+// Which fields of a spec follow, in this order. The commonest have the low bits, so that the mask is mostly one byte.
+enum SpecField : std::uint32_t {
+  kHasPayloadKind = 0b11,  // PayloadKind itself; the payload is all that is left at the end.
+  kHasQueue = 1U << 2,
+  kHasTraceparent = 1U << 3,
+  kHasId = 1U << 4,
+  kHasPriority = 1U << 5,
+  kHasMaxAttempts = 1U << 6,
+  kHasDelay = 1U << 7,
+  kHasRunAt = 1U << 8,
+  kHasExpiresIn = 1U << 9,
+  kHasBackoff = 1U << 10,
+  kHasLease = 1U << 11,
+  kHasUniqueKey = 1U << 12,
+  kHasUniqueWhile = 1U << 13,
+  kHasUniqueFor = 1U << 14,
+  kHasGroup = 1U << 15,
+  kHasTags = 1U << 16,
+  kHasKeepResult = 1U << 17,
+  kHasMeta = 1U << 18,
+  kHasTracestate = 1U << 19,
+  kAllSpecFields = (1U << 20) - 1,
+};
+constexpr std::uint32_t kRareSpecFields = kAllSpecFields & ~(kHasPayloadKind | kHasQueue | kHasTraceparent | kHasId);
+constexpr std::string_view kDefaultQueue = "default";
+
+enum HistoryField : std::uint8_t {
+  kHasResultKind = 0b11,  // PayloadKind itself; the result is all that is left at the end.
+  kHasStartedAt = 1U << 2,
+  kHasFinishedAt = 1U << 3,
+  kHasWorker = 1U << 4,
+  kHasErrors = 1U << 5,
+  kHasProgress = 1U << 6,
+  kHasLogLines = 1U << 7,
+};
+
+std::uint32_t fields_of(JobSpecView const& spec) {
+  auto mask = static_cast<std::uint32_t>(std::to_underlying(spec.payload_kind));
+  auto const add = [&](bool present, SpecField field) { mask |= present ? field : 0U; };
+  add(spec.queue != kDefaultQueue, kHasQueue);
+  add(!spec.traceparent.empty(), kHasTraceparent);
+  add(!spec.id.empty(), kHasId);
+  add(spec.priority != kPriorityDefault, kHasPriority);
+  add(spec.max_attempts.has_value(), kHasMaxAttempts);
+  add(spec.delay.has_value(), kHasDelay);
+  add(spec.run_at.has_value(), kHasRunAt);
+  add(spec.expires_in.has_value(), kHasExpiresIn);
+  add(spec.backoff.has_value(), kHasBackoff);
+  add(spec.lease.has_value(), kHasLease);
+  add(!spec.unique_key.empty(), kHasUniqueKey);
+  add(spec.unique_while != UniqueWhile::unfinished, kHasUniqueWhile);
+  add(spec.unique_for.has_value(), kHasUniqueFor);
+  add(!spec.group.empty(), kHasGroup);
+  add(!spec.tags.empty(), kHasTags);
+  add(spec.keep_result.has_value(), kHasKeepResult);
+  add(!spec.meta.empty(), kHasMeta);
+  add(!spec.tracestate.empty(), kHasTracestate);
+  return mask;
+}
+
+std::size_t spec_bytes_max(JobSpecView const& spec, std::uint32_t mask) {
+  std::size_t bytes = 4 + packed_bytes_max(spec.type) + packed_bytes_max(spec.queue) +
+                      packed_bytes_max(spec.traceparent) + packed_bytes_max(spec.id) + spec.payload.size();
+  if ((mask & kRareSpecFields) == 0) return bytes;
+  bytes += packed_bytes_max(spec.unique_key) + packed_bytes_max(spec.group) + packed_bytes_max(spec.meta) +
+           packed_bytes_max(spec.tracestate);
+  bytes += 16 * kVarintBytesMax;  // All numbers, with room to spare.
+  for (std::string_view const tag : spec.tags) bytes += packed_bytes_max(tag);
+  return bytes;
+}
+
+void pack_rare_fields(JobSpecView const& spec, std::uint32_t mask, BytePacker& out) {
+  if (mask & kHasPriority) out.u8(spec.priority);
+  if (mask & kHasMaxAttempts) out.varint(*spec.max_attempts);
+  if (mask & kHasDelay) out.zigzag(spec.delay->count());
+  if (mask & kHasRunAt) out.zigzag(to_ms(*spec.run_at));
+  if (mask & kHasExpiresIn) out.zigzag(spec.expires_in->count());
+  if (mask & kHasBackoff) {
+    out.zigzag(spec.backoff->first.count());
+    out.varint(spec.backoff->factor_permille);
+    out.zigzag(spec.backoff->cap.count());
+    out.varint(spec.backoff->jitter_permille);
+  }
+  if (mask & kHasLease) out.zigzag(spec.lease->count());
+  if (mask & kHasUniqueKey) out.bytes(spec.unique_key);
+  if (mask & kHasUniqueWhile) out.u8(std::to_underlying(spec.unique_while));
+  if (mask & kHasUniqueFor) out.zigzag(spec.unique_for->count());
+  if (mask & kHasGroup) out.bytes(spec.group);
+  if (mask & kHasTags) {
+    out.varint(spec.tags.size());
+    for (std::string_view const tag : spec.tags) out.bytes(tag);
+  }
+  if (mask & kHasKeepResult) out.zigzag(spec.keep_result->count());
+  if (mask & kHasMeta) out.bytes(spec.meta);
+  if (mask & kHasTracestate) out.bytes(spec.tracestate);
+}
+
+// Reads, and keeps in mind whether what it read could have been written: a field that has no bytes, or its default
+// value, would not have been.
+class FieldReader {
+ public:
+  explicit FieldReader(BytesView in) : in_(in) {}
+
+  ByteReader& in() { return in_; }
+  void require(bool condition) { ok_ &= condition; }
+  std::string_view text() {
+    std::string_view const value = in_.bytes();
+    require(!value.empty());
+    return value;
+  }
+  Duration duration() { return Duration{in_.zigzag()}; }
+  Instant instant() { return instant_from_ms(in_.zigzag()); }
+  std::uint32_t number() {
+    std::uint64_t const value = in_.varint();
+    require(value <= UINT32_MAX);
+    return static_cast<std::uint32_t>(value);
+  }
+  PayloadKind payload_kind(std::uint32_t bits) {
+    require(bits <= std::to_underlying(PayloadKind::raw));
+    return static_cast<PayloadKind>(bits);
+  }
+  // All that is left: the last field.
+  BytesView rest(PayloadKind kind) {
+    BytesView const value = in_.raw(in_.remaining());
+    require(kind != PayloadKind::none || value.empty());
+    return value;
+  }
+  bool done() const { return ok_ && in_.done(); }
+  bool ok() const { return ok_ && in_.ok(); }
+
+ private:
+  ByteReader in_;
+  bool ok_ = true;
+};
+
+void read_rare_fields(FieldReader& reader, std::uint32_t mask, JobSpecView& spec) {
+  if (mask & kHasPriority) {
+    spec.priority = reader.in().u8();
+    reader.require(spec.priority != kPriorityDefault);
+  }
+  if (mask & kHasMaxAttempts) spec.max_attempts = reader.number();
+  if (mask & kHasDelay) spec.delay = reader.duration();
+  if (mask & kHasRunAt) spec.run_at = reader.instant();
+  if (mask & kHasExpiresIn) spec.expires_in = reader.duration();
+  if (mask & kHasBackoff) {
+    Backoff& backoff = spec.backoff.emplace();
+    backoff.first = reader.duration();
+    backoff.factor_permille = reader.number();
+    backoff.cap = reader.duration();
+    backoff.jitter_permille = reader.number();
+  }
+  if (mask & kHasLease) spec.lease = reader.duration();
+  if (mask & kHasUniqueKey) spec.unique_key = reader.text();
+  if (mask & kHasUniqueWhile) {
+    std::uint8_t const value = reader.in().u8();
+    reader.require(value < std::to_underlying(UniqueWhile::unfinished));
+    spec.unique_while = static_cast<UniqueWhile>(value);
+  }
+  if (mask & kHasUniqueFor) spec.unique_for = reader.duration();
+  if (mask & kHasGroup) spec.group = reader.text();
+  if (mask & kHasTags) {
+    std::uint64_t const count = reader.in().varint();
+    reader.require(count != 0);
+    for (std::uint64_t i = 0; i < count && reader.ok(); ++i) spec.tags.push_back(reader.in().bytes());
+  }
+  if (mask & kHasKeepResult) spec.keep_result = reader.duration();
+  if (mask & kHasMeta) spec.meta = reader.text();
+  if (mask & kHasTracestate) spec.tracestate = reader.text();
+}
+
+auto invalid(std::string field, std::string message) {
+  return fail_field(ErrorCode::invalid_field, std::move(field), std::move(message));
+}
+auto bad_name(std::string field) {
+  return invalid(std::move(field), "must be 1 to 128 of the characters A-Z a-z 0-9 . _ : -");
+}
+
+Result<> check_duration(std::string_view field, std::optional<Duration> const& value, Duration min, Duration max) {
+  if (!value || (*value >= min && *value <= max)) return {};
+  return invalid(std::string{field}, "must be from " + format_duration(min) + " to " + format_duration(max));
+}
+
+Result<> check_backoff(Backoff const& backoff) {
+  WM_TRY_VOID(check_duration("backoff.first", backoff.first, Duration{0}, kDurationMax));
+  WM_TRY_VOID(check_duration("backoff.cap", backoff.cap, Duration{0}, kDurationMax));
+  if (backoff.factor_permille < 1'000 || backoff.factor_permille > 100'000) {
+    return invalid("backoff.factor", "must be from 1 to 100");
+  }
+  if (backoff.cap < backoff.first) return invalid("backoff.cap", "must not be shorter than backoff.first");
+  if (backoff.jitter_permille > 1'000) return invalid("backoff.jitter", "must be from 0 to 1");
+  return {};
+}
+
+Result<> check_times(JobSpecView const& spec) {
+  WM_TRY_VOID(check_duration("delay", spec.delay, Duration{0}, kDurationMax));
+  if (spec.run_at && (*spec.run_at < kInstantMin || *spec.run_at > kInstantMax)) {
+    return invalid("run_at", "must lie between the years 1970 and 9999");
+  }
+  if (spec.delay && spec.run_at) return invalid("run_at", "cannot stand beside delay: send one of them");
+  WM_TRY_VOID(check_duration("expires_in", spec.expires_in, Duration{1}, kDurationMax));
+  WM_TRY_VOID(check_duration("lease", spec.lease, kLeaseMin, kLeaseMax));
+  WM_TRY_VOID(check_duration("unique.for", spec.unique_for, Duration{1}, kDurationMax));
+  WM_TRY_VOID(check_duration("keep_result", spec.keep_result, Duration{0}, kDurationMax));
+  return {};
+}
+
+Result<> check_tags(std::vector<std::string_view> const& tags) {
+  if (tags.size() > kTagsMax) return invalid("tags", "must be " + std::to_string(kTagsMax) + " at most");
+  for (std::size_t i = 0; i < tags.size(); ++i) {
+    if (!is_name(tags[i])) return bad_name("tags[" + std::to_string(i) + "]");
+  }
+  return {};
+}
+
+}  // namespace
+
+std::string_view to_string(JobState state) { return kStateNames[std::to_underlying(state)]; }
+
+std::optional<JobState> parse_job_state(std::string_view text) {
+  for (std::size_t i = 0; i < kStateNames.size(); ++i) {
+    if (kStateNames[i] == text) return static_cast<JobState>(i);
+  }
+  return std::nullopt;
+}
+
+std::string_view to_string(UniqueWhile value) { return kUniqueNames[std::to_underlying(value)]; }
+
+std::optional<UniqueWhile> parse_unique_while(std::string_view text) {
+  for (std::size_t i = 0; i < kUniqueNames.size(); ++i) {
+    if (kUniqueNames[i] == text) return static_cast<UniqueWhile>(i);
+  }
+  return std::nullopt;
+}
+
+bool is_legal_move(JobState from, JobState to) {
+  using enum JobState;
+  switch (from) {
+    case scheduled: return to == ready || to == cancelled || to == dead;                  // dead: it expired.
+    case ready: return to == leased || to == scheduled || to == cancelled || to == dead;  // scheduled: by PATCH.
+    case leased: return to != leased;
+    case completed: return false;
+    case dead:
+    case cancelled: return to == ready;  // By retry.
+  }
+  return false;
+}
+
+void encode_spec(JobSpecView const& spec, Bytes& out) {
+  std::uint32_t const mask = fields_of(spec);
+  append_packed(out, spec_bytes_max(spec, mask), [&](BytePacker& packer) {
+    packer.varint(mask);
+    packer.bytes(spec.type);
+    if (mask & kHasQueue) packer.bytes(spec.queue);
+    if (mask & kHasTraceparent) packer.bytes(spec.traceparent);
+    if (mask & kHasId) packer.bytes(spec.id);
+    if (mask & kRareSpecFields) pack_rare_fields(spec, mask, packer);
+    if (spec.payload_kind != PayloadKind::none) packer.raw(spec.payload);
+  });
+}
+
+Result<> decode_spec(BytesView in, JobSpecView& view) {
+  auto tags = std::move(view.tags);
+  tags.clear();
+  view = JobSpecView{};
+  view.tags = std::move(tags);
+
+  FieldReader reader{in};
+  std::uint32_t const mask = reader.number();
+  reader.require(mask <= kAllSpecFields);
+  view.payload_kind = reader.payload_kind(mask & kHasPayloadKind);
+  view.type = reader.in().bytes();
+  if (mask & kHasQueue) {
+    view.queue = reader.in().bytes();
+    reader.require(view.queue != kDefaultQueue);
+  }
+  if (mask & kHasTraceparent) view.traceparent = reader.text();
+  if (mask & kHasId) view.id = reader.text();
+  if (mask & kRareSpecFields) read_rare_fields(reader, mask, view);
+  view.payload = reader.rest(view.payload_kind);
+  if (!reader.done()) return fail(ErrorCode::log_corrupt, "a job's spec is damaged");
+  return {};
+}
+
+Result<> check_spec(JobSpecView const& spec) {
+  if (!is_name(spec.type)) return bad_name("type");
+  if (!is_name(spec.queue)) return bad_name("queue");
+  if (!spec.id.empty() && !is_name(spec.id)) return bad_name("id");
+  if (spec.payload.size() > kPayloadBytesMax) {
+    return fail_field(ErrorCode::payload_too_large, "payload",
+                      "must be " + std::to_string(kPayloadBytesMax) + " bytes at most");
+  }
+  if (spec.priority > kPriorityMax) return invalid("priority", "must be from 0 to 9");
+  WM_TRY_VOID(check_times(spec));
+  if (spec.max_attempts && (*spec.max_attempts < 1 || *spec.max_attempts > kMaxAttemptsLimit)) {
+    return invalid("max_attempts", "must be from 1 to " + std::to_string(kMaxAttemptsLimit));
+  }
+  if (spec.backoff) WM_TRY_VOID(check_backoff(*spec.backoff));
+  if (spec.unique_key.size() > kUniqueKeyBytesMax) {
+    return invalid("unique.key", "must be 1 to " + std::to_string(kUniqueKeyBytesMax) + " bytes");
+  }
+  if (spec.unique_key.empty() && (spec.unique_for || spec.unique_while != UniqueWhile::unfinished)) {
+    return invalid("unique.key", "must not be empty");
+  }
+  if (!spec.group.empty() && !is_name(spec.group)) return bad_name("group");
+  WM_TRY_VOID(check_tags(spec.tags));
+  if (spec.meta.size() > kMetaBytesMax) {
+    return fail_field(ErrorCode::payload_too_large, "meta",
+                      "must be " + std::to_string(kMetaBytesMax) + " bytes at most");
+  }
+  if (!spec.meta.empty() && spec.meta.front() != '{') return invalid("meta", "must be an object");
+  if (spec.traceparent.size() > kTraceparentBytesMax) return invalid("traceparent", "is too long");
+  if (spec.tracestate.size() > kTracestateBytesMax) return invalid("tracestate", "is too long");
+  return {};
+}
+
+void encode_history(JobHistory const& history, Bytes& out) {
+  auto mask = static_cast<std::uint32_t>(std::to_underlying(history.result_kind));
+  auto const add = [&](bool present, HistoryField field) { mask |= present ? field : 0U; };
+  add(history.started_at.has_value(), kHasStartedAt);
+  add(history.finished_at.has_value(), kHasFinishedAt);
+  add(!history.worker.empty(), kHasWorker);
+  add(!history.errors.empty(), kHasErrors);
+  add(history.progress.has_value(), kHasProgress);
+  add(!history.log_lines.empty(), kHasLogLines);
+
+  ByteWriter writer{out};
+  writer.u8(static_cast<std::uint8_t>(mask));
+  if (history.started_at) writer.zigzag(to_ms(*history.started_at));
+  if (history.finished_at) writer.zigzag(to_ms(*history.finished_at));
+  if (!history.worker.empty()) writer.bytes(history.worker);
+  if (!history.errors.empty()) {
+    writer.varint(history.errors.size());
+    for (JobError const& error : history.errors) {
+      writer.u8(std::to_underlying(error.error_class));
+      writer.bytes(error.code);
+      writer.bytes(error.message);
+      writer.bytes(error.detail);
+      writer.varint(error.attempt);
+      writer.zigzag(to_ms(error.at));
+    }
+  }
+  if (history.progress) {
+    writer.u8(history.progress->percent);
+    writer.bytes(history.progress->message);
+  }
+  if (!history.log_lines.empty()) {
+    writer.varint(history.log_lines.size());
+    for (Bytes const& line : history.log_lines) writer.bytes(line);
+  }
+  if (history.result_kind != PayloadKind::none) writer.raw(history.result);
+}
+
+Result<JobHistory> decode_history(BytesView in) {
+  FieldReader reader{in};
+  JobHistory history;
+  std::uint8_t const mask = reader.in().u8();
+  history.result_kind = reader.payload_kind(mask & kHasResultKind);
+  if (mask & kHasStartedAt) history.started_at = reader.instant();
+  if (mask & kHasFinishedAt) history.finished_at = reader.instant();
+  if (mask & kHasWorker) history.worker = reader.text();
+  if (mask & kHasErrors) {
+    std::uint64_t const count = reader.in().varint();
+    reader.require(count != 0);
+    for (std::uint64_t i = 0; i < count && reader.ok(); ++i) {  // Ends with the bytes, whatever `count` says.
+      JobError& error = history.errors.emplace_back();
+      std::uint8_t const error_class = reader.in().u8();
+      reader.require(error_class <= std::to_underlying(ErrorClass::fatal));
+      error.error_class = static_cast<ErrorClass>(error_class);
+      error.code = reader.in().bytes();
+      error.message = reader.in().bytes();
+      error.detail = reader.in().bytes();
+      error.attempt = reader.number();
+      error.at = reader.instant();
+    }
+  }
+  if (mask & kHasProgress) {
+    JobProgress& progress = history.progress.emplace();
+    progress.percent = reader.in().u8();
+    reader.require(progress.percent <= 100);
+    progress.message = reader.in().bytes();
+  }
+  if (mask & kHasLogLines) {
+    std::uint64_t const count = reader.in().varint();
+    reader.require(count != 0);
+    for (std::uint64_t i = 0; i < count && reader.ok(); ++i) history.log_lines.emplace_back(reader.in().bytes());
+  }
+  history.result = reader.rest(history.result_kind);
+  if (!reader.done()) return fail(ErrorCode::log_corrupt, "a job's history is damaged");
+  return history;
+}
+
+}  // namespace workmill
