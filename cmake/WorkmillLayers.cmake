@@ -44,6 +44,10 @@ function(wm_layer folder)
     target_link_libraries(wm_${name}_test PRIVATE wm_${name} wm_options rapidcheck_gtest rapidcheck GTest::gmock
       GTest::gtest_main)
     target_compile_definitions(wm_${name}_test PRIVATE WM_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
+    if(WM_SANITIZE)
+      # What is tested is at -O1; the tests themselves, full of rapidcheck's templates, take 8 s a file so, and 3 at -O0.
+      target_compile_options(wm_${name}_test PRIVATE -O0)
+    endif()
     # One entry a program, not one a test: a sanitized program takes longer to start than most tests to run. The XML
     # says how many tests there were.
     add_test(NAME ${name} COMMAND wm_${name}_test)
