@@ -45,7 +45,7 @@ Result<> ShardLoop::submit(Request&& request) {
   if (inbox_.size() - inbox_done_ >= options_.inbox_max) {
     return fail(ErrorCode::overloaded, "the shard has as many requests waiting as it may");
   }
-  if (disk_low_ && std::holds_alternative<Enqueue>(request.command)) {
+  if (disk_low() && std::holds_alternative<Enqueue>(request.command)) {
     return fail(ErrorCode::disk_full, "the disk is nearly full: no new jobs are taken until there is space again");
   }
   inbox_.push_back(std::move(request));
@@ -479,7 +479,7 @@ void ShardLoop::look_around() {
   segment_ = log_.next_base().segment;
   survivors_.look_again();
   disk_free_ = log_.status().free_bytes;
-  disk_low_ = disk_free_ < options_.disk_reserve_bytes;
+  disk_low_.store(disk_free_ < options_.disk_reserve_bytes, std::memory_order_relaxed);
   sample_rates();
 }
 

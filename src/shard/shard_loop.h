@@ -1,4 +1,5 @@
 #pragma once
+#include <atomic>
 #include <cstdint>
 #include <deque>
 #include <functional>
@@ -83,7 +84,10 @@ class ShardLoop {
   // Nothing is under way: no request, no waiter, no answer that is not durable.
   bool idle() const;
 
-  bool disk_low() const { return disk_low_; }
+  // Requests that the next turn will find. For the owner, who must not sleep then.
+  bool has_requests() const { return inbox_done_ < inbox_.size(); }
+  // Free space is below the reserve. Any thread may ask.
+  bool disk_low() const { return disk_low_.load(std::memory_order_relaxed); }
   JobIdCodec const& ids() const { return ids_; }
 
  private:
@@ -107,6 +111,9 @@ class ShardLoop {
   Result<> execute_in_parts(Unfinished unfinished);
   // The part of a bulk action that the engine cannot do: with a tag, which only the log knows. True: not done yet.
 
+  // The part of a bulk action that the engine cannot do: by tag, which only the log knows. True: not done yet, and
+  // `resume_before` says where to go on.
+  Result<bool> bulk_by_tag(Unfinished& unfinished);
   void serve_waiting();
   void end_waiting(Waiter waiter);
   void answer(Port port, Cookie cookie, Reply reply);
@@ -151,7 +158,7 @@ class ShardLoop {
   Instant looked_at_{};
   bool draining_ = false;
   bool advance_more_ = false;  // advance() had more to do than a step allows.
-  bool disk_low_ = false;
+  std::atomic<bool> disk_low_{false};
   std::uint64_t disk_free_ = 0;
   std::uint64_t staged_ = 0;   // Batches.
   std::uint64_t durable_ = 0;  // Of these.

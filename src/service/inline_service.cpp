@@ -1,0 +1,45 @@
+#include "service/inline_service.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/assert.h"
+
+namespace workmill::service {
+
+InlineService::InlineService(shard::ShardLoop& loop, Clock const& clock)
+    : loop_(loop), clock_(clock), started_at_(clock.now()), now_(started_at_) {}
+
+Result<> InlineService::submit(Cookie cookie, Command command) {
+  return loop_.submit({.port = 0, .cookie = cookie, .command = std::move(command)});
+}
+
+void InlineService::abandon(Cookie cookie) { loop_.abandon(0, cookie); }
+
+Readiness InlineService::readiness() const {
+  if (draining_) return Readiness::draining;
+  return loop_.disk_low() ? Readiness::disk_full : Readiness::ready;
+}
+
+Duration InlineService::uptime() const { return now_ - started_at_; }
+
+Result<Duration> InlineService::turn() {
+  WM_TRY(auto const turn, loop_.turn());
+  now_ = clock_.now();
+  answers_.clear();
+  loop_.take_answers(0, answers_);
+  if (!answers_.empty()) {
+    WM_ASSERT(sink_ != nullptr);
+    sink_->on_answers(answers_);
+  }
+  if (turn.more || loop_.has_requests()) return Duration{0};
+  if (!turn.next) return kSleepMax;
+  return std::clamp(*turn.next - now_, Duration{0}, kSleepMax);
+}
+
+void InlineService::drain() {
+  draining_ = true;
+  loop_.drain();
+}
+
+}  // namespace workmill::service

@@ -1,0 +1,42 @@
+#pragma once
+#include <vector>
+
+#include "service/service.h"
+#include "shard/shard_loop.h"
+
+namespace workmill::service {
+
+// The service of a single I/O thread that turns the shard itself: nothing changes threads between a request's bytes
+// and its answer. All calls on that thread.
+class InlineService final : public Service {
+ public:
+  // `loop` has one port. What is lent outlives the service.
+  InlineService(shard::ShardLoop& loop, Clock const& clock);
+
+  void set_sink(AnswerSink* sink) override { sink_ = sink; }
+  Result<> submit(Cookie cookie, Command command) override;
+  void abandon(Cookie cookie) override;
+  JobIdCodec const& ids() const override { return loop_.ids(); }
+  Instant now() const override { return now_; }
+  Readiness readiness() const override;
+  Duration uptime() const override;
+
+  // A turn of the shard, between two polls of the loop. Answers how long the loop may sleep. An error is final: the
+  // process must end (see ShardLoop::turn).
+  Result<Duration> turn();
+  void drain();
+  bool idle() const { return loop_.idle(); }
+
+ private:
+  static constexpr Duration kSleepMax = std::chrono::seconds{1};
+
+  shard::ShardLoop& loop_;
+  Clock const& clock_;
+  Instant started_at_;
+  Instant now_;
+  AnswerSink* sink_ = nullptr;
+  std::vector<Answer> answers_;
+  bool draining_ = false;
+};
+
+}  // namespace workmill::service
