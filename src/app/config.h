@@ -1,0 +1,63 @@
+#pragma once
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "base/error.h"
+#include "base/time.h"
+#include "log/log.h"
+#include "shard/shard_loop.h"
+#include "telemetry/log.h"
+
+// What a server can be told: defaults, over them a TOML file, over that the command line. A value.
+namespace workmill::app {
+
+struct Config {
+  std::string data = "./workmill-data";
+  std::string listen = "127.0.0.1:7330";  // ADDRESS:PORT; IPv6 in brackets. Port 0: any that is free.
+  bool insecure = false;                  // Listen beyond loopback although nobody is asked who he is.
+  std::uint32_t io_threads = 1;           // 1: that thread turns the shard too. More: the shard gets its own.
+
+  log::Durability durability = log::Durability::sync;
+  Duration sync_interval{50};  // Under durability `interval`.
+  std::uint64_t segment_bytes = std::uint64_t{64} << 20;
+  std::uint64_t disk_reserve_bytes = std::uint64_t{256} << 20;
+  shard::FlushBy flush_by = shard::FlushBy::adaptive;
+
+  std::uint32_t connections_max = 20'000;
+  std::uint64_t body_bytes_max = std::uint64_t{8} << 20;
+  std::uint32_t header_bytes_max = 16 * 1024;
+  Duration idle_timeout = std::chrono::minutes{5};
+  Duration request_timeout = std::chrono::seconds{30};  // For the whole of a request to come in.
+  Duration write_timeout = std::chrono::seconds{30};    // For a client to take its answer.
+  Duration drain_timeout = std::chrono::seconds{20};
+
+  std::uint32_t finished_kept = kFinishedBudgetDefault;  // Finished jobs kept in a queue.
+
+  telemetry::LogLevel log_level = telemetry::LogLevel::info;
+  std::string log_format = "auto";  // auto | text | json
+};
+
+// Reads `path` over `config`. bad_configuration, with file and line where toml11 knows them, for what is malformed, of
+// the wrong type or out of range; unknown keys are refused by name. The keys: docs/reference/configuration.md.
+Result<> read_config(std::string const& path, Config& config);
+
+// What holds between the fields, and whether the address may be listened on. bad_configuration.
+Result<> check_config(Config const& config);
+
+// ADDRESS:PORT taken apart; bad_configuration where it is not one.
+struct Endpoint {
+  std::string address;
+  std::uint16_t port = 0;
+  bool is_loopback = false;
+};
+Result<Endpoint> parse_endpoint(std::string const& text);
+
+// "64MiB", "8 MB", "1024": bytes, with the binary and decimal units of IEC 80000-13. bad_configuration otherwise.
+Result<std::uint64_t> parse_bytes(std::string_view text);
+
+// Names in the file and on the command line.
+Result<log::Durability> parse_durability(std::string_view text);
+Result<shard::FlushBy> parse_flush_by(std::string_view text);
+
+}  // namespace workmill::app

@@ -1,0 +1,92 @@
+#include "app/config.h"
+
+#include <gtest/gtest.h>
+
+#include <cstdio>
+#include <fstream>
+#include <string>
+
+namespace workmill::app {
+namespace {
+
+class ConfigFile : public testing::Test {
+ protected:
+  std::string write(std::string const& text) {
+    std::string const path = testing::TempDir() + "workmill_config_test.toml";
+    std::ofstream(path) << text;
+    return path;
+  }
+  void TearDown() override { std::remove((testing::TempDir() + "workmill_config_test.toml").c_str()); }
+};
+
+TEST_F(ConfigFile, OverridesWhatItNamesAndNothingElse) {
+  Config config;
+
+  ASSERT_TRUE(read_config(write("listen = \"127.0.0.1:9\"\nsegment_size = \"8MiB\"\nio_threads = 3\n"), config));
+
+  EXPECT_EQ(config.listen, "127.0.0.1:9");
+  EXPECT_EQ(config.segment_bytes, 8u << 20);
+  EXPECT_EQ(config.io_threads, 3u);
+  EXPECT_EQ(config.data, Config{}.data);
+}
+
+TEST_F(ConfigFile, RefusesASettingThatDoesNotExistByNameAndLine) {
+  Config config;
+
+  auto const read = read_config(write("data = \"x\"\nlisten_on = \"y\"\n"), config);
+
+  ASSERT_FALSE(read);
+  EXPECT_EQ(read.error().code, ErrorCode::bad_configuration);
+  EXPECT_NE(read.error().message.find(":2: there is no setting 'listen_on'"), std::string::npos)
+      << read.error().message;
+}
+
+TEST_F(ConfigFile, RefusesValuesOfTheWrongKind) {
+  for (char const* text : {"io_threads = \"two\"", "io_threads = -1", "data = 7", "insecure = \"yes\"",
+                           "durability = \"maybe\"", "idle_timeout = 5", "segment_size = \"8 parsecs\"", "data = "}) {
+    Config config;
+    EXPECT_FALSE(read_config(write(text), config)) << text;
+  }
+}
+
+TEST_F(ConfigFile, ThatIsNotThereIsSaidSo) {
+  Config config;
+
+  auto const read = read_config("/nowhere/workmill.toml", config);
+
+  ASSERT_FALSE(read);
+  EXPECT_NE(read.error().message.find("/nowhere/workmill.toml"), std::string::npos);
+}
+
+TEST(Config, ListensBeyondLoopbackOnlyWhenToldThatItIsInsecure) {
+  Config config;
+  config.listen = "0.0.0.0:7330";
+  EXPECT_FALSE(check_config(config));
+
+  config.insecure = true;
+  EXPECT_TRUE(check_config(config));
+
+  config.insecure = false;
+  for (char const* loopback : {"127.0.0.1:1", "127.9.9.9:1", "[::1]:1", "localhost:0"}) {
+    config.listen = loopback;
+    EXPECT_TRUE(check_config(config)) << loopback;
+  }
+}
+
+TEST(Config, RefusesAddressesThatAreNone) {
+  for (char const* text : {"", "7330", "127.0.0.1", "127.0.0.1:", "127.0.0.1:70000", "127.0.0.1:7x", "::1:7330",
+                           "[::1:7330", "example.org:80", "[127.0.0.1]:80"}) {
+    EXPECT_FALSE(parse_endpoint(text)) << text;
+  }
+}
+
+TEST(Config, ReadsSizesWithUnits) {
+  EXPECT_EQ(parse_bytes("1024").value(), 1024u);
+  EXPECT_EQ(parse_bytes("64MiB").value(), 64u << 20);
+  EXPECT_EQ(parse_bytes("8 MB").value(), 8'000'000u);
+  for (char const* text : {"", "MiB", "-1", "1.5MiB", "1TiB", "99999999999GiB"})
+    EXPECT_FALSE(parse_bytes(text)) << text;
+}
+
+}  // namespace
+}  // namespace workmill::app
