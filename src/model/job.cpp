@@ -330,7 +330,7 @@ Result<> check_spec(JobSpecView const& spec) {
 
 void encode_history(JobHistory const& history, Bytes& out) {
   auto mask = static_cast<std::uint32_t>(std::to_underlying(history.result_kind));
-  auto const add = [&](bool present, HistoryField field) { mask |= present ? field : 0U; };
+  auto const add = [&](bool present, HistoryField field) { mask |= present ? std::uint32_t{field} : 0U; };
   add(history.started_at.has_value(), kHasStartedAt);
   add(history.finished_at.has_value(), kHasFinishedAt);
   add(!history.worker.empty(), kHasWorker);
