@@ -179,11 +179,11 @@ class FunctionSink final : public spdlog::sinks::base_sink<std::mutex> {
 
 }  // namespace
 
-// spdlog wants its parts in shared_ptrs. Each has one owner here all the same, and dies with the Backend: the logger
-// first, then the pool, whose destructor writes what is queued.
+// spdlog wants its parts in shared_ptrs. Each has one owner here all the same, and dies with the Backend: the pool
+// first, whose destructor writes what is queued and joins the thread; then nobody else is left who uses the logger.
 struct Logger::Backend {
-  std::shared_ptr<spdlog::details::thread_pool> pool;  // None where delivery is immediate.
   std::shared_ptr<spdlog::logger> logger;
+  std::shared_ptr<spdlog::details::thread_pool> pool;  // None where delivery is immediate.
 };
 
 std::optional<LogLevel> parse_log_level(std::string_view text) {
