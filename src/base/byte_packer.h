@@ -55,11 +55,11 @@ class BytePacker {
 template <class Write>
 std::size_t append_packed(Bytes& out, std::size_t bytes_max, Write&& write) {
   std::size_t const before = out.size();
-  out.resize_and_overwrite(before + bytes_max, [&](char* data, std::size_t size) {
+  out.resize_and_overwrite(before + bytes_max, [&](char* data, std::size_t) {
     BytePacker packer{data + before};
     write(packer);
     auto const end = static_cast<std::size_t>(packer.at() - data);
-    WM_ASSERT(end <= size);
+    WM_ASSERT(end <= before + bytes_max);
     return end;
   });
   return out.size() - before;

@@ -22,13 +22,17 @@ namespace workmill::effect {
 // The first record of a store.
 struct StoreCreated {
   std::uint64_t salt = 0;  // Of the JobIdCodec.
+  bool operator==(StoreCreated const&) const = default;
 };
 // A new owner took over `down` after the last batch: every lease is lengthened by that.
 struct ServerResumed {
   Duration down{};
+  bool operator==(ServerResumed const&) const = default;
 };
 // Nothing happened, and the server was there to see it: bounds what ServerResumed can only guess.
-struct Alive {};
+struct Alive {
+  bool operator==(Alive const&) const = default;
+};
 
 struct JobEnqueued {
   JobNumber number{};
@@ -36,11 +40,13 @@ struct JobEnqueued {
   Instant ready_at{};       // Later than the batch's time: scheduled. Else ready.
   bool scheduled = false;
   BytesView spec{};  // As encode_spec writes it.
+  bool operator==(JobEnqueued const&) const = default;
 };
 // Scheduled, and its time has come.
 struct JobReady {
   JobNumber number{};
   std::uint64_t order = 0;
+  bool operator==(JobReady const&) const = default;
 };
 struct JobLeased {
   JobNumber number{};
@@ -49,10 +55,12 @@ struct JobLeased {
   Instant deadline{};
   std::string_view worker{};
   Position previous{};
+  bool operator==(JobLeased const&) const = default;
 };
 struct LeaseExtended {
   JobNumber number{};
   Instant deadline{};
+  bool operator==(LeaseExtended const&) const = default;
 };
 struct JobCompleted {
   JobNumber number{};
@@ -60,6 +68,7 @@ struct JobCompleted {
   PayloadKind result_kind = PayloadKind::none;
   BytesView result{};
   Position previous{};
+  bool operator==(JobCompleted const&) const = default;
 };
 // An attempt failed, its lease ran out, or the job expired before it was leased.
 struct JobFailed {
@@ -72,6 +81,7 @@ struct JobFailed {
   std::string_view code{}, message{}, detail{};
   std::uint32_t attempt = 0;
   Position previous{};
+  bool operator==(JobFailed const&) const = default;
 };
 // Given back by its worker: ready again, the attempt not counted.
 struct JobReleased {
@@ -79,34 +89,41 @@ struct JobReleased {
   std::uint64_t order = 0;
   JobState next{};  // ready, or cancelled where that was asked for meanwhile.
   Instant at{};
+  bool operator==(JobReleased const&) const = default;
 };
 struct JobCancelled {
   JobNumber number{};
   Instant at{};
   Position previous{};
+  bool operator==(JobCancelled const&) const = default;
 };
 // The job is leased: its worker is told, and its report decides.
 struct CancelRequested {
   JobNumber number{};
+  bool operator==(CancelRequested const&) const = default;
 };
 // Dead, cancelled or scheduled: ready now, attempts counted anew.
 struct JobRetried {
   JobNumber number{};
   std::uint64_t order = 0;
+  bool operator==(JobRetried const&) const = default;
 };
 struct ProgressMade {
   JobNumber number{};
   std::uint8_t percent = 0;
   std::string_view message{};
+  bool operator==(ProgressMade const&) const = default;
 };
 struct LinesLogged {
   JobNumber number{};
   BytesView lines{};    // Each as varint length and bytes.
   Position previous{};  // Of the chain of log lines, which is one of its own.
+  bool operator==(LinesLogged const&) const = default;
 };
 // Deleted, purged, or kept long enough.
 struct JobForgotten {
   JobNumber number{};
+  bool operator==(JobForgotten const&) const = default;
 };
 // All of a job in one record: how the survivors of the oldest segment are copied ahead, and how PATCH rewrites one.
 // What is in the engine's memory of the job stands here; spec and history stand here as bytes.
@@ -121,19 +138,23 @@ struct JobSnapshot {
   std::uint32_t attempt = 0;
   BytesView spec{};
   BytesView history{};  // As encode_history writes it.
+  bool operator==(JobSnapshot const&) const = default;
 };
 struct QueueChanged {
   std::string_view name{};
   QueueSettings settings{};
+  bool operator==(QueueChanged const&) const = default;
 };
 struct QueueRemoved {  // Empty, and set to nothing but defaults: forgotten.
   std::string_view name{};
+  bool operator==(QueueRemoved const&) const = default;
 };
 struct RequestRemembered {
   std::string_view key{};
   std::uint64_t fingerprint = 0;
   Instant until{};
   BytesView reply{};  // As encode_enqueue_reply (model/reply.h) writes it.
+  bool operator==(RequestRemembered const&) const = default;
 };
 
 }  // namespace workmill::effect
