@@ -1,6 +1,5 @@
 #include "app/config.h"
 
-#include <arpa/inet.h>
 #include <fmt/format.h>
 
 #include <array>
@@ -11,6 +10,8 @@
 #include <map>
 #include <toml.hpp>
 #include <utility>
+
+#include "net/listener.h"
 
 namespace workmill::app {
 namespace {
@@ -116,8 +117,8 @@ Result<> read_config(std::string const& path, Config& config) {
 }
 
 Result<> check_config(Config const& config) {
-  WM_TRY(auto const endpoint, parse_endpoint(config.listen));
-  if (!endpoint.is_loopback && !config.insecure) {
+  WM_TRY(auto const address, net::parse_address(config.listen));
+  if (!address.host.is_loopback() && !config.insecure) {
     return bad(fmt::format(
         "{} is not a loopback address, and no tokens are configured: anyone who reaches it could read and change every "
         "job. Listen on 127.0.0.1, or say --insecure if something in front of the server keeps strangers out",
@@ -145,33 +146,6 @@ Result<> check_config(Config const& config) {
     return bad("log_format: auto, text or json");
   }
   return {};
-}
-
-Result<Endpoint> parse_endpoint(std::string const& text) {
-  auto const no_endpoint = [&] {
-    return bad(fmt::format(
-        "'{}' is no address to listen on: it takes ADDRESS:PORT, such as 127.0.0.1:7330 or [::1]:7330", text));
-  };
-  auto const colon = text.rfind(':');
-  if (colon == std::string::npos) return no_endpoint();
-  Endpoint endpoint;
-  endpoint.address = text.substr(0, colon);
-  std::string_view const port = std::string_view(text).substr(colon + 1);
-  auto const [end, error] = std::from_chars(port.data(), port.data() + port.size(), endpoint.port);
-  if (error != std::errc{} || end != port.data() + port.size() || port.empty()) return no_endpoint();
-  if (endpoint.address == "localhost") endpoint.address = "127.0.0.1";
-  std::array<unsigned char, 16> bytes{};
-  if (endpoint.address.size() > 2 && endpoint.address.front() == '[' && endpoint.address.back() == ']') {
-    endpoint.address = endpoint.address.substr(1, endpoint.address.size() - 2);
-    if (inet_pton(AF_INET6, endpoint.address.c_str(), bytes.data()) != 1) return no_endpoint();
-    std::array<unsigned char, 16> loopback{};
-    loopback.back() = 1;
-    endpoint.is_loopback = bytes == loopback;
-    return endpoint;
-  }
-  if (inet_pton(AF_INET, endpoint.address.c_str(), bytes.data()) != 1) return no_endpoint();
-  endpoint.is_loopback = bytes[0] == 127;
-  return endpoint;
 }
 
 Result<std::uint64_t> parse_bytes(std::string_view text) {

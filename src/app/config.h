@@ -14,7 +14,7 @@ namespace workmill::app {
 
 struct Config {
   std::string data = "./workmill-data";
-  std::string listen = "127.0.0.1:7330";  // ADDRESS:PORT; IPv6 in brackets. Port 0: any that is free.
+  std::string listen = "127.0.0.1:7330";  // As net::parse_address takes it.
   bool insecure = false;                  // Listen beyond loopback although nobody is asked who he is.
   std::uint32_t io_threads = 1;           // 1: that thread turns the shard too. More: the shard gets its own.
 
@@ -44,14 +44,6 @@ Result<> read_config(std::string const& path, Config& config);
 
 // What holds between the fields, and whether the address may be listened on. bad_configuration.
 Result<> check_config(Config const& config);
-
-// ADDRESS:PORT taken apart; bad_configuration where it is not one.
-struct Endpoint {
-  std::string address;
-  std::uint16_t port = 0;
-  bool is_loopback = false;
-};
-Result<Endpoint> parse_endpoint(std::string const& text);
 
 // "64MiB", "8 MB", "1024": bytes, with the binary and decimal units of IEC 80000-13. bad_configuration otherwise.
 Result<std::uint64_t> parse_bytes(std::string_view text);
