@@ -1,0 +1,90 @@
+#pragma once
+#include <boost/asio/as_tuple.hpp>
+#include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/use_awaitable.hpp>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "net/input_buffer.h"
+
+// A TCP connection: what has come in and is not used yet, what is to go out and is not sent yet, and the waits between.
+//
+// Nothing here blocks: receive() and flush() do what the kernel can do at once and say how that went. Belongs to one
+// coroutine on one I/O thread, but for wake(), flush() and output(), which others on that thread may call while the
+// coroutine waits. There is one wait at a time.
+namespace workmill::net {
+
+enum class IoStatus : std::uint8_t {
+  done,     // Bytes came in; all bytes went out.
+  blocked,  // Nothing came in; some bytes are still to go out. Wait.
+  closed,   // The peer has ended its side (when receiving), or the connection is broken.
+};
+
+class Connection {
+ public:
+  using Socket = boost::asio::ip::tcp::socket;
+  enum class WaitFor : std::uint8_t {
+    readable,
+    writable,
+    hung_up,  // Reset or gone for good; for when there is nothing to read or write for the time being.
+  };
+
+  // Makes the socket non-blocking and switches Nagle's algorithm off.
+  explicit Connection(Socket socket);
+  Connection(Connection const&) = delete;
+  Connection& operator=(Connection const&) = delete;
+
+  // co_await connection.wait(…) answers one error_code: operation_aborted after wake(), close() or a cancellation.
+  //
+  // A wait, not a read: a read tries first, and finds nothing nearly every time, as the peer is waiting for us.
+  auto wait(WaitFor what) {
+    return socket_.async_wait(to_asio(what), boost::asio::as_tuple(boost::asio::use_awaitable));
+  }
+  // Ends the wait that is under way.
+  void wake();
+
+  // Takes what has arrived, behind what is there already. Where nothing is, it goes into `scratch`, which the
+  // connections of a thread share: an idle connection then keeps no memory, and the bytes are read where the cache is
+  // warm. input() shows all of it, until the next call that is not const. `scratch` has InputBuffer::kPadding bytes
+  // behind it.
+  IoStatus receive(std::span<char> scratch);
+  std::string_view input() const { return scratch_.empty() ? buffer_.view() : scratch_; }
+  // Drops from the front of the input.
+  void consume(std::size_t count);
+  // Takes what is left of the input out of the scratch buffer. Before every wait.
+  void keep_input();
+  // Makes room for so many bytes of input at once, for a body whose size is known.
+  void expect_input(std::size_t bytes);
+
+  // To append to; flush() sends it.
+  std::string& output() { return output_; }
+  bool has_output() const { return sent_ < output_.size(); }
+  std::size_t output_bytes() const { return output_.size() - sent_; }
+  IoStatus flush();
+
+  // Bytes of memory held for input and output.
+  std::size_t memory_bytes() const { return buffer_.capacity() + output_.capacity(); }
+
+  bool is_open() const { return socket_.is_open(); }
+  void close();
+  // Says that nothing more will come, and leaves the other direction open: so that a last answer is not lost to a reset
+  // while the peer still sends.
+  void shutdown_output();
+
+ private:
+  static Socket::wait_type to_asio(WaitFor what);
+
+  static constexpr std::size_t kKeptBytes = 16 * 1024;     // A buffer that grew beyond this is given back when empty.
+  static constexpr std::size_t kReceiveBytes = 64 * 1024;  // At least this much room for a receive into our own buffer.
+
+  Socket socket_;
+  std::string_view scratch_;  // What is in the thread's scratch buffer; empty between wake-ups.
+  InputBuffer buffer_;        // Else the input is here.
+  std::string output_;
+  std::size_t sent_ = 0;  // Of output_.
+};
+
+}  // namespace workmill::net

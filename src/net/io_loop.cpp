@@ -1,0 +1,45 @@
+#include "net/io_loop.h"
+
+#include <algorithm>
+#include <boost/asio/executor_work_guard.hpp>
+#include <boost/asio/post.hpp>
+#include <utility>
+
+namespace workmill::net {
+
+// Sockets and timers are touched by the loop's thread alone, so the reactor needs no locks for them; the scheduler
+// keeps its own, as post() comes from anywhere.
+IoLoop::IoLoop() : context_(BOOST_ASIO_CONCURRENCY_HINT_UNSAFE_IO) {}
+
+void IoLoop::run() {
+  context_.restart();
+  auto const work = boost::asio::make_work_guard(context_);
+  while (!stopping_) {
+    poll();
+    Duration const sleep = turn_ ? turn_() : kForever;
+    if (stopping_) break;
+    if (sleep > Duration::zero()) context_.run_one_for(std::min(sleep, kForever));
+  }
+  poll();
+}
+
+bool IoLoop::step() {
+  context_.restart();  // Without a work guard, running dry stops a context.
+  std::size_t const handlers = poll();
+  bool const wants_more = turn_ && turn_() == Duration::zero();
+  return handlers > 0 || wants_more;
+}
+
+std::size_t IoLoop::poll() {
+  std::size_t count = 0;
+  while (count < kHandlersPerPoll && context_.poll_one() > 0) ++count;
+  return count;
+}
+
+void IoLoop::stop() {
+  post([this] { stopping_ = true; });
+}
+
+void IoLoop::post(std::move_only_function<void()> work) { boost::asio::post(context_, std::move(work)); }
+
+}  // namespace workmill::net

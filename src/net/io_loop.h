@@ -1,0 +1,52 @@
+#pragma once
+#include <boost/asio/io_context.hpp>
+#include <cstddef>
+#include <functional>
+
+#include "base/time.h"
+
+// One I/O thread's loop: it polls all that is ready, then calls the turn, and sleeps when neither has work.
+//
+// The turn is whatever the wiring hangs in: by default it runs the shard itself (decide, flush, answer), so that a
+// request goes from its bytes to its answer without changing threads. The loop belongs to the thread that calls run();
+// stop() and post() are for any thread.
+namespace workmill::net {
+
+class IoLoop {
+ public:
+  // Answers how long the loop may sleep: zero where there is more to do at once, kForever where only an event counts.
+  using Turn = std::move_only_function<Duration()>;
+  static constexpr Duration kForever = std::chrono::hours{1};
+
+  IoLoop();
+  IoLoop(IoLoop const&) = delete;
+  IoLoop& operator=(IoLoop const&) = delete;
+
+  // Before run(), or from the loop's own thread.
+  void set_turn(Turn turn) { turn_ = std::move(turn); }
+
+  // Until stop(). What was posted before stop() has run when it returns.
+  void run();
+  // Polls once and turns once, without sleeping. For tests, and for draining what is left. Answers whether any handler
+  // ran or the turn wants to go on.
+  bool step();
+
+  void stop();
+  // Runs `work` on the loop's thread, soon; wakes the loop.
+  void post(std::move_only_function<void()> work);
+
+  boost::asio::io_context& context() { return context_; }
+
+ private:
+  // Answers how many handlers ran, at most kHandlersPerPoll: so a flood of events cannot put off the turn, and with it
+  // all answers, for long.
+  std::size_t poll();
+
+  static constexpr std::size_t kHandlersPerPoll = 256;
+
+  boost::asio::io_context context_;
+  Turn turn_;
+  bool stopping_ = false;
+};
+
+}  // namespace workmill::net

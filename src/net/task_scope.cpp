@@ -1,0 +1,52 @@
+#include "net/task_scope.h"
+
+#include <boost/asio/bind_cancellation_slot.hpp>
+#include <boost/asio/co_spawn.hpp>
+#include <exception>
+#include <utility>
+
+#include "base/assert.h"
+
+namespace workmill::net {
+
+TaskScope::~TaskScope() {
+  refuse();
+  cancel();
+  context_.restart();
+  while (!tasks_.empty() && context_.poll_one() > 0) {
+  }
+  WM_ASSERT(tasks_.empty());  // A task that waits for what cannot be cancelled would outlive its owner.
+}
+
+bool TaskScope::spawn(boost::asio::awaitable<void> task) {
+  if (refusing_) return false;
+  auto const place = tasks_.emplace(tasks_.end());
+  auto const on_end = [this, place](std::exception_ptr failure) {
+    WM_ASSERT(!failure);
+    ended(place);
+  };
+  boost::asio::co_spawn(context_, std::move(task), boost::asio::bind_cancellation_slot(place->slot(), on_end));
+  return true;
+}
+
+void TaskScope::cancel() {
+  for (auto task = tasks_.begin(); task != tasks_.end();) {
+    auto const next = std::next(task);  // Should a task end under our hands.
+    task->emit(boost::asio::cancellation_type::terminal);
+    task = next;
+  }
+}
+
+void TaskScope::when_empty(std::move_only_function<void()> on_empty) {
+  if (tasks_.empty()) return on_empty();
+  on_empty_ = std::move(on_empty);
+}
+
+void TaskScope::ended(Tasks::iterator task) {
+  tasks_.erase(task);
+  if (!tasks_.empty() || !on_empty_) return;
+  auto on_empty = std::exchange(on_empty_, nullptr);
+  on_empty();
+}
+
+}  // namespace workmill::net

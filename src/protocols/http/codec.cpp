@@ -1,0 +1,296 @@
+#include "protocols/http/codec.h"
+
+#include <boost/beast/core/string.hpp>
+#include <boost/beast/http/basic_parser.hpp>
+#include <functional>
+#include <utility>
+
+#include "base/assert.h"
+
+namespace workmill::http {
+namespace {
+
+namespace beast = boost::beast;
+using BeastError = beast::http::error;
+
+constexpr std::size_t kPaddingBytes = 64;  // What Request promises behind its body.
+
+std::string_view to_std(beast::string_view text) { return {text.data(), text.size()}; }
+
+Method to_method(beast::http::verb verb) {
+  switch (verb) {
+    case beast::http::verb::get: return Method::get;
+    case beast::http::verb::head: return Method::head;
+    case beast::http::verb::post: return Method::post;
+    case beast::http::verb::put: return Method::put;
+    case beast::http::verb::patch: return Method::patch;
+    case beast::http::verb::delete_: return Method::remove;
+    case beast::http::verb::options: return Method::options;
+    default: return Method::other;
+  }
+}
+
+// What a proxy is sent, "http://host/path", is legal for us too, and means the path.
+std::string_view without_authority(std::string_view target) {
+  if (target.starts_with('/')) return target;
+  std::size_t const scheme = target.find("://");
+  if (scheme == std::string_view::npos) return target;
+  std::size_t const path = target.find_first_of("/?", scheme + 3);
+  return path == std::string_view::npos ? std::string_view{"/"} : target.substr(path);
+}
+
+int hex_value(char digit) {
+  if (digit >= '0' && digit <= '9') return digit - '0';
+  if (digit >= 'a' && digit <= 'f') return digit - 'a' + 10;
+  if (digit >= 'A' && digit <= 'F') return digit - 'A' + 10;
+  return -1;
+}
+
+}  // namespace
+
+std::string_view to_string(Method method) {
+  switch (method) {
+    case Method::get: return "GET";
+    case Method::head: return "HEAD";
+    case Method::post: return "POST";
+    case Method::put: return "PUT";
+    case Method::patch: return "PATCH";
+    case Method::remove: return "DELETE";
+    case Method::options: return "OPTIONS";
+    case Method::other: return "";
+  }
+  return "";
+}
+
+// Writes what it finds into a Request. Its callbacks are all made within one put(), while the bytes stand still.
+class RequestDecoder::Parser final : public beast::http::basic_parser<true> {
+ public:
+  // `bytes`: what put() will be given first.
+  Parser(DecoderLimits const& limits, std::string_view bytes, Request& request) : bytes_(bytes), request_(request) {
+    header_limit(limits.header_bytes_max);
+    body_limit(limits.body_bytes_max);
+  }
+
+  // Of a request with a chunked body: where that goes.
+  void collect_body(std::string& body) { body_ = &body; }
+
+  bool has_folded_header() const { return has_folded_header_; }
+  bool has_twin_header() const { return has_twin_header_; }
+  bool has_foreign_coding() const { return has_foreign_coding_; }
+  bool expects_continue() const { return expects_continue_; }
+
+ private:
+  void on_request_impl(beast::http::verb verb, beast::string_view method, beast::string_view target, int version,
+                       beast::error_code&) override {
+    request_.method = to_method(verb);
+    request_.method_text = to_std(method);
+    request_.is_http_1_0 = version == 10;
+    std::string_view const origin_form = without_authority(to_std(target));
+    std::size_t const question = origin_form.find('?');
+    request_.path = origin_form.substr(0, question);
+    request_.query = question == std::string_view::npos ? std::string_view{} : origin_form.substr(question + 1);
+  }
+
+  void on_field_impl(beast::http::field name, beast::string_view name_text, beast::string_view beast_value,
+                     beast::error_code&) override {
+    if (is_header_done()) return;  // A trailer of a chunked body.
+    std::string_view const value = to_std(beast_value);
+    // Beast unfolds a value that goes over several lines into a buffer of its own, which is gone before we look.
+    std::less<> const before;
+    if (!value.empty() &&
+        (before(value.data(), bytes_.data()) || !before(value.data(), bytes_.data() + bytes_.size()))) {
+      has_folded_header_ = true;
+      return;
+    }
+    switch (name) {
+      case beast::http::field::host: return take_only(request_.host, value);
+      case beast::http::field::content_type: return take_only(request_.content_type, value);
+      case beast::http::field::content_encoding: return take_only(request_.content_encoding, value);
+      case beast::http::field::authorization: return take_only(request_.authorization, value);
+      case beast::http::field::origin: request_.origin = value; return;
+      case beast::http::field::accept: request_.accept = value; return;
+      case beast::http::field::transfer_encoding:
+        has_foreign_coding_ = has_foreign_coding_ || !beast::iequals(beast_value, "chunked");
+        return;
+      case beast::http::field::expect: expects_continue_ = beast::iequals(beast_value, "100-continue"); return;
+      case beast::http::field::unknown: return take_unknown(name_text, value);
+      default: return;
+    }
+  }
+
+  void take_unknown(beast::string_view name, std::string_view value) {
+    if (beast::iequals(name, "idempotency-key")) return take_only(request_.idempotency_key, value);
+    if (beast::iequals(name, "traceparent")) request_.traceparent = value;
+    if (beast::iequals(name, "tracestate")) request_.tracestate = value;
+  }
+
+  // Two of these would mean that we and a proxy before us might disagree on which one counts.
+  void take_only(std::string_view& place, std::string_view value) {
+    if (place.data() != nullptr) has_twin_header_ = true;
+    place = value;
+  }
+
+  std::size_t on_body_impl(beast::string_view bytes, beast::error_code&) override { return bytes.size(); }
+  std::size_t on_chunk_body_impl(std::uint64_t, beast::string_view bytes, beast::error_code&) override {
+    if (body_ != nullptr) body_->append(bytes.data(), bytes.size());
+    return bytes.size();
+  }
+  void on_response_impl(int, beast::string_view, int, beast::error_code&) override {}
+  void on_header_impl(beast::error_code&) override {}
+  void on_body_init_impl(boost::optional<std::uint64_t> const&, beast::error_code&) override {}
+  void on_chunk_header_impl(std::uint64_t, beast::string_view, beast::error_code&) override {}
+  void on_finish_impl(beast::error_code&) override {}
+
+  std::string_view bytes_;
+  Request& request_;
+  std::string* body_ = nullptr;
+  bool has_folded_header_ = false;
+  bool has_twin_header_ = false;
+  bool has_foreign_coding_ = false;
+  bool expects_continue_ = false;
+};
+
+// A chunked body is put together piece by piece, so its header is copied too: the bytes it stood in are long gone when
+// the body is whole.
+struct RequestDecoder::Chunked {
+  Chunked(DecoderLimits const& limits, std::string_view head_bytes) : head(head_bytes), parser(limits, head, request) {
+    parser.collect_body(body);
+    parser.eager(true);
+  }
+
+  std::string head;
+  std::string body;
+  Request request;
+  Parser parser;
+};
+
+RequestDecoder::RequestDecoder(DecoderLimits limits) : limits_(limits) {}
+RequestDecoder::~RequestDecoder() = default;
+
+RequestDecoder::Status RequestDecoder::next(std::string_view in, Request& request) {
+  consumed_ = 0;
+  if (chunked_ && !chunked_->parser.is_done()) return go_on_chunked(in, request);
+  chunked_.reset();
+  while (in.size() - consumed_ >= 2 && in.substr(consumed_, 2) == "\r\n") consumed_ += 2;  // RFC 9112, 2.2.
+  in.remove_prefix(consumed_);
+  if (in.empty()) return need_more(Phase::idle);
+  if (in.size() < bytes_needed_) return need_more(Phase::body);
+
+  request = {};
+  Parser parser{limits_, in, request};
+  beast::error_code error;
+  std::size_t const head_bytes = parser.put(boost::asio::const_buffer{in.data(), in.size()}, error);
+  if (error == BeastError::need_more) {
+    if (in.size() > limits_.header_bytes_max) return refuse(ErrorCode::headers_too_large, "the header is too large");
+    return need_more(Phase::header);
+  }
+  refused_method_ = request.method;
+  if (error == BeastError::header_limit || head_bytes > limits_.header_bytes_max) {
+    return refuse(ErrorCode::headers_too_large, "the header is too large");
+  }
+  if (error == BeastError::body_limit) {
+    return refuse(ErrorCode::payload_too_large,
+                  "the body is over the limit of " + std::to_string(limits_.body_bytes_max) + " bytes");
+  }
+  if (error) return refuse(ErrorCode::malformed_request, "not a request that HTTP/1.1 knows: " + error.message());
+  if (parser.has_foreign_coding()) return refuse(ErrorCode::malformed_request, "the only transfer coding is chunked");
+  expects_continue_ = parser.expects_continue() && !request.is_http_1_0;
+
+  if (parser.chunked()) return begin_chunked(in.substr(0, head_bytes), in.substr(head_bytes), request);
+  std::size_t const body_bytes = parser.content_length().value_or(0);
+  if (in.size() - head_bytes < body_bytes) {
+    bytes_needed_ = head_bytes + body_bytes;
+    return need_more(Phase::body);
+  }
+  request.body = in.substr(head_bytes, body_bytes);
+  consumed_ += head_bytes + body_bytes;
+  return check_and_complete(parser, request);
+}
+
+RequestDecoder::Status RequestDecoder::begin_chunked(std::string_view head, std::string_view rest, Request& request) {
+  chunked_ = std::make_unique<Chunked>(limits_, head);
+  beast::error_code error;
+  std::string const& copy = chunked_->head;
+  std::size_t const parsed = chunked_->parser.put(boost::asio::const_buffer{copy.data(), copy.size()}, error);
+  // Eager, it asks for the body at once; and it has understood this very header a moment ago.
+  WM_ASSERT(parsed == copy.size() && (!error || error == BeastError::need_more));
+  std::size_t const before = consumed_ + head.size();
+  Status const status = go_on_chunked(rest, request);
+  consumed_ += before;
+  return status;
+}
+
+RequestDecoder::Status RequestDecoder::go_on_chunked(std::string_view in, Request& request) {
+  Chunked& chunked = *chunked_;
+  beast::error_code error;
+  consumed_ = chunked.parser.put(boost::asio::const_buffer{in.data(), in.size()}, error);
+  if (error == BeastError::need_more) {
+    // Bodies of chunks are consumed as they come; what stays is the line before one, or the trailer.
+    if (in.size() - consumed_ > limits_.header_bytes_max) {
+      return refuse(ErrorCode::headers_too_large, "a chunk extension or the trailer is too large");
+    }
+    return need_more(Phase::body);
+  }
+  if (error == BeastError::body_limit) {
+    return refuse(ErrorCode::payload_too_large,
+                  "the body is over the limit of " + std::to_string(limits_.body_bytes_max) + " bytes");
+  }
+  if (error)
+    return refuse(ErrorCode::malformed_request, "the body is not chunked as HTTP/1.1 has it: " + error.message());
+  if (!chunked.parser.is_done()) return need_more(Phase::body);
+  chunked.body.reserve(chunked.body.size() + kPaddingBytes);
+  request = chunked.request;
+  request.body = chunked.body;
+  return check_and_complete(chunked.parser, request);
+}
+
+RequestDecoder::Status RequestDecoder::check_and_complete(Parser const& parser, Request& request) {
+  request.keep_alive = parser.keep_alive();
+  if (parser.has_folded_header()) return refuse(ErrorCode::malformed_request, "a header goes over several lines");
+  if (parser.has_twin_header()) return refuse(ErrorCode::malformed_request, "a header that may come once came twice");
+  bool const names_host = request.host.data() != nullptr;
+  if (!names_host && !request.is_http_1_0) return refuse(ErrorCode::malformed_request, "no Host header");
+  phase_ = Phase::idle;
+  bytes_needed_ = 0;
+  continue_told_ = false;
+  expects_continue_ = false;
+  return Status::complete;
+}
+
+RequestDecoder::Status RequestDecoder::need_more(Phase phase) {
+  phase_ = phase;
+  return Status::need_more;
+}
+
+RequestDecoder::Status RequestDecoder::refuse(ErrorCode code, std::string message) {
+  error_ = Error{.code = code, .message = std::move(message)};
+  return Status::refused;
+}
+
+bool RequestDecoder::take_expects_continue() {
+  bool const answer = phase_ == Phase::body && expects_continue_ && !continue_told_;
+  if (answer) continue_told_ = true;
+  return answer;
+}
+
+std::size_t RequestDecoder::memory_bytes() const {
+  return chunked_ ? chunked_->head.capacity() + chunked_->body.capacity() : 0;
+}
+
+bool append_percent_decoded(std::string_view text, std::string& out) {
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    if (text[i] != '%') {
+      out.push_back(text[i]);
+      continue;
+    }
+    if (text.size() - i < 3) return false;
+    int const high = hex_value(text[i + 1]);
+    int const low = hex_value(text[i + 2]);
+    if (high < 0 || low < 0) return false;
+    out.push_back(static_cast<char>(high * 16 + low));
+    i += 2;
+  }
+  return true;
+}
+
+}  // namespace workmill::http

@@ -1,0 +1,103 @@
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "base/error.h"
+
+// Bytes into HTTP/1.x requests. Pure: no socket, no clock. Fuzzed.
+//
+// Beast's basic_parser does the grammar; this keeps what we need of its findings as views into the bytes that it was
+// given, so that an ordinary request costs no allocation and no copy. One decoder a connection, one thread.
+namespace workmill::http {
+
+enum class Method : std::uint8_t { get, head, post, put, patch, remove, options, other };
+std::string_view to_string(Method method);  // "GET"; "DELETE" for remove; empty for other.
+
+// Everything in here is lent by the bytes that next() was given, or by the decoder, until its next call.
+struct Request {
+  Method method = Method::other;
+  std::string_view method_text;
+  std::string_view path;   // As sent, percent-encoded.
+  std::string_view query;  // As sent, without the `?`.
+  bool is_http_1_0 = false;
+  bool keep_alive = true;
+
+  // Trimmed; empty where not sent.
+  std::string_view host;
+  std::string_view origin;
+  std::string_view content_type;
+  std::string_view content_encoding;
+  std::string_view accept;
+  std::string_view authorization;
+  std::string_view idempotency_key;
+  std::string_view traceparent;
+  std::string_view tracestate;
+
+  std::string_view body;  // Behind it at least 64 more bytes may be read, if behind the bytes given to next() they may.
+};
+
+struct DecoderLimits {
+  std::uint32_t header_bytes_max = 16 * 1024;
+  std::uint64_t body_bytes_max = 8 * 1024 * 1024;
+};
+
+class RequestDecoder {
+ public:
+  explicit RequestDecoder(DecoderLimits limits);
+  ~RequestDecoder();
+  RequestDecoder(RequestDecoder const&) = delete;
+  RequestDecoder& operator=(RequestDecoder const&) = delete;
+
+  enum class Status : std::uint8_t {
+    need_more,  // Call again when there are more bytes behind these.
+    complete,   // `request` is whole.
+    refused,    // See error(). The stream cannot be understood any further: answer, and close.
+  };
+  // Looks at `in`, all that has come and was not consumed. Always drop the first consumed() bytes of it afterwards,
+  // but in the case of `complete` only when done with the request.
+  Status next(std::string_view in, Request& request);
+  std::size_t consumed() const { return consumed_; }
+
+  Error const& error() const { return *error_; }
+  // Of a refused request as far as it was understood, for the log and the answer.
+  Method refused_method() const { return refused_method_; }
+
+  // Where a request is under way (need_more): what of it is there, and how many bytes it takes as far as is known.
+  enum class Phase : std::uint8_t { idle, header, body };
+  Phase phase() const { return phase_; }
+  // 0 where it is not known.
+  std::size_t bytes_needed() const { return bytes_needed_; }
+  // The client waits for a "100 Continue" before it sends its body. True once for such a request.
+  bool take_expects_continue();
+  // Bytes held for a chunked body.
+  std::size_t memory_bytes() const;
+
+ private:
+  class Parser;
+  struct Chunked;
+
+  Status begin_chunked(std::string_view head, std::string_view rest, Request& request);
+  Status go_on_chunked(std::string_view in, Request& request);
+  Status need_more(Phase phase);
+  Status refuse(ErrorCode code, std::string message);
+  Status check_and_complete(Parser const& parser, Request& request);
+
+  DecoderLimits limits_;
+  std::unique_ptr<Chunked> chunked_;  // Where a request with such a body is under way, or just was complete.
+  std::optional<Error> error_;
+  std::size_t consumed_ = 0;
+  std::size_t bytes_needed_ = 0;
+  Phase phase_ = Phase::idle;
+  Method refused_method_ = Method::other;
+  bool continue_told_ = false;  // Of the request under way: take_expects_continue() has been answered.
+  bool expects_continue_ = false;
+};
+
+// `%41` to `A`; `+` stays. Nothing where a `%` is not followed by two hex digits. Appends to `out`.
+bool append_percent_decoded(std::string_view text, std::string& out);
+
+}  // namespace workmill::http

@@ -1,0 +1,49 @@
+#pragma once
+#include <array>
+#include <cstddef>
+#include <cstdint>
+
+#include "base/time.h"
+#include "protocols/http/router.h"
+#include "telemetry/metrics.h"
+
+// What bounds the HTTP front end, and what counts how often each bound was met.
+namespace workmill::http {
+
+// Of one I/O thread, but for those of one request or one connection.
+struct HttpLimits {
+  std::uint32_t connections_max = 20'000;
+  std::uint32_t header_bytes_max = 16 * 1024;
+  std::uint64_t body_bytes_max = std::uint64_t{8} << 20;
+  std::uint32_t pipelined_max = 64;                             // Requests of one connection under way.
+  std::uint64_t buffered_bytes_max = std::uint64_t{512} << 20;  // Held for input and output by all connections.
+  Duration idle_timeout = std::chrono::minutes{5};              // Between two requests.
+  Duration request_timeout = std::chrono::seconds{30};          // For the whole of a request to come in.
+  Duration write_timeout = std::chrono::seconds{30};            // For a client to take something of its answer.
+};
+
+struct HttpCounters {
+  explicit HttpCounters(telemetry::Metrics& metrics);
+
+  telemetry::Counter& accepted;
+  telemetry::Counter& turned_away;      // Over connections_max.
+  telemetry::Counter& refused_headers;  // Over header_bytes_max.
+  telemetry::Counter& refused_bodies;   // Over body_bytes_max.
+  telemetry::Counter& refused_memory;   // Over buffered_bytes_max.
+  telemetry::Counter& pauses;           // At pipelined_max, or with too much output: read no further for now.
+  telemetry::Counter& idle_timeouts;
+  telemetry::Counter& request_timeouts;
+  telemetry::Counter& write_timeouts;
+  telemetry::Counter& abandoned;  // Requests whose client went before the answer.
+  telemetry::Counter& released;   // Jobs that were leased for a client that had gone, and given back.
+  telemetry::Histogram& seconds;  // From the bytes to the answer; without those that may wait.
+  // By route, and by status / 100.
+  std::array<std::array<telemetry::Counter*, 6>, kRoutes + 1> requests{};
+
+  void count(bool is_routed, Route route, int status) {
+    std::size_t const row = is_routed ? static_cast<std::size_t>(route) : kRoutes;
+    requests[row][static_cast<std::size_t>(status) / 100]->add();
+  }
+};
+
+}  // namespace workmill::http

@@ -1,0 +1,130 @@
+#include "protocols/http/router.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace workmill::http {
+namespace {
+
+// The busiest first: the search goes down the list.
+constexpr std::array<RouteEntry, kRoutes> kTable{{
+    {Route::create_jobs, Method::post, "/v1/jobs", ""},
+    {Route::lease_jobs, Method::post, "/v1/leases", ""},
+    {Route::report_jobs, Method::post, "/v1/reports", ""},
+    {Route::get_job, Method::get, "/v1/jobs/{id}", "wait"},
+    {Route::list_jobs, Method::get, "/v1/jobs", "state queue type tag group q limit cursor"},
+    {Route::cancel_job, Method::post, "/v1/jobs/{id}/cancel", ""},
+    {Route::retry_job, Method::post, "/v1/jobs/{id}/retry", ""},
+    {Route::patch_job, Method::patch, "/v1/jobs/{id}", ""},
+    {Route::delete_job, Method::remove, "/v1/jobs/{id}", ""},
+    {Route::bulk_jobs, Method::post, "/v1/jobs/bulk", ""},
+    {Route::get_job_log, Method::get, "/v1/jobs/{id}/log", ""},
+    {Route::list_queues, Method::get, "/v1/queues", "limit cursor"},
+    {Route::get_queue, Method::get, "/v1/queues/{queue}", ""},
+    {Route::patch_queue, Method::patch, "/v1/queues/{queue}", ""},
+    {Route::purge_queue, Method::remove, "/v1/queues/{queue}/jobs", "state"},
+    {Route::healthz, Method::get, "/healthz", "verbose"},
+    {Route::livez, Method::get, "/livez", "verbose"},
+    {Route::readyz, Method::get, "/readyz", "verbose"},
+    {Route::metrics, Method::get, "/metrics", ""},
+    {Route::status, Method::get, "/v1/status", ""},
+    {Route::openapi, Method::get, "/openapi.json", ""},
+    {Route::home, Method::get, "/", ""},
+}};
+
+struct PathMatch {
+  bool matches = false;
+  std::string_view parameter;
+};
+
+PathMatch match_path(std::string_view pattern, std::string_view path) {
+  std::size_t const open = pattern.find('{');
+  if (open == std::string_view::npos) return {pattern == path, {}};
+  std::string_view const before = pattern.substr(0, open);
+  std::string_view const behind = pattern.substr(pattern.find('}') + 1);
+  if (path.size() <= before.size() + behind.size()) return {};
+  if (!path.starts_with(before) || !path.ends_with(behind)) return {};
+  std::string_view const parameter = path.substr(before.size(), path.size() - before.size() - behind.size());
+  if (parameter.find('/') != std::string_view::npos) return {};
+  return {true, parameter};
+}
+
+bool has_word(std::string_view words, std::string_view word) {
+  while (!words.empty()) {
+    std::size_t const space = std::min(words.find(' '), words.size());
+    if (words.substr(0, space) == word) return true;
+    words.remove_prefix(std::min(space + 1, words.size()));
+  }
+  return false;
+}
+
+Result<std::string> decode_query_part(std::string_view text) {
+  std::string spaced{text};
+  std::replace(spaced.begin(), spaced.end(), '+', ' ');
+  std::string decoded;
+  if (!append_percent_decoded(spaced, decoded)) {
+    return fail(ErrorCode::malformed_request, "a % in the query is not followed by two hex digits");
+  }
+  return decoded;
+}
+
+}  // namespace
+
+std::span<RouteEntry const> routes() { return kTable; }
+
+Result<Match> match(Method method, std::string_view path) {
+  Method const wanted = method == Method::head ? Method::get : method;
+  bool path_is_known = false;
+  for (RouteEntry const& entry : kTable) {
+    PathMatch const found = match_path(entry.pattern, path);
+    if (!found.matches) continue;
+    if (entry.method == wanted) return Match{entry.route, found.parameter, entry.query};
+    path_is_known = true;
+  }
+  if (path_is_known) return fail(ErrorCode::method_not_allowed, "this path cannot be asked that way");
+  return fail(ErrorCode::not_found, "there is nothing at this path; /openapi.json lists what there is");
+}
+
+std::string allowed_methods(std::string_view path) {
+  if (path == "*") return "GET, HEAD, POST, PATCH, DELETE, OPTIONS";
+  std::string list;
+  for (RouteEntry const& entry : kTable) {
+    if (!match_path(entry.pattern, path).matches) continue;
+    list.append(to_string(entry.method)).append(", ");
+    if (entry.method == Method::get) list.append("HEAD, ");
+  }
+  if (!list.empty()) list.append("OPTIONS");
+  return list;
+}
+
+Result<Query> Query::parse(std::string_view text, std::string_view names) {
+  Query query;
+  while (!text.empty()) {
+    std::size_t const end = std::min(text.find('&'), text.size());
+    std::string_view const part = text.substr(0, end);
+    text.remove_prefix(std::min(end + 1, text.size()));
+    if (part.empty()) continue;
+    std::size_t const equals = std::min(part.find('='), part.size());
+    WM_TRY(std::string name, decode_query_part(part.substr(0, equals)));
+    WM_TRY(std::string value, decode_query_part(part.substr(std::min(equals + 1, part.size()))));
+    if (!has_word(names, name)) {
+      return fail_field(ErrorCode::unknown_field, std::move(name), "this call knows no such query parameter");
+    }
+    if (query.has(name)) return fail_field(ErrorCode::invalid_field, std::move(name), "sent twice");
+    query.parameters_.push_back({std::move(name), std::move(value)});
+  }
+  return query;
+}
+
+std::string_view Query::get(std::string_view name) const {
+  for (Parameter const& parameter : parameters_) {
+    if (parameter.name == name) return parameter.value;
+  }
+  return {};
+}
+
+bool Query::has(std::string_view name) const {
+  return std::any_of(parameters_.begin(), parameters_.end(), [&](Parameter const& it) { return it.name == name; });
+}
+
+}  // namespace workmill::http

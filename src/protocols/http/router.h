@@ -1,0 +1,77 @@
+#pragma once
+#include <array>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/error.h"
+#include "protocols/http/codec.h"
+
+// Which call a method and a path mean, and its query. The OpenAPI document says the same; a test holds them together.
+namespace workmill::http {
+
+enum class Route : std::uint8_t {
+  create_jobs,
+  lease_jobs,
+  report_jobs,
+  get_job,
+  list_jobs,
+  cancel_job,
+  retry_job,
+  patch_job,
+  delete_job,
+  bulk_jobs,
+  get_job_log,
+  list_queues,
+  get_queue,
+  patch_queue,
+  purge_queue,
+  healthz,
+  livez,
+  readyz,
+  metrics,
+  status,
+  openapi,
+  home,
+};
+inline constexpr std::size_t kRoutes = 22;
+
+struct RouteEntry {
+  Route route;
+  Method method;             // What answers GET answers HEAD too.
+  std::string_view pattern;  // At most one {parameter}, a whole segment.
+  std::string_view query;    // The names that its query may have, with a space between.
+};
+std::span<RouteEntry const> routes();
+
+struct Match {
+  Route route{};
+  std::string_view parameter;  // As sent, percent-encoded; empty where the pattern has none.
+  std::string_view query_names;
+};
+// method_not_allowed or not_found where there is none. HEAD matches as GET.
+Result<Match> match(Method method, std::string_view path);
+// "GET, HEAD, OPTIONS": what the path can be asked, empty for an unknown path. `*` is the server as a whole.
+std::string allowed_methods(std::string_view path);
+
+// A query, decoded: `%20` and `+` are spaces.
+class Query {
+ public:
+  // unknown_field with its name where a parameter is not in `names`; invalid_field where one comes twice or is not
+  // decodable.
+  static Result<Query> parse(std::string_view text, std::string_view names);
+
+  // Empty where it was not sent. A parameter sent without a value is there and empty.
+  std::string_view get(std::string_view name) const;
+  bool has(std::string_view name) const;
+
+ private:
+  struct Parameter {
+    std::string name, value;
+  };
+  std::vector<Parameter> parameters_;
+};
+
+}  // namespace workmill::http
