@@ -1,12 +1,9 @@
 #include "app/json.h"
 
-#include <fmt/format.h>
-#include <openssl/evp.h>
 #include <simdjson.h>
 
 #include <algorithm>
 #include <charconv>
-#include <iterator>
 #include <utility>
 
 namespace workmill::app {
@@ -205,63 +202,6 @@ Result<JsonDocument> parse_json(std::string_view text) {
   return result;
 }
 
-void append_json_string(std::string& out, std::string_view text) {
-  out.push_back('"');
-  while (!text.empty()) {
-    auto const length = character_bytes(text);
-    char const c = text.front();
-    if (length == 0) {
-      out.append(kReplacement);
-    } else if (length > 1) {
-      out.append(text.substr(0, length));
-    } else if (c == '"' || c == '\\') {
-      out.push_back('\\');
-      out.push_back(c);
-    } else if (c == '\n') {
-      out.append("\\n");
-    } else if (c == '\t') {
-      out.append("\\t");
-    } else if (static_cast<unsigned char>(c) < 0x20) {
-      fmt::format_to(std::back_inserter(out), "\\u{:04x}", static_cast<unsigned>(c));
-    } else {
-      out.push_back(c);
-    }
-    text.remove_prefix(std::max<std::size_t>(length, 1));
-  }
-  out.push_back('"');
-}
-
-std::string json_string(std::string_view text) {
-  std::string out;
-  out.reserve(text.size() + 2);
-  append_json_string(out, text);
-  return out;
-}
-
-std::string encode_base64(std::string_view bytes) {
-  std::string text((bytes.size() + 2) / 3 * 4 + 1, '\0');  // The library also writes a zero behind it.
-  // OpenSSL takes bytes as unsigned char and lengths as int; a payload is far below that.
-  auto const length =
-      EVP_EncodeBlock(reinterpret_cast<unsigned char*>(text.data()),
-                      reinterpret_cast<unsigned char const*>(bytes.data()), static_cast<int>(bytes.size()));
-  text.resize(static_cast<std::size_t>(length));
-  return text;
-}
-
-std::optional<std::string> decode_base64(std::string_view text) {
-  if (text.empty()) return std::string{};
-  if (text.size() % 4 != 0 || text.find_first_of(" \t\r\n") != std::string_view::npos) return std::nullopt;
-  std::string bytes(text.size() / 4 * 3, '\0');
-  auto const length =
-      EVP_DecodeBlock(reinterpret_cast<unsigned char*>(bytes.data()),
-                      reinterpret_cast<unsigned char const*>(text.data()), static_cast<int>(text.size()));
-  if (length < 0) return std::nullopt;
-  // It counts what the padding stands for.
-  std::size_t const padding = text.ends_with("==") ? 2 : text.ends_with('=') ? 1 : 0;
-  bytes.resize(static_cast<std::size_t>(length) - padding);
-  return bytes;
-}
-
 bool is_utf8(std::string_view text) { return simdjson::validate_utf8(text.data(), text.size()); }
 
 std::string repair_utf8(std::string_view text) {
@@ -274,56 +214,6 @@ std::string repair_utf8(std::string_view text) {
     text.remove_prefix(std::max<std::size_t>(length, 1));
   }
   return out;
-}
-
-void JsonWriter::comma() {
-  if (!first_) out_.push_back(',');
-  first_ = false;
-}
-
-JsonWriter& JsonWriter::open(char bracket) {
-  comma();
-  out_.push_back(bracket);
-  first_ = true;
-  return *this;
-}
-
-JsonWriter& JsonWriter::close(char bracket) {
-  out_.push_back(bracket);
-  first_ = false;
-  return *this;
-}
-
-JsonWriter& JsonWriter::name(std::string_view name) {
-  comma();
-  append_json_string(out_, name);
-  out_.push_back(':');
-  first_ = true;
-  return *this;
-}
-
-JsonWriter& JsonWriter::string(std::string_view text) {
-  comma();
-  append_json_string(out_, text);
-  return *this;
-}
-
-JsonWriter& JsonWriter::number(std::uint64_t value) {
-  comma();
-  fmt::format_to(std::back_inserter(out_), "{}", value);
-  return *this;
-}
-
-JsonWriter& JsonWriter::real(double value) {
-  comma();
-  fmt::format_to(std::back_inserter(out_), "{}", value);
-  return *this;
-}
-
-JsonWriter& JsonWriter::raw(std::string_view json) {
-  comma();
-  out_.append(json);
-  return *this;
 }
 
 }  // namespace workmill::app

@@ -1,14 +1,13 @@
 #pragma once
 #include <cstdint>
 #include <memory>
-#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "base/error.h"
 
-// JSON for the command line: reading what a server answers and what a user gives, writing what we send.
+// JSON for the command line: reading what a server answers and what a user gives. base/json_writer.h writes.
 //
 // Not for hot paths: a value becomes a tree of strings. What it gains is that every value keeps its own text exactly as
 // it was written, so a payload or a result is handed on byte by byte, whatever its numbers look like.
@@ -56,43 +55,8 @@ inline constexpr int kJsonDepthMax = 500;
 // and for nesting deeper than kJsonDepthMax. The value may be empty of meaning, such as `null`.
 Result<JsonDocument> parse_json(std::string_view text);
 
-// Appends `text` as a JSON string, quoted. Bytes that are not UTF-8 are written as U+FFFD.
-void append_json_string(std::string& out, std::string_view text);
-std::string json_string(std::string_view text);
-
-// RFC 4648, with padding.
-std::string encode_base64(std::string_view bytes);
-// Nothing where `text` is no base64.
-std::optional<std::string> decode_base64(std::string_view text);
-
 bool is_utf8(std::string_view text);
 // `text`, with U+FFFD in place of each byte that belongs to no character.
 std::string repair_utf8(std::string_view text);
-
-// An object or array under construction: `JsonWriter{out}.begin_object().member("a").string("b")...`. It puts the
-// commas; what is nested well is up to the caller.
-class JsonWriter {
- public:
-  explicit JsonWriter(std::string& out) : out_(out) {}
-
-  JsonWriter& begin_object() { return open('{'); }
-  JsonWriter& end_object() { return close('}'); }
-  JsonWriter& begin_array() { return open('['); }
-  JsonWriter& end_array() { return close(']'); }
-  JsonWriter& name(std::string_view name);
-  JsonWriter& string(std::string_view text);
-  JsonWriter& number(std::uint64_t value);
-  JsonWriter& real(double value);
-  JsonWriter& boolean(bool value) { return raw(value ? "true" : "false"); }
-  JsonWriter& raw(std::string_view json);  // A value that is JSON already.
-
- private:
-  JsonWriter& open(char bracket);
-  JsonWriter& close(char bracket);
-  void comma();
-
-  std::string& out_;
-  bool first_ = true;  // Nothing stands before the next value at this level.
-};
 
 }  // namespace workmill::app
