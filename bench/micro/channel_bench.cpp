@@ -56,7 +56,7 @@ void channel_round_trip(benchmark::State& state) {
     while (!there.finished()) {
       out.clear();
       there.receive_batch(out, 16, kLong);
-      for (Message& message : out) benchmark::DoNotOptimize(back.try_send(std::move(message)));
+      for (Message const& message : out) benchmark::DoNotOptimize(back.try_send(Message{message}));
     }
   }};
   std::vector<Message> out;

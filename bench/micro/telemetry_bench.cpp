@@ -75,7 +75,7 @@ void traceparent_round_trip(benchmark::State& state) {
   auto const text = format_traceparent(start_trace(rng, Sampling::on));
   for (auto _ : state) {
     auto const context = parse_traceparent({text.data(), text.size()});
-    benchmark::DoNotOptimize(format_traceparent(continue_trace(*context, rng)));
+    benchmark::DoNotOptimize(format_traceparent(continue_trace(context.value_or(TraceContext{}), rng)));
   }
 }
 BENCHMARK(traceparent_round_trip);

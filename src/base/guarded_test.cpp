@@ -15,6 +15,7 @@ TEST(Guarded, ManyThreadsLoseNoUpdate) {
   Guarded<int> sum;
   {
     std::vector<std::jthread> threads;
+    threads.reserve(kThreads);
     for (int i = 0; i < kThreads; ++i) {
       threads.emplace_back([&] {
         for (int j = 0; j < kUpdates; ++j) sum.with([](int& value) { ++value; });

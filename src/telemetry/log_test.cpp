@@ -157,6 +157,7 @@ TEST(Logger, ManyThreadsMayLogAtOnce) {
     {
       Logger logger{clock, options, [&lines](std::string_view) { ++lines; }};
       std::vector<std::jthread> threads;
+      threads.reserve(4);
       for (int i = 0; i < 4; ++i) {
         threads.emplace_back([&logger] {
           for (int j = 0; j < 200; ++j) logger.info("line", {{"number", j}});

@@ -141,6 +141,7 @@ TEST(Metrics, ThreadsMayCountMeasureAndRenderAtOnce) {
   Metrics metrics;
   {
     std::vector<std::jthread> threads;
+    threads.reserve(3);
     for (int i = 0; i < 3; ++i) {
       threads.emplace_back([&metrics] {
         auto& counter = metrics.counter("workmill_x_total", "X.");
