@@ -32,9 +32,14 @@ class FilePlace final : public Place {
                           .recent_bytes = options.recent_bytes});
   }
 
-  // What lies in the folder at the moment of death is taken aside, and put back once the destructors are through.
+  // What lies in the folder at the moment of death is taken aside, and put back once the destructors are through. The
+  // log's own thread may be making its next segment meanwhile, under another name at first.
   void kill(std::unique_ptr<Log> log) override {
-    fs::copy(folder(), root_ / "at-death");
+    fs::create_directory(root_ / "at-death");
+    for (auto const& entry : fs::directory_iterator{folder()}) {
+      std::error_code vanished;
+      fs::copy(entry.path(), root_ / "at-death" / entry.path().filename(), vanished);
+    }
     log.reset();
     fs::remove_all(folder());
     fs::rename(root_ / "at-death", folder());
