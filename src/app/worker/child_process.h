@@ -53,6 +53,7 @@ class ChildProcess {
   std::string const& output() const { return output_; }
   bool output_is_cut() const { return output_is_cut_; }
   LineCollector& errors() { return errors_; }
+  LineCollector const& errors() const { return errors_; }
 
   // To its whole group. Nothing happens once it has ended.
   void send_signal(int number);

@@ -35,7 +35,7 @@ void LineCollector::end_line() {
   if (line.find_first_not_of(" \t") != std::string::npos) last_line_ = line;
   bytes_ += line.size() + 1;
   lines_.push_back(std::move(line));
-  while (bytes_ > kBytesMax) {
+  while (bytes_ > kBytesMax || lines_.size() > kLinesMax) {
     bytes_ -= lines_.front().size() + 1;
     lines_.pop_front();
     ++dropped_;

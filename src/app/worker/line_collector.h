@@ -14,6 +14,7 @@ class LineCollector {
  public:
   static constexpr std::size_t kLineBytesMax = 4 * 1024;  // Longer lines are cut into several.
   static constexpr std::size_t kBytesMax = 64 * 1024;     // As much as a server keeps of a job's log.
+  static constexpr std::size_t kLinesMax = 999;           // A report takes 1,000; one tells of those left out.
 
   void add(std::string_view bytes);
   // The end of the stream: what is left without an end of line is a line too.

@@ -33,6 +33,13 @@ TEST(LineCollector, OfTooMuchTheNewestStays) {
   EXPECT_EQ(collector.take(), (Lines{"next"}));
 }
 
+TEST(LineCollector, NoMoreLinesAreKeptThanAReportTakes) {
+  LineCollector collector;
+  for (int i = 0; i < 5'000; ++i) collector.add("x\n");
+
+  EXPECT_EQ(collector.take().size(), 1'000u);
+}
+
 TEST(LineCollector, ALineWithoutAnEndIsCut) {
   LineCollector collector;
   collector.add(std::string(LineCollector::kLineBytesMax + 1, 'x'));
