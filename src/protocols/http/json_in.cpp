@@ -1,0 +1,901 @@
+#include "protocols/http/json_in.h"
+
+#include <fmt/format.h>
+
+#include <array>
+#include <charconv>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "base/assert.h"
+#include "base/base64.h"
+#include "base/json_writer.h"
+#include "base/time.h"
+#include "model/job.h"
+#include "protocols/http/field_names.h"
+#include "protocols/http/json_tokens.h"
+
+namespace workmill::http {
+namespace {
+
+constexpr std::uint64_t kWeightMax = 1'000'000;
+constexpr std::uint64_t kMaxDepthMax = std::uint64_t{1} << 53;  // What every client's JSON can say exactly.
+constexpr std::string_view kNotYet = "is not supported by this version yet";
+
+// The longest beginning of `text`, `bytes_max` at most, that does not end inside of a character.
+std::string_view cut(std::string_view text, std::size_t bytes_max) {
+  if (text.size() <= bytes_max) return text;
+  std::size_t end = bytes_max;
+  while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xc0) == 0x80) --end;
+  return text.substr(0, end);
+}
+
+// An error's detail, which is JSON: what is too long to be kept becomes a string with its beginning.
+Bytes cut_json(std::string_view json) {
+  if (json.size() <= kErrorTextBytesMax) return Bytes{json};
+  Bytes text;
+  for (std::size_t bytes = kErrorTextBytesMax; text.empty() || text.size() > kErrorTextBytesMax;
+       bytes = bytes * 3 / 4) {
+    text.clear();
+    append_json_string(cut(json, bytes), text);
+  }
+  return text;
+}
+
+std::optional<ErrorClass> parse_error_class(std::string_view text) {
+  for (auto const error_class : {ErrorClass::retryable, ErrorClass::user, ErrorClass::fatal}) {
+    if (to_string(error_class) == text) return error_class;
+  }
+  return std::nullopt;
+}
+
+std::optional<BulkAction> parse_bulk_action(std::string_view text) {
+  if (text == "retry") return BulkAction::retry;
+  if (text == "cancel") return BulkAction::cancel;
+  if (text == "delete") return BulkAction::remove;
+  return std::nullopt;
+}
+
+// The members of each object: names, and what they are called below, in the same order.
+
+enum class JobField : std::uint8_t {
+  type,
+  queue,
+  payload,
+  payload_base64,
+  id,
+  priority,
+  delay,
+  run_at,
+  expires_in,
+  max_attempts,
+  backoff,
+  lease,
+  unique,
+  group,
+  limits,
+  tags,
+  after,
+  batch,
+  keep_result,
+  meta,
+  jobs
+};
+constexpr FieldNames<21> kJobFields{{"type",        "queue",  "payload",    "payload_base64", "id",      "priority",
+                                     "delay",       "run_at", "expires_in", "max_attempts",   "backoff", "lease",
+                                     "unique",      "group",  "limits",     "tags",           "after",   "batch",
+                                     "keep_result", "meta",   "jobs"}};
+
+enum class BackoffField : std::uint8_t { first, factor, cap, jitter };
+constexpr FieldNames<4> kBackoffFields{{"first", "factor", "cap", "jitter"}};
+
+enum class UniqueField : std::uint8_t { key, while_, for_ };
+constexpr FieldNames<3> kUniqueFields{{"key", "while", "for"}};
+
+enum class LeaseField : std::uint8_t { queues, max, wait, lease, worker, reports };
+constexpr FieldNames<6> kLeaseFields{{"queues", "max", "wait", "lease", "worker", "reports"}};
+
+enum class QueueChoiceField : std::uint8_t { name, weight };
+constexpr FieldNames<2> kQueueChoiceFields{{"name", "weight"}};
+
+enum class ReportField : std::uint8_t {
+  id,
+  lease,
+  outcome,
+  result,
+  result_base64,
+  cache,
+  error,
+  retry_in,
+  for_,
+  percent,
+  message,
+  lines,
+  data
+};
+constexpr FieldNames<13> kReportFields{{"id", "lease", "outcome", "result", "result_base64", "cache", "error",
+                                        "retry_in", "for", "percent", "message", "lines", "data"}};
+
+enum class ErrorField : std::uint8_t { class_, code, message, detail };
+constexpr FieldNames<4> kErrorFields{{"class", "code", "message", "detail"}};
+
+enum class PatchJobField : std::uint8_t { priority, run_at, queue, tags, max_attempts };
+constexpr FieldNames<5> kPatchJobFields{{"priority", "run_at", "queue", "tags", "max_attempts"}};
+
+enum class PatchQueueField : std::uint8_t {
+  paused,
+  max_depth,
+  when_full,
+  max_running,
+  rate,
+  defaults,
+  dead_queue,
+  push
+};
+constexpr FieldNames<8> kPatchQueueFields{
+    {"paused", "max_depth", "when_full", "max_running", "rate", "defaults", "dead_queue", "push"}};
+
+enum class BulkField : std::uint8_t { action, where };
+constexpr FieldNames<2> kBulkFields{{"action", "where"}};
+
+enum class FilterField : std::uint8_t { state, queue, type, tag, group, batch };
+constexpr FieldNames<6> kFilterFields{{"state", "queue", "type", "tag", "group", "batch"}};
+
+constexpr FieldNames<1> kReportsOnly{{"reports"}};
+
+// Which fields of an object have been seen.
+class Seen {
+ public:
+  template <class Field>
+  bool has(Field field) const {
+    return (bits_ >> std::to_underlying(field) & 1) != 0;
+  }
+  bool add(std::size_t place) {  // False where it was there already.
+    std::uint32_t const bit = std::uint32_t{1} << place;
+    bool const first = (bits_ & bit) == 0;
+    bits_ |= bit;
+    return first;
+  }
+  bool only(std::size_t place) const { return bits_ == std::uint32_t{1} << place; }
+
+ private:
+  std::uint32_t bits_ = 0;
+};
+
+}  // namespace
+
+// One method for each kind of value. Each takes its value from the tokens and answers whether all is well; where it is
+// not, error_ says why, and everything above gives up at once.
+class JsonIn::Parser {
+ public:
+  explicit Parser(service::Service const& service) : service_(service) {}
+
+  // Runs `parse` over a body, from its first to its last token.
+  template <class T, class Parse>
+  Result<T> run(std::string_view body, Parse&& parse) {
+    depth_ = 0;
+    T value{};
+    bool const well = (tokens_.index(body) || malformed()) && parse(value) && (tokens_.done() || malformed());
+    if (!well) return std::unexpected(std::move(error_));
+    return value;
+  }
+
+  bool enqueue(EnqueueRequest& request, TraceContext const& trace);
+  bool lease(Lease& lease);
+  bool reports_body(ReportBatch& batch);
+  bool patch_job(JobChanges& changes);
+  bool patch_queue(PatchQueue& patch);
+  bool bulk(BulkJobs& bulk);
+
+ private:
+  struct PathPart {
+    std::string_view name;
+    std::optional<std::size_t> index;
+  };
+  // What a report said, before its outcome is known.
+  struct ReportParts {
+    std::string_view id, lease, outcome, result, message;
+    std::optional<Duration> retry_in, extend_by;
+    std::uint64_t percent = 0;
+    Failed failed;
+    std::vector<Bytes> lines;
+    Seen seen;
+  };
+
+  // --- Saying no.
+  bool malformed();
+  bool fail(ErrorCode code, std::string message, std::string_view child = {});
+  bool invalid(std::string message, std::string_view child = {}) {
+    return fail(ErrorCode::invalid_field, std::move(message), child);
+  }
+  bool missing(std::string_view child) { return fail(ErrorCode::missing_field, "is required", child); }
+  bool not_yet() { return invalid(std::string{kNotYet}); }
+  bool bad_name() { return invalid("must be 1 to 128 of the characters A-Z a-z 0-9 . _ : -"); }
+  bool wrong_type(char const* message);
+  bool broken_rule(Error error);
+  std::string path(std::string_view child) const;
+
+  // --- Walking.
+  template <std::size_t N, class OnField>
+  bool members(FieldNames<N> const& names, Seen& seen, OnField&& on_field);
+  template <class OnElement>
+  bool elements(OnElement&& on_element);
+
+  // --- Values.
+  bool string(std::string_view& value) {
+    return tokens_.peek() == '"' ? tokens_.string(value) || malformed() : wrong_type("must be a string");
+  }
+  bool filled_string(std::string_view& value) {
+    return string(value) && (!value.empty() || invalid("must not be empty"));
+  }
+  bool name(std::string_view& value) { return string(value) && (is_name(value) || bad_name()); }
+  bool name(std::string& value);
+  bool json(std::string_view& span) { return tokens_.value(span) || malformed(); }
+  bool number_token(std::string_view& text);
+  bool whole_number(std::uint64_t& value, std::uint64_t max);
+  template <class T>
+  bool small_number(std::optional<T>& value);
+  bool permille(std::uint32_t& value);
+  bool boolean(bool& value);
+  bool duration(std::optional<Duration>& value);
+  bool duration(std::optional<Duration>& value, Duration min, Duration max);
+  bool instant(std::optional<Instant>& value);
+  bool base64(Bytes& bytes);
+  template <class T>
+  bool choice(T& value, std::optional<T> (*parse)(std::string_view), char const* message);
+
+  // --- Objects.
+  bool job(EnqueueRequest* request, TraceContext const& trace, Bytes& encoded);
+  bool job_field(JobField field, Seen const& seen);
+  bool more_job_fields(JobField field);
+  bool jobs(EnqueueRequest& request, TraceContext const& trace);
+  bool backoff();
+  bool unique();
+  bool tags(std::vector<std::string_view>& tags);
+  bool reports(std::vector<Report>& reports);
+  bool report(Report& report);
+  bool report_field(ReportField field, ReportParts& parts);
+  bool report_error(Failed& failed);
+  bool log_lines(std::vector<Bytes>& lines);
+  bool outcome(ReportParts& parts, Outcome& made);
+  bool queue_choices(std::vector<QueueChoice>& queues);
+  bool queue_choice(QueueChoice& choice);
+  bool filter(JobFilter& filter);
+
+  service::Service const& service_;
+  JsonTokens tokens_;
+  Error error_{};
+  std::array<PathPart, 8> path_{};  // Deeper objects than this does no request have.
+  std::size_t depth_ = 0;
+  // Of the job that is being parsed; kept for the room of its vectors.
+  JobSpecView spec_;
+  Bytes raw_;
+};
+
+// --- Saying no.
+
+bool JsonIn::Parser::malformed() {
+  error_ = Error{.code = ErrorCode::malformed_json,
+                 .message = fmt::format("{} (at byte {})", tokens_.problem(), tokens_.offset())};
+  return false;
+}
+
+std::string JsonIn::Parser::path(std::string_view child) const {
+  std::string text;
+  auto const add = [&](std::string_view name) {
+    if (name.empty()) return;
+    if (!text.empty()) text.push_back('.');
+    text.append(name);
+  };
+  for (std::size_t i = 0; i < depth_; ++i) {
+    add(path_[i].name);
+    if (path_[i].index) text.append(fmt::format("[{}]", *path_[i].index));
+  }
+  add(child);
+  return text;
+}
+
+bool JsonIn::Parser::fail(ErrorCode code, std::string message, std::string_view child) {
+  error_ = Error{.code = code, .message = std::move(message), .field = path(child)};
+  return false;
+}
+
+// The value may be none at all, and then that is what is wrong.
+bool JsonIn::Parser::wrong_type(char const* message) {
+  std::string_view span;
+  return json(span) && invalid(message);
+}
+
+// A rule of the model's that the object under way breaks: its field is counted from there.
+bool JsonIn::Parser::broken_rule(Error error) {
+  error.field = path(error.field);
+  error_ = std::move(error);
+  return false;
+}
+
+// --- Walking.
+
+template <std::size_t N, class OnField>
+bool JsonIn::Parser::members(FieldNames<N> const& names, Seen& seen, OnField&& on_field) {
+  if (!tokens_.take('{')) return wrong_type(depth_ == 0 ? "the body must be a JSON object" : "must be an object");
+  if (tokens_.take('}')) return true;
+  WM_ASSERT(depth_ < path_.size());
+  do {
+    std::string_view key;
+    if (!tokens_.key(key)) return malformed();
+    auto const place = names.find(key);
+    if (!place) return fail(ErrorCode::unknown_field, "there is no such field", cut(key, kNameBytesMax));
+    if (!seen.add(*place)) return invalid("must not come twice", names.name(*place));
+    path_[depth_++] = {.name = names.name(*place), .index = {}};
+    if (!on_field(*place)) return false;
+    --depth_;
+  } while (tokens_.take(','));
+  return tokens_.expect('}') || malformed();
+}
+
+template <class OnElement>
+bool JsonIn::Parser::elements(OnElement&& on_element) {
+  if (!tokens_.take('[')) return wrong_type("must be an array");
+  if (tokens_.take(']')) return true;
+  auto& index = path_[depth_ - 1].index;
+  std::size_t count = 0;
+  do {
+    index = count++;
+    if (!on_element()) return false;
+  } while (tokens_.take(','));
+  index.reset();
+  return tokens_.expect(']') || malformed();
+}
+
+// --- Values.
+
+bool JsonIn::Parser::name(std::string& value) {
+  std::string_view view;
+  if (!name(view)) return false;
+  value = view;
+  return true;
+}
+
+// The text of a number, which is checked and taken.
+bool JsonIn::Parser::number_token(std::string_view& text) {
+  char const first = tokens_.peek();
+  if (first != '-' && (first < '0' || first > '9')) return wrong_type("must be a number");
+  return json(text);
+}
+
+bool JsonIn::Parser::whole_number(std::uint64_t& value, std::uint64_t max) {
+  std::string_view text;
+  if (!number_token(text)) return false;
+  auto const [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  bool const whole = error == std::errc{} && end == text.data() + text.size();
+  if (!whole || value > max) return invalid(fmt::format("must be a whole number from 0 to {}", max));
+  return true;
+}
+
+template <class T>
+bool JsonIn::Parser::small_number(std::optional<T>& value) {
+  std::uint64_t wide = 0;
+  if (!whole_number(wide, std::numeric_limits<T>::max())) return false;
+  value = static_cast<T>(wide);
+  return true;
+}
+
+bool JsonIn::Parser::permille(std::uint32_t& value) {
+  std::string_view text;
+  if (!number_token(text)) return false;
+  double number = 0;
+  auto const [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  double const scaled = std::round(number * 1'000);
+  bool const fits = error == std::errc{} && end == text.data() + text.size() && number >= 0 && scaled <= 1e9;
+  if (!fits || std::abs(number * 1'000 - scaled) > 1e-6) {
+    return invalid("must be a positive number with three decimals at most");
+  }
+  value = static_cast<std::uint32_t>(scaled);
+  return true;
+}
+
+bool JsonIn::Parser::boolean(bool& value) {
+  std::string_view const text = tokens_.token();
+  if (text != "true" && text != "false") return wrong_type("must be true or false");
+  value = text == "true";
+  std::string_view taken;
+  return json(taken);
+}
+
+bool JsonIn::Parser::duration(std::optional<Duration>& value) {
+  std::string_view text;
+  if (!string(text)) return false;
+  auto parsed = parse_duration(text);
+  if (!parsed) return invalid(std::move(parsed.error().message));
+  value = *parsed;
+  return true;
+}
+
+bool JsonIn::Parser::duration(std::optional<Duration>& value, Duration min, Duration max) {
+  if (!duration(value)) return false;
+  if (*value >= min && *value <= max) return true;
+  return invalid(fmt::format("must be from {} to {}", format_duration(min), format_duration(max)));
+}
+
+bool JsonIn::Parser::instant(std::optional<Instant>& value) {
+  std::string_view text;
+  if (!string(text)) return false;
+  auto parsed = parse_rfc3339(text);
+  if (!parsed) return invalid(std::move(parsed.error().message));
+  value = *parsed;
+  return true;
+}
+
+bool JsonIn::Parser::base64(Bytes& bytes) {
+  std::string_view text;
+  if (!string(text)) return false;
+  return decode_base64(text, bytes) || invalid("must be base64 (RFC 4648, with padding)");
+}
+
+template <class T>
+bool JsonIn::Parser::choice(T& value, std::optional<T> (*parse)(std::string_view), char const* message) {
+  std::string_view text;
+  if (!string(text)) return false;
+  auto const parsed = parse(text);
+  if (!parsed) return invalid(message);
+  value = *parsed;
+  return true;
+}
+
+// --- Jobs.
+
+bool JsonIn::Parser::enqueue(EnqueueRequest& request, TraceContext const& trace) {
+  Bytes encoded;
+  if (!job(&request, trace, encoded)) return false;
+  if (!request.bulk) request.command.specs.push_back(std::move(encoded));
+  return true;
+}
+
+// `request`: where {"jobs": […]} may stand instead of a job.
+bool JsonIn::Parser::job(EnqueueRequest* request, TraceContext const& trace, Bytes& encoded) {
+  spec_.tags.clear();
+  spec_ = JobSpecView{.tags = std::move(spec_.tags), .traceparent = trace.traceparent, .tracestate = trace.tracestate};
+  Seen seen;
+  bool const well = members(kJobFields, seen, [&](std::size_t place) {
+    auto const field = static_cast<JobField>(place);
+    if (request != nullptr && request->bulk) return invalid("cannot stand beside jobs");
+    if (field != JobField::jobs) return job_field(field, seen);
+    if (request == nullptr) return fail(ErrorCode::unknown_field, "there is no such field");
+    if (!seen.only(place)) return invalid("cannot stand beside the fields of a job");
+    return jobs(*request, trace);
+  });
+  if (!well) return false;
+  if (request != nullptr && request->bulk) return true;
+  if (!seen.has(JobField::type)) return missing("type");
+  if (auto rules = check_spec(spec_); !rules) return broken_rule(std::move(rules).error());
+  encode_spec(spec_, encoded);
+  return true;
+}
+
+bool JsonIn::Parser::job_field(JobField field, Seen const& seen) {
+  switch (field) {
+    case JobField::type: return string(spec_.type);
+    case JobField::queue: return string(spec_.queue);
+    case JobField::payload:
+      if (seen.has(JobField::payload_base64)) return invalid("cannot stand beside payload_base64: send one of them");
+      spec_.payload_kind = PayloadKind::json;
+      return json(spec_.payload);
+    case JobField::payload_base64:
+      if (seen.has(JobField::payload)) return invalid("cannot stand beside payload: send one of them");
+      raw_.clear();
+      if (!base64(raw_)) return false;
+      spec_.payload_kind = PayloadKind::raw;
+      spec_.payload = raw_;
+      return true;
+    default: return more_job_fields(field);
+  }
+}
+
+bool JsonIn::Parser::more_job_fields(JobField field) {
+  switch (field) {
+    case JobField::id: return filled_string(spec_.id);
+    case JobField::priority: {
+      std::uint64_t priority = 0;
+      if (!whole_number(priority, kPriorityMax)) return false;
+      spec_.priority = static_cast<std::uint8_t>(priority);
+      return true;
+    }
+    case JobField::delay: return duration(spec_.delay);
+    case JobField::run_at: return instant(spec_.run_at);
+    case JobField::expires_in: return duration(spec_.expires_in);
+    case JobField::max_attempts: return small_number(spec_.max_attempts);
+    case JobField::backoff: return backoff();
+    case JobField::lease: return duration(spec_.lease);
+    case JobField::unique: return unique();
+    case JobField::group: return filled_string(spec_.group);
+    case JobField::tags: return tags(spec_.tags);
+    case JobField::keep_result: return duration(spec_.keep_result);
+    case JobField::meta:
+      if (tokens_.peek() != '{') return wrong_type("must be an object");
+      return json(spec_.meta);
+    case JobField::limits:
+    case JobField::after:
+    case JobField::batch: return not_yet();
+    case JobField::type:
+    case JobField::queue:
+    case JobField::payload:
+    case JobField::payload_base64:
+    case JobField::jobs: break;
+  }
+  WM_ASSERT(false);  // Handled by the callers.
+}
+
+bool JsonIn::Parser::jobs(EnqueueRequest& request, TraceContext const& trace) {
+  request.bulk = true;
+  auto& specs = request.command.specs;
+  bool const well = elements([&] {
+    if (specs.size() == kJobsPerEnqueueMax) {
+      path_[depth_ - 1].index.reset();
+      return invalid(fmt::format("must be {} at most", kJobsPerEnqueueMax));
+    }
+    return job(nullptr, trace, specs.emplace_back());
+  });
+  return well && (!specs.empty() || invalid("must not be empty"));
+}
+
+bool JsonIn::Parser::backoff() {
+  Backoff& backoff = spec_.backoff.emplace();
+  std::optional<Duration> first, cap;
+  Seen seen;
+  bool const well = members(kBackoffFields, seen, [&](std::size_t place) {
+    switch (static_cast<BackoffField>(place)) {
+      case BackoffField::first: return duration(first);
+      case BackoffField::factor: return permille(backoff.factor_permille);
+      case BackoffField::cap: return duration(cap);
+      case BackoffField::jitter: return permille(backoff.jitter_permille);
+    }
+    return false;
+  });
+  if (!well) return false;
+  backoff.first = first.value_or(backoff.first);
+  // Who asks for a longer first wait than the default cap, and for no cap, has raised the cap.
+  backoff.cap = cap.value_or(std::max(backoff.cap, backoff.first));
+  return true;
+}
+
+bool JsonIn::Parser::unique() {
+  Seen seen;
+  bool const well = members(kUniqueFields, seen, [&](std::size_t place) {
+    switch (static_cast<UniqueField>(place)) {
+      case UniqueField::key: return filled_string(spec_.unique_key);
+      case UniqueField::while_:
+        return choice(spec_.unique_while, &parse_unique_while, "must be scheduled, queued or unfinished");
+      case UniqueField::for_: return duration(spec_.unique_for);
+    }
+    return false;
+  });
+  return well && (seen.has(UniqueField::key) || missing("key"));
+}
+
+bool JsonIn::Parser::tags(std::vector<std::string_view>& tags) {
+  return elements([&] {
+    if (tags.size() > kTagsMax) {
+      path_[depth_ - 1].index.reset();
+      return invalid(fmt::format("must be {} at most", kTagsMax));
+    }
+    return name(tags.emplace_back());
+  });
+}
+
+// --- Work.
+
+bool JsonIn::Parser::lease(Lease& lease) {
+  Seen seen;
+  std::optional<Duration> wait;
+  bool const well = members(kLeaseFields, seen, [&](std::size_t place) {
+    switch (static_cast<LeaseField>(place)) {
+      case LeaseField::queues: return queue_choices(lease.queues);
+      case LeaseField::max: {
+        std::uint64_t max = 0;
+        if (!whole_number(max, kJobsPerLeaseMax)) return false;
+        lease.max = static_cast<std::uint32_t>(max);
+        return max != 0 || invalid("must not be 0");
+      }
+      case LeaseField::wait: return duration(wait, Duration{0}, kWaitMax);
+      case LeaseField::lease: return duration(lease.lease, kLeaseMin, kLeaseMax);
+      case LeaseField::worker: return name(lease.worker);
+      case LeaseField::reports: return reports(lease.reports);
+    }
+    return false;
+  });
+  lease.wait = wait.value_or(Duration{0});
+  return well && (seen.has(LeaseField::queues) || missing("queues"));
+}
+
+bool JsonIn::Parser::queue_choices(std::vector<QueueChoice>& queues) {
+  bool const well = elements([&] {
+    if (queues.size() == kQueuesPerLeaseMax) {
+      path_[depth_ - 1].index.reset();
+      return invalid(fmt::format("must be {} at most", kQueuesPerLeaseMax));
+    }
+    QueueChoice choice;
+    if (!queue_choice(choice)) return false;
+    for (QueueChoice const& other : queues) {
+      if (other.name == choice.name) return invalid("names a queue that is named before");
+    }
+    queues.push_back(std::move(choice));
+    return true;
+  });
+  return well && (!queues.empty() || invalid("must not be empty"));
+}
+
+bool JsonIn::Parser::queue_choice(QueueChoice& choice) {
+  if (tokens_.peek() == '"') return name(choice.name);
+  if (tokens_.peek() != '{') return wrong_type("must be a queue's name, or an object with name and weight");
+  Seen seen;
+  bool const well = members(kQueueChoiceFields, seen, [&](std::size_t place) {
+    if (static_cast<QueueChoiceField>(place) == QueueChoiceField::name) return name(choice.name);
+    std::uint64_t weight = 0;
+    if (!whole_number(weight, kWeightMax)) return false;
+    choice.weight = static_cast<std::uint32_t>(weight);
+    return weight != 0 || invalid("must not be 0");
+  });
+  return well && (seen.has(QueueChoiceField::name) || missing("name"));
+}
+
+bool JsonIn::Parser::reports_body(ReportBatch& batch) {
+  Seen seen;
+  bool const well = members(kReportsOnly, seen, [&](std::size_t) { return reports(batch.reports); });
+  return well && (seen.only(0) || missing("reports"));
+}
+
+bool JsonIn::Parser::reports(std::vector<Report>& reports) {
+  return elements([&] {
+    if (reports.size() == kReportsPerRequestMax) {
+      path_[depth_ - 1].index.reset();
+      return invalid(fmt::format("must be {} at most", kReportsPerRequestMax));
+    }
+    return report(reports.emplace_back());
+  });
+}
+
+bool JsonIn::Parser::report(Report& report) {
+  ReportParts parts;
+  bool const well = members(kReportFields, parts.seen,
+                            [&](std::size_t place) { return report_field(static_cast<ReportField>(place), parts); });
+  if (!well) return false;
+  if (!parts.seen.has(ReportField::id)) return missing("id");
+  if (!parts.seen.has(ReportField::lease)) return missing("lease");
+  if (!parts.seen.has(ReportField::outcome)) return missing("outcome");
+  report.job = service_.job_ref(parts.id);
+  report.lease = parse_token(parts.lease).value_or(LeaseToken{});
+  return outcome(parts, report.outcome);
+}
+
+bool JsonIn::Parser::report_field(ReportField field, ReportParts& parts) {
+  switch (field) {
+    case ReportField::id: return name(parts.id);
+    case ReportField::lease: return string(parts.lease);
+    case ReportField::outcome: return string(parts.outcome);
+    case ReportField::result:
+      if (parts.seen.has(ReportField::result_base64)) {
+        return invalid("cannot stand beside result_base64: send one of them");
+      }
+      return json(parts.result);
+    case ReportField::result_base64:
+      if (parts.seen.has(ReportField::result)) return invalid("cannot stand beside result: send one of them");
+      raw_.clear();
+      if (!base64(raw_)) return false;
+      parts.result = raw_;
+      return true;
+    case ReportField::error: return report_error(parts.failed);
+    case ReportField::retry_in: return duration(parts.retry_in);
+    case ReportField::for_: return duration(parts.extend_by, kLeaseMin, kLeaseMax);
+    case ReportField::percent: return whole_number(parts.percent, 100);
+    case ReportField::message: return string(parts.message);
+    case ReportField::lines: return log_lines(parts.lines);
+    case ReportField::cache:
+    case ReportField::data: return not_yet();
+  }
+  return false;
+}
+
+bool JsonIn::Parser::report_error(Failed& failed) {
+  Seen seen;
+  failed.code = "failed";
+  return members(kErrorFields, seen, [&](std::size_t place) {
+    std::string_view text;
+    switch (static_cast<ErrorField>(place)) {
+      case ErrorField::class_:
+        return choice(failed.error_class, &parse_error_class, "must be retryable, user or fatal");
+      case ErrorField::code: return name(failed.code);
+      case ErrorField::message:
+        if (!string(text)) return false;
+        failed.message = cut(text, kErrorTextBytesMax);
+        return true;
+      case ErrorField::detail:
+        if (!json(text)) return false;
+        failed.detail = cut_json(text);
+        return true;
+    }
+    return false;
+  });
+}
+
+bool JsonIn::Parser::log_lines(std::vector<Bytes>& lines) {
+  return elements([&] {
+    if (lines.size() == kLogLinesPerReportMax) {
+      path_[depth_ - 1].index.reset();
+      return invalid(fmt::format("must be {} at most", kLogLinesPerReportMax));
+    }
+    std::string_view line;
+    if (!string(line)) return false;
+    lines.emplace_back(cut(line, kLogLineBytesMax));
+    return true;
+  });
+}
+
+// Puts the outcome together, once all fields are known. What belongs to another outcome is refused.
+bool JsonIn::Parser::outcome(ReportParts& parts, Outcome& made) {
+  using enum ReportField;
+  auto const allows = [&](std::initializer_list<ReportField> fields) {
+    for (std::size_t place = std::to_underlying(result); place < std::to_underlying(data); ++place) {
+      auto const field = static_cast<ReportField>(place);
+      bool allowed = !parts.seen.has(field);
+      for (ReportField const other : fields) allowed |= other == field;
+      if (!allowed)
+        return invalid(fmt::format("does not belong to the outcome {}", parts.outcome), kReportFields.name(place));
+    }
+    return true;
+  };
+
+  if (parts.outcome == "completed") {
+    if (!allows({result, result_base64})) return false;
+    if (parts.result.size() > kPayloadBytesMax) {
+      return fail(ErrorCode::payload_too_large, fmt::format("must be {} bytes at most", kPayloadBytesMax), "result");
+    }
+    PayloadKind const kind = parts.seen.has(result)          ? PayloadKind::json
+                             : parts.seen.has(result_base64) ? PayloadKind::raw
+                                                             : PayloadKind::none;
+    made = Completed{.result_kind = kind, .result = Bytes{parts.result}};
+    return true;
+  }
+  if (parts.outcome == "failed") {
+    if (!allows({error, retry_in})) return false;
+    if (!parts.seen.has(error)) return missing("error");
+    parts.failed.retry_in = parts.retry_in;
+    made = std::move(parts.failed);
+    return true;
+  }
+  if (parts.outcome == "extend") {
+    if (!allows({for_})) return false;
+    if (!parts.seen.has(for_)) return missing("for");
+    made = Extend{.by = *parts.extend_by};
+    return true;
+  }
+  if (parts.outcome == "progress") {
+    if (!allows({percent, message})) return false;
+    if (!parts.seen.has(percent)) return missing("percent");
+    made = Progress{.percent = static_cast<std::uint8_t>(parts.percent),
+                    .message = Bytes{cut(parts.message, kErrorTextBytesMax)}};
+    return true;
+  }
+  if (parts.outcome == "log") {
+    if (!allows({lines})) return false;
+    if (!parts.seen.has(lines)) return missing("lines");
+    made = LogLines{.lines = std::move(parts.lines)};
+    return true;
+  }
+  if (parts.outcome == "released") {
+    made = Released{};
+    return allows({});
+  }
+  if (parts.outcome == "checkpoint") return invalid(fmt::format("checkpoint {}", kNotYet), "outcome");
+  return invalid("must be completed, failed, extend, progress, log or released", "outcome");
+}
+
+// --- Changes.
+
+bool JsonIn::Parser::patch_job(JobChanges& changes) {
+  spec_.tags.clear();
+  spec_ = JobSpecView{.type = "any", .tags = std::move(spec_.tags)};
+  Seen seen;
+  bool const well = members(kPatchJobFields, seen, [&](std::size_t place) {
+    switch (static_cast<PatchJobField>(place)) {
+      case PatchJobField::priority:
+        if (!more_job_fields(JobField::priority)) return false;
+        changes.priority = spec_.priority;
+        return true;
+      case PatchJobField::run_at: return instant(changes.run_at);
+      case PatchJobField::queue: return name(changes.queue.emplace());
+      case PatchJobField::tags:
+        if (!tags(spec_.tags)) return false;
+        changes.tags.emplace(spec_.tags.begin(), spec_.tags.end());
+        return true;
+      case PatchJobField::max_attempts:
+        if (!small_number(spec_.max_attempts)) return false;
+        changes.max_attempts = spec_.max_attempts;
+        return true;
+    }
+    return false;
+  });
+  if (!well) return false;
+  if (auto rules = check_spec(spec_); !rules) return broken_rule(std::move(rules).error());
+  return true;
+}
+
+bool JsonIn::Parser::patch_queue(PatchQueue& patch) {
+  Seen seen;
+  return members(kPatchQueueFields, seen, [&](std::size_t place) {
+    switch (static_cast<PatchQueueField>(place)) {
+      case PatchQueueField::paused: return boolean(patch.paused.emplace());
+      case PatchQueueField::max_depth: {
+        auto& max_depth = patch.max_depth.emplace();
+        std::string_view span;
+        if (tokens_.token() == "null") return json(span);
+        return whole_number(max_depth.emplace(), kMaxDepthMax);
+      }
+      case PatchQueueField::when_full:
+        return choice(patch.when_full.emplace(), &parse_when_full, "must be refuse or drop_oldest");
+      case PatchQueueField::max_running:
+      case PatchQueueField::rate:
+      case PatchQueueField::defaults:
+      case PatchQueueField::dead_queue:
+      case PatchQueueField::push: return not_yet();
+    }
+    return false;
+  });
+}
+
+bool JsonIn::Parser::bulk(BulkJobs& bulk) {
+  Seen seen;
+  bool const well = members(kBulkFields, seen, [&](std::size_t place) {
+    if (static_cast<BulkField>(place) == BulkField::where) return filter(bulk.filter);
+    return choice(bulk.action, &parse_bulk_action, "must be retry, cancel or delete");
+  });
+  if (!well) return false;
+  if (!seen.has(BulkField::action)) return missing("action");
+  return seen.has(BulkField::where) || missing("where");
+}
+
+bool JsonIn::Parser::filter(JobFilter& filter) {
+  Seen seen;
+  return members(kFilterFields, seen, [&](std::size_t place) {
+    switch (static_cast<FilterField>(place)) {
+      case FilterField::state:
+        return choice(filter.state.emplace(), &parse_job_state,
+                      "must be scheduled, ready, leased, completed, dead or cancelled");
+      case FilterField::queue: return name(filter.queue);
+      case FilterField::type: return name(filter.type);
+      case FilterField::tag: return name(filter.tag);
+      case FilterField::group: return name(filter.group);
+      case FilterField::batch: return not_yet();
+    }
+    return false;
+  });
+}
+
+// --- The outside.
+
+JsonIn::JsonIn(service::Service const& service) : parser_(std::make_unique<Parser>(service)) {}
+JsonIn::~JsonIn() = default;
+
+Result<JsonIn::EnqueueRequest> JsonIn::parse_enqueue(std::string_view body, TraceContext const& trace) {
+  return parser_->run<EnqueueRequest>(body, [&](auto& request) { return parser_->enqueue(request, trace); });
+}
+Result<Lease> JsonIn::parse_lease(std::string_view body) {
+  return parser_->run<Lease>(body, [&](auto& lease) { return parser_->lease(lease); });
+}
+Result<ReportBatch> JsonIn::parse_reports(std::string_view body) {
+  return parser_->run<ReportBatch>(body, [&](auto& batch) { return parser_->reports_body(batch); });
+}
+Result<JobChanges> JsonIn::parse_patch_job(std::string_view body) {
+  return parser_->run<JobChanges>(body, [&](auto& changes) { return parser_->patch_job(changes); });
+}
+Result<PatchQueue> JsonIn::parse_patch_queue(std::string_view body) {
+  return parser_->run<PatchQueue>(body, [&](auto& patch) { return parser_->patch_queue(patch); });
+}
+Result<BulkJobs> JsonIn::parse_bulk_jobs(std::string_view body) {
+  return parser_->run<BulkJobs>(body, [&](auto& bulk) { return parser_->bulk(bulk); });
+}
+
+}  // namespace workmill::http

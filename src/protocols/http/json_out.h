@@ -1,0 +1,52 @@
+#pragma once
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/error.h"
+#include "model/command.h"
+#include "model/reply.h"
+#include "service/service.h"
+
+// Replies into the JSON of responses, as the public contract says (docs/reference/). Pure: each function appends one
+// JSON value to `out`, and allocates nothing but its growth.
+//
+// `service` makes jobs' ids. What a job does not have (a result, an error, a group) is left out; what it was not sent
+// with but has by default (priority, queue, backoff, lease…) is there. Specs that do not decode are a bug or a damaged
+// disk: the job is then written without what was sent.
+namespace workmill::http {
+
+// {"id", "state", "duplicate"}, or {"jobs": [...]} of them where the request had that form.
+void append_enqueue_reply(EnqueueReply const& reply, bool bulk, service::Service const& service, std::string& out);
+
+// What the answer to a report names its job by: take these from the command before it is handed over.
+std::vector<JobRef> reported_jobs(std::span<Report const> reports);
+
+// {"jobs": [...]}; with "reports" too where the request had any. `reported` as reported_jobs() gave it.
+void append_lease_reply(LeaseReply const& reply, std::span<JobRef const> reported, bool has_reports,
+                        service::Service const& service, std::string_view trace_id, std::string& out);
+// {"reports": [...]}: {"id", "ok": true}, with "cancel_requested": true where somebody wants the job to stop; or
+// {"id", "ok": false, "error": {problem}}.
+void append_reports_reply(ReportsReply const& reply, std::span<JobRef const> reported, service::Service const& service,
+                          std::string_view trace_id, std::string& out);
+
+// A job as read.
+void append_job(JobView const& job, service::Service const& service, std::string& out);
+// {"items": [...], "next": cursor or null}.
+void append_jobs_page(JobsReply const& reply, service::Service const& service, std::string& out);
+// {"lines": [...]}.
+void append_job_log(JobLogReply const& reply, std::string& out);
+// {"count": n}.
+void append_count(CountReply const& reply, std::string& out);
+void append_queue(QueueView const& queue, std::string& out);
+void append_queues_page(QueuesReply const& reply, std::string& out);
+
+// A problem (problem.h) is an object of its own; a lone {} for what has nothing to say.
+void append_done(std::string& out);
+
+// The `cursor` of a page's query. invalid_field where it is none that we made.
+Result<JobNumber> parse_jobs_cursor(std::string_view cursor);
+Result<std::string> parse_queues_cursor(std::string_view cursor);
+
+}  // namespace workmill::http
