@@ -85,7 +85,7 @@ void write_leased(LeasedJob const& job, Service const& service, JobSpecView& spe
 }
 
 void write_reports(std::span<ReportResult const> results, std::span<JobRef const> reported, Service const& service,
-                   std::string_view trace_id, std::string& out, JsonWriter& json) {
+                   std::string_view trace_id, JsonWriter& json) {
   json.key("reports").begin_array();
   for (std::size_t i = 0; i < results.size(); ++i) {
     json.begin_object();
@@ -93,8 +93,8 @@ void write_reports(std::span<ReportResult const> results, std::span<JobRef const
     json.member("ok", !results[i].error.has_value());
     if (results[i].cancel_requested) json.member("cancel_requested", true);
     if (results[i].error) {
-      json.key("error").raw({});
-      append_problem(*results[i].error, trace_id, out);
+      json.key("error");
+      append_problem(*results[i].error, trace_id, json);
     }
     json.end_object();
   }
@@ -232,7 +232,7 @@ void append_lease_reply(LeaseReply const& reply, std::span<JobRef const> reporte
   json.begin_object().key("jobs").begin_array();
   for (LeasedJob const& job : reply.jobs) write_leased(job, service, spec, json);
   json.end_array();
-  if (has_reports) write_reports(reply.reports, reported, service, trace_id, out, json);
+  if (has_reports) write_reports(reply.reports, reported, service, trace_id, json);
   json.end_object();
 }
 
@@ -240,7 +240,7 @@ void append_reports_reply(ReportsReply const& reply, std::span<JobRef const> rep
                           std::string_view trace_id, std::string& out) {
   JsonWriter json{out};
   json.begin_object();
-  write_reports(reply.reports, reported, service, trace_id, out, json);
+  write_reports(reply.reports, reported, service, trace_id, json);
   json.end_object();
 }
 
