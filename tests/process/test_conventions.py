@@ -184,14 +184,15 @@ def test_a_method_that_a_path_does_not_have_is_answered_with_those_it_has(api):
 
 
 def test_a_body_must_be_json(api):
-    api.refused(
-        "POST",
-        "/v1/jobs",
-        data=b"type=t",
-        headers={"Content-Type": "application/x-www-form-urlencoded"},
-        code="unsupported_media_type",
-    )
-    for accepted in ("application/json", "application/json; charset=utf-8", "Application/JSON"):
+    for refused in ("text/xml", "multipart/form-data; boundary=x", "application/octet-stream"):
+        api.refused("POST", "/v1/jobs", data=b"{}", headers={"Content-Type": refused}, code="unsupported_media_type")
+    # The last is what `curl -d` says of anything.
+    for accepted in (
+        "application/json",
+        "application/json; charset=utf-8",
+        "Application/JSON",
+        "application/x-www-form-urlencoded",
+    ):
         api.call("POST", "/v1/jobs", api.job_as_sent({}), headers={"Content-Type": accepted}, expect=201)
 
 
