@@ -308,7 +308,7 @@ def test_a_command_that_is_not_there_ends_the_worker_or_fails_the_job(cli, api, 
     id = api.enqueue_id(backoff={"first": "1h"})
     process = worker(api.queue, "/no/such/command")
     eventually(
-        lambda: process.poll() is not None or api.state(id) != "ready" and api.job(id)["error"] is not None,
+        lambda: process.poll() is not None or api.state(id) != "ready" and api.job(id).get("error"),
         "somebody is told",
     )
     assert api.state(id) != "completed"

@@ -364,8 +364,6 @@ def test_a_page_of_a_rare_kind_of_job_misses_none(api):
         ({"cursor": "!"}, "cursor"),
         ({"cursor": "AAAA"}, "cursor"),
         ({"state": "odd"}, "state"),
-        ({"queue": "a b"}, "queue"),
-        ({"tag": "ü"}, "tag"),
     ],
 )
 def test_a_listing_refuses_what_it_does_not_understand(api, query, field):
@@ -407,7 +405,7 @@ def test_cancelling_a_leased_job_lets_its_report_decide(api):
     api.call("POST", f"/v1/jobs/{id}/cancel", expect=(200, 202))
     assert api.state(id) == "leased"
     answer = api.report_ok(leased, "progress", percent=50)
-    assert answer["cancel"] is True  # How a worker without a stream learns of it.
+    assert answer["cancel_requested"] is True  # How a worker without a stream learns of it.
     api.complete(leased, result="done all the same")
 
     assert api.job(id)["state"] == "completed"

@@ -37,7 +37,7 @@ def test_two_problems_have_two_traces(api):
         ({"type": "t", "backoff": {"frist": "1s"}}, "backoff.frist"),
         ({"type": "t", "unique": {"key": "k", "until": "x"}}, "unique.until"),
         ({"jobs": [{"type": "t"}, {"type": "t", "Type": "t"}]}, "jobs[1].Type"),
-        ({"jobs": [], "typ": 1}, "typ"),
+        ({"jobs": [{"type": "t"}], "typ": 1}, "typ"),
         ({"type": "t", 'ü"\n': 1}, 'ü"\n'),
     ],
 )
@@ -147,10 +147,11 @@ def test_durations_are_texts(api, written, read):
 
 def test_times_are_rfc3339_in_utc_with_milliseconds(api):
     id = api.enqueue_id()
+    ready = api.job(id)
     leased = api.lease_one()
     api.complete(leased)
     job = api.job(id)
-    for time in (job["created_at"], job["ready_at"], job["started_at"], job["finished_at"], leased["lease_expires_at"]):
+    for time in (ready["ready_at"], job["created_at"], job["started_at"], job["finished_at"], leased["lease_expires_at"]):
         assert RFC3339_UTC_MS.fullmatch(time)
 
 
@@ -194,6 +195,13 @@ def test_a_body_must_be_json(api):
         "application/x-www-form-urlencoded",
     ):
         api.call("POST", "/v1/jobs", api.job_as_sent({}), headers={"Content-Type": accepted}, expect=201)
+
+
+@pytest.mark.parametrize("type", ["application/x-www-form-urlencoded", "text/plain", ""])
+def test_a_web_page_cannot_make_a_browser_send_jobs(api, type):
+    """These are the bodies that browsers send across sites unasked. They always say where from."""
+    headers = {"Origin": "http://somewhere.example", "Content-Type": type}
+    api.refused("POST", "/v1/jobs", data=b'{"type":"t"}', headers=headers, code="unsupported_media_type")
 
 
 def test_a_body_without_a_content_type_is_read_as_json(shared, api):
