@@ -22,14 +22,16 @@ namespace workmill::engine {
 struct EngineOptions {
   std::uint32_t finished_kept_per_queue = kFinishedBudgetDefault;
   Duration dead_kept = kKeepDead;
-  // The most a single step does before it asks to be called again: jobs looked at by a listing, jobs moved by advance().
+  std::uint32_t idempotency_keys_max = 1'000'000;  // Beyond these the oldest are forgotten before their time.
+  // The most a single step does before it asks to be called again: jobs looked at by a listing, jobs moved by
+  // advance().
   std::uint32_t steps_max = 1'000;
 };
 
 // What comes in with every decision.
 struct Context {
-  Instant now{};              // Never less than in any call before.
-  std::uint64_t chance = 0;   // Fresh random bits, for jitter.
+  Instant now{};             // Never less than in any call before.
+  std::uint64_t chance = 0;  // Fresh random bits, for jitter.
 };
 
 // What a turn changed that somebody outside may be waiting for. Taken (and emptied) by the shard after each turn.
@@ -39,11 +41,11 @@ struct Happenings {
 };
 
 struct EngineStatus {
-  std::uint64_t jobs = 0;           // In any state.
+  std::uint64_t jobs = 0;  // In any state.
   std::array<std::uint64_t, kJobStates> depth{};
   std::uint64_t queues = 0;
   std::uint64_t idempotency_keys = 0;
-  std::uint64_t memory_bytes = 0;   // Of the tables, as far as they can be counted cheaply.
+  std::uint64_t memory_bytes = 0;  // Of the tables, as far as they can be counted cheaply.
 };
 
 class Engine {
@@ -68,8 +70,9 @@ class Engine {
   // --- Life.
   // Decides one command, applies its effects and writes them to `sink`; the reply names records by position.
   // Waiting (Lease.wait, GetJob.wait) is the caller's business: the answer is what holds now.
-  // BulkJobs, PurgeQueue and ListJobs do a bounded part: `*again` is set when the same command should be executed
-  // once more, later, and its reply added to this one.
+  // BulkJobs and PurgeQueue do a bounded part: `*again` is set (else cleared) when the command should be executed once
+  // more, later, with the reply's `next` as its `before`, and the counts added up. ListJobs answers a shorter page with
+  // `next` set instead.
   Reply execute(Command const& command, Context const& context, EffectSink& sink, bool* again);
   // Moves what is due: scheduled jobs become ready, leases end, jobs expire, what was kept long enough is forgotten.
   // steps_max at a time; true when there is more to do right now.
@@ -83,7 +86,7 @@ class Engine {
   // --- For those who wait.
   // Is there a job that this lease request would get?
   bool has_ready(Lease const& request) const;
-  void watch(JobNumber job);    // Report its finishing in the happenings; counted, so unwatch as often.
+  void watch(JobNumber job);  // Report its finishing in the happenings; counted, so unwatch as often.
   void unwatch(JobNumber job);
   Happenings take_happenings();
 
@@ -93,7 +96,7 @@ class Engine {
   std::optional<JobView> view(JobNumber job) const;
   // Is the record at `at` (of the segment that is to be dropped) one that something living still stands on? Then what
   // must be copied ahead. For jobs the caller composes the snapshot with the spec and history that it read from the
-  // log; settings and the like are rewritten by the engine itself.
+  // log (the history's progress is the view's); settings and the like are rewritten by the engine itself.
   // Calls that answer `copy_job` have changed nothing yet.
   enum class Survival : std::uint8_t { gone, copy_job, rewritten };
   Survival survive(Effect const& record, Position at, EffectSink& sink);

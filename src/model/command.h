@@ -131,6 +131,7 @@ enum class BulkAction : std::uint8_t { retry, cancel, remove };
 struct BulkJobs {
   BulkAction action{};
   JobFilter filter{};  // `text` is not supported here.
+  std::optional<JobNumber> before{};  // Go on with jobs older than this one: CountReply::next of the part before.
 };
 struct ListQueues {
   std::uint32_t limit = 50;
@@ -148,6 +149,7 @@ struct PatchQueue {
 struct PurgeQueue {
   std::string name{};
   std::optional<JobState> state{};  // None: all but leased.
+  std::optional<JobNumber> before{};  // As in BulkJobs.
 };
 
 // Figures of the whole shard, for /v1/status and /metrics. Answered by the shard itself; the engine never sees it.

@@ -87,6 +87,7 @@ struct JobLogReply {
 };
 struct CountReply {
   std::uint64_t count = 0;
+  std::optional<JobNumber> next{};  // Between the engine and the shard: where the next part goes on.
 };
 struct QueueReply {
   QueueView queue{};

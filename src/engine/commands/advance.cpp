@@ -1,0 +1,88 @@
+#include <utility>
+
+#include "engine/commands/decide.h"
+
+// What happens because time has passed.
+namespace workmill::engine {
+namespace {
+
+void end_lease(JobIndex index, State const& state, Context const& context, Effects& out) {
+  JobSlot const& job = state.job(index);
+  effect::JobFailed effect{.number = job.number,
+                           .at = context.now,
+                           .next = JobState::ready,
+                           .order = std::to_underlying(job.number),
+                           .ready_at = context.now,
+                           .error_class = ErrorClass::retryable,
+                           .code = kLeaseExpired,
+                           .message = "the lease ran out before its worker reported",
+                           .attempt = job.attempt,
+                           .previous = job.event_at};
+  if (job.cancel_requested) {
+    effect.next = JobState::cancelled;
+  } else if (job.attempt >= state.policy(job).max_attempts) {
+    effect.next = JobState::dead;
+  } else {
+    effect.order = state.next_order(context.now);
+  }
+  out.emit(effect, index);
+  if (effect.next == JobState::cancelled) forget_surplus(index, state, out);
+}
+
+void expire(JobIndex index, State const& state, Context const& context, Effects& out) {
+  JobSlot const& job = state.job(index);
+  out.emit(effect::JobFailed{.number = job.number,
+                             .at = context.now,
+                             .next = JobState::dead,
+                             .order = std::to_underlying(job.number),
+                             .ready_at = context.now,
+                             .error_class = ErrorClass::fatal,
+                             .code = kExpired,
+                             .message = "the job was not leased within its expires_in",
+                             .attempt = job.attempt,
+                             .previous = job.event_at},
+           index);
+}
+
+}  // namespace
+
+void decide_due(State const& state, Context const& context, Effects& out) {
+  for (std::uint32_t step = 0; step < state.options().steps_max; ++step) {
+    // Expiry first: a job whose time to run and time to expire have both come is dead.
+    if (JobIndex const job = state.first_to_expire(context.now); job != kNone<JobIndex>) {
+      expire(job, state, context, out);
+    } else if (JobIndex const due = state.wheel().first_due(); due != kNone<JobIndex>) {
+      JobSlot const& slot = state.job(due);
+      if (slot.state == JobState::leased) {
+        end_lease(due, state, context, out);
+      } else {
+        out.emit(effect::JobReady{.number = slot.number, .order = state.next_order(context.now)}, due);
+      }
+    } else if (JobIndex const old = state.retention().first_expired(context.now); old != kNone<JobIndex>) {
+      out.emit(effect::JobForgotten{.number = state.job(old).number}, old);
+    } else if (QueueIndex const idle = state.first_idle_queue(context.now); idle != kNone<QueueIndex>) {
+      out.emit(effect::QueueRemoved{.name = state.queue(idle).name});
+    } else {
+      return;
+    }
+  }
+}
+
+Engine::Survival decide_survival(Effect const& record, Position at, State const& state, Effects& out) {
+  JobNumber number{};
+  if (auto const* enqueued = std::get_if<effect::JobEnqueued>(&record)) number = enqueued->number;
+  if (auto const* snapshot = std::get_if<effect::JobSnapshot>(&record)) number = snapshot->number;
+  if (number != JobNumber{}) {
+    // What became of a job stands behind its spec: where that is copied ahead, everything is.
+    JobIndex const job = state.find(number);
+    bool const lives = job != kNone<JobIndex> && state.job(job).spec_at == at;
+    return lives ? Engine::Survival::copy_job : Engine::Survival::gone;
+  }
+  if (!state.stands_on(record, at)) return Engine::Survival::gone;
+  if (auto const* store = std::get_if<effect::StoreCreated>(&record)) out.emit(*store);
+  if (auto const* queue = std::get_if<effect::QueueChanged>(&record)) out.emit(*queue);
+  if (auto const* request = std::get_if<effect::RequestRemembered>(&record)) out.emit(*request);
+  return Engine::Survival::rewritten;
+}
+
+}  // namespace workmill::engine

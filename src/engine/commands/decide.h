@@ -1,0 +1,52 @@
+#pragma once
+#include "engine/effects.h"
+#include "engine/engine.h"
+#include "engine/state.h"
+#include "model/command.h"
+#include "model/reply.h"
+
+// One function for each command: it looks at the state, checks, and hands out effects. Nothing but their application
+// changes the state, which is why each gets it as const.
+namespace workmill::engine {
+
+Reply decide(Enqueue const& command, State const& state, Context const& context, Effects& out);
+Reply decide(Lease const& command, State const& state, Context const& context, Effects& out);
+Reply decide(ReportBatch const& command, State const& state, Context const& context, Effects& out);
+Reply decide(CancelJob const& command, State const& state, Context const& context, Effects& out);
+Reply decide(RetryJob const& command, State const& state, Context const& context, Effects& out);
+Reply decide(DeleteJob const& command, State const& state, Context const& context, Effects& out);
+Reply decide(PatchJob const& command, State const& state, Context const& context, Effects& out);
+Reply decide(PatchQueue const& command, State const& state, Context const& context, Effects& out);
+
+// These do a bounded part at a time, and set `again` where there may be more, from the reply's `next` on.
+Reply decide(BulkJobs const& command, State const& state, Context const& context, Effects& out, bool& again);
+Reply decide(PurgeQueue const& command, State const& state, Context const& context, Effects& out, bool& again);
+
+// These only look.
+Reply look(GetJob const& command, State const& state);
+Reply look(GetJobLog const& command, State const& state);
+Reply look(ListJobs const& command, State const& state);
+Reply look(ListQueues const& command, State const& state);
+Reply look(GetQueue const& command, State const& state);
+
+// What falls due, steps_max effects at a time.
+void decide_due(State const& state, Context const& context, Effects& out);
+Engine::Survival decide_survival(Effect const& record, Position at, State const& state, Effects& out);
+
+// --- Shared by several.
+
+std::vector<ReportResult> decide_reports(std::vector<Report> const& reports, State const& state, Context const& context,
+                                         Effects& out);
+// Will the queue take one more unfinished job? If it is full and drops its oldest, that is dropped now; where that
+// is not possible either, queue_full.
+Result<> make_room(Queue const& queue, State const& state, Context const& context, Effects& out);
+// A job has just been completed or cancelled: forgets it where nothing of it is to be kept, and what the queue's
+// budget covers no more.
+void forget_surplus(JobIndex job, State const& state, Effects& out);
+void cancel(JobIndex job, State const& state, Context const& context, Effects& out);
+
+Error no_such_job();
+Error no_such_queue(std::string_view name);
+Error queue_full(std::string_view name);
+
+}  // namespace workmill::engine

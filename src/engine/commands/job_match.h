@@ -1,0 +1,49 @@
+#pragma once
+#include "engine/commands/decide.h"
+
+namespace workmill::engine {
+
+// Does a job pass a filter? By what the engine knows: state, queue, type and group, their names resolved once. Tags
+// and texts stand in the specs, which the shard reads.
+class JobMatch {
+ public:
+  JobMatch(JobFilter const& filter, State const& state)
+      : state_(state),
+        state_wanted_(filter.state),
+        queue_(state.find_queue(filter.queue)),
+        type_(state.names().find(filter.type)),
+        group_(state.names().find(filter.group)),
+        by_queue_(!filter.queue.empty()),
+        by_type_(!filter.type.empty()),
+        by_group_(!filter.group.empty()) {}
+
+  // Nothing can pass: a name that no job has, or a queue without jobs in that state.
+  bool is_hopeless() const {
+    if (by_type_ && type_ == kNone<NameIndex>) return true;
+    if (by_group_ && group_ == kNone<NameIndex>) return true;
+    if (!by_queue_) return false;
+    if (queue_ == kNone<QueueIndex>) return true;
+    Queue const& queue = state_.queue(queue_);
+    return queue.jobs == 0 || (state_wanted_ && queue.depth_in(*state_wanted_) == 0);
+  }
+
+  bool operator()(JobSlot const& job) const {
+    if (state_wanted_ && job.state != *state_wanted_) return false;
+    if (by_type_ && job.type != type_) return false;
+    if (!by_queue_ && !by_group_) return true;
+    Lane const& lane = state_.lane(job);
+    return (!by_queue_ || lane.queue == queue_) && (!by_group_ || lane.group == group_);
+  }
+
+ private:
+  State const& state_;
+  std::optional<JobState> state_wanted_;
+  QueueIndex queue_;
+  NameIndex type_;
+  NameIndex group_;
+  bool by_queue_;
+  bool by_type_;
+  bool by_group_;
+};
+
+}  // namespace workmill::engine

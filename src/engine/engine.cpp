@@ -1,0 +1,142 @@
+#include "engine/engine.h"
+
+#include <utility>
+#include <variant>
+
+#include "base/assert.h"
+#include "engine/commands/decide.h"
+#include "engine/effects.h"
+#include "engine/state.h"
+
+namespace workmill::engine {
+
+struct Engine::Impl {
+  explicit Impl(EngineOptions const& options) : state(options) {}
+
+  // Time does not go back, whatever the caller's clock does.
+  Context guarded(Context const& context) const {
+    return {.now = std::max(context.now, state.floor()), .chance = context.chance};
+  }
+
+  State state;
+};
+
+Engine::Engine(EngineOptions options) : impl_(std::make_unique<Impl>(options)) {}
+Engine::~Engine() = default;
+
+Result<> Engine::replay(Effect const& effect, EffectSink::Written at, Instant batch_at) {
+  return impl_->state.replay(effect, at, batch_at);
+}
+
+void Engine::finish_replay(Instant now) { impl_->state.finish_replay(std::max(now, impl_->state.floor())); }
+
+void Engine::create_store(std::uint64_t salt, EffectSink& sink) {
+  WM_ASSERT(impl_->state.by_number().size() == 0);
+  Effects{impl_->state, sink, impl_->state.floor()}.emit(effect::StoreCreated{.salt = salt});
+}
+
+void Engine::resume(Duration down, Context const& context, EffectSink& sink) {
+  Effects{impl_->state, sink, impl_->guarded(context).now}.emit(effect::ServerResumed{.down = down});
+}
+
+std::uint64_t Engine::salt() const { return impl_->state.salt(); }
+
+Reply Engine::execute(Command const& command, Context const& context, EffectSink& sink, bool* again) {
+  Context const guarded = impl_->guarded(context);
+  State const& state = impl_->state;
+  Effects out{impl_->state, sink, guarded.now};
+  *again = false;
+  return std::visit(
+      [&](auto const& asked) -> Reply {
+        using Asked = std::remove_cvref_t<decltype(asked)>;
+        if constexpr (std::is_same_v<Asked, GetStatus>) {
+          WM_ASSERT(false);  // The shard answers that itself.
+          return DoneReply{};
+        } else if constexpr (requires { look(asked, state); }) {
+          return look(asked, state);
+        } else if constexpr (requires { decide(asked, state, guarded, out, *again); }) {
+          return decide(asked, state, guarded, out, *again);
+        } else {
+          return decide(asked, state, guarded, out);
+        }
+      },
+      command);
+}
+
+bool Engine::advance(Context const& context, EffectSink& sink) {
+  Context const guarded = impl_->guarded(context);
+  impl_->state.turn(guarded.now, impl_->state.options().steps_max);
+  Effects out{impl_->state, sink, guarded.now};
+  decide_due(impl_->state, guarded, out);
+  auto const due = impl_->state.next_due();
+  return due && *due <= guarded.now;
+}
+
+std::optional<Instant> Engine::next_due() const { return impl_->state.next_due(); }
+
+void Engine::note_alive(EffectSink& sink) { Effects{impl_->state, sink, impl_->state.floor()}.emit(effect::Alive{}); }
+
+bool Engine::has_ready(Lease const& request) const {
+  for (QueueChoice const& choice : request.queues) {
+    QueueIndex const queue = impl_->state.find_queue(choice.name);
+    if (queue != kNone<QueueIndex> && impl_->state.queue(queue).can_lease()) return true;
+  }
+  return false;
+}
+
+void Engine::watch(JobNumber job) { impl_->state.watch(job); }
+void Engine::unwatch(JobNumber job) { impl_->state.unwatch(job); }
+Happenings Engine::take_happenings() { return impl_->state.take_happenings(); }
+
+std::optional<JobNumber> Engine::find(JobRef const& job) const {
+  JobIndex const found = impl_->state.find(job);
+  if (found == kNone<JobIndex>) return std::nullopt;
+  return impl_->state.job(found).number;
+}
+
+std::optional<JobView> Engine::view(JobNumber job) const {
+  JobIndex const found = impl_->state.find(job);
+  if (found == kNone<JobIndex>) return std::nullopt;
+  return impl_->state.view(found);
+}
+
+Engine::Survival Engine::survive(Effect const& record, Position at, EffectSink& sink) {
+  Effects out{impl_->state, sink, impl_->state.floor()};
+  return decide_survival(record, at, impl_->state, out);
+}
+
+void Engine::copy_ahead(JobNumber job, BytesView spec, BytesView history, EffectSink& sink) {
+  JobIndex const index = impl_->state.find(job);
+  WM_ASSERT(index != kNone<JobIndex>);
+  JobSlot const& slot = impl_->state.job(index);
+  bool const is_leased = slot.state == JobState::leased;
+  // The spec is what it was, so there is no need to look into it.
+  Effects{impl_->state, sink, impl_->state.floor()}.emit(
+      effect::JobSnapshot{.number = job,
+                          .patched = false,
+                          .state = slot.state,
+                          .cancel_requested = slot.cancel_requested,
+                          .order = is_leased ? std::to_underlying(job) : slot.order,
+                          .due = slot.due,
+                          .token = is_leased ? slot.token() : LeaseToken{},
+                          .attempt = slot.attempt,
+                          .spec = spec,
+                          .history = history},
+      JobSpecView{}, index);
+}
+
+std::uint64_t Engine::live_records_in(std::uint32_t segment) const { return impl_->state.live_records_in(segment); }
+std::uint64_t Engine::live_bytes() const { return impl_->state.live_bytes(); }
+EngineStatus Engine::status() const { return impl_->state.status(); }
+
+void Engine::queue_views(std::vector<QueueView>& out) const {
+  out.clear();
+  impl_->state.queues().walk({}, [&](QueueIndex index) {
+    out.push_back(impl_->state.queue_view(impl_->state.queue(index)));
+    return true;
+  });
+}
+
+std::string Engine::check_invariants() const { return impl_->state.check_invariants(); }
+
+}  // namespace workmill::engine

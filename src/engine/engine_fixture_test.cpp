@@ -1,0 +1,132 @@
+#include "engine/engine_fixture_test.h"
+
+#include <fmt/format.h>
+
+#include <utility>
+
+namespace workmill::engine {
+
+std::string dump(Engine& engine) {
+  std::string out = fmt::format("salt {:x}, live bytes {}\n", engine.salt(), engine.live_bytes());
+  ListLog unused;
+  std::optional<JobNumber> before;
+  do {
+    bool again = false;
+    Reply const reply = engine.execute(ListJobs{.filter = {}, .limit = 1'000, .before = before}, {}, unused, &again);
+    auto const& page = std::get<JobsReply>(reply);
+    for (JobView const& job : page.jobs) {
+      fmt::format_to(std::back_inserter(out),
+                     "{:x} [{}] {}{} attempt {}/{} ready {} until {} at {}.{} {} event {}.{} log {}.{} {}\n",
+                     std::to_underlying(job.number), job.client_id, to_string(job.state),
+                     job.cancel_requested ? " cancel" : "", job.attempt, job.max_attempts,
+                     job.ready_at ? to_ms(*job.ready_at) : -1, job.lease_expires_at ? to_ms(*job.lease_expires_at) : -1,
+                     job.spec_at.segment, job.spec_at.offset, job.spec_bytes, job.event_at.segment, job.event_at.offset,
+                     job.log_at.segment, job.log_at.offset,
+                     job.progress ? fmt::format("{}% {}", job.progress->percent, job.progress->message) : "");
+    }
+    before = page.next;
+  } while (before);
+  std::vector<QueueView> queues;
+  engine.queue_views(queues);
+  for (QueueView const& queue : queues) {
+    fmt::format_to(std::back_inserter(out), "{}{} {} {} [{}] oldest {}\n", queue.name,
+                   queue.settings.paused ? " paused" : "",
+                   queue.settings.max_depth ? fmt::format("{}", *queue.settings.max_depth) : "unbounded",
+                   queue.settings.when_full == WhenFull::refuse ? "refuse" : "drop", fmt::join(queue.depth, " "),
+                   queue.oldest_ready_at ? to_ms(*queue.oldest_ready_at) : -1);
+  }
+  return out;
+}
+
+EngineTest::EngineTest(EngineOptions const& engine_options)
+    : options(engine_options), engine(engine_options), now(instant_from_ms(1'700'000'000'000)) {
+  log.at = now;
+  engine.finish_replay(now);
+  engine.create_store(42, log);
+}
+
+void EngineTest::advance() {
+  log.at = now;
+  while (engine.advance({.now = now, .chance = ++chance}, log)) {
+  }
+  EXPECT_EQ(engine.check_invariants(), "");
+}
+
+Reply EngineTest::execute(Command const& command) {
+  bool again = false;
+  return engine.execute(command, {.now = now, .chance = ++chance}, log, &again);
+}
+
+std::uint64_t EngineTest::count(BulkJobs command) {
+  std::uint64_t total = 0;
+  for (bool again = true; again;) {
+    Reply const reply = engine.execute(command, {.now = now, .chance = ++chance}, log, &again);
+    total += std::get<CountReply>(reply).count;
+    command.before = std::get<CountReply>(reply).next;
+  }
+  return total;
+}
+
+std::uint64_t EngineTest::count(PurgeQueue command) {
+  std::uint64_t total = 0;
+  for (bool again = true; again;) {
+    Reply const reply = engine.execute(command, {.now = now, .chance = ++chance}, log, &again);
+    total += std::get<CountReply>(reply).count;
+    command.before = std::get<CountReply>(reply).next;
+  }
+  return total;
+}
+
+Bytes EngineTest::bytes(JobSpecView const& spec) {
+  Bytes out;
+  encode_spec(spec, out);
+  return out;
+}
+
+EnqueuedJob EngineTest::enqueue(JobSpecView const& spec) {
+  return expect<EnqueueReply>(Enqueue{.specs = {bytes(spec)}}).jobs.at(0);
+}
+
+std::vector<LeasedJob> EngineTest::lease(std::vector<std::string_view> queues, std::uint32_t max,
+                                         std::optional<Duration> lease) {
+  Lease request{.max = max, .lease = lease, .worker = "w"};
+  for (std::string_view const name : queues) request.queues.push_back({.name = std::string{name}});
+  return expect<LeaseReply>(request).jobs;
+}
+
+LeasedJob EngineTest::lease_one(std::string_view queue) {
+  auto const jobs = lease({queue});
+  if (jobs.size() == 1) return jobs[0];
+  ADD_FAILURE() << "nothing to lease";
+  return {};
+}
+
+ReportResult EngineTest::report(LeasedJob const& job, Outcome outcome) {
+  ReportBatch batch;
+  batch.reports.push_back({.job = ref(job.number), .lease = job.token, .outcome = std::move(outcome)});
+  return expect<ReportsReply>(batch).reports.at(0);
+}
+
+JobView EngineTest::view(JobNumber number) {
+  auto const found = engine.view(number);
+  if (found) return *found;
+  ADD_FAILURE() << "no such job";
+  return {};
+}
+
+QueueView EngineTest::queue(std::string_view name) {
+  return expect<QueueReply>(GetQueue{.name = std::string{name}}).queue;
+}
+
+std::unique_ptr<Engine> EngineTest::replay(std::uint32_t from_segment) {
+  auto again = std::make_unique<Engine>(options);
+  for (auto const& record : log.records) {
+    if (record.written.at.segment < from_segment) continue;
+    auto const result = again->replay(record.effect, record.written, record.at);
+    EXPECT_TRUE(result) << describe(result.error());
+  }
+  again->finish_replay(now);
+  return again;
+}
+
+}  // namespace workmill::engine

@@ -1,0 +1,78 @@
+#pragma once
+#include <cstdint>
+#include <optional>
+#include <string_view>
+#include <utility>
+
+#include "base/bytes.h"
+#include "base/time.h"
+#include "engine/slab.h"
+#include "model/ids.h"
+#include "model/job.h"
+#include "model/position.h"
+
+// What the engine keeps of a job: one slot of 72 bytes, and an Extra for the few that need more. Payloads, errors and
+// results stay in the log, where spec_at and event_at point.
+namespace workmill::engine {
+
+// The codes of the errors that are the engine's own.
+inline constexpr std::string_view kLeaseExpired = "lease_expired";
+inline constexpr std::string_view kExpired = "expired";
+
+enum class JobIndex : std::uint32_t {};
+enum class ExtraIndex : std::uint32_t {};
+enum class QueueIndex : std::uint32_t {};
+enum class LaneIndex : std::uint32_t {};
+enum class LineIndex : std::uint32_t {};
+enum class NameIndex : std::uint32_t {};
+enum class PolicyIndex : std::uint32_t {};
+
+struct JobSlot {
+  JobNumber number{};
+  Position spec_at{};       // The JobEnqueued or JobSnapshot record that holds its spec.
+  Position event_at{};      // The newest record of what became of it.
+  Instant due{};            // Scheduled: ready at. Ready: since. Leased: deadline. Finished: at.
+  std::uint64_t order = 0;  // Ready: place in line. Leased: its token.
+  // Neighbours in the one list that the state puts it in: a lane (ready), the timing wheel (scheduled, leased) or a
+  // line of the retention (finished). During replay it is in none.
+  JobIndex prev = kNone<JobIndex>;
+  JobIndex next = kNone<JobIndex>;
+  std::uint32_t spec_bytes = 0;  // Of the whole record at spec_at.
+  LaneIndex lane = kNone<LaneIndex>;
+  NameIndex type = kNone<NameIndex>;
+  PolicyIndex policy = kNone<PolicyIndex>;
+  ExtraIndex extra = kNone<ExtraIndex>;
+  std::uint16_t attempt = 0;
+  JobState state{};
+  bool cancel_requested : 1 = false;
+  bool is_watched : 1 = false;
+
+  LeaseToken token() const { return LeaseToken{order}; }
+};
+static_assert(sizeof(JobSlot) == 72, "the bound of 100 bytes a job stands on this");
+static_assert(kMaxAttemptsLimit <= UINT16_MAX);
+
+struct Hash128 {
+  std::uint64_t high = 0;
+  std::uint64_t low = 0;
+  auto operator<=>(Hash128 const&) const = default;
+  template <class H>
+  friend H AbslHashValue(H h, Hash128 const& hash) {
+    return H::combine(std::move(h), hash.low);
+  }
+};
+
+struct JobExtra {
+  Bytes client_id;
+  Hash128 unique_key{};    // Of the queue's name and the key.
+  Instant unique_until{};  // The key is free from then on.
+  UniqueWhile unique_while{};
+  bool has_unique_key = false;
+  bool holds_unique_key = false;  // Is in the index of keys.
+  bool can_expire = false;        // Is in the index of expiries.
+  Instant expires_at = kInstantMax;
+  Position log_at{};  // The newest record of its log lines.
+  std::optional<JobProgress> progress;
+};
+
+}  // namespace workmill::engine

@@ -1,0 +1,139 @@
+#include <fmt/format.h>
+
+#include <array>
+#include <map>
+#include <utility>
+
+#include "engine/state.h"
+
+// The slow way to the same figures: for tests and the simulation.
+namespace workmill::engine {
+
+std::string State::check_invariants() const {
+  struct Counted {
+    std::array<std::uint64_t, kJobStates> depth{};
+    std::uint64_t jobs = 0;
+  };
+  std::map<QueueIndex, Counted> by_queue;
+  std::map<std::uint32_t, std::uint64_t> by_segment;
+  std::array<std::uint64_t, kJobStates> depth{};
+  std::uint64_t bytes = 0, client_ids = 0, unique_keys = 0, expiries = 0, extras = 0;
+  std::string wrong;
+  auto const check = [&wrong](bool holds, std::string_view what, std::uint64_t which) {
+    if (!holds && wrong.empty()) wrong = fmt::format("{} ({:x})", what, which);
+  };
+
+  by_number_.walk([&](JobNumber number, JobIndex index) {
+    auto const n = std::to_underlying(number);
+    JobSlot const& job = slots_[index];
+    check(job.number == number, "a number leads to another job's slot", n);
+    auto const s = static_cast<std::size_t>(job.state);
+    ++depth[s];
+    Counted& counted = by_queue[ready_.lane(job.lane).queue];
+    ++counted.depth[s];
+    ++counted.jobs;
+    ++by_segment[job.spec_at.segment];
+    bytes += job.spec_bytes;
+    check(n <= last_number_, "a number was never given out", n);
+    check(!job.event_at || job.event_at >= job.spec_at, "an event stands before the spec", n);
+    check(!job.cancel_requested || job.state == JobState::leased, "a cancellation is asked for of a job not leased", n);
+    check(job.attempt > 0 || (job.state != JobState::leased && job.state != JobState::completed),
+          "an attempt without number", n);
+    check(watches_.contains(number) == job.is_watched, "a watch is marked wrongly", n);
+    JobExtra const* const more = extra(job);
+    if (!more) return;
+    ++extras;
+    if (!more->client_id.empty()) {
+      ++client_ids;
+      check(find_client_id(more->client_id) == index, "a client's id leads to another job", n);
+    }
+    if (more->holds_unique_key) {
+      ++unique_keys;
+      check(by_unique_key_.contains({more->unique_key, number}), "a unique key is not in its index", n);
+    }
+    if (more->can_expire) {
+      ++expiries;
+      check(by_expiry_.contains({more->expires_at, number}), "an expiry is not in its index", n);
+    }
+  });
+  check(depth == depth_, "the depths are wrong", 0);
+  check(bytes == live_bytes_, "live_bytes is wrong", bytes);
+  check(slots_.size() == by_number_.size(), "slots were lost", slots_.size());
+  check(extras == extras_.size(), "extras were lost", extras_.size());
+  check(client_ids == by_client_id_.size(), "the index of clients' ids is wrong", by_client_id_.size());
+  check(unique_keys == by_unique_key_.size(), "the index of unique keys is wrong", by_unique_key_.size());
+  check(expiries == by_expiry_.size(), "the index of expiries is wrong", by_expiry_.size());
+  if (!is_live_) return wrong;
+
+  std::uint64_t records_live = by_number_.size();
+  auto const count_record = [&](Position at) {
+    if (!at) return;
+    ++by_segment[at.segment];
+    ++records_live;
+  };
+  count_record(store_at_);
+  idempotency_.walk([&](IdempotencyTable::Answer const& answer) { count_record(answer.at); });
+
+  std::uint64_t in_wheel = 0;
+  wheel_.walk([&](JobIndex index) {
+    JobSlot const& job = slots_[index];
+    ++in_wheel;
+    check(job.state == JobState::scheduled || job.state == JobState::leased,
+          "a job in the wheel does not wait for a time", std::to_underlying(job.number));
+  });
+  check(in_wheel ==
+            depth[static_cast<std::size_t>(JobState::scheduled)] + depth[static_cast<std::size_t>(JobState::leased)],
+        "the wheel does not hold the scheduled and the leased", in_wheel);
+
+  std::uint64_t limited = 0;
+  queues_.walk({}, [&](QueueIndex index) {
+    Queue const& queue = queues_[index];
+    Counted const& counted = by_queue[index];
+    check(queue.depth == counted.depth && queue.jobs == counted.jobs, "a queue's depths are wrong",
+          std::to_underlying(index));
+    limited += queue.settings.max_depth ? 1 : 0;
+    count_record(queue.settings_at);
+    std::uint64_t ready = 0;
+    for (std::size_t priority = 0; priority < queue.turn.size(); ++priority) {
+      LaneIndex const first = queue.turn[priority];
+      check((first != kNone<LaneIndex>) == ((queue.filled >> priority & 1) != 0), "a priority is marked wrongly",
+            priority);
+      if (first == kNone<LaneIndex>) continue;
+      LaneIndex at = first;
+      do {
+        Lane const& lane = ready_.lane(at);
+        check(!lane.is_empty() && lane.queue == index && lane.priority == priority, "a ring holds a strange lane",
+              priority);
+        std::uint64_t last = 0;
+        for (JobIndex job = lane.head; job != kNone<JobIndex>; job = slots_[job].next) {
+          ++ready;
+          check(slots_[job].order > last, "a line is out of order", std::to_underlying(slots_[job].number));
+          check(slots_[job].lane == at && slots_[job].state == JobState::ready, "a job is in the wrong line",
+                std::to_underlying(slots_[job].number));
+          last = slots_[job].order;
+        }
+        at = lane.ring_next;
+      } while (at != first && wrong.empty());
+    }
+    check(ready == queue.depth_in(JobState::ready), "the lines do not hold the ready", ready);
+    std::uint64_t kept = 0, dead = 0;
+    retention_.walk(queue, [&](JobIndex job, bool is_dead, Duration keep) {
+      JobSlot const& slot = slots_[job];
+      ++(is_dead ? dead : kept);
+      check(is_finished(slot.state) && (slot.state == JobState::dead) == is_dead, "a kept job is not finished",
+            std::to_underlying(slot.number));
+      check(is_dead || keep == rounded_keep(policy(slot).keep_result), "a job is kept for the wrong time",
+            std::to_underlying(slot.number));
+    });
+    check(kept == queue.kept() && dead == queue.depth_in(JobState::dead), "the lines do not hold the finished", kept);
+    return true;
+  });
+  check(limited == limited_queues_, "limited_queues is wrong", limited);
+  for (auto const& [segment, records] : by_segment) {
+    check(live_records_in(segment) == records, "live_records_in is wrong", segment);
+  }
+  check(records_live == segments_.total(), "records in segments were lost", segments_.total());
+  return wrong;
+}
+
+}  // namespace workmill::engine
