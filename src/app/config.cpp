@@ -54,11 +54,6 @@ Result<> read_bytes(toml::value const& value, std::uint64_t& out) {
   return read_parsed(value, parse_bytes, out);
 }
 
-Result<telemetry::LogLevel> log_level(std::string_view text) {
-  if (auto const level = telemetry::parse_log_level(text)) return *level;
-  return bad(fmt::format("'{}' is none of debug, info, warn, error, off", text));
-}
-
 using Reader = std::function<Result<>(toml::value const&, Config&)>;
 
 std::map<std::string, Reader, std::less<>> const& readers() {
@@ -87,7 +82,7 @@ std::map<std::string, Reader, std::less<>> const& readers() {
       {"write_timeout", [](auto const& v, Config& c) { return read_parsed(v, parse_duration, c.write_timeout); }},
       {"drain_timeout", [](auto const& v, Config& c) { return read_parsed(v, parse_duration, c.drain_timeout); }},
       {"finished_kept", [](auto const& v, Config& c) { return read_number(v, c.finished_kept); }},
-      {"log_level", [](auto const& v, Config& c) { return read_parsed(v, log_level, c.log_level); }},
+      {"log_level", [](auto const& v, Config& c) { return read_parsed(v, parse_log_level_setting, c.log_level); }},
       {"log_format", [](auto const& v, Config& c) { return read_text(v, c.log_format); }},
   };
   return all;
@@ -167,6 +162,11 @@ Result<std::uint64_t> parse_bytes(std::string_view text) {
     }
   }
   return bad(fmt::format("'{}' is no size: it takes a whole number and B, KB, MB, GB, KiB, MiB or GiB", text));
+}
+
+Result<telemetry::LogLevel> parse_log_level_setting(std::string_view text) {
+  if (auto const level = telemetry::parse_log_level(text)) return *level;
+  return bad(fmt::format("'{}' is none of debug, info, warn, error, off", text));
 }
 
 Result<log::Durability> parse_durability(std::string_view text) {

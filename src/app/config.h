@@ -51,5 +51,6 @@ Result<std::uint64_t> parse_bytes(std::string_view text);
 // Names in the file and on the command line.
 Result<log::Durability> parse_durability(std::string_view text);
 Result<shard::FlushBy> parse_flush_by(std::string_view text);
+Result<telemetry::LogLevel> parse_log_level_setting(std::string_view text);
 
 }  // namespace workmill::app

@@ -66,6 +66,10 @@ class Condition {
     held.release();  // Still locked: the caller's Lock ends it.
     return in_time;
   }
+  // The same, for a while instead of until a time.
+  bool wait_for(Mutex& mutex, std::chrono::milliseconds time) WM_REQUIRES(mutex) {
+    return wait_until(mutex, std::chrono::steady_clock::now() + time);
+  }
   void notify_one() { condition_.notify_one(); }
   void notify_all() { condition_.notify_all(); }
 

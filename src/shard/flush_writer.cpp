@@ -8,8 +8,8 @@ namespace {
 constexpr std::chrono::seconds kIdleWait{10};
 }  // namespace
 
-FlushWriter::FlushWriter(log::Log& log, std::move_only_function<void()> wake)
-    : log_(log), wake_(std::move(wake)), thread_([this] { run(); }) {}
+FlushWriter::FlushWriter(log::Log& log, Clock const& clock, std::move_only_function<void()> wake)
+    : log_(log), clock_(clock), wake_(std::move(wake)), thread_([this] { run(); }) {}
 
 FlushWriter::~FlushWriter() {
   {
@@ -40,21 +40,23 @@ void FlushWriter::run() {
     {
       Lock const lock{mutex_};
       while (!stopping_ && requested_ <= progress_.durable) {
-        asked_.wait_until(mutex_, std::chrono::steady_clock::now() + kIdleWait);
+        asked_.wait_for(mutex_, kIdleWait);
       }
       if (stopping_) return;
       batch = requested_;  // What is staged later may be flushed along; it is only known to be from its own request on.
     }
-    auto const start = std::chrono::steady_clock::now();
+    auto const start = clock_.monotonic();
     auto flushed = log_.flush();
-    auto const took = std::chrono::steady_clock::now() - start;
+    auto const took = clock_.monotonic() - start;
     {
       Lock const lock{mutex_};
       progress_.last = took;
       progress_.total += took;
       progress_.flushes += 1;
-      if (flushed) progress_.durable = batch;
-      else progress_.error = std::move(flushed).error();
+      if (flushed)
+        progress_.durable = batch;
+      else
+        progress_.error = std::move(flushed).error();
     }
     wake_();
     if (!flushed) return;

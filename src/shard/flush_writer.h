@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "base/guarded.h"
+#include "base/time.h"
 #include "log/log.h"
 
 // Flushes the log on a thread of its own, so that a slow disk does not hold up the next turn.
@@ -17,8 +18,8 @@ namespace workmill::shard {
 
 class FlushWriter {
  public:
-  // `wake` is called on the writer's thread after each flush; it must not block. `log` outlives the writer.
-  FlushWriter(log::Log& log, std::move_only_function<void()> wake);
+  // `wake` is called on the writer's thread after each flush; it must not block. What is lent outlives the writer.
+  FlushWriter(log::Log& log, Clock const& clock, std::move_only_function<void()> wake);
   ~FlushWriter();  // Finishes the flush that is under way, and starts no other.
   FlushWriter(FlushWriter const&) = delete;
   FlushWriter& operator=(FlushWriter const&) = delete;
@@ -27,11 +28,11 @@ class FlushWriter {
   void request(std::uint64_t batch);
 
   struct Progress {
-    std::uint64_t durable = 0;           // The newest batch that a finished flush has covered.
+    std::uint64_t durable = 0;  // The newest batch that a finished flush has covered.
     std::uint64_t flushes = 0;
-    std::chrono::nanoseconds last{};     // How long the last flush took.
+    std::chrono::nanoseconds last{};  // How long the last flush took.
     std::chrono::nanoseconds total{};
-    std::optional<Error> error;          // A flush failed. There is no flush after it.
+    std::optional<Error> error;  // A flush failed. There is no flush after it.
   };
   Progress progress() const;
 
@@ -39,6 +40,7 @@ class FlushWriter {
   void run();
 
   log::Log& log_;
+  Clock const& clock_;
   std::move_only_function<void()> wake_;
   mutable Mutex mutex_;
   Condition asked_;

@@ -18,7 +18,8 @@ constexpr int kEventsReadMax = 64;
 constexpr int kLogRecordsReadMax = 4'096;
 
 Error where(Error error, Position at) {
-  return with_context(std::move(error), fmt::format("reading the record at segment {}, offset {}", at.segment, at.offset));
+  return with_context(std::move(error),
+                      fmt::format("reading the record at segment {}, offset {}", at.segment, at.offset));
 }
 
 // Takes from an event what newer events have not said yet, and answers with the position of the one before it.

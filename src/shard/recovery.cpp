@@ -13,11 +13,11 @@ Result<RecoveryReport> recover(log::Log& log, engine::Engine& engine, Clock cons
   RecoveryReport report;
   auto replayed = log.replay(
       [&engine](log::ReplayedBatch const& batch) {
-        return log::for_each_record(
-            batch.payload, [&](Effect const& effect, std::uint32_t offset, std::uint32_t bytes) -> Result<> {
-              Position const at{batch.base.segment, batch.base.offset + offset};
-              return engine.replay(effect, {.at = at, .bytes = bytes}, batch.at);
-            });
+        return log::for_each_record(batch.payload,
+                                    [&](Effect const& effect, std::uint32_t offset, std::uint32_t bytes) -> Result<> {
+                                      Position const at{batch.base.segment, batch.base.offset + offset};
+                                      return engine.replay(effect, {.at = at, .bytes = bytes}, batch.at);
+                                    });
       },
       on_progress);
   if (!replayed) return std::unexpected(with_context(std::move(replayed).error(), "replaying the log"));

@@ -8,11 +8,12 @@
 namespace workmill::shard {
 namespace {
 
-constexpr Duration kLookAround = std::chrono::seconds{1};   // How often free space, rates and the log's use are looked at.
-constexpr Duration kAliveEvery = std::chrono::seconds{1};   // While anything is leased.
-constexpr int kListRoundsMax = 16;                          // Steps of the engine that one page may cost.
+constexpr Duration kLookAround =
+    std::chrono::seconds{1};  // How often free space, rates and the log's use are looked at.
+constexpr Duration kAliveEvery = std::chrono::seconds{1};  // While anything is leased.
+constexpr int kListRoundsMax = 16;                         // Steps of the engine that one page may cost.
 constexpr std::uint32_t kBulkPage = 500;
-constexpr double kFlushWeight = 0.05;                       // Of a new flush in the moving average.
+constexpr double kFlushWeight = 0.05;  // Of a new flush in the moving average.
 
 std::uint64_t count(std::chrono::nanoseconds time) { return static_cast<std::uint64_t>(time.count()); }
 
@@ -96,7 +97,8 @@ Result<Turn> ShardLoop::turn() {
       end_waiting(*waiters_.take(*overdue));
     }
     WM_TRY_VOID(survivors_.step(batch_, staged_, durable_));
-    if (batch_.empty() && now_ - batch_at_ >= kAliveEvery && engine_.status().depth[static_cast<int>(JobState::leased)] > 0) {
+    if (batch_.empty() && now_ - batch_at_ >= kAliveEvery &&
+        engine_.status().depth[static_cast<int>(JobState::leased)] > 0) {
       engine_.note_alive(batch_);
     }
   }
@@ -151,6 +153,9 @@ Result<> ShardLoop::execute(Request&& request) {
     return execute_in_parts({.request = std::move(request), .count = 0, .resume_before = {}});
   } else if (auto* list = std::get_if<ListJobs>(&command)) {
     WM_TRY(auto reply, list_jobs(std::move(*list)));
+    answer(request.port, request.cookie, std::move(reply));
+  } else if (auto const* of = std::get_if<GetJobLog>(&command)) {
+    WM_TRY(auto reply, job_log(*of));
     answer(request.port, request.cookie, std::move(reply));
   } else if (auto const* wanted = std::get_if<GetStatus>(&command)) {
     answer(request.port, request.cookie, status(wanted->with_queues));
@@ -251,6 +256,8 @@ Result<> ShardLoop::execute_in_parts(Unfinished unfinished) {
       return {};
     }
     unfinished.count += part->count;
+    if (bulk != nullptr) bulk->before = part->next;
+    if (auto* purge = std::get_if<PurgeQueue>(&unfinished.request.command)) purge->before = part->next;
   }
   if (again) {
     unfinished_.push_back(std::move(unfinished));
@@ -263,8 +270,8 @@ Result<> ShardLoop::execute_in_parts(Unfinished unfinished) {
 Result<bool> ShardLoop::bulk_by_tag(Unfinished& unfinished) {
   auto const& bulk = std::get<BulkJobs>(unfinished.request.command);
   bool again = false;
-  Reply page = engine_.execute(
-      ListJobs{.filter = bulk.filter, .limit = kBulkPage, .before = unfinished.resume_before}, context(), batch_, &again);
+  Reply page = engine_.execute(ListJobs{.filter = bulk.filter, .limit = kBulkPage, .before = unfinished.resume_before},
+                               context(), batch_, &again);
   auto* jobs = std::get_if<JobsReply>(&page);
   if (jobs == nullptr) return false;
   for (JobView& job : jobs->jobs) {
@@ -273,8 +280,10 @@ Result<bool> ShardLoop::bulk_by_tag(Unfinished& unfinished) {
     if (!wanted) continue;
     JobRef ref{.number = job.number, .text = {}};
     Command one = DeleteJob{std::move(ref)};
-    if (bulk.action == BulkAction::retry) one = RetryJob{std::get<DeleteJob>(one).job};
-    else if (bulk.action == BulkAction::cancel) one = CancelJob{std::get<DeleteJob>(one).job};
+    if (bulk.action == BulkAction::retry)
+      one = RetryJob{std::get<DeleteJob>(one).job};
+    else if (bulk.action == BulkAction::cancel)
+      one = CancelJob{std::get<DeleteJob>(one).job};
     Reply const done = engine_.execute(one, context(), batch_, &again);
     if (!std::holds_alternative<Error>(done)) unfinished.count += 1;  // Others are in no state for it: not counted.
   }
@@ -301,6 +310,18 @@ Result<Reply> ShardLoop::list_jobs(ListJobs list) {
     if (!page.next || page.jobs.size() >= list.limit) break;
   }
   return Reply{std::move(page)};
+}
+
+// The engine knows whether there is such a job, the log what was logged.
+Result<Reply> ShardLoop::job_log(GetJobLog const& get) {
+  bool again = false;
+  Reply reply = engine_.execute(get, context(), batch_, &again);
+  auto* log = std::get_if<JobLogReply>(&reply);
+  if (log == nullptr) return reply;
+  auto const number = engine_.find(get.job);
+  WM_ASSERT(number.has_value());
+  WM_TRY(log->lines, reader_.log_lines(*engine_.view(*number)));
+  return reply;
 }
 
 Result<bool> ShardLoop::matches(JobView const& job, JobFilter const& filter) const {
@@ -459,7 +480,7 @@ void ShardLoop::choose_flusher() {
   if (staged_ != durable_) return;
   leaving_writer_ = false;
   if (wanted && !writer_) {
-    writer_ = std::make_unique<FlushWriter>(log_, [this] { wake_(); });
+    writer_ = std::make_unique<FlushWriter>(log_, clock_, [this] { wake_(); });
   }
   if (wanted && !on_writer_) {
     // The writer counts batches from its own start; what came before is durable already.

@@ -42,11 +42,11 @@ struct ShardOptions {
   // meanwhile (docs/adr/0001). In between nothing changes, so that the choice does not flap.
   std::chrono::microseconds flush_fast{150};
   std::chrono::microseconds flush_slow{300};
-  std::size_t inbox_max = 65'536;                          // Requests that wait for their turn.
-  std::size_t waiters_max = 65'536;                        // Requests that wait for a job, or for the end of one.
+  std::size_t inbox_max = 65'536;    // Requests that wait for their turn.
+  std::size_t waiters_max = 65'536;  // Requests that wait for a job, or for the end of one.
   std::size_t commands_per_turn = 8'192;
-  std::size_t batch_bytes = std::size_t{8} << 20;          // A turn takes no more commands once its batch is so large.
-  std::size_t unflushed_bytes_max = std::size_t{64} << 20; // Staged for the writer thread; turns pause above it.
+  std::size_t batch_bytes = std::size_t{8} << 20;           // A turn takes no more commands once its batch is so large.
+  std::size_t unflushed_bytes_max = std::size_t{64} << 20;  // Staged for the writer thread; turns pause above it.
   std::uint64_t disk_reserve_bytes = std::uint64_t{256} << 20;  // Free space below which enqueues are refused.
   SurvivorOptions survivors;
 };
@@ -121,6 +121,7 @@ class ShardLoop {
   // By tag and text, which the engine does not know. `job` has been filled.
   Result<bool> matches(JobView const& job, JobFilter const& filter) const;
   Result<Reply> list_jobs(ListJobs list);
+  Result<Reply> job_log(GetJobLog const& get);
   StatusReply status(bool with_queues);
   void sample_rates();
   void look_around();
@@ -146,22 +147,22 @@ class ShardLoop {
   Rates rates_;
 
   std::vector<Request> inbox_;
-  std::size_t inbox_done_ = 0;             // So many of the inbox have been decided.
+  std::size_t inbox_done_ = 0;  // So many of the inbox have been decided.
   std::deque<Unfinished> unfinished_;
-  std::vector<Held> pending_;              // Answers of this turn.
-  std::deque<Held> held_;                  // Answers of earlier turns whose batch is not durable yet.
-  std::vector<std::vector<Answer>> ready_; // By port.
+  std::vector<Held> pending_;               // Answers of this turn.
+  std::deque<Held> held_;                   // Answers of earlier turns whose batch is not durable yet.
+  std::vector<std::vector<Answer>> ready_;  // By port.
   std::size_t ready_count_ = 0;
 
   Instant now_{};
-  Instant batch_at_{};       // Of the newest batch.
+  Instant batch_at_{};  // Of the newest batch.
   Instant looked_at_{};
   bool draining_ = false;
   bool advance_more_ = false;  // advance() had more to do than a step allows.
   std::atomic<bool> disk_low_{false};
   std::uint64_t disk_free_ = 0;
-  std::uint64_t staged_ = 0;   // Batches.
-  std::uint64_t durable_ = 0;  // Of these.
+  std::uint64_t staged_ = 0;                                     // Batches.
+  std::uint64_t durable_ = 0;                                    // Of these.
   std::deque<std::pair<std::uint64_t, std::size_t>> unflushed_;  // Batch and bytes, for the bound.
   std::size_t unflushed_bytes_ = 0;
   std::uint32_t segment_ = 0;

@@ -14,8 +14,10 @@ constexpr Duration kSleepMax = std::chrono::seconds{1};  // The shard looks arou
 void Mailbox::put(std::vector<Answer>& answers) {
   bool const was_empty = answers_.with([&](std::vector<Answer>& waiting) {
     bool const empty = waiting.empty();
-    if (empty) std::swap(waiting, answers);
-    else std::move(answers.begin(), answers.end(), std::back_inserter(waiting));
+    if (empty)
+      std::swap(waiting, answers);
+    else
+      std::move(answers.begin(), answers.end(), std::back_inserter(waiting));
     return empty;
   });
   answers.clear();
@@ -70,8 +72,10 @@ void ShardThread::run() {
   SystemClock const clock;
   while (!channel_.finished()) {
     messages.clear();
-    if (sleep > Duration{0}) channel_.receive_batch(messages, kMessagesPerTurn, sleep);
-    else channel_.receive_batch(messages, kMessagesPerTurn);
+    if (sleep > Duration{0})
+      channel_.receive_batch(messages, kMessagesPerTurn, sleep);
+    else
+      channel_.receive_batch(messages, kMessagesPerTurn);
     for (Message& message : messages) take(std::move(message));
     if (draining_.load()) loop_->drain();
     auto const turn = loop_->turn();

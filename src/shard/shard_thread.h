@@ -21,8 +21,8 @@ class Mailbox {
   // `wake` is called on the shard's thread when answers have come; it must not block.
   explicit Mailbox(std::move_only_function<void()> wake) : wake_(std::move(wake)) {}
 
-  void put(std::vector<Answer>& answers);   // Leaves `answers` empty. On the shard's thread.
-  void take(std::vector<Answer>& out);      // Appends. On the I/O thread.
+  void put(std::vector<Answer>& answers);  // Leaves `answers` empty. On the shard's thread.
+  void take(std::vector<Answer>& out);     // Appends. On the I/O thread.
 
  private:
   Guarded<std::vector<Answer>> answers_;

@@ -27,7 +27,8 @@ Result<> Survivors::start_if_needed() {
   for (auto const& segment : status.segments) used += segment.bytes;
   std::uint32_t const oldest = status.segments.front().ordinal;
   bool const empty = engine_.live_records_in(oldest) == 0;
-  auto const allowed = static_cast<std::uint64_t>(options_.used_to_live_max * static_cast<double>(engine_.live_bytes()));
+  auto const allowed =
+      static_cast<std::uint64_t>(options_.used_to_live_max * static_cast<double>(engine_.live_bytes()));
   if (!empty && used <= allowed + options_.slack_bytes) return {};
   oldest_ = oldest;
   cursor_ = Position{oldest, 0};

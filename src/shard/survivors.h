@@ -55,11 +55,11 @@ class Survivors {
   engine::Engine& engine_;
   JobReader& reader_;
   bool look_ = true;
-  std::optional<std::uint32_t> oldest_;     // The segment that is on its way out.
+  std::optional<std::uint32_t> oldest_;  // The segment that is on its way out.
   Position cursor_{};
-  bool dispensable_ = false;                // Nothing living stands on it any more,
-  std::uint64_t dispensable_in_ = 0;        // which holds on disk when this batch is durable.
-  Bytes scratch_;                           // The batch at the cursor: reading survivors would take it away.
+  bool dispensable_ = false;          // Nothing living stands on it any more,
+  std::uint64_t dispensable_in_ = 0;  // which holds on disk when this batch is durable.
+  Bytes scratch_;                     // The batch at the cursor: reading survivors would take it away.
   SurvivorFigures figures_;
 };
 

@@ -7,8 +7,6 @@ Instant SystemClock::now() const {
   return Instant{std::chrono::duration_cast<Duration>(since_epoch)};
 }
 
-std::chrono::nanoseconds SystemClock::monotonic() const {
-  return std::chrono::steady_clock::now().time_since_epoch();
-}
+std::chrono::nanoseconds SystemClock::monotonic() const { return std::chrono::steady_clock::now().time_since_epoch(); }
 
 }  // namespace workmill::shard

@@ -22,8 +22,8 @@ namespace workmill::shard {
 
 // Waits until one of the request's queues has a job for it.
 struct LeaseWait {
-  Lease request;                       // Its reports have been decided already.
-  std::vector<ReportResult> reports;   // And this is what became of them: part of the answer.
+  Lease request;                      // Its reports have been decided already.
+  std::vector<ReportResult> reports;  // And this is what became of them: part of the answer.
 };
 // Waits until the job is finished.
 struct JobWait {

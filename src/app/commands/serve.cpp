@@ -1,0 +1,93 @@
+#include "app/commands/serve.h"
+
+#include <fmt/format.h>
+#include <CLI/CLI.hpp>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "app/commands/context.h"
+#include "app/config.h"
+#include "app/wiring.h"
+#include "telemetry/log.h"
+
+namespace workmill::app {
+namespace {
+
+// As the command line has them: text, checked when the command runs. What was not said is empty, and leaves what the
+// file or the default says.
+struct ServeOptions {
+  std::string config_file;
+  std::optional<std::string> data, listen, durability, segment_size, disk_reserve, log_level, log_format;
+  std::optional<std::uint32_t> io_threads, connections_max;
+  bool insecure = false;
+};
+
+template <class T>
+Result<> set(std::optional<std::string> const& text, Result<T> (*parse)(std::string_view), T& out) {
+  if (!text) return {};
+  WM_TRY(out, parse(*text));
+  return {};
+}
+
+Result<Config> configure(ServeOptions const& options) {
+  Config config;
+  if (!options.config_file.empty()) WM_TRY_VOID(read_config(options.config_file, config));
+  if (options.data) config.data = *options.data;
+  if (options.listen) config.listen = *options.listen;
+  if (options.io_threads) config.io_threads = *options.io_threads;
+  if (options.connections_max) config.connections_max = *options.connections_max;
+  if (options.insecure) config.insecure = true;
+  if (options.log_format) config.log_format = *options.log_format;
+  WM_TRY_VOID(set(options.durability, parse_durability, config.durability));
+  WM_TRY_VOID(set(options.segment_size, parse_bytes, config.segment_bytes));
+  WM_TRY_VOID(set(options.disk_reserve, parse_bytes, config.disk_reserve_bytes));
+  WM_TRY_VOID(set(options.log_level, parse_log_level_setting, config.log_level));
+  WM_TRY_VOID(check_config(config));
+  return config;
+}
+
+int serve(ServeOptions const& options, Context const& context) {
+  auto const config = configure(options);
+  if (!config) return fail_with(config.error(), context);
+  telemetry::LogFormat format = telemetry::format_for_stderr();
+  if (config->log_format == "text") format = telemetry::LogFormat::text;
+  if (config->log_format == "json") format = telemetry::LogFormat::json;
+  Result<> ran;
+  {
+    telemetry::Logger logger{context.clock, {.level = config->log_level, .format = format}, telemetry::stderr_sink()};
+    ran = run_server(*config, context.clock, logger);
+    if (!ran)
+      logger.error("stopped by an error", {{"code", to_string(ran.error().code)}, {"error", describe(ran.error())}});
+  }  // What is logged is out before the last words.
+  return ran ? kExitOk : fail_with(ran.error(), context);
+}
+
+}  // namespace
+
+void add_serve(CLI::App& app, Context& context) {
+  auto* command = app.add_subcommand("serve", "Run the server, in the foreground, until SIGTERM or Ctrl-C");
+  auto options =
+      std::make_shared<ServeOptions>();  // Shared by the option bindings and the callback below, as CLI11 has it.
+  command->add_option("--data", options->data, "Folder of the log, made where it is missing (./workmill-data)");
+  command->add_option("--listen", options->listen, "ADDRESS:PORT to listen on (127.0.0.1:7330)");
+  command->add_option("--config", options->config_file, "TOML file of settings; the command line goes over it");
+  command->add_option("--durability", options->durability,
+                      "sync: a yes is on disk (default); interval: within 50 ms; os: when the system likes");
+  command->add_option("--io-threads", options->io_threads, "Threads that serve connections (1)");
+  command->add_option("--connections-max", options->connections_max, "Connections for each of them (20000)");
+  command->add_option("--segment-size", options->segment_size, "Size of a log file, such as 64MiB");
+  command->add_option("--disk-reserve", options->disk_reserve,
+                      "Free space below which new jobs are refused, such as 256MiB");
+  command->add_option("--log-level", options->log_level, "debug, info (default), warn, error or off");
+  command->add_option("--log-format", options->log_format, "text, json, or auto (default): text on a terminal");
+  command->add_flag("--insecure", options->insecure, "Allow an address that others can reach, without tokens");
+  command->footer(
+      "Examples:\n"
+      "  workmill serve                              on 127.0.0.1:7330, data in ./workmill-data\n"
+      "  workmill serve --data /var/lib/workmill --listen 127.0.0.1:8000\n"
+      "All settings: docs/reference/configuration.md");
+  command->callback([options, &context] { context.run = [options, &context] { return serve(*options, context); }; });
+}
+
+}  // namespace workmill::app

@@ -1,0 +1,143 @@
+#pragma once
+#include <gtest/gtest.h>
+
+#include <map>
+#include <memory>
+#include <string>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "engine/engine.h"
+#include "log/memory/memory_log.h"
+#include "shard/recovery.h"
+#include "shard/shard_loop.h"
+
+// For the tests of this folder: a shard over a memory disk, a clock that is turned by hand, and a client that asks one
+// thing at a time.
+namespace workmill::shard {
+
+class TestClock final : public Clock {
+ public:
+  Instant now() const override { return now_; }
+  std::chrono::nanoseconds monotonic() const override { return now_.time_since_epoch(); }
+  void advance(Duration by) { now_ += by; }
+
+ private:
+  Instant now_ = instant_from_ms(1'800'000'000'000);
+};
+
+inline Bytes spec_of_job(std::string_view type, std::string_view queue = "default", BytesView payload = "{}") {
+  JobSpecView spec;
+  spec.type = type;
+  spec.queue = queue;
+  spec.payload_kind = PayloadKind::json;
+  spec.payload = payload;
+  Bytes bytes;
+  encode_spec(spec, bytes);
+  return bytes;
+}
+
+inline Enqueue enqueue(std::vector<Bytes> specs) { return {.specs = std::move(specs), .idempotency = {}}; }
+
+inline Lease lease(std::string queue = "default", std::uint32_t max = 1, Duration wait = {}) {
+  Lease request;
+  request.queues.push_back({.name = std::move(queue), .weight = 0});
+  request.max = max;
+  request.wait = wait;
+  request.worker = "worker-1";
+  return request;
+}
+
+inline Report completed(LeasedJob const& job, BytesView result = "") {
+  Completed outcome;
+  if (!result.empty()) outcome = {.result_kind = PayloadKind::json, .result = Bytes(result)};
+  return {.job = {.number = job.number, .text = {}}, .lease = job.token, .outcome = std::move(outcome)};
+}
+
+class ShardTest : public testing::Test {
+ protected:
+  void SetUp() override { start(); }
+
+  // Opens the log that is on the disk, with a fresh engine: after stop(), a restart.
+  void start() {
+    auto opened = log::open_memory_log(disk_, log_options_);
+    ASSERT_TRUE(opened) << describe(opened.error());
+    log_ = std::move(*opened);
+    engine_ = std::make_unique<engine::Engine>(engine::EngineOptions{});
+    auto recovered = recover(*log_, *engine_, clock_, chance_, {});
+    ASSERT_TRUE(recovered) << describe(recovered.error());
+    recovery_ = *recovered;
+    loop_ = std::make_unique<ShardLoop>(
+        options_, *log_, *engine_, clock_, chance_.fork(), 1, [this] { woken_ = true; }, recovery_);
+  }
+  // As kill -9 does it.
+  void stop() {
+    loop_.reset();
+    engine_.reset();
+    log_.reset();
+  }
+  void restart() {
+    stop();
+    start();
+  }
+
+  Cookie submit(Command command) {
+    Cookie const cookie = next_cookie_++;
+    auto taken = loop_->submit({.port = 0, .cookie = cookie, .command = std::move(command)});
+    EXPECT_TRUE(taken) << describe(taken.error());
+    return cookie;
+  }
+  void turn() {
+    auto turned = loop_->turn();
+    ASSERT_TRUE(turned) << describe(turned.error());
+    last_turn_ = *turned;
+    std::vector<Answer> answers;
+    loop_->take_answers(0, answers);
+    for (Answer& answer : answers) answers_.insert_or_assign(answer.cookie, std::move(answer.reply));
+  }
+  bool answered(Cookie cookie) const { return answers_.contains(cookie); }
+  template <class T>
+  T take(Cookie cookie) {
+    auto const found = answers_.find(cookie);
+    if (found == answers_.end()) {
+      ADD_FAILURE() << "no answer";
+      return {};
+    }
+    Reply reply = std::move(found->second);
+    answers_.erase(found);
+    if (auto const* error = std::get_if<Error>(&reply); error != nullptr && !std::is_same_v<T, Error>) {
+      ADD_FAILURE() << describe(*error);
+      return {};
+    }
+    auto* wanted = std::get_if<T>(&reply);
+    if (wanted == nullptr) {
+      ADD_FAILURE() << "an answer of another kind: " << reply.index();
+      return {};
+    }
+    return std::move(*wanted);
+  }
+  // Asks, and turns until the answer is there.
+  template <class T>
+  T ask(Command command) {
+    Cookie const cookie = submit(std::move(command));
+    for (int i = 0; i < 1'000 && !answered(cookie); ++i) turn();
+    return take<T>(cookie);
+  }
+
+  TestClock clock_;
+  Rng chance_{7};
+  log::MemoryDisk disk_{1};
+  log::SegmentLogOptions log_options_{};
+  ShardOptions options_{};
+  std::unique_ptr<log::Log> log_;
+  std::unique_ptr<engine::Engine> engine_;
+  RecoveryReport recovery_;
+  bool woken_ = false;
+  std::unique_ptr<ShardLoop> loop_;
+  Turn last_turn_;
+  Cookie next_cookie_ = 1;
+  std::map<Cookie, Reply> answers_;
+};
+
+}  // namespace workmill::shard

@@ -1,0 +1,143 @@
+#include "shard/survivors.h"
+
+#include <gtest/gtest.h>
+
+#include "shard/shard_fixture_test.h"
+
+namespace workmill::shard {
+namespace {
+
+// Segments so small that a few hundred jobs fill several.
+class SurvivorsTest : public ShardTest {
+ protected:
+  void SetUp() override {
+    log_options_.segment_bytes = 16 * 1024;
+    options_.survivors.slack_bytes = 2 * 16 * 1024;
+    start();
+  }
+  // Jobs that come and go and leave nothing.
+  void churn(int jobs) {
+    JobSpecView spec;
+    spec.type = "short";
+    spec.queue = "churn";
+    spec.keep_result = Duration{0};
+    Bytes bytes;
+    encode_spec(spec, bytes);
+    for (int i = 0; i < jobs; ++i) {
+      ask<EnqueueReply>(enqueue({bytes}));
+      auto const leased = ask<LeaseReply>(lease("churn"));
+      ask<ReportsReply>(ReportBatch{.reports = {completed(leased.jobs.at(0))}});
+    }
+  }
+  std::uint64_t segments() { return log_->status().segments.size(); }
+};
+
+TEST_F(SurvivorsTest, SegmentsThatNobodyNeedsGo) {
+  churn(1'000);
+
+  EXPECT_GT(log_->status().segments.back().ordinal, 5u);
+  EXPECT_LE(segments(), 5u);
+}
+
+TEST_F(SurvivorsTest, WhatLivesIsCopiedAheadWithAllThatBecameOfIt) {
+  auto const sent = ask<EnqueueReply>(enqueue({spec_of_job("old", "kept", R"("payload")")}));
+  auto const first = ask<LeaseReply>(lease("kept"));
+  Report failed = completed(first.jobs.at(0));
+  failed.outcome =
+      Failed{.error_class = ErrorClass::retryable, .code = "once", .message = "m", .detail = {}, .retry_in = {}};
+  ask<ReportsReply>(ReportBatch{.reports = {failed}});
+  Report logged = completed(first.jobs.at(0));
+  std::uint32_t const written_in = log_->status().segments.back().ordinal;
+
+  churn(2'000);
+  ASSERT_GT(log_->status().segments.front().ordinal, written_in) << "the segment that the job was written in is gone";
+  for (int restarted = 0; restarted < 2; ++restarted) {
+    auto const read = ask<JobReply>(GetJob{.job = {.number = sent.jobs[0].number, .text = {}}, .wait = {}});
+    JobSpecView spec;
+    ASSERT_TRUE(decode_spec(read.job.spec, spec));
+    EXPECT_EQ(spec.payload, R"("payload")");
+    ASSERT_EQ(read.job.history.errors.size(), 1u);
+    EXPECT_EQ(read.job.history.errors[0].code, "once");
+    EXPECT_EQ(read.job.history.worker, "worker-1");
+    EXPECT_EQ(engine_->check_invariants(), "");
+    stop();
+    disk_.crash();
+    start();
+  }
+}
+
+TEST_F(SurvivorsTest, ACopyKeepsItsPlaceInLine) {
+  std::vector<JobNumber> order;
+  for (int i = 0; i < 20; ++i) {
+    order.push_back(ask<EnqueueReply>(enqueue({spec_of_job("old", "kept")})).jobs.at(0).number);
+  }
+  churn(1'000);
+  for (int i = 0; i < 5; ++i) {
+    order.push_back(ask<EnqueueReply>(enqueue({spec_of_job("new", "kept")})).jobs.at(0).number);
+  }
+  churn(500);
+  restart();
+
+  std::vector<JobNumber> leased;
+  for (LeasedJob const& job : ask<LeaseReply>(lease("kept", 100)).jobs) leased.push_back(job.number);
+
+  EXPECT_EQ(leased, order);
+}
+
+TEST_F(SurvivorsTest, SettingsAndRememberedRequestsOutliveTheirSegment) {
+  PatchQueue settings;
+  settings.name = "capped";
+  settings.paused = true;
+  settings.max_depth = 7;
+  ask<QueueReply>(settings);
+  Enqueue once = enqueue({spec_of_job("once", "kept")});
+  once.idempotency = Idempotency{.key = "k", .fingerprint = 5};
+  auto const first = ask<EnqueueReply>(once);
+  auto const salt = engine_->salt();
+
+  churn(2'000);
+  restart();
+
+  auto const queue = ask<QueueReply>(GetQueue{.name = "capped"}).queue;
+  EXPECT_TRUE(queue.settings.paused);
+  EXPECT_EQ(queue.settings.max_depth, 7u);
+  auto const repeated = ask<EnqueueReply>(once);
+  EXPECT_TRUE(repeated.replayed);
+  EXPECT_EQ(repeated.jobs.at(0).number, first.jobs.at(0).number);
+  EXPECT_EQ(engine_->salt(), salt) << "ids that were given out must stay valid";
+}
+
+TEST_F(SurvivorsTest, LiveDataBoundsWhatTheLogUses) {
+  std::vector<Bytes> specs(500, spec_of_job("old", "kept", R"("0123456789012345678901234567890123456789")"));
+  ask<EnqueueReply>(enqueue(specs));
+  for (int round = 0; round < 10; ++round) {
+    churn(500);
+    std::uint64_t used = 0;
+    for (auto const& segment : log_->status().segments) used += segment.bytes;
+    auto const bound = static_cast<std::uint64_t>(2.5 * static_cast<double>(engine_->live_bytes())) + 3 * 16 * 1024;
+    EXPECT_LE(used, bound) << "in round " << round;
+  }
+}
+
+TEST_F(SurvivorsTest, APowerCutAnywhereInTheCopyingLosesNothing) {
+  auto const sent = ask<EnqueueReply>(enqueue(std::vector<Bytes>(50, spec_of_job("old", "kept"))));
+  for (std::uint64_t cut = 1; cut < 40; ++cut) {
+    disk_.fail_after(cut * 7);
+    for (int i = 0; i < 400; ++i) {
+      submit(enqueue({spec_of_job("filler", "filler", R"("a payload that fills segments quickly, or so we hope")")}));
+      if (!loop_->turn()) break;
+    }
+    stop();
+    disk_.heal();
+    disk_.crash_keeping_some(512);
+    start();
+    ask<CountReply>(PurgeQueue{.name = "filler", .state = {}});
+    EXPECT_EQ(engine_->check_invariants(), "") << "after cut " << cut;
+    ASSERT_EQ(ask<QueueReply>(GetQueue{.name = "kept"}).queue.depth[static_cast<int>(JobState::ready)],
+              sent.jobs.size())
+        << "after cut " << cut;
+  }
+}
+
+}  // namespace
+}  // namespace workmill::shard

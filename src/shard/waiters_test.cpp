@@ -1,0 +1,61 @@
+#include "shard/waiters.h"
+
+#include <gtest/gtest.h>
+
+namespace workmill::shard {
+namespace {
+
+constexpr Instant at(int ms) { return instant_from_ms(ms); }
+
+Waiter for_queues(Cookie cookie, std::vector<std::string> const& queues, Instant deadline) {
+  LeaseWait wait;
+  for (std::string const& queue : queues) wait.request.queues.push_back({.name = queue, .weight = 0});
+  return {.port = 0, .cookie = cookie, .deadline = deadline, .what = std::move(wait)};
+}
+
+TEST(Waiters, WhoHasWaitedLongestIsFirst) {
+  Waiters waiters;
+  waiters.add(for_queues(1, {"a"}, at(100)));
+  waiters.add(for_queues(2, {"a"}, at(50)));
+
+  EXPECT_EQ(waiters.first_for_queue("a")->cookie, 1u);
+}
+
+TEST(Waiters, ALeaverLeavesAllLines) {
+  Waiters waiters;
+  waiters.add(for_queues(1, {"a", "b", "a"}, at(100)));
+  waiters.add(for_queues(2, {"b"}, at(100)));
+
+  ASSERT_TRUE(waiters.take(0, 1));
+
+  EXPECT_EQ(waiters.first_for_queue("a"), nullptr);
+  EXPECT_EQ(waiters.first_for_queue("b")->cookie, 2u);
+  EXPECT_FALSE(waiters.take(0, 1));
+  EXPECT_EQ(waiters.size(), 1u);
+}
+
+TEST(Waiters, FallDueByTheirDeadline) {
+  Waiters waiters;
+  waiters.add(for_queues(1, {"a"}, at(100)));
+  waiters.add({.port = 0, .cookie = 2, .deadline = at(50), .what = JobWait{.job = JobNumber{9}}});
+
+  EXPECT_EQ(waiters.next_deadline(), at(50));
+  EXPECT_FALSE(waiters.first_overdue(at(49)));
+  auto const overdue = waiters.first_overdue(at(50));
+  ASSERT_TRUE(overdue);
+  EXPECT_EQ(waiters.take(*overdue)->cookie, 2u);
+  EXPECT_TRUE(waiters.ids_for_job(JobNumber{9}).empty());
+  EXPECT_EQ(waiters.next_deadline(), at(100));
+}
+
+TEST(Waiters, ManyMayWaitForOneJob) {
+  Waiters waiters;
+  for (Cookie cookie = 1; cookie <= 3; ++cookie) {
+    waiters.add({.port = 0, .cookie = cookie, .deadline = at(50), .what = JobWait{.job = JobNumber{9}}});
+  }
+
+  EXPECT_EQ(waiters.ids_for_job(JobNumber{9}).size(), 3u);
+}
+
+}  // namespace
+}  // namespace workmill::shard
