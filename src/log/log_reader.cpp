@@ -11,7 +11,7 @@
 namespace workmill::log {
 namespace {
 
-constexpr std::size_t kWindowBytes = std::size_t{1} << 20;
+constexpr std::size_t kWindowBytesMax = std::size_t{1} << 20;
 
 bool is_zero(BytesView bytes) {
   return std::all_of(bytes.begin(), bytes.end(), [](char byte) { return byte == 0; });
@@ -51,7 +51,12 @@ Result<> LogReader::start() {
                               disk_.name(files_[i - 1].ordinal), disk_.name(files_[i].ordinal)));
     }
   }
-  for (DiskFile const& file : files_) total_ += file.bytes;
+  std::uint64_t largest = kFrameHeaderBytes;
+  for (DiskFile const& file : files_) {
+    total_ += file.bytes;
+    largest = std::max(largest, file.bytes);
+  }
+  window_bytes_ = static_cast<std::size_t>(std::min<std::uint64_t>(largest, kWindowBytesMax));
   if (files_.empty()) {
     finished_ = true;
     return {};
@@ -90,6 +95,7 @@ Result<LogReader::Step> LogReader::step(Frame& frame) {
   if (!header || header->start != Position{ordinal, static_cast<std::uint32_t>(offset_)}) return Step::bad_frame;
   if (any_frame_ && header->sequence != end_.next_sequence) return Step::bad_frame;
   if (header->epoch < end_.epoch || header->payload_bytes > kBatchBytesMax) return Step::bad_frame;
+  if (header->kind == FrameKind::batch && header->payload_bytes == 0) return Step::bad_frame;  // Nobody stages nothing.
 
   WM_TRY(BytesView const whole, window(ordinal, offset_, kFrameHeaderBytes + header->payload_bytes));
   if (whole.size() < kFrameHeaderBytes + header->payload_bytes) return Step::bad_frame;
@@ -141,7 +147,7 @@ Result<> LogReader::finish() {
 // Looks for headers of frames, at every place where one could stand.
 Result<> LogReader::search_behind(std::uint32_t ordinal, std::uint64_t from, bool& found_any) {
   while (true) {
-    WM_TRY(BytesView const bytes, window(ordinal, from, kWindowBytes));
+    WM_TRY(BytesView const bytes, window(ordinal, from, window_bytes_));
     if (bytes.size() < kFrameHeaderBytes) return {};
     std::size_t const last = bytes.size() - kFrameHeaderBytes;
     for (std::size_t i = 0; i <= last; i += kFrameAlignment) {
@@ -177,7 +183,7 @@ Result<BytesView> LogReader::window(std::uint32_t ordinal, std::uint64_t offset,
       kept = buffer_size_ - skipped;
       std::memmove(buffer_.data(), buffer_.data() + skipped, kept);
     }
-    std::size_t const wanted = std::max(count, kWindowBytes);
+    std::size_t const wanted = std::max(count, window_bytes_);
     if (buffer_.size() < wanted) buffer_.resize(wanted);
     buffer_size_ = 0;
     WM_TRY(std::size_t const got, disk_.read(ordinal, offset + kept, {buffer_.data() + kept, wanted - kept}));

@@ -74,6 +74,7 @@ class LogReader {
   std::uint64_t total_ = 0;
   End end_;
 
+  std::size_t window_bytes_ = 0;
   Bytes buffer_;
   std::uint32_t buffer_ordinal_ = 0;
   std::uint64_t buffer_offset_ = 0;
