@@ -72,6 +72,34 @@ Result<std::string> decode_query_part(std::string_view text) {
 
 std::span<RouteEntry const> routes() { return kTable; }
 
+std::string_view to_string(Route route) {
+  switch (route) {
+    case Route::create_jobs: return "create_jobs";
+    case Route::lease_jobs: return "lease_jobs";
+    case Route::report_jobs: return "report_jobs";
+    case Route::get_job: return "get_job";
+    case Route::list_jobs: return "list_jobs";
+    case Route::cancel_job: return "cancel_job";
+    case Route::retry_job: return "retry_job";
+    case Route::patch_job: return "patch_job";
+    case Route::delete_job: return "delete_job";
+    case Route::bulk_jobs: return "bulk_jobs";
+    case Route::get_job_log: return "get_job_log";
+    case Route::list_queues: return "list_queues";
+    case Route::get_queue: return "get_queue";
+    case Route::patch_queue: return "patch_queue";
+    case Route::purge_queue: return "purge_queue";
+    case Route::healthz: return "healthz";
+    case Route::livez: return "livez";
+    case Route::readyz: return "readyz";
+    case Route::metrics: return "metrics";
+    case Route::status: return "status";
+    case Route::openapi: return "openapi";
+    case Route::home: return "home";
+  }
+  return "";
+}
+
 Result<Match> match(Method method, std::string_view path) {
   Method const wanted = method == Method::head ? Method::get : method;
   bool path_is_known = false;

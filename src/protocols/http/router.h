@@ -37,6 +37,7 @@ enum class Route : std::uint8_t {
   home,
 };
 inline constexpr std::size_t kRoutes = 22;
+std::string_view to_string(Route route);  // "create_jobs": for metrics and logs, and the document's operationId.
 
 struct RouteEntry {
   Route route;

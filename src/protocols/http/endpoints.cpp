@@ -1,0 +1,434 @@
+#include "protocols/http/endpoints.h"
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <utility>
+
+#include "base/bytes.h"
+#include "base/json_writer.h"
+#include "protocols/http/json_out.h"
+#include "protocols/http/openapi.h"
+#include "protocols/http/problem.h"
+#include "protocols/http/status.h"
+
+namespace workmill::http {
+namespace {
+
+constexpr std::string_view kHome = "Workmill " WM_VERSION
+                                   ": runs background jobs, and keeps what they compute.\n\n"
+                                   "  POST /v1/jobs       send a job\n"
+                                   "  POST /v1/leases     take jobs to work on\n"
+                                   "  POST /v1/reports    say what became of them\n"
+                                   "  GET  /v1/queues     see what is waiting\n"
+                                   "  GET  /openapi.json  all calls, for programs\n"
+                                   "  GET  /metrics       for Prometheus\n";
+
+constexpr std::size_t kIdempotencyKeyBytesMax = 255;
+
+// A Structured Field String as the draft standard has it ("…", with \" and \\ in it), or the bare text that many
+// clients send.
+Result<std::string> parse_idempotency_key(std::string_view text) {
+  auto const refuse = [](std::string message) {
+    return fail_field(ErrorCode::invalid_field, "Idempotency-Key", std::move(message));
+  };
+  std::string key;
+  if (text.starts_with('"')) {
+    if (text.size() < 2 || !text.ends_with('"')) return refuse("opens a quote that it does not close");
+    text = text.substr(1, text.size() - 2);
+    for (std::size_t i = 0; i < text.size(); ++i) {
+      if (text[i] == '"') return refuse("has a quote in its middle; write \\\"");
+      if (text[i] == '\\') {
+        ++i;
+        if (i == text.size() || (text[i] != '"' && text[i] != '\\')) return refuse("has a stray \\");
+      }
+      key.push_back(text[i]);
+    }
+  } else {
+    key = text;
+  }
+  if (key.empty() || key.size() > kIdempotencyKeyBytesMax) return refuse("must be 1 to 255 bytes long");
+  bool const printable = std::all_of(key.begin(), key.end(), [](char c) { return c >= 0x20 && c < 0x7f; });
+  if (!printable) return refuse("must be printable ASCII");
+  return key;
+}
+
+// Tells one body from another under the same key. Not a defence against somebody who wants a collision with himself.
+std::uint64_t fingerprint(std::string_view body) {
+  std::uint64_t hash = mix64(body.size());
+  for (; body.size() >= 8; body.remove_prefix(8)) {
+    ByteReader word{body.substr(0, 8)};
+    hash = mix64(hash ^ word.u64());
+  }
+  std::uint64_t rest = 0;
+  for (char const byte : body) rest = rest << 8 | static_cast<unsigned char>(byte);
+  return mix64(hash ^ rest);
+}
+
+// What browsers send across sites without asking first is text/plain, forms and bodies of no type at all; so these are
+// refused, and no web page can make its reader's browser enqueue jobs on a server of his own machine.
+bool is_json(Request const& request) {
+  std::string_view type = request.content_type;
+  type = type.substr(0, type.find(';'));
+  while (type.ends_with(' ') || type.ends_with('\t')) type.remove_suffix(1);
+  if (type.empty()) return request.origin.empty();
+  auto const equals = [](std::string_view a, std::string_view b) {
+    auto const lower = [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; };
+    return std::equal(a.begin(), a.end(), b.begin(), b.end(), [&](char x, char y) { return lower(x) == lower(y); });
+  };
+  return equals(type, "application/json") || (type.size() > 5 && equals(type.substr(type.size() - 5), "+json"));
+}
+
+Result<> check_body(Request const& request) {
+  if (!request.content_encoding.empty() && request.content_encoding != "identity") {
+    return fail(ErrorCode::unsupported_media_type, "compressed bodies are not understood: send it as it is");
+  }
+  if (!is_json(request)) {
+    return fail(ErrorCode::unsupported_media_type, "send the body with Content-Type: application/json");
+  }
+  return {};
+}
+
+Result<std::uint32_t> parse_limit(Query const& query) {
+  constexpr std::uint32_t kDefault = 50;
+  constexpr std::uint32_t kMax = 1'000;
+  std::string_view const text = query.get("limit");
+  if (!query.has("limit")) return kDefault;
+  std::uint32_t limit = 0;
+  auto const [end, error] = std::from_chars(text.data(), text.data() + text.size(), limit);
+  if (error != std::errc{} || end != text.data() + text.size() || limit < 1 || limit > kMax) {
+    return fail_field(ErrorCode::invalid_field, "limit", "must be a whole number from 1 to 1000");
+  }
+  return limit;
+}
+
+Result<Duration> parse_wait(Query const& query) {
+  if (!query.has("wait")) return Duration::zero();
+  auto wait = parse_duration(query.get("wait"));
+  if (!wait) return fail_field(ErrorCode::invalid_field, "wait", std::move(wait).error().message);
+  if (*wait > kWaitMax)
+    return fail_field(ErrorCode::invalid_field, "wait", "must be at most " + format_duration(kWaitMax));
+  return *wait;
+}
+
+Result<std::optional<JobState>> parse_state(Query const& query) {
+  if (!query.has("state")) return std::nullopt;
+  auto const state = parse_job_state(query.get("state"));
+  if (!state) {
+    return fail_field(ErrorCode::invalid_field, "state",
+                      "must be scheduled, ready, leased, completed, dead or cancelled");
+  }
+  return state;
+}
+
+// The name of a queue in a path or a query.
+Result<std::string> parse_name(std::string_view field, std::string_view encoded) {
+  std::string name;
+  if (!append_percent_decoded(encoded, name) || !is_name(name)) {
+    return fail_field(ErrorCode::invalid_field, std::string{field}, "must be 1 to 128 of A-Z a-z 0-9 . _ : -");
+  }
+  return name;
+}
+
+}  // namespace
+
+Endpoints::Endpoints(service::Service& service, HttpCounters& counters, telemetry::Metrics& metrics,
+                     telemetry::Logger& logger, Rng chance)
+    : service_(service), counters_(counters), metrics_(metrics), logger_(logger), chance_(chance), json_in_(service) {}
+
+std::optional<Command> Endpoints::begin(Request const& request, Exchange& exchange) {
+  exchange.is_http_1_0 = request.is_http_1_0;
+  exchange.is_head = request.method == Method::head;
+  if (!request.traceparent.empty()) exchange.trace = telemetry::parse_traceparent(request.traceparent);
+
+  auto command = plan(request, exchange);
+  if (!command) {
+    answer(exchange, command.error(), exchange.text);
+    return std::nullopt;
+  }
+  return *std::move(command);
+}
+
+Result<std::optional<Command>> Endpoints::plan(Request const& request, Exchange& exchange) {
+  if (request.method == Method::options) {
+    std::string const allowed = allowed_methods(request.path);
+    if (allowed.empty()) return fail(ErrorCode::not_found, "there is nothing at this path");
+    Page const page{.status = 204, .content_type = {}, .body = {}, .extra = "Allow: " + allowed + "\r\n"};
+    answer_page(exchange, page);
+    return std::nullopt;
+  }
+  auto const found = match(request.method, request.path);
+  if (!found) {
+    if (found.error().code == ErrorCode::method_not_allowed) exchange.allow = allowed_methods(request.path);
+    return std::unexpected(found.error());
+  }
+  exchange.route = found->route;
+  exchange.is_routed = true;
+  WM_TRY(Query const query, Query::parse(request.query, found->query_names));
+  if (answer_at_once(request, query, exchange)) return std::nullopt;
+  WM_TRY(Command command, plan_command(request, *found, query, exchange));
+  return command;
+}
+
+Result<Command> Endpoints::plan_command(Request const& request, Match const& found, Query const& query,
+                                        Exchange& exchange) {
+  switch (found.route) {
+    case Route::create_jobs: return plan_enqueue(request, exchange);
+    case Route::lease_jobs: {
+      WM_TRY_VOID(check_body(request));
+      WM_TRY(Lease lease, json_in_.parse_lease(request.body));
+      exchange.waits = lease.wait > Duration::zero();
+      exchange.reported = reported_jobs(lease.reports);
+      return lease;
+    }
+    case Route::report_jobs: {
+      WM_TRY_VOID(check_body(request));
+      WM_TRY(ReportBatch batch, json_in_.parse_reports(request.body));
+      exchange.reported = reported_jobs(batch.reports);
+      return batch;
+    }
+    case Route::get_job: {
+      WM_TRY(JobRef job, parse_job(found.parameter));
+      WM_TRY(Duration const wait, parse_wait(query));
+      exchange.waits = wait > Duration::zero();
+      return GetJob{.job = std::move(job), .wait = wait};
+    }
+    case Route::list_jobs: return plan_list(query);
+    case Route::cancel_job: {
+      WM_TRY(JobRef job, parse_job(found.parameter));
+      return CancelJob{std::move(job)};
+    }
+    case Route::retry_job: {
+      WM_TRY(JobRef job, parse_job(found.parameter));
+      return RetryJob{std::move(job)};
+    }
+    case Route::patch_job: {
+      WM_TRY(JobRef job, parse_job(found.parameter));
+      WM_TRY_VOID(check_body(request));
+      WM_TRY(JobChanges changes, json_in_.parse_patch_job(request.body));
+      return PatchJob{.job = std::move(job), .changes = std::move(changes), .new_spec = {}, .history = {}};
+    }
+    case Route::delete_job: {
+      WM_TRY(JobRef job, parse_job(found.parameter));
+      return DeleteJob{std::move(job)};
+    }
+    case Route::bulk_jobs: {
+      WM_TRY_VOID(check_body(request));
+      WM_TRY(BulkJobs bulk, json_in_.parse_bulk_jobs(request.body));
+      return bulk;
+    }
+    case Route::get_job_log: {
+      WM_TRY(JobRef job, parse_job(found.parameter));
+      return GetJobLog{std::move(job)};
+    }
+    case Route::list_queues: {
+      WM_TRY(std::uint32_t const limit, parse_limit(query));
+      ListQueues list{.limit = limit, .after = {}};
+      if (query.has("cursor")) {
+        WM_TRY(list.after, parse_queues_cursor(query.get("cursor")));
+      }
+      return list;
+    }
+    case Route::get_queue: {
+      WM_TRY(std::string name, parse_name("queue", found.parameter));
+      return GetQueue{std::move(name)};
+    }
+    case Route::patch_queue: {
+      WM_TRY(std::string name, parse_name("queue", found.parameter));
+      WM_TRY_VOID(check_body(request));
+      WM_TRY(PatchQueue patch, json_in_.parse_patch_queue(request.body));
+      patch.name = std::move(name);
+      return patch;
+    }
+    case Route::purge_queue: {
+      WM_TRY(std::string name, parse_name("queue", found.parameter));
+      WM_TRY(auto const state, parse_state(query));
+      return PurgeQueue{.name = std::move(name), .state = state};
+    }
+    case Route::metrics:
+      exchange.metrics_format = telemetry::choose_format(request.accept);
+      return GetStatus{.with_queues = true};
+    case Route::status: return GetStatus{.with_queues = false};
+    case Route::healthz:
+    case Route::livez:
+    case Route::readyz:
+    case Route::openapi:
+    case Route::home: break;
+  }
+  return fail(ErrorCode::internal, "a route without a command");
+}
+
+Result<Command> Endpoints::plan_enqueue(Request const& request, Exchange& exchange) {
+  WM_TRY_VOID(check_body(request));
+  std::optional<Idempotency> idempotency;
+  if (request.idempotency_key.data() != nullptr) {
+    WM_TRY(std::string key, parse_idempotency_key(request.idempotency_key));
+    idempotency = Idempotency{.key = "POST /v1/jobs " + key, .fingerprint = fingerprint(request.body)};
+  }
+  TraceContext trace;
+  if (exchange.trace) trace = {.traceparent = request.traceparent, .tracestate = request.tracestate};
+  WM_TRY(JsonIn::EnqueueRequest parsed, json_in_.parse_enqueue(request.body, trace));
+  exchange.is_bulk = parsed.bulk;
+  parsed.command.idempotency = std::move(idempotency);
+  return std::move(parsed.command);
+}
+
+Result<Command> Endpoints::plan_list(Query const& query) {
+  ListJobs list;
+  WM_TRY(list.filter.state, parse_state(query));
+  list.filter.queue = query.get("queue");
+  list.filter.type = query.get("type");
+  list.filter.tag = query.get("tag");
+  list.filter.group = query.get("group");
+  list.filter.text = query.get("q");
+  WM_TRY(list.limit, parse_limit(query));
+  if (query.has("cursor")) {
+    WM_TRY(JobNumber const before, parse_jobs_cursor(query.get("cursor")));
+    list.before = before;
+  }
+  return list;
+}
+
+// An id that no job can have is an id of no job.
+Result<JobRef> Endpoints::parse_job(std::string_view encoded) {
+  std::string id;
+  if (!append_percent_decoded(encoded, id) || !is_name(id)) {
+    return fail(ErrorCode::job_not_found, "no job can have this id: ids are 1 to 128 of A-Z a-z 0-9 . _ : -");
+  }
+  return service_.job_ref(id);
+}
+
+bool Endpoints::answer_at_once(Request const& request, Query const& query, Exchange& exchange) {
+  switch (exchange.route) {
+    case Route::healthz:
+    case Route::livez: answer_health(request, query.has("verbose"), service::Readiness::ready, exchange); return true;
+    case Route::readyz: answer_health(request, query.has("verbose"), service_.readiness(), exchange); return true;
+    case Route::openapi:
+      answer_page(exchange,
+                  {.status = 200, .content_type = content_type::kJson, .body = openapi_document(), .extra = {}});
+      return true;
+    case Route::home:
+      answer_page(exchange, {.status = 200, .content_type = content_type::kText, .body = kHome, .extra = {}});
+      return true;
+    default: return false;
+  }
+}
+
+// Programs look at the status; the text is for people, and the JSON for those who ask for it.
+void Endpoints::answer_health(Request const& request, bool verbose, service::Readiness readiness, Exchange& exchange) {
+  bool const is_ready = readiness == service::Readiness::ready;
+  std::string_view const name = to_string(readiness);
+  std::string_view type = content_type::kText;
+  std::string body;
+  if (request.accept.find("application/health+json") != std::string_view::npos) {
+    type = "application/health+json";
+    JsonWriter json{body};
+    json.begin_object().member("status", is_ready ? "pass" : "fail").member("version", WM_VERSION);
+    if (!is_ready) json.member("output", name);
+    json.end_object();
+  } else if (verbose && exchange.route == Route::readyz) {
+    using enum service::Readiness;
+    for (auto const& [check, bad] : {std::pair{"recovered", recovering}, {"disk", disk_full}, {"serving", draining}}) {
+      body.append(readiness == bad ? "[-]" : "[+]").append(check).append(readiness == bad ? " failed\n" : " ok\n");
+    }
+    body.append(is_ready ? "readyz check passed\n" : "readyz check failed\n");
+  } else {
+    body.append(is_ready ? "ok" : name).append("\n");
+  }
+  answer_page(exchange, {.status = is_ready ? 200 : 503, .content_type = type, .body = body, .extra = {}});
+}
+
+void Endpoints::answer_page(Exchange& exchange, Page const& page) {
+  writer_.set_now(service_.now());
+  ResponseHead head = exchange.head(page.status);
+  head.content_type = page.content_type;
+  head.extra = page.extra;
+  writer_.write(head, page.body, exchange.text);
+  counters_.count(exchange.is_routed, exchange.route, page.status);
+}
+
+void Endpoints::answer(Exchange const& exchange, Reply const& reply, std::string& out) {
+  if (auto const* error = std::get_if<Error>(&reply)) return answer(exchange, *error, out);
+  writer_.set_now(service_.now());
+  ResponseHead head = exchange.head(exchange.route == Route::create_jobs ? 201 : 200);
+  if (exchange.route == Route::metrics) head.content_type = telemetry::content_type(exchange.metrics_format);
+  auto const* enqueued = std::get_if<EnqueueReply>(&reply);
+  if (enqueued != nullptr && enqueued->replayed) head.extra = "Idempotent-Replayed: true\r\n";
+  writer_.begin(head, out);
+  append_body(exchange, reply, out);
+  writer_.end(out);
+  counters_.count(exchange.is_routed, exchange.route, head.status);
+}
+
+void Endpoints::append_body(Exchange const& exchange, Reply const& reply, std::string& out) {
+  struct Body {
+    Endpoints& endpoints;
+    Exchange const& exchange;
+    std::string& out;
+
+    void operator()(Error const&) {}  // Answered as a problem, and not here.
+    void operator()(EnqueueReply const& it) { append_enqueue_reply(it, exchange.is_bulk, endpoints.service_, out); }
+    void operator()(LeaseReply const& it) {
+      append_lease_reply(it, exchange.reported, !exchange.reported.empty(), endpoints.service_,
+                         endpoints.trace_id(exchange), out);
+    }
+    void operator()(ReportsReply const& it) {
+      append_reports_reply(it, exchange.reported, endpoints.service_, endpoints.trace_id(exchange), out);
+    }
+    void operator()(JobReply const& it) { append_job(it.job, endpoints.service_, out); }
+    void operator()(JobsReply const& it) { append_jobs_page(it, endpoints.service_, out); }
+    void operator()(JobLogReply const& it) { append_job_log(it, out); }
+    void operator()(CountReply const& it) { append_count(it, out); }
+    void operator()(QueueReply const& it) { append_queue(it.queue, out); }
+    void operator()(QueuesReply const& it) { append_queues_page(it, out); }
+    void operator()(DoneReply const&) { append_done(out); }
+    void operator()(StatusReply const& it) {
+      if (exchange.route == Route::metrics) {
+        append_metrics(it, endpoints.service_.now(), endpoints.metrics_, exchange.metrics_format, out);
+      } else {
+        append_status(it, endpoints.front_end_bounds_, endpoints.service_, out);
+      }
+    }
+  };
+  std::visit(Body{*this, exchange, out}, reply);
+}
+
+void Endpoints::answer(Exchange const& exchange, Error const& error, std::string& out) {
+  int const status = status_of(error.code);
+  std::string const trace = trace_id(exchange);
+  std::string extra;
+  if (int const base = retry_after_seconds(error.code); base > 0) {
+    // Drawn from a span, so that those who were refused together do not come back together.
+    std::uint64_t const seconds =
+        static_cast<std::uint64_t>(base) + chance_.below(static_cast<std::uint64_t>(base) + 1);
+    extra.append("Retry-After: ").append(std::to_string(seconds)).append("\r\n");
+  }
+  if (!exchange.allow.empty()) extra.append("Allow: ").append(exchange.allow).append("\r\n");
+
+  writer_.set_now(service_.now());
+  ResponseHead head = exchange.head(status);
+  head.content_type = content_type::kProblem;
+  head.extra = extra;
+  writer_.begin(head, out);
+  JsonWriter json{out};
+  append_problem(error, trace, json);
+  writer_.end(out);
+  counters_.count(exchange.is_routed, exchange.route, status);
+
+  // What clients get wrong is theirs to know; what we get wrong is for whoever runs us.
+  bool const is_ours = class_of(error.code) == ErrorClass::fatal && error.code != ErrorCode::lease_lost;
+  auto const level = is_ours ? telemetry::LogLevel::error : telemetry::LogLevel::debug;
+  logger_.log(level, "a request was answered with an error",
+              {{"route", exchange.is_routed ? to_string(exchange.route) : std::string_view{"none"}},
+               {"status", status},
+               {"error", describe(error)},
+               {"trace_id", trace}});
+}
+
+std::string Endpoints::trace_id(Exchange const& exchange) {
+  auto const context = exchange.trace ? *exchange.trace : telemetry::start_trace(chance_, telemetry::Sampling::off);
+  auto const text = telemetry::format_trace_id(context);
+  return {text.data(), text.size()};
+}
+
+}  // namespace workmill::http

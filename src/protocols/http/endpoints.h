@@ -1,0 +1,71 @@
+#pragma once
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/rng.h"
+#include "model/command.h"
+#include "model/reply.h"
+#include "protocols/http/codec.h"
+#include "protocols/http/exchange.h"
+#include "protocols/http/json_in.h"
+#include "protocols/http/limits.h"
+#include "protocols/http/response.h"
+#include "service/service.h"
+#include "telemetry/log.h"
+#include "telemetry/metrics.h"
+
+// What each call of the API does: a request becomes a command for the shard or an answer at once, and a reply becomes a
+// response. Knows no sockets. One for each I/O thread.
+namespace workmill::http {
+
+class Endpoints {
+ public:
+  // All that is lent outlives it. `chance` is for trace ids.
+  Endpoints(service::Service& service, HttpCounters& counters, telemetry::Metrics& metrics, telemetry::Logger& logger,
+            Rng chance);
+  Endpoints(Endpoints const&) = delete;
+  Endpoints& operator=(Endpoints const&) = delete;
+
+  // Fills in `exchange`. The command, where the shard is to be asked; otherwise `exchange.text` is the response.
+  std::optional<Command> begin(Request const& request, Exchange& exchange);
+
+  // Appends the response to `out`, counts it, and logs it where it is an error.
+  void answer(Exchange const& exchange, Reply const& reply, std::string& out);
+  void answer(Exchange const& exchange, Error const& error, std::string& out);
+
+  // Called by this thread's server, which knows them: for /v1/status.
+  void set_front_end(std::vector<Fullness> bounds) { front_end_bounds_ = std::move(bounds); }
+
+ private:
+  struct Page {  // An answer that needs nobody.
+    int status = 200;
+    std::string_view content_type;
+    std::string_view body;
+    std::string extra;
+  };
+
+  Result<std::optional<Command>> plan(Request const& request, Exchange& exchange);
+  Result<Command> plan_command(Request const& request, Match const& found, Query const& query, Exchange& exchange);
+  Result<Command> plan_enqueue(Request const& request, Exchange& exchange);
+  Result<Command> plan_list(Query const& query);
+  Result<JobRef> parse_job(std::string_view encoded);
+  bool answer_at_once(Request const& request, Query const& query, Exchange& exchange);
+  void answer_health(Request const& request, bool verbose, service::Readiness readiness, Exchange& exchange);
+  void answer_page(Exchange& exchange, Page const& page);
+  void append_body(Exchange const& exchange, Reply const& reply, std::string& out);
+  std::string trace_id(Exchange const& exchange);
+
+  service::Service& service_;
+  HttpCounters& counters_;
+  telemetry::Metrics& metrics_;
+  telemetry::Logger& logger_;
+  Rng chance_;
+  ResponseWriter writer_;
+  JsonIn json_in_;
+  std::vector<Fullness> front_end_bounds_;
+};
+
+}  // namespace workmill::http

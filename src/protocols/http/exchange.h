@@ -1,0 +1,95 @@
+#pragma once
+#include <array>
+#include <chrono>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "model/command.h"
+#include "protocols/http/response.h"
+#include "protocols/http/router.h"
+#include "telemetry/metrics.h"
+#include "telemetry/trace.h"
+
+// A request that has been read and not answered yet: what its answer needs to know of it. The request's own bytes are
+// gone by then.
+namespace workmill::http {
+
+struct Exchange {
+  Route route = Route::home;
+  bool is_routed = false;  // Else there is no route: the path was unknown.
+  bool keep_alive = true;
+  bool is_http_1_0 = false;
+  bool is_head = false;
+  bool is_bulk = false;  // create_jobs: a list of jobs was sent, and is answered by one.
+  bool waits = false;    // The shard may take its time: when the client goes, the command is abandoned.
+  bool is_done = false;  // `text` is the whole response; those before it are not all done.
+  telemetry::MetricsFormat metrics_format{};
+  std::optional<telemetry::TraceContext> trace;  // As the client sent it.
+  std::chrono::nanoseconds received_at{};
+  std::vector<JobRef> reported;  // The jobs that were reported on, in order.
+  std::string allow;             // For method_not_allowed.
+  std::string text;
+
+  // For the next request, keeping the text's memory.
+  void reset() {
+    auto kept = std::move(text);
+    kept.clear();
+    *this = {};
+    text = std::move(kept);
+  }
+
+  ResponseHead head(int status) const {
+    ResponseHead head;
+    head.status = status;
+    head.keep_alive = keep_alive;
+    head.to_http_1_0 = is_http_1_0;
+    head.without_body = is_head;
+    return head;
+  }
+};
+
+// The exchanges of a connection, oldest first, named by sequence numbers that wrap around. Reuses its places.
+class ExchangeRing {
+ public:
+  std::size_t size() const { return size_; }
+  bool empty() const { return size_ == 0; }
+
+  Exchange& front() { return place(head_); }
+  std::uint16_t front_sequence() const { return head_; }
+  // Nothing where no exchange of this number is open.
+  Exchange* find(std::uint16_t sequence) {
+    return static_cast<std::uint16_t>(sequence - head_) < size_ ? &place(sequence) : nullptr;
+  }
+
+  std::uint16_t push() {
+    if (size_ == places_.size()) grow();
+    auto const sequence = static_cast<std::uint16_t>(head_ + size_);
+    size_ += 1;
+    place(sequence).reset();
+    return sequence;
+  }
+  void pop_front() {
+    size_ -= 1;
+    head_ += 1;
+  }
+  void pop_back() { size_ -= 1; }
+
+ private:
+  Exchange& place(std::uint16_t sequence) { return places_[sequence & (places_.size() - 1)]; }
+  void grow() {
+    std::vector<Exchange> grown(places_.empty() ? 1 : places_.size() * 2);  // A power of two; most stay at one.
+    for (std::size_t i = 0; i < size_; ++i) {
+      auto const sequence = static_cast<std::uint16_t>(head_ + i);
+      grown[sequence & (grown.size() - 1)] = std::move(place(sequence));
+    }
+    places_ = std::move(grown);
+  }
+
+  std::vector<Exchange> places_;
+  std::uint16_t head_ = 0;
+  std::size_t size_ = 0;
+};
+
+}  // namespace workmill::http

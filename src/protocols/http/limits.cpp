@@ -1,0 +1,41 @@
+#include "protocols/http/limits.h"
+
+#include <string>
+
+namespace workmill::http {
+
+HttpCounters::HttpCounters(telemetry::Metrics& metrics)
+    : accepted(metrics.counter("workmill_http_connections_accepted_total", "Connections that came in.")),
+      turned_away(metrics.counter("workmill_http_connections_turned_away_total",
+                                  "Connections refused because there were too many.")),
+      refused_headers(metrics.counter("workmill_http_refused_total", "Requests over a limit of size.",
+                                      {{"limit", "header_bytes"}})),
+      refused_bodies(
+          metrics.counter("workmill_http_refused_total", "Requests over a limit of size.", {{"limit", "body_bytes"}})),
+      refused_memory(metrics.counter("workmill_http_refused_total", "Requests over a limit of size.",
+                                     {{"limit", "buffered_bytes"}})),
+      pauses(metrics.counter("workmill_http_pauses_total",
+                             "How often a connection's next requests had to wait for the answers before them.")),
+      idle_timeouts(
+          metrics.counter("workmill_http_timeouts_total", "Connections that took too long.", {{"kind", "idle"}})),
+      request_timeouts(
+          metrics.counter("workmill_http_timeouts_total", "Connections that took too long.", {{"kind", "request"}})),
+      write_timeouts(
+          metrics.counter("workmill_http_timeouts_total", "Connections that took too long.", {{"kind", "write"}})),
+      abandoned(metrics.counter("workmill_http_abandoned_total", "Requests whose client went before the answer.")),
+      released(metrics.counter("workmill_http_leases_given_back_total",
+                               "Jobs leased for a client that had gone, and given back.")),
+      seconds(metrics.histogram("workmill_http_request_seconds",
+                                "From a request's bytes to its answer, without requests that may wait.",
+                                telemetry::latency_buckets())) {
+  for (std::size_t row = 0; row <= kRoutes; ++row) {
+    std::string_view const route = row == kRoutes ? "none" : to_string(static_cast<Route>(row));
+    for (std::size_t column = 2; column <= 5; ++column) {
+      std::string const status = std::to_string(column) + "xx";
+      requests[row][column] = &metrics.counter("workmill_http_requests_total", "Requests answered.",
+                                               {{"route", route}, {"status", status}});
+    }
+  }
+}
+
+}  // namespace workmill::http

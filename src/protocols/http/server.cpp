@@ -1,0 +1,183 @@
+#include "protocols/http/server.h"
+
+#include <algorithm>
+#include <boost/asio/as_tuple.hpp>
+#include <boost/asio/this_coro.hpp>
+#include <boost/asio/use_awaitable.hpp>
+#include <utility>
+
+#include "base/assert.h"
+
+namespace workmill::http {
+namespace {
+
+constexpr auto kSweepEvery = std::chrono::seconds{1};
+// What we ask on our own behalf: jobs given back. Nobody waits for the answer.
+constexpr CookieParts kNobody{.slot = CookieParts::kSlots - 1, .generation = 0, .sequence = 0};
+
+}  // namespace
+
+HttpServer::HttpServer(net::IoLoop& loop, service::Service& service, Clock const& clock, HttpLimits const& limits,
+                       telemetry::Logger& logger, telemetry::Metrics& metrics, Rng chance)
+    : loop_(loop),
+      service_(service),
+      limits_(limits),
+      logger_(logger),
+      counters_(metrics),
+      endpoints_(service, counters_, metrics, logger, chance),
+      shared_{.service = service,
+              .endpoints = endpoints_,
+              .limits = limits_,
+              .counters = counters_,
+              .clock = clock,
+              .scratch = scratch_.prepare(kScratchBytes)},
+      connections_gauge_(metrics.gauge("workmill_http_connections", "Open HTTP connections.")),
+      buffered_gauge_(metrics.gauge("workmill_http_buffered_bytes", "Memory held for requests and responses.")),
+      under_way_gauge_(metrics.gauge("workmill_http_requests_under_way", "Requests read and not answered yet.")),
+      second_timer_(loop.context()),
+      housekeeping_(loop.context()),
+      scope_(loop.context()),
+      drain_(loop, scope_) {
+  WM_ASSERT(limits_.connections_max + kTurnedAwayMax < CookieParts::kSlots);
+  metrics.gauge("workmill_http_connections_limit", "Connections above which more are turned away.")
+      .add(limits_.connections_max);
+  metrics.gauge("workmill_http_buffered_bytes_limit", "Above which requests that are still coming in are refused.")
+      .add(static_cast<double>(limits_.buffered_bytes_max));
+  service_.set_sink(this);
+  sweep();
+  housekeeping_.spawn(keep_time());
+}
+
+HttpServer::~HttpServer() = default;
+
+Result<std::uint16_t> HttpServer::listen(std::string_view text) {
+  WM_TRY(auto const address, net::parse_address(text));
+  WM_TRY(listener_, net::Listener::open(loop_, address, [this](Socket socket) { on_socket(std::move(socket)); }));
+  return listener_->address().port;
+}
+
+void HttpServer::on_socket(Socket socket) {
+  if (others_.empty()) return adopt(std::move(socket));
+  next_other_ = (next_other_ + 1) % (others_.size() + 1);
+  if (next_other_ == others_.size()) return adopt(std::move(socket));
+  HttpServer* const other = others_[next_other_];
+  boost::system::error_code error;
+  auto const protocol = socket.local_endpoint(error).protocol();
+  if (error) return;
+  auto const handle = socket.release(error);
+  if (error) return;
+  other->loop_.post([other, protocol, handle] {
+    boost::system::error_code failed;
+    Socket theirs{other->loop_.context()};
+    theirs.assign(protocol, handle, failed);
+    if (!failed) other->adopt(std::move(theirs));
+  });
+}
+
+void HttpServer::adopt(Socket socket) {
+  counters_.accepted.add();
+  bool const is_full = scope_.size() >= limits_.connections_max;
+  if (is_full) counters_.turned_away.add();
+  if (scope_.size() >= limits_.connections_max + kTurnedAwayMax) return;
+  if (free_slots_.empty()) {
+    free_slots_.push_back(static_cast<std::uint32_t>(slots_.size()));
+    slots_.emplace_back();
+  }
+  std::uint32_t const slot = free_slots_.back();
+  CookieParts const name{.slot = slot, .generation = slots_[slot].generation, .sequence = 0};
+  auto task = serve(name, is_full ? Welcome::turned_away : Welcome::served, std::move(socket));
+  if (scope_.spawn(std::move(task))) free_slots_.pop_back();
+}
+
+boost::asio::awaitable<void> HttpServer::serve(CookieParts name, Welcome welcome, Socket socket) {
+  co_await boost::asio::this_coro::throw_if_cancelled(false);
+  Session session{shared_, name, welcome, std::move(socket)};
+  slots_[name.slot].session = &session;
+  co_await session.run();
+  Slot& slot = slots_[name.slot];
+  slot.session = nullptr;
+  slot.generation = (slot.generation + 1) % (1 << CookieParts::kGenerationBits);
+  free_slots_.push_back(name.slot);
+}
+
+Session* HttpServer::find(CookieParts name) {
+  if (name.slot >= slots_.size()) return nullptr;
+  Slot const& slot = slots_[name.slot];
+  return slot.generation == name.generation ? slot.session : nullptr;
+}
+
+void HttpServer::on_answers(std::span<service::Answer> answers) {
+  shared_.now = shared_.clock.monotonic();
+  for (service::Answer const& answer : answers) {
+    CookieParts const name = CookieParts::unpack(answer.cookie);
+    Session* const session = find(name);
+    if (session == nullptr || !session->take_answer(name.sequence, answer.reply)) {
+      give_back(answer.reply);
+    } else if (session->touch()) {
+      touched_.push_back(name);
+    }
+  }
+  for (CookieParts const name : touched_) find(name)->end_bunch();
+  touched_.clear();
+}
+
+// A client that went while its lease was being decided would hold its jobs until they run out.
+void HttpServer::give_back(Reply const& reply) {
+  auto const* const leased = std::get_if<LeaseReply>(&reply);
+  if (leased == nullptr || leased->jobs.empty()) return;
+  ReportBatch batch;
+  for (LeasedJob const& job : leased->jobs) {
+    batch.reports.push_back({.job = {.number = job.number, .text = {}}, .lease = job.token, .outcome = Released{}});
+  }
+  counters_.released.add(batch.reports.size());
+  // Where even this is not taken, the leases run out by themselves.
+  if (auto const taken = service_.submit(kNobody.pack(), std::move(batch)); !taken) {
+    logger_.warn("leases of a client that has gone run out instead of ending at once",
+                 {{"jobs", leased->jobs.size()}, {"error", describe(taken.error())}});
+  }
+}
+
+void HttpServer::drain(Duration patience, std::move_only_function<void(net::Drained)> on_done) {
+  shared_.draining = true;
+  if (listener_) listener_->close();
+  for (Slot const& slot : slots_) {
+    if (slot.session != nullptr) slot.session->drain();
+  }
+  drain_.begin(patience, std::move(on_done));
+}
+
+void HttpServer::sweep() {
+  auto const seconds = std::chrono::floor<std::chrono::seconds>(shared_.clock.monotonic()).count();
+  shared_.second = static_cast<std::uint32_t>(seconds);
+  for (Slot const& slot : slots_) {
+    if (slot.session != nullptr) slot.session->sweep();
+  }
+  publish();
+}
+
+// Differences, as the gauges are shared by the servers of all I/O threads.
+void HttpServer::publish() {
+  auto const publish = [](telemetry::Gauge& gauge, double& published, std::uint64_t now) {
+    auto const value = static_cast<double>(now);
+    gauge.add(value - std::exchange(published, value));
+  };
+  publish(connections_gauge_, connections_published_, scope_.size());
+  publish(buffered_gauge_, buffered_published_, shared_.buffered_bytes);
+  publish(under_way_gauge_, under_way_published_, shared_.under_way);
+  endpoints_.set_front_end({
+      {.name = "http_connections", .used = scope_.size(), .limit = limits_.connections_max},
+      {.name = "http_buffered_bytes", .used = shared_.buffered_bytes, .limit = limits_.buffered_bytes_max},
+  });
+}
+
+boost::asio::awaitable<void> HttpServer::keep_time() {
+  co_await boost::asio::this_coro::throw_if_cancelled(false);
+  for (;;) {
+    second_timer_.expires_after(kSweepEvery);
+    auto const [error] = co_await second_timer_.async_wait(boost::asio::as_tuple(boost::asio::use_awaitable));
+    if (error) co_return;
+    sweep();
+  }
+}
+
+}  // namespace workmill::http

@@ -1,0 +1,104 @@
+#pragma once
+#include <boost/asio/awaitable.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "base/error.h"
+#include "base/rng.h"
+#include "base/time.h"
+#include "net/drain.h"
+#include "net/input_buffer.h"
+#include "net/io_loop.h"
+#include "net/listener.h"
+#include "net/task_scope.h"
+#include "protocols/http/endpoints.h"
+#include "protocols/http/limits.h"
+#include "protocols/http/session.h"
+#include "service/service.h"
+#include "telemetry/log.h"
+#include "telemetry/metrics.h"
+
+// The HTTP API on one I/O thread: takes connections, and hands the service's answers to those that wait for them.
+//
+// All calls on the loop's thread, or before it runs.
+namespace workmill::http {
+
+class HttpServer final : public service::AnswerSink {
+ public:
+  using Socket = net::Listener::Socket;
+
+  // What is lent outlives the server. `chance` is for trace ids.
+  HttpServer(net::IoLoop& loop, service::Service& service, Clock const& clock, HttpLimits const& limits,
+             telemetry::Logger& logger, telemetry::Metrics& metrics, Rng chance);
+  // Cuts off what is still connected.
+  ~HttpServer() override;
+
+  // Accepts on "127.0.0.1:7330" (see net::parse_address). Answers the port.
+  Result<std::uint16_t> listen(std::string_view address);
+  // With several I/O threads one server listens; what it accepts goes round all of them, itself included. `others` must
+  // outlive this server's accepting.
+  void share_with(std::vector<HttpServer*> others) { others_ = std::move(others); }
+  // Serves a connection that somebody else has accepted.
+  void adopt(Socket socket);
+
+  void on_answers(std::span<service::Answer> answers) override;
+
+  // No new connections and no further requests; what is under way is answered, for as long as `patience`, and then cut
+  // off. The service is to be drained too, so that long polls end.
+  void drain(Duration patience, std::move_only_function<void(net::Drained)> on_done);
+
+  // What happens once a second: connections that take too long are ended. For tests that turn the clock themselves.
+  void sweep();
+
+  std::size_t connections() const { return scope_.size(); }
+
+ private:
+  struct Slot {
+    Session* session = nullptr;
+    std::uint32_t generation = 0;
+  };
+
+  boost::asio::awaitable<void> serve(CookieParts name, Welcome welcome, Socket socket);
+  boost::asio::awaitable<void> keep_time();
+  void on_socket(Socket socket);
+  Session* find(CookieParts name);
+  void give_back(Reply const& reply);
+  void publish();
+
+  static constexpr std::size_t kScratchBytes = 64 * 1024;
+  // Connections over the limit that still get to hear so; beyond them the socket is closed at once.
+  static constexpr std::uint32_t kTurnedAwayMax = 64;
+
+  net::IoLoop& loop_;
+  service::Service& service_;
+  HttpLimits const limits_;
+  telemetry::Logger& logger_;
+  HttpCounters counters_;
+  Endpoints endpoints_;
+  net::InputBuffer scratch_;
+  Shared shared_;
+
+  std::vector<Slot> slots_;
+  std::vector<std::uint32_t> free_slots_;
+  std::vector<CookieParts> touched_;  // Connections that got something in the bunch being dealt out.
+
+  telemetry::Gauge& connections_gauge_;
+  telemetry::Gauge& buffered_gauge_;
+  telemetry::Gauge& under_way_gauge_;
+  double connections_published_ = 0, buffered_published_ = 0, under_way_published_ = 0;
+
+  std::vector<HttpServer*> others_;
+  std::size_t next_other_ = 0;
+  boost::asio::steady_timer second_timer_;
+  std::unique_ptr<net::Listener> listener_;
+  net::TaskScope housekeeping_;
+  net::TaskScope scope_;  // The connections. Ends before what they use.
+  net::Drain drain_;
+};
+
+}  // namespace workmill::http

@@ -1,0 +1,331 @@
+#include "protocols/http/session.h"
+
+#include <boost/asio/this_coro.hpp>
+#include <utility>
+
+#include "base/assert.h"
+
+namespace workmill::http {
+namespace {
+
+using net::IoStatus;
+using WaitFor = net::Connection::WaitFor;
+
+constexpr std::string_view kContinue = "HTTP/1.1 100 Continue\r\n\r\n";
+// Output that a client has not taken yet, above which its next requests wait.
+constexpr std::size_t kOutputBytesMax = 256 * 1024;
+// After a refusal we go on reading for so long: closing with unread input resets the connection, and a reset may
+// overtake the answer.
+constexpr Duration kLinger = std::chrono::seconds{2};
+
+}  // namespace
+
+Session::Session(Shared& shared, CookieParts name, Welcome welcome, net::Connection::Socket socket)
+    : shared_(shared),
+      name_(name),
+      welcome_(welcome),
+      connection_(std::move(socket)),
+      decoder_({.header_bytes_max = shared.limits.header_bytes_max, .body_bytes_max = shared.limits.body_bytes_max}) {
+  set_deadline(Deadline::idle);
+}
+
+Session::~Session() {
+  abandon_from(exchanges_.front_sequence());
+  shared_.buffered_bytes -= accounted_bytes_;
+}
+
+boost::asio::awaitable<void> Session::run() {
+  co_await boost::asio::this_coro::throw_if_cancelled(false);
+  auto const cancellation = co_await boost::asio::this_coro::cancellation_state;
+  while (!closing_) {
+    waiting_for_ = wanted();
+    is_waiting_ = true;
+    auto const [error] = co_await connection_.wait(waiting_for_);
+    is_waiting_ = false;
+    if (cancellation.cancelled() != boost::asio::cancellation_type::none) break;
+    if (error == boost::asio::error::operation_aborted) continue;  // Woken: something else is to be waited for now.
+    if (error) break;
+    // Between the event and this line an answer may have changed what is wanted.
+    if (!closing_ && waiting_for_ == wanted()) on_ready();
+  }
+}
+
+WaitFor Session::wanted() const {
+  if (write_blocked_) return WaitFor::writable;
+  // A closed side is readable for ever, and would spin.
+  if (peer_closed_ || paused_) return WaitFor::hung_up;
+  return WaitFor::readable;
+}
+
+void Session::on_ready() {
+  switch (waiting_for_) {
+    case WaitFor::readable: return receive();
+    case WaitFor::writable: return end_bunch();
+    case WaitFor::hung_up: closing_ = true; return;
+  }
+}
+
+void Session::receive() {
+  switch (connection_.receive(shared_.scratch)) {
+    case IoStatus::blocked: return;
+    case IoStatus::closed: return on_peer_closed();
+    case IoStatus::done: break;
+  }
+  shared_.now = shared_.clock.monotonic();
+  process_input();
+}
+
+// The peer may have closed its side and still read ours, so what is decided at once is answered. A request that may
+// wait is not: a client that goes away in the middle of a long poll looks just the same.
+void Session::on_peer_closed() {
+  peer_closed_ = true;
+  last_taken_ = true;
+  auto sequence = exchanges_.front_sequence();
+  for (std::size_t i = 0; i < exchanges_.size(); ++i, ++sequence) {
+    Exchange const* const exchange = exchanges_.find(sequence);
+    if (!exchange->waits || exchange->is_done) continue;
+    abandon_from(sequence);
+    break;
+  }
+  settle();
+}
+
+void Session::process_input() {
+  do {
+    paused_ = false;
+    parse_input();
+    flush();
+  } while (paused_ && has_room());
+  settle();
+}
+
+void Session::parse_input() {
+  Request request;
+  bool partial = false;
+  while (!last_taken_ && !partial && !connection_.input().empty()) {
+    if (!has_room()) {
+      paused_ = true;
+      shared_.counters.pauses.add();
+      break;
+    }
+    switch (decoder_.next(connection_.input(), request)) {
+      case RequestDecoder::Status::complete: handle(request); break;
+      case RequestDecoder::Status::refused: refuse(decoder_.error(), decoder_.refused_method()); break;
+      case RequestDecoder::Status::need_more: partial = true; break;
+    }
+    connection_.consume(decoder_.consumed());
+  }
+  if (last_taken_) connection_.consume(connection_.input().size());
+  connection_.keep_input();
+  account_memory();
+  if (partial && decoder_.phase() != RequestDecoder::Phase::idle) on_partial();
+}
+
+void Session::on_partial() {
+  if (decoder_.take_expects_continue()) {
+    if (exchanges_.empty()) {
+      connection_.output().append(kContinue);
+    } else {
+      continue_due_ = true;
+    }
+  }
+  if (deadline_ != Deadline::request) set_deadline(Deadline::request);
+  if (shared_.buffered_bytes > shared_.limits.buffered_bytes_max) {
+    shared_.counters.refused_memory.add();
+    refuse({.code = ErrorCode::overloaded, .message = "too many bytes of requests are under way"}, Method::other);
+    connection_.consume(connection_.input().size());
+    connection_.keep_input();
+  }
+}
+
+void Session::handle(Request const& request) {
+  if (deadline_ == Deadline::request) deadline_ = Deadline::none;
+  auto const sequence = exchanges_.push();
+  Exchange& exchange = *exchanges_.find(sequence);
+  shared_.under_way += 1;
+  exchange.received_at = shared_.now;
+  exchange.keep_alive = request.keep_alive && !shared_.draining && welcome_ == Welcome::served;
+  if (!exchange.keep_alive) last_taken_ = true;
+
+  if (welcome_ == Welcome::turned_away) {
+    Error const error{.code = ErrorCode::overloaded, .message = "too many connections"};
+    shared_.endpoints.answer(exchange, error, exchange.text);
+    exchange.is_done = true;
+  } else if (auto command = shared_.endpoints.begin(request, exchange)) {
+    auto const taken = shared_.service.submit(cookie(sequence), *std::move(command));
+    if (!taken) shared_.endpoints.answer(exchange, taken.error(), exchange.text);
+    exchange.is_done = !taken;
+  } else {
+    exchange.is_done = true;
+  }
+  if (exchange.is_done) release_done();
+}
+
+void Session::refuse(Error const& error, Method method) {
+  if (error.code == ErrorCode::headers_too_large) shared_.counters.refused_headers.add();
+  if (error.code == ErrorCode::payload_too_large) shared_.counters.refused_bodies.add();
+  Exchange& exchange = *exchanges_.find(exchanges_.push());
+  shared_.under_way += 1;
+  exchange.keep_alive = false;
+  exchange.is_head = method == Method::head;
+  exchange.waits = true;  // Its time says nothing about ours.
+  shared_.endpoints.answer(exchange, error, exchange.text);
+  exchange.is_done = true;
+  deadline_ = Deadline::none;
+  last_taken_ = true;
+  linger_due_ = true;
+  continue_due_ = false;
+  release_done();
+}
+
+bool Session::take_answer(std::uint16_t sequence, Reply const& reply) {
+  Exchange* const exchange = exchanges_.find(sequence);
+  if (exchange == nullptr || exchange->is_done) return false;
+  bool const is_next = sequence == exchanges_.front_sequence();
+  // The ordinary case: straight to where it will be sent from.
+  shared_.endpoints.answer(*exchange, reply, is_next ? connection_.output() : exchange->text);
+  exchange->is_done = true;
+  if (is_next) release_done();
+  return true;
+}
+
+// Moves on over all that is answered, from the front. What was written to the output directly has no text.
+void Session::release_done() {
+  while (!exchanges_.empty() && exchanges_.front().is_done) {
+    Exchange const& exchange = exchanges_.front();
+    connection_.output().append(exchange.text);
+    if (!exchange.waits) shared_.counters.seconds.observe(shared_.now - exchange.received_at);
+    exchanges_.pop_front();
+    shared_.under_way -= 1;
+  }
+  if (exchanges_.empty() && std::exchange(continue_due_, false)) connection_.output().append(kContinue);
+}
+
+void Session::abandon_from(std::uint16_t sequence) {
+  while (!exchanges_.empty()) {
+    auto const last = static_cast<std::uint16_t>(exchanges_.front_sequence() + exchanges_.size() - 1);
+    if (!exchanges_.find(last)->is_done) {
+      shared_.service.abandon(cookie(last));
+      shared_.counters.abandoned.add();
+    }
+    exchanges_.pop_back();
+    shared_.under_way -= 1;
+    if (last == sequence) return;
+  }
+}
+
+void Session::end_bunch() {
+  touched_ = false;
+  if (closing_) return;
+  flush();
+  if (paused_ && has_room()) {
+    process_input();
+  } else {
+    settle();
+  }
+}
+
+void Session::flush() {
+  if (closing_ || !connection_.has_output()) return;
+  std::size_t const before = connection_.output_bytes();
+  switch (connection_.flush()) {
+    case IoStatus::done: write_blocked_ = false; return;
+    case IoStatus::blocked:
+      if (!write_blocked_ || connection_.output_bytes() < before) set_deadline(Deadline::write);
+      write_blocked_ = true;
+      return;
+    case IoStatus::closed: closing_ = true; return;
+  }
+}
+
+// After anything that happened: is this the end, what is to be waited for, and until when?
+void Session::settle() {
+  if (is_quiet()) {
+    if (last_taken_ && linger_due_ && !peer_closed_) {
+      if (!std::exchange(lingering_, true)) {
+        connection_.shutdown_output();
+        set_deadline(Deadline::linger);
+      }
+    } else if (last_taken_ || (shared_.draining && decoder_.phase() == RequestDecoder::Phase::idle && !paused_)) {
+      closing_ = true;
+    }
+  }
+  if (!write_blocked_ && !lingering_ && deadline_ != Deadline::request) {
+    if (exchanges_.empty()) {
+      set_deadline(Deadline::idle);
+    } else {
+      deadline_ = Deadline::none;
+    }
+  }
+  account_memory();
+  if (is_waiting_ && (closing_ || wanted() != waiting_for_)) connection_.wake();
+}
+
+bool Session::is_quiet() const { return exchanges_.empty() && !connection_.has_output(); }
+
+bool Session::has_room() const {
+  return exchanges_.size() < shared_.limits.pipelined_max && !write_blocked_ &&
+         connection_.output_bytes() < kOutputBytesMax;
+}
+
+void Session::sweep() {
+  if (closing_ || deadline_ == Deadline::none || shared_.second < deadline_second_) return;
+  switch (std::exchange(deadline_, Deadline::none)) {
+    case Deadline::none: return;
+    case Deadline::idle:
+      shared_.counters.idle_timeouts.add();
+      closing_ = true;
+      break;
+    case Deadline::write:
+      shared_.counters.write_timeouts.add();
+      closing_ = true;
+      break;
+    case Deadline::linger: closing_ = true; break;
+    case Deadline::request:
+      shared_.counters.request_timeouts.add();
+      refuse({.code = ErrorCode::request_timeout, .message = "the request did not come in time"}, Method::other);
+      flush();
+      break;
+  }
+  settle();
+}
+
+void Session::drain() {
+  if (closing_) return;
+  bool const partial = decoder_.phase() != RequestDecoder::Phase::idle || paused_;
+  if (!exchanges_.empty() && !partial) {
+    auto const last = static_cast<std::uint16_t>(exchanges_.front_sequence() + exchanges_.size() - 1);
+    exchanges_.find(last)->keep_alive = false;
+    last_taken_ = true;
+  }
+  settle();
+}
+
+void Session::set_deadline(Deadline what) {
+  Duration const patience = [&] {
+    switch (what) {
+      case Deadline::request: return shared_.limits.request_timeout;
+      case Deadline::write: return shared_.limits.write_timeout;
+      case Deadline::linger: return kLinger;
+      case Deadline::none:
+      case Deadline::idle: break;
+    }
+    return shared_.limits.idle_timeout;
+  }();
+  deadline_ = what;
+  // One more, as part of the present second is over.
+  deadline_second_ =
+      shared_.second + static_cast<std::uint32_t>(std::chrono::ceil<std::chrono::seconds>(patience).count()) + 1;
+}
+
+void Session::account_memory() {
+  std::uint64_t const bytes = connection_.memory_bytes() + decoder_.memory_bytes();
+  shared_.buffered_bytes += bytes - accounted_bytes_;  // Unsigned: what wraps here wraps back.
+  accounted_bytes_ = bytes;
+}
+
+service::Cookie Session::cookie(std::uint16_t sequence) const {
+  return CookieParts{.slot = name_.slot, .generation = name_.generation, .sequence = sequence}.pack();
+}
+
+}  // namespace workmill::http

@@ -1,0 +1,133 @@
+#pragma once
+#include <boost/asio/awaitable.hpp>
+#include <chrono>
+#include <cstdint>
+#include <span>
+#include <utility>
+
+#include "net/connection.h"
+#include "protocols/http/codec.h"
+#include "protocols/http/endpoints.h"
+#include "protocols/http/exchange.h"
+#include "protocols/http/limits.h"
+#include "service/service.h"
+
+// One HTTP connection: its coroutine reads all that has come, asks the service, and waits again; the answers are
+// written in the order of the requests, all that are ready in one send, straight from where they arrive.
+//
+// A session lives in the frame of run(), on one I/O thread. While that waits, the server calls in: with answers, with
+// the end of a bunch of them, with the second's sweep, and to drain.
+namespace workmill::http {
+
+// What the sessions of a thread share; owned by the server.
+struct Shared {
+  service::Service& service;
+  Endpoints& endpoints;
+  HttpLimits const& limits;
+  HttpCounters& counters;
+  Clock const& clock;
+  std::span<char> scratch;           // See net::Connection::receive().
+  std::uint32_t second = 0;          // Of the monotonic clock, as of the last sweep.
+  std::chrono::nanoseconds now{};    // The same clock, as of the wake-up or the bunch of answers being worked on.
+  std::uint64_t buffered_bytes = 0;  // Held by the connections of this thread.
+  std::uint64_t under_way = 0;       // Requests taken and not answered.
+  bool draining = false;
+};
+
+// Names a request: connection by slot and generation, so that an answer that comes too late finds nobody, and the
+// request in it by sequence.
+struct CookieParts {
+  static constexpr int kSequenceBits = 16;
+  static constexpr int kGenerationBits = 28;
+  static constexpr std::uint32_t kSlots = 1 << 20;
+
+  std::uint32_t slot = 0;
+  std::uint32_t generation = 0;
+  std::uint16_t sequence = 0;
+
+  service::Cookie pack() const {
+    return (service::Cookie{slot} << (kSequenceBits + kGenerationBits)) |
+           (service::Cookie{generation} << kSequenceBits) | sequence;
+  }
+  static CookieParts unpack(service::Cookie cookie) {
+    constexpr std::uint64_t kGenerations = (1 << kGenerationBits) - 1;
+    return {.slot = static_cast<std::uint32_t>(cookie >> (kSequenceBits + kGenerationBits)),
+            .generation = static_cast<std::uint32_t>((cookie >> kSequenceBits) & kGenerations),
+            .sequence = static_cast<std::uint16_t>(cookie)};
+  }
+};
+
+enum class Welcome : std::uint8_t {
+  served,
+  turned_away,  // Over the limit of connections: its first request is answered with `overloaded`.
+};
+
+class Session {
+ public:
+  // `name`: slot and generation.
+  Session(Shared& shared, CookieParts name, Welcome welcome, net::Connection::Socket socket);
+  ~Session();
+  Session(Session const&) = delete;
+  Session& operator=(Session const&) = delete;
+
+  boost::asio::awaitable<void> run();
+
+  // False where nobody waits for it any more.
+  bool take_answer(std::uint16_t sequence, Reply const& reply);
+  // After the last answer of a bunch: sends what they came to, and goes on with requests that had to wait.
+  void end_bunch();
+  // A mark for whoever deals out a bunch: true where it was not set yet.
+  bool touch() { return !std::exchange(touched_, true); }
+
+  // Once a second: ends what takes too long.
+  void sweep();
+  // Closes once what is under way is answered; at once where nothing is.
+  void drain();
+
+ private:
+  enum class Deadline : std::uint8_t { none, idle, request, write, linger };
+
+  net::Connection::WaitFor wanted() const;
+  void on_ready();
+  void receive();
+  void on_peer_closed();
+  void process_input();
+  void parse_input();
+  void on_partial();
+  void handle(Request const& request);
+  void refuse(Error const& error, Method method);
+  void release_done();
+  void abandon_from(std::uint16_t sequence);
+  void flush();
+  void settle();
+  bool is_quiet() const;
+  bool has_room() const;
+  void set_deadline(Deadline what);
+  void account_memory();
+  service::Cookie cookie(std::uint16_t sequence) const;
+
+  Shared& shared_;
+  CookieParts const name_;
+  Welcome const welcome_;
+  net::Connection connection_;
+  RequestDecoder decoder_;
+  ExchangeRing exchanges_;
+
+  net::Connection::WaitFor waiting_for_{};
+  bool is_waiting_ = false;  // The coroutine stands still.
+  bool touched_ = false;
+  bool write_blocked_ = false;
+  bool peer_closed_ = false;  // Nothing will come any more.
+  bool last_taken_ = false;   // No further request is read: what comes is dropped.
+  bool paused_ = false;       // Input is left unparsed until there is room for its answers.
+  bool linger_due_ = false;   // The peer may still be sending what we refused.
+  bool lingering_ = false;
+  bool closing_ = false;
+  bool continue_due_ = false;  // "100 Continue" as soon as it is its turn.
+
+  Deadline deadline_ = Deadline::none;
+  std::uint32_t deadline_second_ = 0;
+  std::uint64_t accounted_bytes_ = 0;
+};
+
+}  // namespace workmill::http
