@@ -2,37 +2,25 @@
 
 #include <fmt/format.h>
 
-#include <array>
-#include <charconv>
-#include <cmath>
+#include <algorithm>
 #include <cstdint>
-#include <limits>
+#include <initializer_list>
 #include <optional>
 #include <utility>
 #include <vector>
 
 #include "base/assert.h"
-#include "base/base64.h"
 #include "base/json_writer.h"
 #include "base/time.h"
 #include "model/job.h"
 #include "protocols/http/field_names.h"
-#include "protocols/http/json_tokens.h"
+#include "protocols/http/json_values.h"
 
 namespace workmill::http {
 namespace {
 
 constexpr std::uint64_t kWeightMax = 1'000'000;
 constexpr std::uint64_t kMaxDepthMax = std::uint64_t{1} << 53;  // What every client's JSON can say exactly.
-constexpr std::string_view kNotYet = "is not supported by this version yet";
-
-// The longest beginning of `text`, `bytes_max` at most, that does not end inside of a character.
-std::string_view cut(std::string_view text, std::size_t bytes_max) {
-  if (text.size() <= bytes_max) return text;
-  std::size_t end = bytes_max;
-  while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xc0) == 0x80) --end;
-  return text.substr(0, end);
-}
 
 // An error's detail, which is JSON: what is too long to be kept becomes a string with its beginning.
 Bytes cut_json(std::string_view json) {
@@ -147,40 +135,18 @@ constexpr FieldNames<6> kFilterFields{{"state", "queue", "type", "tag", "group",
 
 constexpr FieldNames<1> kReportsOnly{{"reports"}};
 
-// Which fields of an object have been seen.
-class Seen {
- public:
-  template <class Field>
-  bool has(Field field) const {
-    return (bits_ >> std::to_underlying(field) & 1) != 0;
-  }
-  bool add(std::size_t place) {  // False where it was there already.
-    std::uint32_t const bit = std::uint32_t{1} << place;
-    bool const first = (bits_ & bit) == 0;
-    bits_ |= bit;
-    return first;
-  }
-  bool only(std::size_t place) const { return bits_ == std::uint32_t{1} << place; }
-
- private:
-  std::uint32_t bits_ = 0;
-};
-
 }  // namespace
 
-// One method for each kind of value. Each takes its value from the tokens and answers whether all is well; where it is
-// not, error_ says why, and everything above gives up at once.
-class JsonIn::Parser {
+// One method for each kind of object, on top of those for values, and in their manner.
+class JsonIn::Parser : private JsonValues {
  public:
   explicit Parser(service::Service const& service) : service_(service) {}
 
   // Runs `parse` over a body, from its first to its last token.
   template <class T, class Parse>
   Result<T> run(std::string_view body, Parse&& parse) {
-    depth_ = 0;
     T value{};
-    bool const well = (tokens_.index(body) || malformed()) && parse(value) && (tokens_.done() || malformed());
-    if (!well) return std::unexpected(std::move(error_));
+    if (!begin(body) || !parse(value) || !end()) return std::unexpected(take_error());
     return value;
   }
 
@@ -192,10 +158,6 @@ class JsonIn::Parser {
   bool bulk(BulkJobs& bulk);
 
  private:
-  struct PathPart {
-    std::string_view name;
-    std::optional<std::size_t> index;
-  };
   // What a report said, before its outcome is known.
   struct ReportParts {
     std::string_view id, lease, outcome, result, message;
@@ -205,48 +167,6 @@ class JsonIn::Parser {
     std::vector<Bytes> lines;
     Seen seen;
   };
-
-  // --- Saying no.
-  bool malformed();
-  bool fail(ErrorCode code, std::string message, std::string_view child = {});
-  bool invalid(std::string message, std::string_view child = {}) {
-    return fail(ErrorCode::invalid_field, std::move(message), child);
-  }
-  bool missing(std::string_view child) { return fail(ErrorCode::missing_field, "is required", child); }
-  bool not_yet() { return invalid(std::string{kNotYet}); }
-  bool bad_name() { return invalid("must be 1 to 128 of the characters A-Z a-z 0-9 . _ : -"); }
-  bool wrong_type(char const* message);
-  bool broken_rule(Error error);
-  std::string path(std::string_view child) const;
-
-  // --- Walking.
-  template <std::size_t N, class OnField>
-  bool members(FieldNames<N> const& names, Seen& seen, OnField&& on_field);
-  template <class OnElement>
-  bool elements(OnElement&& on_element);
-
-  // --- Values.
-  bool string(std::string_view& value) {
-    return tokens_.peek() == '"' ? tokens_.string(value) || malformed() : wrong_type("must be a string");
-  }
-  bool filled_string(std::string_view& value) {
-    return string(value) && (!value.empty() || invalid("must not be empty"));
-  }
-  bool name(std::string_view& value) { return string(value) && (is_name(value) || bad_name()); }
-  bool name(std::string& value);
-  bool json(std::string_view& span) { return tokens_.value(span) || malformed(); }
-  bool number_token(std::string_view& text);
-  bool whole_number(std::uint64_t& value, std::uint64_t max);
-  template <class T>
-  bool small_number(std::optional<T>& value);
-  bool permille(std::uint32_t& value);
-  bool boolean(bool& value);
-  bool duration(std::optional<Duration>& value);
-  bool duration(std::optional<Duration>& value, Duration min, Duration max);
-  bool instant(std::optional<Instant>& value);
-  bool base64(Bytes& bytes);
-  template <class T>
-  bool choice(T& value, std::optional<T> (*parse)(std::string_view), char const* message);
 
   // --- Objects.
   bool job(EnqueueRequest* request, TraceContext const& trace, Bytes& encoded);
@@ -267,184 +187,10 @@ class JsonIn::Parser {
   bool filter(JobFilter& filter);
 
   service::Service const& service_;
-  JsonTokens tokens_;
-  Error error_{};
-  std::array<PathPart, 8> path_{};  // Deeper objects than this does no request have.
-  std::size_t depth_ = 0;
   // Of the job that is being parsed; kept for the room of its vectors.
   JobSpecView spec_;
   Bytes raw_;
 };
-
-// --- Saying no.
-
-bool JsonIn::Parser::malformed() {
-  error_ = Error{.code = ErrorCode::malformed_json,
-                 .message = fmt::format("{} (at byte {})", tokens_.problem(), tokens_.offset())};
-  return false;
-}
-
-std::string JsonIn::Parser::path(std::string_view child) const {
-  std::string text;
-  auto const add = [&](std::string_view name) {
-    if (name.empty()) return;
-    if (!text.empty()) text.push_back('.');
-    text.append(name);
-  };
-  for (std::size_t i = 0; i < depth_; ++i) {
-    add(path_[i].name);
-    if (path_[i].index) text.append(fmt::format("[{}]", *path_[i].index));
-  }
-  add(child);
-  return text;
-}
-
-bool JsonIn::Parser::fail(ErrorCode code, std::string message, std::string_view child) {
-  error_ = Error{.code = code, .message = std::move(message), .field = path(child)};
-  return false;
-}
-
-// The value may be none at all, and then that is what is wrong.
-bool JsonIn::Parser::wrong_type(char const* message) {
-  std::string_view span;
-  return json(span) && invalid(message);
-}
-
-// A rule of the model's that the object under way breaks: its field is counted from there.
-bool JsonIn::Parser::broken_rule(Error error) {
-  error.field = path(error.field);
-  error_ = std::move(error);
-  return false;
-}
-
-// --- Walking.
-
-template <std::size_t N, class OnField>
-bool JsonIn::Parser::members(FieldNames<N> const& names, Seen& seen, OnField&& on_field) {
-  if (!tokens_.take('{')) return wrong_type(depth_ == 0 ? "the body must be a JSON object" : "must be an object");
-  if (tokens_.take('}')) return true;
-  WM_ASSERT(depth_ < path_.size());
-  do {
-    std::string_view key;
-    if (!tokens_.key(key)) return malformed();
-    auto const place = names.find(key);
-    if (!place) return fail(ErrorCode::unknown_field, "there is no such field", cut(key, kNameBytesMax));
-    if (!seen.add(*place)) return invalid("must not come twice", names.name(*place));
-    path_[depth_++] = {.name = names.name(*place), .index = {}};
-    if (!on_field(*place)) return false;
-    --depth_;
-  } while (tokens_.take(','));
-  return tokens_.expect('}') || malformed();
-}
-
-template <class OnElement>
-bool JsonIn::Parser::elements(OnElement&& on_element) {
-  if (!tokens_.take('[')) return wrong_type("must be an array");
-  if (tokens_.take(']')) return true;
-  auto& index = path_[depth_ - 1].index;
-  std::size_t count = 0;
-  do {
-    index = count++;
-    if (!on_element()) return false;
-  } while (tokens_.take(','));
-  index.reset();
-  return tokens_.expect(']') || malformed();
-}
-
-// --- Values.
-
-bool JsonIn::Parser::name(std::string& value) {
-  std::string_view view;
-  if (!name(view)) return false;
-  value = view;
-  return true;
-}
-
-// The text of a number, which is checked and taken.
-bool JsonIn::Parser::number_token(std::string_view& text) {
-  char const first = tokens_.peek();
-  if (first != '-' && (first < '0' || first > '9')) return wrong_type("must be a number");
-  return json(text);
-}
-
-bool JsonIn::Parser::whole_number(std::uint64_t& value, std::uint64_t max) {
-  std::string_view text;
-  if (!number_token(text)) return false;
-  auto const [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  bool const whole = error == std::errc{} && end == text.data() + text.size();
-  if (!whole || value > max) return invalid(fmt::format("must be a whole number from 0 to {}", max));
-  return true;
-}
-
-template <class T>
-bool JsonIn::Parser::small_number(std::optional<T>& value) {
-  std::uint64_t wide = 0;
-  if (!whole_number(wide, std::numeric_limits<T>::max())) return false;
-  value = static_cast<T>(wide);
-  return true;
-}
-
-bool JsonIn::Parser::permille(std::uint32_t& value) {
-  std::string_view text;
-  if (!number_token(text)) return false;
-  double number = 0;
-  auto const [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
-  double const scaled = std::round(number * 1'000);
-  bool const fits = error == std::errc{} && end == text.data() + text.size() && number >= 0 && scaled <= 1e9;
-  if (!fits || std::abs(number * 1'000 - scaled) > 1e-6) {
-    return invalid("must be a positive number with three decimals at most");
-  }
-  value = static_cast<std::uint32_t>(scaled);
-  return true;
-}
-
-bool JsonIn::Parser::boolean(bool& value) {
-  std::string_view const text = tokens_.token();
-  if (text != "true" && text != "false") return wrong_type("must be true or false");
-  value = text == "true";
-  std::string_view taken;
-  return json(taken);
-}
-
-bool JsonIn::Parser::duration(std::optional<Duration>& value) {
-  std::string_view text;
-  if (!string(text)) return false;
-  auto parsed = parse_duration(text);
-  if (!parsed) return invalid(std::move(parsed.error().message));
-  value = *parsed;
-  return true;
-}
-
-bool JsonIn::Parser::duration(std::optional<Duration>& value, Duration min, Duration max) {
-  if (!duration(value)) return false;
-  if (*value >= min && *value <= max) return true;
-  return invalid(fmt::format("must be from {} to {}", format_duration(min), format_duration(max)));
-}
-
-bool JsonIn::Parser::instant(std::optional<Instant>& value) {
-  std::string_view text;
-  if (!string(text)) return false;
-  auto parsed = parse_rfc3339(text);
-  if (!parsed) return invalid(std::move(parsed.error().message));
-  value = *parsed;
-  return true;
-}
-
-bool JsonIn::Parser::base64(Bytes& bytes) {
-  std::string_view text;
-  if (!string(text)) return false;
-  return decode_base64(text, bytes) || invalid("must be base64 (RFC 4648, with padding)");
-}
-
-template <class T>
-bool JsonIn::Parser::choice(T& value, std::optional<T> (*parse)(std::string_view), char const* message) {
-  std::string_view text;
-  if (!string(text)) return false;
-  auto const parsed = parse(text);
-  if (!parsed) return invalid(message);
-  value = *parsed;
-  return true;
-}
 
 // --- Jobs.
 
@@ -507,16 +253,14 @@ bool JsonIn::Parser::more_job_fields(JobField field) {
     case JobField::delay: return duration(spec_.delay);
     case JobField::run_at: return instant(spec_.run_at);
     case JobField::expires_in: return duration(spec_.expires_in);
-    case JobField::max_attempts: return small_number(spec_.max_attempts);
+    case JobField::max_attempts: return whole_number(spec_.max_attempts);
     case JobField::backoff: return backoff();
     case JobField::lease: return duration(spec_.lease);
     case JobField::unique: return unique();
     case JobField::group: return filled_string(spec_.group);
     case JobField::tags: return tags(spec_.tags);
     case JobField::keep_result: return duration(spec_.keep_result);
-    case JobField::meta:
-      if (tokens_.peek() != '{') return wrong_type("must be an object");
-      return json(spec_.meta);
+    case JobField::meta: return json_object(spec_.meta);
     case JobField::limits:
     case JobField::after:
     case JobField::batch: return not_yet();
@@ -532,13 +276,7 @@ bool JsonIn::Parser::more_job_fields(JobField field) {
 bool JsonIn::Parser::jobs(EnqueueRequest& request, TraceContext const& trace) {
   request.bulk = true;
   auto& specs = request.command.specs;
-  bool const well = elements([&] {
-    if (specs.size() == kJobsPerEnqueueMax) {
-      path_[depth_ - 1].index.reset();
-      return invalid(fmt::format("must be {} at most", kJobsPerEnqueueMax));
-    }
-    return job(nullptr, trace, specs.emplace_back());
-  });
+  bool const well = elements(kJobsPerEnqueueMax, [&] { return job(nullptr, trace, specs.emplace_back()); });
   return well && (!specs.empty() || invalid("must not be empty"));
 }
 
@@ -577,13 +315,7 @@ bool JsonIn::Parser::unique() {
 }
 
 bool JsonIn::Parser::tags(std::vector<std::string_view>& tags) {
-  return elements([&] {
-    if (tags.size() > kTagsMax) {
-      path_[depth_ - 1].index.reset();
-      return invalid(fmt::format("must be {} at most", kTagsMax));
-    }
-    return name(tags.emplace_back());
-  });
+  return elements(kTagsMax, [&] { return name(tags.emplace_back()); });
 }
 
 // --- Work.
@@ -612,11 +344,7 @@ bool JsonIn::Parser::lease(Lease& lease) {
 }
 
 bool JsonIn::Parser::queue_choices(std::vector<QueueChoice>& queues) {
-  bool const well = elements([&] {
-    if (queues.size() == kQueuesPerLeaseMax) {
-      path_[depth_ - 1].index.reset();
-      return invalid(fmt::format("must be {} at most", kQueuesPerLeaseMax));
-    }
+  bool const well = elements(kQueuesPerLeaseMax, [&] {
     QueueChoice choice;
     if (!queue_choice(choice)) return false;
     for (QueueChoice const& other : queues) {
@@ -629,8 +357,8 @@ bool JsonIn::Parser::queue_choices(std::vector<QueueChoice>& queues) {
 }
 
 bool JsonIn::Parser::queue_choice(QueueChoice& choice) {
-  if (tokens_.peek() == '"') return name(choice.name);
-  if (tokens_.peek() != '{') return wrong_type("must be a queue's name, or an object with name and weight");
+  if (peek() == '"') return name(choice.name);
+  if (peek() != '{') return wrong_type("must be a queue's name, or an object with name and weight");
   Seen seen;
   bool const well = members(kQueueChoiceFields, seen, [&](std::size_t place) {
     if (static_cast<QueueChoiceField>(place) == QueueChoiceField::name) return name(choice.name);
@@ -649,13 +377,7 @@ bool JsonIn::Parser::reports_body(ReportBatch& batch) {
 }
 
 bool JsonIn::Parser::reports(std::vector<Report>& reports) {
-  return elements([&] {
-    if (reports.size() == kReportsPerRequestMax) {
-      path_[depth_ - 1].index.reset();
-      return invalid(fmt::format("must be {} at most", kReportsPerRequestMax));
-    }
-    return report(reports.emplace_back());
-  });
+  return elements(kReportsPerRequestMax, [&] { return report(reports.emplace_back()); });
 }
 
 bool JsonIn::Parser::report(Report& report) {
@@ -722,11 +444,7 @@ bool JsonIn::Parser::report_error(Failed& failed) {
 }
 
 bool JsonIn::Parser::log_lines(std::vector<Bytes>& lines) {
-  return elements([&] {
-    if (lines.size() == kLogLinesPerReportMax) {
-      path_[depth_ - 1].index.reset();
-      return invalid(fmt::format("must be {} at most", kLogLinesPerReportMax));
-    }
+  return elements(kLogLinesPerReportMax, [&] {
     std::string_view line;
     if (!string(line)) return false;
     lines.emplace_back(cut(line, kLogLineBytesMax));
@@ -789,7 +507,7 @@ bool JsonIn::Parser::outcome(ReportParts& parts, Outcome& made) {
     made = Released{};
     return allows({});
   }
-  if (parts.outcome == "checkpoint") return invalid(fmt::format("checkpoint {}", kNotYet), "outcome");
+  if (parts.outcome == "checkpoint") return invalid("checkpoint is not supported by this version yet", "outcome");
   return invalid("must be completed, failed, extend, progress, log or released", "outcome");
 }
 
@@ -812,7 +530,7 @@ bool JsonIn::Parser::patch_job(JobChanges& changes) {
         changes.tags.emplace(spec_.tags.begin(), spec_.tags.end());
         return true;
       case PatchJobField::max_attempts:
-        if (!small_number(spec_.max_attempts)) return false;
+        if (!whole_number(spec_.max_attempts)) return false;
         changes.max_attempts = spec_.max_attempts;
         return true;
     }
@@ -830,8 +548,7 @@ bool JsonIn::Parser::patch_queue(PatchQueue& patch) {
       case PatchQueueField::paused: return boolean(patch.paused.emplace());
       case PatchQueueField::max_depth: {
         auto& max_depth = patch.max_depth.emplace();
-        std::string_view span;
-        if (tokens_.token() == "null") return json(span);
+        if (take_null()) return true;  // No limit any more.
         return whole_number(max_depth.emplace(), kMaxDepthMax);
       }
       case PatchQueueField::when_full:
