@@ -1,4 +1,13 @@
 #include "protocols/http/openapi.h"
+
+#include <cstddef>
+
 namespace workmill::http {
-std::string_view openapi_document() { return "{}"; }
+
+// Made from openapi.json at build time: cmake/WorkmillEmbed.cmake.
+extern char const kOpenapiJson[];
+extern std::size_t const kOpenapiJsonBytes;
+
+std::string_view openapi_document() { return {kOpenapiJson, kOpenapiJsonBytes}; }
+
 }  // namespace workmill::http
