@@ -13,9 +13,13 @@ class MemoryDisk::Session final : public Disk {
  public:
   Session(MemoryDisk& disk, std::uint64_t number) : disk_(disk), number_(number) {}
 
-  Result<std::vector<DiskFile>> list() override { return disk_.files(); }
+  Result<std::vector<DiskFile>> list() override {
+    Lock const lock{calls_};
+    return disk_.files();
+  }
 
   Result<std::size_t> read(std::uint32_t ordinal, std::uint64_t offset, std::span<char> out) override {
+    Lock const lock{calls_};
     auto const file = disk_.files_.find(ordinal);
     if (file == disk_.files_.end()) return fail(ErrorCode::io_failed, fmt::format("{} is not there", name(ordinal)));
     Bytes const& bytes = file->second.seen;
@@ -26,6 +30,7 @@ class MemoryDisk::Session final : public Disk {
   }
 
   Result<> create(std::uint32_t ordinal, BytesView head, std::uint64_t bytes) override {
+    Lock const lock{calls_};
     WM_TRY_VOID(disk_.change(number_));
     WM_ASSERT(!disk_.files_.contains(ordinal));
     Bytes content = disk_.spare_ ? *std::move(disk_.spare_) : Bytes{};
@@ -42,6 +47,7 @@ class MemoryDisk::Session final : public Disk {
   }
 
   Result<> append(std::uint32_t ordinal, std::uint64_t offset, std::span<BytesView const> parts) override {
+    Lock const lock{calls_};
     Bytes bytes;
     for (BytesView const part : parts) bytes.append(part);
     Result<> const changed = disk_.change(number_);
@@ -55,6 +61,7 @@ class MemoryDisk::Session final : public Disk {
   }
 
   Result<> sync(std::uint32_t ordinal) override {
+    Lock const lock{calls_};
     WM_TRY_VOID(disk_.change(number_));
     if (disk_.sync_fails_in_ > 0 && --disk_.sync_fails_in_ == 0) {
       disk_.failed_ = true;
@@ -71,6 +78,7 @@ class MemoryDisk::Session final : public Disk {
   void retire(std::uint32_t) override {}
 
   Result<> drop(std::uint32_t ordinal) override {
+    Lock const lock{calls_};
     WM_TRY_VOID(disk_.change(number_));
     auto const file = disk_.files_.find(ordinal);
     WM_ASSERT(file != disk_.files_.end());
@@ -80,9 +88,13 @@ class MemoryDisk::Session final : public Disk {
     return {};
   }
 
-  Result<> claim(Epoch) override { return disk_.change(number_); }
+  Result<> claim(Epoch) override {
+    Lock const lock{calls_};
+    return disk_.change(number_);
+  }
 
   DiskSpace space() const override {
+    Lock const lock{calls_};
     std::uint64_t const used = disk_.used();
     return {.used_bytes = used, .free_bytes = disk_.capacity_ - std::min(disk_.capacity_, used)};
   }
@@ -92,6 +104,7 @@ class MemoryDisk::Session final : public Disk {
  private:
   MemoryDisk& disk_;
   std::uint64_t const number_;
+  mutable Mutex calls_;  // A log calls from up to three threads.
 };
 
 std::unique_ptr<Disk> MemoryDisk::open() {

@@ -5,6 +5,7 @@
 #include <optional>
 #include <vector>
 
+#include "base/guarded.h"
 #include "base/rng.h"
 #include "log/disk.h"
 
@@ -12,7 +13,7 @@
 //
 // Like a real one it has two states of each file: what a reader sees, and what would be left if the power went now.
 // append changes the first, sync makes the second equal to it. crash() is the power cut. Everything it does follows
-// from the calls and the seed. One thread.
+// from the calls and the seed. One thread, but for the log that has it open, which may call from all of its own.
 namespace workmill::log {
 
 class MemoryDisk {
