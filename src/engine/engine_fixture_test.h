@@ -45,6 +45,7 @@ class ListLog final : public EffectSink {
     return written;
   }
   std::uint32_t segment() const { return segment_; }
+  void start_segment() { in_segment_ = records_per_segment_; }
 
   std::deque<Record> records;
   Instant at{};  // Of the batch.

@@ -266,6 +266,7 @@ void State::enter(JobIndex job, JobState state) {
 }
 
 void State::change(JobIndex job, JobState to, Instant due, std::uint64_t order) {
+  WM_ASSERT(is_legal_move(slots_[job].state, to));
   leave(job);
   JobSlot& slot = slots_[job];
   slot.due = due;
@@ -469,21 +470,28 @@ void State::apply(effect::JobSnapshot const& e, JobSpecView const& spec, Written
   if (job != kNone<JobIndex>) move_record(job, w);
   if (job != kNone<JobIndex> && !e.patched) return;
 
+  bool keeps_place = false;
   if (job == kNone<JobIndex>) {
     job = make_job(e.number, spec, w);
     slots_[job].event_at = w.at;
     restore_progress(job, e.history);
   } else {
-    leave(job);
+    JobSlot const& slot = slots_[job];
+    LaneIndex const lane = ready_.take_lane(queues_.ensure(spec.queue), spec.priority, spec.group);
+    keeps_place =
+        lane == slot.lane && slot.state == JobState::ready && e.state == JobState::ready && slot.order == e.order;
+    if (!keeps_place) leave(job);
     detach(job, at);
     attach(job, spec);
+    ready_.give_lane(lane);  // Counted twice until now, so that a lane that stays is not taken down in between.
   }
   JobSlot& slot = slots_[job];
   slot.due = e.due;
   slot.order = e.state == JobState::leased ? std::to_underlying(e.token) : e.order;
   slot.attempt = static_cast<std::uint16_t>(e.attempt);
   slot.cancel_requested = e.cancel_requested;
-  enter(job, e.state);
+  if (!keeps_place) return enter(job, e.state);
+  if (slot.extra != kNone<ExtraIndex>) reindex(job);
 }
 
 void State::apply(effect::QueueChanged const& e, Written w, Instant at, JobIndex) {
