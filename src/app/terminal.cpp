@@ -92,6 +92,10 @@ std::string with_commas(std::uint64_t number) {
   return text;
 }
 
+std::string counted(std::uint64_t number, std::string_view what) {
+  return fmt::format("{} {}{}", with_commas(number), what, number == 1 ? "" : "s");
+}
+
 std::string age(Instant then, Instant now) {
   auto left = std::chrono::duration_cast<std::chrono::seconds>(now - then).count();
   if (left <= 0) return "now";

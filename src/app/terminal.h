@@ -33,6 +33,8 @@ std::string one_line(std::string_view text);
 
 // 12345 as "12,345".
 std::string with_commas(std::uint64_t number);
+// "1 job", "2,000 jobs".
+std::string counted(std::uint64_t number, std::string_view what);
 // How long ago, in the two units that matter: "3d 4h", "12s", "now".
 std::string age(Instant then, Instant now);
 

@@ -48,6 +48,8 @@ TEST(Terminal, LargeNumbersAreGrouped) {
   EXPECT_EQ(with_commas(999), "999");
   EXPECT_EQ(with_commas(1'000), "1,000");
   EXPECT_EQ(with_commas(12'345'678), "12,345,678");
+  EXPECT_EQ(counted(1, "job"), "1 job");
+  EXPECT_EQ(counted(2'000, "job"), "2,000 jobs");
 }
 
 TEST(Terminal, AnAgeHasTheTwoUnitsThatMatter) {

@@ -4,7 +4,6 @@
 #include <sysexits.h>
 
 #include <cstring>
-#include <optional>
 #include <utility>
 
 #include "base/base64.h"
@@ -19,15 +18,16 @@ JsonWriter begin_report(std::string& out, LeaseName const& job, std::string_view
   return json;
 }
 
-// Nothing where the output is no text.
-std::optional<std::string> result_of(std::string_view output) {
-  if (output.empty()) return std::string{};
-  if (auto const document = parse_json(output)) return std::string{document->root().raw};
-  if (!is_utf8(output)) return std::nullopt;
-  if (output.ends_with('\n')) output.remove_suffix(1);
-  std::string text;
-  append_json_string(output, text);
-  return text;
+void append_result(JsonWriter& json, std::string_view output) {
+  if (output.empty()) return;
+  if (auto const document = parse_json(output)) {
+    json.key("result").raw(document->root().raw);
+  } else if (is_utf8(output)) {
+    if (output.ends_with('\n')) output.remove_suffix(1);
+    json.member("result", output);
+  } else {
+    json.key("result_base64").plain_from([output](std::string& out) { append_base64(output, out); });
+  }
 }
 
 Outcome failed(LeaseName const& job, std::string_view error_class, std::string_view code, std::string why) {
@@ -66,10 +66,10 @@ Result<LeasedJob> read_leased_job(JsonValue const& job, PayloadAs payload_as) {
   return leased;
 }
 
-std::string completed_report(LeaseName const& job, std::string_view result_json) {
+std::string completed_report(LeaseName const& job, std::string_view output) {
   std::string out;
   auto json = begin_report(out, job, "completed");
-  if (!result_json.empty()) json.key("result").raw(result_json);
+  append_result(json, output);
   json.end_object();
   return out;
 }
@@ -126,9 +126,7 @@ Outcome outcome_of(LeaseName const& job, ChildProcess::End end, std::string_view
     return failed(job, "user", "result_too_large",
                   fmt::format("standard output is over {} bytes, the most that a result may have", kResultBytesMax));
   }
-  auto const result = result_of(output);
-  if (!result) return failed(job, "user", "result_not_text", "standard output is neither JSON nor UTF-8 text");
-  return {.completed = true, .report = completed_report(job, *result), .why = {}};
+  return {.completed = true, .report = completed_report(job, output), .why = {}};
 }
 
 }  // namespace workmill::app

@@ -42,15 +42,17 @@ struct LeaseName {
 };
 
 // Each is one element of `reports`.
-std::string completed_report(LeaseName const& job, std::string_view result_json);  // Empty: no result.
+// `output` is what a handler wrote: JSON where it is JSON, other text without its last line break as a JSON string,
+// bytes that are no text as result_base64, and where it is empty no result.
+std::string completed_report(LeaseName const& job, std::string_view output);
 std::string failed_report(LeaseName const& job, std::string_view error_class, std::string_view code,
                           std::string_view message);
 std::string released_report(LeaseName const& job);
 std::string extend_report(LeaseName const& job, Duration by);
 std::string log_report(LeaseName const& job, std::vector<std::string> const& lines);
 
-// What the end of a handler means: exit code 0 is completed, with standard output as the result (JSON where it is JSON,
-// else its text without the last line break as a JSON string); 65 a failure of class user; everything else retryable.
+// What the end of a handler means: exit code 0 is completed, with standard output as the result; 65 a failure of class
+// user; everything else retryable.
 struct Outcome {
   bool completed = false;
   std::string report;

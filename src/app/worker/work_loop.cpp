@@ -442,7 +442,7 @@ void WorkLoop::on_signals() {
       stop(std::nullopt);
     } else if (signals_seen_ == 2) {
       stop(std::nullopt);
-      say(fmt::format("ending {} commands and giving their jobs back", running_.size()));
+      say(fmt::format("ending {} and giving the jobs back", counted(running_.size(), "command")));
       give_up_at_ = moment() + kGiveUpAfter;
       for (auto& running : running_) {
         running.is_released = true;

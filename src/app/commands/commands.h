@@ -1,0 +1,23 @@
+#pragma once
+
+// Every command but `serve`. Each function adds one to the command line; `context` outlives the parse and the run.
+namespace CLI {
+class App;
+}
+
+namespace workmill::app {
+
+struct Context;
+
+void add_enqueue(CLI::App& app, Context& context);
+void add_work(CLI::App& app, Context& context);
+void add_jobs(CLI::App& app, Context& context);
+void add_job(CLI::App& app, Context& context);
+void add_queues(CLI::App& app, Context& context);
+void add_retry(CLI::App& app, Context& context);
+void add_cancel(CLI::App& app, Context& context);
+void add_pause(CLI::App& app, Context& context);
+void add_resume(CLI::App& app, Context& context);
+void add_bench(CLI::App& app, Context& context);
+
+}  // namespace workmill::app

@@ -1,0 +1,41 @@
+#include "app/commands/context.h"
+
+#include <fmt/format.h>
+
+#include <cstdio>
+#include <utility>
+
+namespace workmill::app {
+
+Result<ServerAddress> Context::address() const {
+  WM_TRY(auto url, normal_url(server));
+  return ServerAddress{.url = std::move(url), .token = token};
+}
+
+int fail_with(Error const& error, Context const& context) {
+  if (error.code == ErrorCode::no_server) {
+    auto const url = normal_url(context.server);
+    fmt::print(stderr,
+               "workmill: no server answers at {}\n"
+               "  tried:            {}\n"
+               "  to start one:     workmill serve --data ./data      (it listens on 127.0.0.1:7330)\n"
+               "  to name another:  --server URL, or WORKMILL_URL=URL in the environment\n",
+               url ? *url : context.server, error.message);
+    return kExitNoServer;
+  }
+  fmt::print(stderr, "workmill: {}\n", describe(error));
+  return error.code == ErrorCode::bad_configuration ? kExitUsage : kExitFailed;
+}
+
+int fail_usage(std::string_view message) {
+  fmt::print(stderr, "workmill: {}\nRun with --help for more information.\n", message);
+  return kExitUsage;
+}
+
+bool print_line(std::string_view text) {
+  std::fwrite(text.data(), 1, text.size(), stdout);
+  std::fputc('\n', stdout);
+  return std::ferror(stdout) == 0;
+}
+
+}  // namespace workmill::app

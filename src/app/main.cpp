@@ -1,0 +1,83 @@
+#include <fmt/format.h>
+#include <signal.h>
+#include <CLI/App.hpp>
+#include <CLI/Config.hpp>
+#include <CLI/Formatter.hpp>
+
+#include <cstdio>
+#include <cstdlib>
+#include <string>
+
+#include "app/commands/commands.h"
+#include "app/commands/context.h"
+#include "app/commands/serve.h"
+#include "app/http_client.h"
+#include "shard/system_clock.h"
+
+namespace workmill::app {
+namespace {
+
+constexpr std::string_view kAbout =
+    R"(Workmill runs background jobs: durable before it says yes, retried when they fail, their results kept.
+
+In one terminal:   workmill serve --data ./data
+In another:        workmill work --queue default -- wc -w
+In a third:        workmill enqueue count "how many words are these" --wait 10s
+)";
+
+constexpr std::string_view kFooter =
+    R"(
+`workmill COMMAND --help` explains a command, with examples.
+
+Environment: WORKMILL_URL, the server where --server is not given; WORKMILL_TOKEN, sent as a bearer token; NO_COLOR.
+Exit codes: 0 done, 1 failed, 2 wrong usage, 69 no server answers.
+)";
+
+std::string from_environment(char const* name, std::string_view fallback) {
+  char const* const value = std::getenv(name);
+  return value != nullptr && *value != '\0' ? std::string{value} : std::string{fallback};
+}
+
+int run(int argc, char** argv) {
+  signal(SIGPIPE, SIG_IGN);  // A pipe or a socket that nobody reads any more is an error where it is written.
+  prepare_http();
+  shard::SystemClock const clock;
+  Context context{clock};
+  context.server = from_environment("WORKMILL_URL", kServerDefault);
+  context.token = from_environment("WORKMILL_TOKEN", "");
+
+  CLI::App app{std::string{kAbout}, "workmill"};
+  app.footer(std::string{kFooter});
+  app.set_version_flag("--version", "workmill " WM_VERSION, "Print the version and end");
+  app.set_help_flag("-h,--help", "Print this help and end");
+  app.require_subcommand(0, 1);
+  app.fallthrough();  // --server and --json may stand behind the command too.
+  app.add_option("--server", context.server, "Where the server is")->type_name("URL")->capture_default_str();
+  app.add_flag("--json", context.json, "Answer as JSON, for programs");
+  add_serve(app, context);
+  add_enqueue(app, context);
+  add_work(app, context);
+  add_jobs(app, context);
+  add_job(app, context);
+  add_queues(app, context);
+  add_retry(app, context);
+  add_cancel(app, context);
+  add_pause(app, context);
+  add_resume(app, context);
+
+  try {
+    app.parse(argc, argv);
+  } catch (CLI::ParseError const& error) {  // CLI11 tells of --help that way too.
+    return app.exit(error) == 0 ? kExitOk : kExitUsage;
+  }
+  if (!context.run) {
+    fmt::print(stderr, "{}", app.help());
+    return kExitUsage;
+  }
+  return context.run();
+}
+
+}  // namespace
+}  // namespace workmill::app
+
+int main(int argc, char** argv) { return workmill::app::run(argc, argv); }
