@@ -65,11 +65,6 @@ void Connection::keep_input() {
   }
 }
 
-void Connection::expect_input(std::size_t bytes) {
-  keep_input();
-  if (bytes > buffer_.size()) buffer_.prepare(bytes - buffer_.size());
-}
-
 IoStatus Connection::flush() {
   while (sent_ < output_.size()) {
     ssize_t const sent =

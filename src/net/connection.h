@@ -48,16 +48,13 @@ class Connection {
 
   // Takes what has arrived, behind what is there already. Where nothing is, it goes into `scratch`, which the
   // connections of a thread share: an idle connection then keeps no memory, and the bytes are read where the cache is
-  // warm. input() shows all of it, until the next call that is not const. `scratch` has InputBuffer::kPadding bytes
-  // behind it.
+  // warm. input() shows all of it, until the next call that is not const.
   IoStatus receive(std::span<char> scratch);
   std::string_view input() const { return scratch_.empty() ? buffer_.view() : scratch_; }
   // Drops from the front of the input.
   void consume(std::size_t count);
   // Takes what is left of the input out of the scratch buffer. Before every wait.
   void keep_input();
-  // Makes room for so many bytes of input at once, for a body whose size is known.
-  void expect_input(std::size_t bytes);
 
   // To append to; flush() sends it.
   std::string& output() { return output_; }

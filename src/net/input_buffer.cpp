@@ -15,7 +15,7 @@ std::span<char> InputBuffer::prepare(std::size_t room) {
       std::memmove(data_.get(), data_.get() + start_, size_);  // At most once for every half a buffer that was used.
     } else {
       std::size_t const capacity = std::max<std::size_t>(std::bit_ceil(size_ + room), 4096);
-      auto grown = std::make_unique<char[]>(capacity + kPadding);
+      auto grown = std::make_unique<char[]>(capacity);
       if (size_ > 0) std::memcpy(grown.get(), data_.get() + start_, size_);
       data_ = std::move(grown);
       capacity_ = capacity;

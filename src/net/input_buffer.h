@@ -6,14 +6,11 @@
 
 // The bytes that a connection has received and not used yet, in one piece.
 //
-// One owner, one thread. Reads are lent until the next call that is not const. Behind the last byte there are always
-// kPadding more that may be read (their values mean nothing): parsers that load whole vectors need no copy.
+// One owner, one thread. Reads are lent until the next call that is not const.
 namespace workmill::net {
 
 class InputBuffer {
  public:
-  static constexpr std::size_t kPadding = 64;
-
   bool empty() const { return size_ == 0; }
   std::size_t size() const { return size_; }
   std::string_view view() const { return {data_.get() + start_, size_}; }
@@ -31,7 +28,7 @@ class InputBuffer {
 
  private:
   std::unique_ptr<char[]> data_;
-  std::size_t capacity_ = 0;  // Without the padding.
+  std::size_t capacity_ = 0;
   std::size_t start_ = 0;
   std::size_t size_ = 0;
 };

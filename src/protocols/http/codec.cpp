@@ -13,8 +13,6 @@ namespace {
 namespace beast = boost::beast;
 using BeastError = beast::http::error;
 
-constexpr std::size_t kPaddingBytes = 64;  // What Request promises behind its body.
-
 std::string_view to_std(beast::string_view text) { return {text.data(), text.size()}; }
 
 Method to_method(beast::http::verb verb) {
@@ -238,7 +236,6 @@ RequestDecoder::Status RequestDecoder::go_on_chunked(std::string_view in, Reques
   if (error)
     return refuse(ErrorCode::malformed_request, "the body is not chunked as HTTP/1.1 has it: " + error.message());
   if (!chunked.parser.is_done()) return need_more(Phase::body);
-  chunked.body.reserve(chunked.body.size() + kPaddingBytes);
   request = chunked.request;
   request.body = chunked.body;
   return check_and_complete(chunked.parser, request);

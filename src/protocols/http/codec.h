@@ -37,7 +37,7 @@ struct Request {
   std::string_view traceparent;
   std::string_view tracestate;
 
-  std::string_view body;  // Behind it at least 64 more bytes may be read, if behind the bytes given to next() they may.
+  std::string_view body;
 };
 
 struct DecoderLimits {

@@ -65,6 +65,12 @@ std::uint64_t fingerprint(std::string_view body) {
   return mix64(hash ^ rest);
 }
 
+// A bad one is dropped, and does not spoil the traceparent beside it.
+bool is_tracestate(std::string_view text) {
+  return text.size() <= kTracestateBytesMax &&
+         std::all_of(text.begin(), text.end(), [](char c) { return c >= 0x20 && c < 0x7f; });
+}
+
 // What browsers send across sites without asking first is text/plain, forms and bodies of no type at all; so these are
 // refused, and no web page can make its reader's browser enqueue jobs on a server of his own machine.
 bool is_json(Request const& request) {
@@ -266,7 +272,13 @@ Result<Command> Endpoints::plan_enqueue(Request const& request, Exchange& exchan
     idempotency = Idempotency{.key = "POST /v1/jobs " + key, .fingerprint = fingerprint(request.body)};
   }
   TraceContext trace;
-  if (exchange.trace) trace = {.traceparent = request.traceparent, .tracestate = request.tracestate};
+  telemetry::Traceparent traceparent;
+  if (exchange.trace) {
+    // As version 00, whatever version it came as.
+    traceparent = telemetry::format_traceparent(*exchange.trace);
+    trace.traceparent = {traceparent.data(), traceparent.size()};
+    if (is_tracestate(request.tracestate)) trace.tracestate = request.tracestate;
+  }
   WM_TRY(JsonIn::EnqueueRequest parsed, json_in_.parse_enqueue(request.body, trace));
   exchange.is_bulk = parsed.bulk;
   parsed.command.idempotency = std::move(idempotency);

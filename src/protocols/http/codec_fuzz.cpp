@@ -1,0 +1,56 @@
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "protocols/http/codec.h"
+
+namespace {
+
+using workmill::http::Request;
+using workmill::http::RequestDecoder;
+
+// Whatever a stream holds, the decoder answers with the same requests wherever the stream is cut: at the places that
+// the first bytes say, or nowhere.
+std::string decode(std::string_view stream, std::vector<std::size_t> const& cuts) {
+  RequestDecoder decoder{{.header_bytes_max = 512, .body_bytes_max = 2048}};
+  std::string pending;
+  std::string log;
+  std::size_t fed = 0;
+  for (std::size_t piece = 0; piece <= cuts.size(); ++piece) {
+    std::size_t const end = piece < cuts.size() ? std::min(fed + cuts[piece], stream.size()) : stream.size();
+    pending.append(stream.substr(fed, end - fed));
+    fed = end;
+    for (;;) {
+      Request request;
+      auto const status = decoder.next(pending, request);
+      if (status == RequestDecoder::Status::complete) {
+        log.append(request.method_text).append(" ").append(request.path).append("?").append(request.query);
+        log.append(request.idempotency_key).append("|").append(request.body).append("\n");
+      }
+      if (status == RequestDecoder::Status::refused) return log + "refused";
+      if (decoder.consumed() > pending.size()) std::abort();
+      pending.erase(0, decoder.consumed());
+      if (status == RequestDecoder::Status::need_more) break;
+    }
+  }
+  return log;
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(std::uint8_t const* data, std::size_t size) {
+  if (size < 4) return 0;
+  std::vector<std::size_t> const cuts(data, data + 4);
+  std::string_view const stream{reinterpret_cast<char const*>(data) + 4, size - 4};
+  std::string const whole = decode(stream, {});
+  std::string const cut = decode(stream, cuts);
+  // A limit may be met at a cut, where the whole would have been refused for something behind it.
+  bool const both_refused = whole.ends_with("refused") && cut.ends_with("refused");
+  if (whole != cut && !both_refused) std::abort();
+  std::string decoded;
+  workmill::http::append_percent_decoded(stream, decoded);
+  return 0;
+}

@@ -1,0 +1,243 @@
+#include "protocols/http/codec.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <rapidcheck/gtest.h>
+
+#include <string>
+#include <vector>
+
+namespace workmill::http {
+namespace {
+
+using Status = RequestDecoder::Status;
+using Phase = RequestDecoder::Phase;
+using testing::HasSubstr;
+
+// What a request was, in values that outlive the bytes.
+struct Seen {
+  std::string method, path, query, body, key;
+  bool keep_alive = false;
+  bool operator==(Seen const&) const = default;
+};
+Seen seen(Request const& request) {
+  return {.method = std::string{request.method_text},
+          .path = std::string{request.path},
+          .query = std::string{request.query},
+          .body = std::string{request.body},
+          .key = std::string{request.idempotency_key},
+          .keep_alive = request.keep_alive};
+}
+
+// Gives the decoder pieces of a stream as a connection does: what was not consumed stays in front of the next piece.
+struct Feeder {
+  explicit Feeder(DecoderLimits limits = {}) : decoder(limits) {}
+
+  void feed(std::string_view piece) {
+    pending.append(piece);
+    Request request;
+    while (!refused) {
+      Status const status = decoder.next(pending, request);
+      if (status == Status::complete) requests.push_back(seen(request));
+      if (status == Status::refused) refused = true;
+      pending.erase(0, decoder.consumed());
+      if (status != Status::complete) return;
+    }
+  }
+
+  RequestDecoder decoder;
+  std::string pending;
+  std::vector<Seen> requests;
+  bool refused = false;
+};
+
+std::vector<Seen> decode(std::string_view text) {
+  Feeder feeder;
+  feeder.feed(text);
+  return feeder.requests;
+}
+ErrorCode refusal(std::string_view text, DecoderLimits limits = {}) {
+  Feeder feeder{limits};
+  feeder.feed(text);
+  return feeder.refused ? feeder.decoder.error().code : ErrorCode::internal;
+}
+
+constexpr std::string_view kSized =
+    "POST /v1/jobs?a=b HTTP/1.1\r\nHost: h\r\nIdempotency-Key: \"k\"\r\nContent-Length: 5\r\n\r\nhello";
+constexpr std::string_view kChunked =
+    "POST /v1/jobs HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\nIdempotency-Key: k\r\n\r\n"
+    "3\r\nhel\r\n2;x=\"y\"\r\nlo\r\n0\r\nIdempotency-Key: other\r\n\r\n";
+constexpr std::string_view kBare = "GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n";
+
+TEST(RequestDecoder, ReadsARequestWithItsBody) {
+  auto const requests = decode(kSized);
+
+  ASSERT_EQ(requests.size(), 1U);
+  EXPECT_EQ(requests[0], (Seen{"POST", "/v1/jobs", "a=b", "hello", "\"k\"", true}));
+}
+
+TEST(RequestDecoder, ReadsAChunkedBodyAndLeavesItsTrailersAlone) {
+  auto const requests = decode(kChunked);
+
+  ASSERT_EQ(requests.size(), 1U);
+  EXPECT_EQ(requests[0], (Seen{"POST", "/v1/jobs", "", "hello", "k", true}));
+}
+
+TEST(RequestDecoder, IsTheSameWhereverTheStreamIsCutInTwo) {
+  std::string stream;
+  stream.append(kSized).append(kChunked).append(kBare).append(kSized);
+  auto const whole = decode(stream);
+  ASSERT_EQ(whole.size(), 4U);
+
+  for (std::size_t cut = 0; cut <= stream.size(); ++cut) {
+    Feeder feeder;
+    feeder.feed(stream.substr(0, cut));
+    feeder.feed(stream.substr(cut));
+    ASSERT_EQ(feeder.requests, whole) << "cut at " << cut;
+    ASSERT_TRUE(feeder.pending.empty());
+  }
+}
+
+TEST(RequestDecoder, IsTheSameByteByByte) {
+  std::string stream;
+  stream.append(kSized).append(kChunked).append(kBare);
+  Feeder feeder;
+  for (char const byte : stream) feeder.feed({&byte, 1});
+
+  EXPECT_EQ(feeder.requests, decode(stream));
+}
+
+RC_GTEST_PROP(RequestDecoder, IsTheSameInWhateverPiecesTheStreamComes, (std::vector<std::uint8_t> sizes)) {
+  std::string stream;
+  for (int i = 0; i < 3; ++i) stream.append(kChunked).append(kBare).append(kSized);
+  Feeder feeder;
+  std::string_view rest = stream;
+  for (std::uint8_t const size : sizes) {
+    feeder.feed(rest.substr(0, size));
+    rest.remove_prefix(std::min<std::size_t>(size, rest.size()));
+  }
+  feeder.feed(rest);
+
+  RC_ASSERT(feeder.requests == decode(stream));
+}
+
+RC_GTEST_PROP(RequestDecoder, SurvivesWhateverItIsGiven, (std::string rubbish)) {
+  Feeder feeder;
+  feeder.feed(std::string{kSized.substr(0, 40)} + rubbish);
+  feeder.feed(rubbish);
+  RC_SUCCEED();
+}
+
+TEST(RequestDecoder, KnowsHowFarARequestIs) {
+  Feeder feeder;
+  EXPECT_EQ(feeder.decoder.phase(), Phase::idle);
+  feeder.feed("POST / HT");
+  EXPECT_EQ(feeder.decoder.phase(), Phase::header);
+  feeder.feed("TP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\nab");
+  EXPECT_EQ(feeder.decoder.phase(), Phase::body);
+  feeder.feed("cd");
+  EXPECT_EQ(feeder.decoder.phase(), Phase::idle);
+}
+
+TEST(RequestDecoder, IgnoresEmptyLinesBeforeARequest) { EXPECT_EQ(decode("\r\n\r\n" + std::string{kBare}).size(), 1U); }
+
+TEST(RequestDecoder, UnderstandsTheFormThatIsSentToProxies) {
+  auto const requests = decode("GET http://example.org:7330/v1/jobs?q=x HTTP/1.1\r\nHost: example.org\r\n\r\n");
+
+  ASSERT_EQ(requests.size(), 1U);
+  EXPECT_EQ(requests[0].path, "/v1/jobs");
+  EXPECT_EQ(requests[0].query, "q=x");
+}
+
+TEST(RequestDecoder, Http10ClosesUnlessItSaysOtherwise) {
+  EXPECT_FALSE(decode("GET / HTTP/1.0\r\n\r\n").at(0).keep_alive);
+  EXPECT_TRUE(decode("GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n").at(0).keep_alive);
+  EXPECT_FALSE(decode("GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").at(0).keep_alive);
+}
+
+TEST(RequestDecoder, RefusesWhatIsNoHttp) {
+  EXPECT_EQ(refusal("hello\r\n\r\n"), ErrorCode::malformed_request);
+  EXPECT_EQ(refusal("GET / HTTP/2.0\r\nHost: h\r\n\r\n"), ErrorCode::malformed_request);
+  EXPECT_EQ(refusal("GET  / HTTP/1.1\r\nHost: h\r\n\r\n"), ErrorCode::malformed_request);
+  EXPECT_EQ(refusal("GET / HTTP/1.1\nHost: h\n\n"), ErrorCode::malformed_request);
+  EXPECT_EQ(refusal("GET / HTTP/1.1\r\nHost : h\r\n\r\n"), ErrorCode::malformed_request);
+  EXPECT_EQ(refusal(std::string_view{"GET /\0 HTTP/1.1\r\n\r\n", 19}), ErrorCode::malformed_request);
+}
+
+TEST(RequestDecoder, RefusesARequestWithoutItsHostOrWithTwo) {
+  EXPECT_EQ(refusal("GET / HTTP/1.1\r\n\r\n"), ErrorCode::malformed_request);
+  EXPECT_EQ(refusal("GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n"), ErrorCode::malformed_request);
+}
+
+TEST(RequestDecoder, RefusesTwoWaysToSayHowLongABodyIs) {
+  EXPECT_EQ(refusal("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n"),
+            ErrorCode::malformed_request);
+  EXPECT_EQ(refusal("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n"),
+            ErrorCode::malformed_request);
+  EXPECT_EQ(refusal("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: -1\r\n\r\n"), ErrorCode::malformed_request);
+  EXPECT_EQ(refusal("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 99999999999999999999\r\n\r\n"),
+            ErrorCode::malformed_request);
+  EXPECT_EQ(refusal("POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: gzip, chunked\r\n\r\n"),
+            ErrorCode::malformed_request);
+}
+
+TEST(RequestDecoder, RefusesAHeaderThatGoesOverSeveralLines) {
+  EXPECT_EQ(refusal("GET / HTTP/1.1\r\nHost: h\r\nIdempotency-Key: a\r\n b\r\n\r\n"), ErrorCode::malformed_request);
+}
+
+TEST(RequestDecoder, RefusesAKeyThatCameTwice) {
+  EXPECT_EQ(refusal("POST / HTTP/1.1\r\nHost: h\r\nIdempotency-Key: a\r\nIdempotency-Key: b\r\n\r\n"),
+            ErrorCode::malformed_request);
+}
+
+TEST(RequestDecoder, RefusesAHeaderOverTheLimitWithoutWaitingForItsEnd) {
+  DecoderLimits const limits{.header_bytes_max = 1000};
+  std::string const long_header = "GET / HTTP/1.1\r\nHost: h\r\nX: " + std::string(1000, 'x');
+
+  EXPECT_EQ(refusal(long_header, limits), ErrorCode::headers_too_large);
+  EXPECT_EQ(refusal(long_header + "\r\n\r\n", limits), ErrorCode::headers_too_large);
+  EXPECT_EQ(refusal("GET /" + std::string(1000, 'x'), limits), ErrorCode::headers_too_large);
+}
+
+TEST(RequestDecoder, RefusesABodyOverTheLimitBeforeItHasCome) {
+  DecoderLimits const limits{.body_bytes_max = 10};
+
+  EXPECT_EQ(refusal("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 11\r\n\r\n", limits), ErrorCode::payload_too_large);
+  EXPECT_EQ(
+      refusal("POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n6\r\nhello \r\n5\r\nworld\r\n", limits),
+      ErrorCode::payload_too_large);
+}
+
+TEST(RequestDecoder, RefusesAChunkHeaderThatDoesNotEnd) {
+  EXPECT_EQ(refusal("POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n1;x=" + std::string(20'000, 'x')),
+            ErrorCode::headers_too_large);
+  EXPECT_EQ(refusal("POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n"),
+            ErrorCode::malformed_request);
+}
+
+TEST(RequestDecoder, SaysOnceThatTheClientWaitsToBeToldToGoOn) {
+  Feeder feeder;
+  feeder.feed("POST / HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n");
+  EXPECT_TRUE(feeder.decoder.take_expects_continue());
+  feeder.feed("ab");
+  EXPECT_FALSE(feeder.decoder.take_expects_continue());
+  feeder.feed("cd" + std::string{kSized.substr(0, kSized.size() - 1)});
+  EXPECT_FALSE(feeder.decoder.take_expects_continue());
+  EXPECT_EQ(feeder.requests.size(), 1U);
+}
+
+TEST(PercentDecoding, TurnsEscapesIntoBytes) {
+  std::string out;
+  EXPECT_TRUE(append_percent_decoded("a%20b%2Fc%3a+", out));
+  EXPECT_EQ(out, "a b/c:+");
+}
+
+TEST(PercentDecoding, RefusesWhatIsNotHex) {
+  std::string out;
+  EXPECT_FALSE(append_percent_decoded("%4", out));
+  EXPECT_FALSE(append_percent_decoded("%zz", out));
+  EXPECT_FALSE(append_percent_decoded("abc%", out));
+}
+
+}  // namespace
+}  // namespace workmill::http
