@@ -79,6 +79,7 @@ Result<> LogReader::open_segment() {
   if (current_ != 0 && header->log_id != end_.log_id) {
     return fail(ErrorCode::log_corrupt, fmt::format("{}: the segment is of another log", where(file.ordinal, 0)));
   }
+  if (sums_ != nullptr) sums_->add(file.ordinal, head);
   segment_ = *header;
   offset_ = kSegmentHeaderBytes;
   end_.log_id = segment_.log_id;
@@ -97,17 +98,19 @@ Result<LogReader::Step> LogReader::step(Frame& frame) {
   if (header->epoch < end_.epoch || header->payload_bytes > kBatchBytesMax) return Step::bad_frame;
   if (header->kind == FrameKind::batch && header->payload_bytes == 0) return Step::bad_frame;  // Nobody stages nothing.
 
-  WM_TRY(BytesView const whole, window(ordinal, offset_, kFrameHeaderBytes + header->payload_bytes));
-  if (whole.size() < kFrameHeaderBytes + header->payload_bytes) return Step::bad_frame;
-  BytesView const payload = whole.substr(kFrameHeaderBytes);
+  std::size_t const frame_size = static_cast<std::size_t>(frame_bytes(header->payload_bytes));
+  WM_TRY(BytesView const whole, window(ordinal, offset_, frame_size));
+  if (whole.size() < frame_size) return Step::bad_frame;
+  BytesView const payload = whole.substr(kFrameHeaderBytes, header->payload_bytes);
   if (crc32c(payload) != header->payload_crc) return Step::bad_frame;
+  if (sums_ != nullptr) sums_->add(ordinal, whole);
 
   frame = {.header = *header, .payload = payload};
   any_frame_ = true;
   end_.next_sequence = header->sequence + 1;
   end_.epoch = header->epoch;
   end_.oldest = header->oldest;
-  offset_ += frame_bytes(header->payload_bytes);
+  offset_ += frame_size;
   return Step::frame;
 }
 

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "log/block_sums.h"
 #include "log/disk.h"
 #include "log/frame.h"
 
@@ -41,7 +42,8 @@ class LogReader {
     std::vector<DiskFile> segments;  // Up to next.segment, oldest first, with the bytes in use.
   };
 
-  explicit LogReader(Disk& disk) : disk_(disk) {}
+  // `sums`, where there are any, learn every byte of every good frame.
+  explicit LogReader(Disk& disk, BlockSums* sums = nullptr) : disk_(disk), sums_(sums) {}
 
   // The next frame, of whatever kind, or nothing at the end of the log. log_corrupt, log_version or io_failed.
   Result<std::optional<Frame>> next();
@@ -63,6 +65,7 @@ class LogReader {
   std::string where(std::uint32_t ordinal, std::uint64_t offset) const;
 
   Disk& disk_;
+  BlockSums* const sums_;
   bool started_ = false;
   bool finished_ = false;
   std::vector<DiskFile> files_;

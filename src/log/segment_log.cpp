@@ -11,7 +11,6 @@
 namespace workmill::log {
 namespace {
 
-constexpr std::size_t kBlockBytes = std::size_t{64} << 10;
 constexpr std::size_t kBlocks = 16;
 constexpr std::size_t kSpareBuffersMax = 4;
 constexpr std::uint64_t kProgressBytes = std::uint64_t{1} << 20;
@@ -22,10 +21,11 @@ constexpr BytesView kEndMark{kZeros.data(), kFrameHeaderBytes};
 
 }  // namespace
 
-// Parts of segments as read from the disk: a backlog that is worked off in order costs one read a block.
+// Parts of segments as read from the disk, and found to be what was written: a backlog that is worked off in order
+// costs one read a block.
 class SegmentLog::BlockCache {
  public:
-  explicit BlockCache(Disk& disk) : disk_(disk) {}
+  BlockCache(Disk& disk, Guarded<BlockSums> const& sums) : disk_(disk), sums_(sums) {}
 
   // The bytes from `offset` to `end`, or to the end of the block that `offset` is in. What the segment holds before
   // `settled` changes no more. Good until the block is used for another, kBlocks calls later at the soonest.
@@ -35,16 +35,7 @@ class SegmentLog::BlockCache {
     std::size_t const last = static_cast<std::size_t>(std::min<std::uint64_t>(end - start, kBlockBytes));
     Block& block = find(ordinal, start);
     block.last_use = ++uses_;
-    if (block.size < last) {  // New, or read when the segment was shorter.
-      if (!block.bytes) block.bytes = std::make_unique<char[]>(kBlockBytes);
-      std::size_t const wanted = static_cast<std::size_t>(std::min<std::uint64_t>(settled - start, kBlockBytes));
-      block.size = 0;
-      WM_TRY(block.size, disk_.read(ordinal, start, {block.bytes.get(), wanted}));
-      if (block.size < last) {
-        return fail(ErrorCode::log_corrupt, fmt::format("{} ends at {}, before what stands at {}", disk_.name(ordinal),
-                                                        start + block.size, start + first));
-      }
-    }
+    if (block.size < last) WM_TRY_VOID(fill(block, last, settled));  // New, or read when the segment was shorter.
     return BytesView{block.bytes.get() + first, last - first};
   }
 
@@ -63,6 +54,26 @@ class SegmentLog::BlockCache {
     std::unique_ptr<char[]> bytes;
   };
 
+  Result<> fill(Block& block, std::size_t needed, std::uint64_t settled) {
+    if (!block.bytes) block.bytes = std::make_unique<char[]>(kBlockBytes);
+    auto const sum =
+        sums_.with([&](BlockSums const& sums) { return sums.find(block.ordinal, block.start / kBlockBytes); });
+    std::size_t const wanted =
+        sum ? sum->bytes : static_cast<std::size_t>(std::min<std::uint64_t>(settled - block.start, kBlockBytes));
+    block.size = 0;
+    WM_TRY(std::size_t const size, disk_.read(block.ordinal, block.start, {block.bytes.get(), wanted}));
+    if (size < std::max(needed, sum ? sum->bytes : 0)) {
+      return fail(ErrorCode::log_corrupt,
+                  fmt::format("{} ends at {}: it was longer", disk_.name(block.ordinal), block.start + size));
+    }
+    if (sum && sum->crc != crc32c({block.bytes.get(), size})) {
+      return fail(ErrorCode::log_corrupt, fmt::format("{}: the bytes from {} to {} are not what was written there",
+                                                      disk_.name(block.ordinal), block.start, block.start + size));
+    }
+    block.size = size;
+    return {};
+  }
+
   // The block, or the one that was not used for longest, emptied.
   Block& find(std::uint32_t ordinal, std::uint64_t start) {
     Block* oldest = &blocks_.front();
@@ -77,6 +88,7 @@ class SegmentLog::BlockCache {
   }
 
   Disk& disk_;
+  Guarded<BlockSums> const& sums_;
   std::array<Block, kBlocks> blocks_;
   std::uint64_t uses_ = 0;
 };
@@ -90,7 +102,7 @@ Result<std::unique_ptr<SegmentLog>> SegmentLog::open(Disk& disk, SegmentLogOptio
 }
 
 SegmentLog::SegmentLog(Disk& disk, SegmentLogOptions options)
-    : disk_(disk), options_(options), log_id_(options.log_id), blocks_(std::make_unique<BlockCache>(disk)) {}
+    : disk_(disk), options_(options), log_id_(options.log_id), blocks_(std::make_unique<BlockCache>(disk, sums_)) {}
 
 SegmentLog::~SegmentLog() = default;
 
@@ -100,7 +112,8 @@ Result<ReplayReport> SegmentLog::replay(std::function<Result<>(ReplayedBatch con
                                         std::function<void(std::uint64_t, std::uint64_t)> const& on_progress) {
   WM_ASSERT(phase_ == Phase::opened);
   ReplayReport report;
-  LogReader reader{disk_};
+  BlockSums sums;
+  LogReader reader{disk_, &sums};
   std::uint64_t reported = 0;
   while (true) {
     WM_TRY(auto const frame, reader.next());
@@ -134,6 +147,7 @@ Result<ReplayReport> SegmentLog::replay(std::function<Result<>(ReplayedBatch con
   epoch_ = end.epoch;
   next_sequence_ = end.next_sequence;
   last_at_ = report.last_batch_at;
+  sums_.with([&](BlockSums& shared) { shared = std::move(sums); });
   phase_ = Phase::replayed;
   return report;
 }
@@ -301,21 +315,14 @@ Result<BytesView> SegmentLog::read_from_disk(Position position, std::size_t leng
                                                     disk_.name(position.segment), length, position.offset));
   }
   if (length == 0) return BytesView{};
-  if (length > kBlockBytes) {
-    scratch_.resize(length);
-    WM_TRY(std::size_t const got, disk_.read(position.segment, position.offset, {scratch_.data(), length}));
-    if (got < length) {
-      return fail(ErrorCode::log_corrupt,
-                  fmt::format("{} ends at {}, before what stands at {}", disk_.name(position.segment),
-                              position.offset + got, position.offset));
-    }
-    return BytesView{scratch_};
-  }
   WM_TRY(BytesView const first, blocks_->read(position.segment, position.offset, end, settled));
   if (first.size() == length) return first;
   scratch_.assign(first);
-  WM_TRY(BytesView const rest, blocks_->read(position.segment, position.offset + first.size(), end, settled));
-  scratch_.append(rest);
+  while (scratch_.size() < length) {
+    std::uint64_t const from = position.offset + scratch_.size();
+    WM_TRY(BytesView const more, blocks_->read(position.segment, from, end, settled));
+    scratch_.append(more);
+  }
   return BytesView{scratch_};
 }
 
@@ -373,6 +380,7 @@ Result<bool> SegmentLog::trim_oldest() {
     line.oldest = ordinal + 1;
     line.dropped.push_back(ordinal);
   });
+  sums_.with([&](BlockSums& sums) { sums.forget(ordinal); });
   return true;
 }
 
@@ -449,6 +457,14 @@ Result<> SegmentLog::append_run(std::span<Batch* const> run, Position durable, s
   if (end + kFrameHeaderBytes <= nominal_bytes(start.segment)) parts_.push_back(kEndMark);
   WM_TRY_VOID(disk_.append(start.segment, start.offset, parts_));
 
+  // After the write: whoever finds a sum may read what it is of.
+  sums_.with([&](BlockSums& sums) {
+    if (start.offset == kSegmentHeaderBytes && sums.growing() != start.segment) {
+      sums.add(start.segment, segment_head(start.segment));
+    }
+    WM_ASSERT(sums.growing() == start.segment && sums.growing_bytes() == start.offset);
+    for (Batch const* const batch : run) sums.add(start.segment, batch->frame);
+  });
   if (options_.durability == Durability::os && write_ordinal_.load() != start.segment && write_ordinal_.load() != 0) {
     disk_.retire(write_ordinal_.load());  // Elsewhere a segment is retired once it is synced.
   }
@@ -477,6 +493,13 @@ Result<> SegmentLog::ensure_segment(std::uint32_t ordinal) {
         newest_created_.store(ordinal);
         return {};
       });
+}
+
+Bytes SegmentLog::segment_head(std::uint32_t ordinal) const {
+  Bytes head(kSegmentHeaderBytes, '\0');
+  encode_segment_header(
+      {.log_id = log_id_, .ordinal = ordinal, .epoch = epoch_, .segment_bytes = options_.segment_bytes}, head.data());
+  return head;
 }
 
 Result<> SegmentLog::sync_if_due(Sync sync) {

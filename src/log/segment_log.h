@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 #include "base/guarded.h"
+#include "log/block_sums.h"
 #include "log/disk.h"
 #include "log/frame.h"
 #include "log/log.h"
@@ -106,6 +107,7 @@ class SegmentLog final : public Log {
   Result<> write_staged(Line const& line);
   Result<> append_run(std::span<Batch* const> run, Position durable, std::uint32_t oldest);
   Result<> ensure_segment(std::uint32_t ordinal);
+  Bytes segment_head(std::uint32_t ordinal) const;
   Result<> sync_if_due(Sync sync);
   Result<> sync_round();
   Result<> remember_failure(Result<> result);
@@ -136,6 +138,7 @@ class SegmentLog final : public Log {
   // Shared.
   Guarded<Line> line_;
   Guarded<Written> written_;
+  Guarded<BlockSums> sums_;
   Mutex syncing_;                      // Held for a whole round of syncs: there are two who may begin one.
   Guarded<std::uint32_t> created_{0};  // Newest segment on the disk. Held while the next is made.
   std::atomic<std::uint32_t> newest_created_{0};
