@@ -29,6 +29,8 @@ std::string dump(Engine& engine) {
   std::vector<QueueView> queues;
   engine.queue_views(queues);
   for (QueueView const& queue : queues) {
+    // What nothing in the log speaks of any more is not there after a restart, and makes no difference.
+    if (queue.settings == QueueSettings{} && queue.depth == decltype(queue.depth){}) continue;
     fmt::format_to(std::back_inserter(out), "{}{} {} {} [{}] oldest {}\n", queue.name,
                    queue.settings.paused ? " paused" : "",
                    queue.settings.max_depth ? fmt::format("{}", *queue.settings.max_depth) : "unbounded",

@@ -76,7 +76,7 @@ class ListLog final : public EffectSink {
   std::deque<std::string> texts_;
 };
 
-// All that can be seen of an engine, as text.
+// All that can be seen of an engine, as text: but for queues that are empty and set to nothing, and figures.
 std::string dump(Engine& engine);
 
 class EngineTest : public ::testing::Test {

@@ -32,7 +32,7 @@ struct JobSlot {
   Position spec_at{};       // The JobEnqueued or JobSnapshot record that holds its spec.
   Position event_at{};      // The newest record of what became of it.
   Instant due{};            // Scheduled: ready at. Ready: since. Leased: deadline. Finished: at.
-  std::uint64_t order = 0;  // Ready: place in line. Leased: its token.
+  std::uint64_t order = 0;  // Ready: place in line. Leased: its token. Scheduled: since when it waits, in that form.
   // Neighbours in the one list that the state puts it in: a lane (ready), the timing wheel (scheduled, leased) or a
   // line of the retention (finished). During replay it is in none.
   JobIndex prev = kNone<JobIndex>;

@@ -299,10 +299,10 @@ void State::reindex(JobIndex job) {
   if (!should_hold && more.holds_unique_key) by_unique_key_.erase({more.unique_key, slot.number});
   more.holds_unique_key = should_hold;
 
-  // Only a job that was never leased expires. One that is retried after its time has a new lease of life.
+  // Only a job that was never leased expires. What was put in line again after its time (retried, released, changed)
+  // has a new lease of life: the order tells since when it waits.
   bool const is_waiting = slot.attempt == 0 && (slot.state == JobState::scheduled || slot.state == JobState::ready);
-  bool const should_expire =
-      is_waiting && more.expires_at != kInstantMax && (slot.state == JobState::scheduled || more.expires_at > slot.due);
+  bool const should_expire = is_waiting && more.expires_at != kInstantMax && more.expires_at > time_of(slot.order);
   if (should_expire && !more.can_expire) by_expiry_.emplace(more.expires_at, slot.number);
   if (!should_expire && more.can_expire) by_expiry_.erase({more.expires_at, slot.number});
   more.can_expire = should_expire;

@@ -122,8 +122,7 @@ Reply decide(PatchJob const& command, State const& state, Context const& context
   bool const is_ready = command.changes.run_at ? due <= context.now : job.state == JobState::ready;
   bool const keeps_place =
       is_ready && job.state == JobState::ready && !is_elsewhere && spec.priority == state.lane(job).priority;
-  std::uint64_t order = std::to_underlying(job.number);
-  if (is_ready) order = keeps_place ? job.order : state.next_order(context.now);
+  std::uint64_t const order = keeps_place ? job.order : state.next_order(context.now);
   if (is_ready && !keeps_place) due = created_at(JobNumber{order});
   if (keeps_place) due = job.due;
   out.emit(effect::JobSnapshot{.number = job.number,

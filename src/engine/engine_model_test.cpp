@@ -1,0 +1,481 @@
+#include <gtest/gtest.h>
+#include <rapidcheck/gtest.h>
+
+#include <algorithm>
+#include <array>
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "base/rng.h"
+#include "engine/engine_fixture_test.h"
+
+// The whole engine against a model that is slow and plain: jobs in a map, every question answered by looking at all
+// of them. Random commands, random clocks; in between the log is replayed, and its oldest segments are dropped.
+namespace workmill::engine {
+namespace {
+
+constexpr std::uint32_t kBudget = 12;
+constexpr std::array<std::string_view, 2> kQueues{"a", "b"};
+constexpr std::array<std::string_view, 3> kGroups{"", "g", "h"};
+constexpr std::array<std::string_view, 4> kIds{"", "", "x", "y"};
+constexpr std::array<std::string_view, 5> kKeys{"", "", "", "k", "l"};
+
+struct ModelJob {
+  std::string queue, group, id, key;
+  UniqueWhile unique_while{};
+  std::optional<Instant> unique_until;
+  std::optional<Duration> expires_in;
+  std::optional<Instant> expires_at;
+  Duration keep{};
+  std::uint8_t priority = 0;
+  std::uint32_t max_attempts = 0;
+
+  JobState state{};
+  std::uint32_t attempt = 0;
+  Instant due{};           // Ready at, deadline, or finished at.
+  std::uint64_t line = 0;  // Larger: later in line.
+  std::uint64_t finish = 0;
+  LeaseToken token{};
+  bool cancel_requested = false;
+};
+
+class Model {
+ public:
+  explicit Model(std::uint64_t seed) : rng(seed) {}
+
+  std::map<JobNumber, ModelJob> jobs;
+  std::uint64_t line = 0;
+  std::uint64_t finish = 0;
+  Rng rng;
+
+  std::optional<JobNumber> holder(std::string_view queue, std::string_view key, Instant now) const {
+    for (auto const& [number, job] : jobs) {
+      if (job.queue != queue || job.key != key || (job.unique_until && *job.unique_until <= now)) continue;
+      bool const is_scheduled = job.state == JobState::scheduled;
+      bool const is_queued = is_scheduled || job.state == JobState::ready;
+      if (job.unique_while == UniqueWhile::scheduled && is_scheduled) return number;
+      if (job.unique_while == UniqueWhile::queued && is_queued) return number;
+      if (job.unique_while == UniqueWhile::unfinished && !is_finished(job.state)) return number;
+    }
+    return std::nullopt;
+  }
+  std::optional<JobNumber> with_id(std::string_view id) const {
+    for (auto const& [number, job] : jobs) {
+      if (job.id == id) return number;
+    }
+    return std::nullopt;
+  }
+  std::vector<JobNumber> in_state(JobState state) const {
+    std::vector<JobNumber> found;
+    for (auto const& [number, job] : jobs) {
+      if (job.state == state) found.push_back(number);
+    }
+    return found;
+  }
+  std::optional<JobNumber> any() {
+    if (jobs.empty()) return std::nullopt;
+    return std::next(jobs.begin(), static_cast<std::ptrdiff_t>(rng.below(jobs.size())))->first;
+  }
+  // Is this a job that may be leased now? The highest priority of its queue, and the first of its group.
+  bool may_be_next(JobNumber number, std::string_view queue) const {
+    ModelJob const& chosen = jobs.at(number);
+    if (chosen.state != JobState::ready || chosen.queue != queue) return false;
+    for (auto const& [other_number, other] : jobs) {
+      if (other.state != JobState::ready || other.queue != queue) continue;
+      if (other.priority > chosen.priority) return false;
+      if (other.priority == chosen.priority && other.group == chosen.group && other.line < chosen.line) return false;
+    }
+    return true;
+  }
+  void make_ready(ModelJob& job, Instant now) {
+    job.state = JobState::ready;
+    job.due = now;
+    job.line = ++line;
+    outlive(job, now);
+  }
+  // Put in line again after its time, it does not expire any more.
+  static void outlive(ModelJob& job, Instant now) {
+    if (job.expires_at && *job.expires_at <= now) job.expires_at.reset();
+  }
+  // Finished: and what that pushes out.
+  void finish_job(JobNumber number, JobState state, Instant now) {
+    ModelJob& job = jobs.at(number);
+    job.state = state;
+    job.due = now;
+    job.finish = ++finish;
+    job.cancel_requested = false;
+    if (state == JobState::dead) return;
+    std::string const queue = job.queue;
+    if (job.keep == Duration{0}) jobs.erase(number);
+    std::vector<std::pair<std::uint64_t, JobNumber>> kept;
+    for (auto const& [n, j] : jobs) {
+      if (j.queue == queue && (j.state == JobState::completed || j.state == JobState::cancelled))
+        kept.emplace_back(j.finish, n);
+    }
+    std::sort(kept.begin(), kept.end());
+    for (std::size_t i = 0; i + kBudget < kept.size(); ++i) jobs.erase(kept[i].second);
+  }
+};
+
+class EngineModel : public EngineTest {
+ protected:
+  EngineModel() : EngineTest(EngineOptions{.finished_kept_per_queue = kBudget, .steps_max = 5}) {}
+
+  void run(std::uint64_t seed, int steps) {
+    Model model{seed};
+    for (int i = 0; i < steps; ++i) {
+      // A millisecond at least between two steps: which of two jobs finished first is then never in doubt.
+      pass(Duration{1 + static_cast<std::int64_t>(model.rng.below(40))});
+      step(model);
+      settle(model);
+      compare(model);
+      if (model.rng.chance(20)) trim(model);
+      if (model.rng.chance(30)) check_replay();
+    }
+    check_replay();
+  }
+
+ private:
+  template <class T, std::size_t N>
+  static T const& choose(std::array<T, N> const& from, Rng& rng) {
+    return from[rng.below(N)];
+  }
+
+  void step(Model& model) {
+    switch (model.rng.below(14)) {
+      case 0:
+      case 1:
+      case 2:
+      case 3: return do_enqueue(model);
+      case 4:
+      case 5:
+      case 6: return do_lease(model);
+      case 7:
+      case 8:
+      case 9: return do_report(model);
+      case 10: return do_to_any(model);
+      case 11: return do_patch(model);
+      case 12: return do_bulk(model);
+      default: pass(Duration{model.rng.below(30'000)});
+    }
+  }
+
+  void do_enqueue(Model& model) {
+    Rng& rng = model.rng;
+    ModelJob job;
+    job.queue = choose(kQueues, rng);
+    job.group = choose(kGroups, rng);
+    job.id = choose(kIds, rng);
+    job.key = choose(kKeys, rng);
+    job.unique_while = static_cast<UniqueWhile>(rng.below(3));
+    job.priority = static_cast<std::uint8_t>(rng.below(3));
+    job.max_attempts = 1 + static_cast<std::uint32_t>(rng.below(3));
+    job.keep = rng.chance(200) ? Duration{0} : Duration{std::chrono::hours{100}};
+    JobSpecView spec{.type = "t", .queue = job.queue, .id = job.id, .priority = job.priority};
+    if (rng.chance(300)) spec.delay = Duration{rng.below(5'000)};
+    if (rng.chance(200)) spec.expires_in = Duration{1 + rng.below(5'000)};
+    spec.max_attempts = job.max_attempts;
+    spec.lease = Duration{1'000};
+    spec.unique_key = job.key;
+    spec.unique_while = job.unique_while;
+    if (rng.chance(300)) spec.unique_for = Duration{rng.below(5'000)};
+    spec.group = job.group;
+    spec.keep_result = job.keep;
+
+    auto const sent = enqueue(spec);
+
+    std::optional<JobNumber> same = job.id.empty() ? std::nullopt : model.with_id(job.id);
+    if (!same && !job.key.empty()) same = model.holder(job.queue, job.key, now);
+    RC_ASSERT(sent.duplicate == same.has_value());
+    if (same) {
+      RC_ASSERT(sent.number == *same);
+      return;
+    }
+    RC_ASSERT(!model.jobs.contains(sent.number));
+    job.due = now + spec.delay.value_or(Duration{0});
+    job.state = job.due > now ? JobState::scheduled : JobState::ready;
+    if (job.state == JobState::ready) job.line = ++model.line;
+    if (spec.unique_for) job.unique_until = now + *spec.unique_for;
+    if (spec.expires_in) job.expires_at = now + *spec.expires_in;
+    job.expires_in = spec.expires_in;
+    model.jobs.emplace(sent.number, std::move(job));
+  }
+
+  void do_lease(Model& model) {
+    std::string_view const queue = choose(kQueues, model.rng);
+    auto const max = 1 + static_cast<std::uint32_t>(model.rng.below(4));
+    auto const ready = std::count_if(model.jobs.begin(), model.jobs.end(), [&](auto const& entry) {
+      return entry.second.queue == queue && entry.second.state == JobState::ready;
+    });
+
+    auto const leased = lease({queue}, max);
+
+    RC_ASSERT(leased.size() == std::min<std::size_t>(max, static_cast<std::size_t>(ready)));
+    for (LeasedJob const& got : leased) {
+      RC_ASSERT(model.may_be_next(got.number, queue));
+      ModelJob& job = model.jobs.at(got.number);
+      job.state = JobState::leased;
+      job.due = now + Duration{1'000};
+      job.token = got.token;
+      RC_ASSERT(++job.attempt == got.attempt);
+      RC_ASSERT(got.lease_expires_at == job.due);
+    }
+  }
+
+  void do_report(Model& model) {
+    auto const leased = model.in_state(JobState::leased);
+    if (leased.empty()) return;
+    JobNumber const number = leased[model.rng.below(leased.size())];
+    ModelJob& job = model.jobs.at(number);
+    LeasedJob const held{.number = number, .token = job.token};
+    if (model.rng.chance(100)) {
+      RC_ASSERT(report(LeasedJob{.number = number, .token = LeaseToken{1}}, Completed{}).error->code ==
+                ErrorCode::lease_lost);
+      return;
+    }
+    bool const was_asked = job.cancel_requested;
+    ReportResult result;
+    switch (model.rng.below(7)) {
+      case 0:
+      case 1:
+        result = report(held, Completed{});
+        model.finish_job(number, JobState::completed, now);
+        break;
+      case 2: {
+        Duration const wait{model.rng.below(3) * 700};
+        result = report(held, Failed{.retry_in = wait});
+        if (was_asked) {
+          model.finish_job(number, JobState::cancelled, now);
+        } else if (job.attempt >= job.max_attempts) {
+          model.finish_job(number, JobState::dead, now);
+        } else if (wait == Duration{0}) {
+          model.make_ready(job, now);
+        } else {
+          job.state = JobState::scheduled;
+          job.due = now + wait;
+        }
+        break;
+      }
+      case 3:
+        result = report(held, Failed{.error_class = ErrorClass::fatal});
+        model.finish_job(number, was_asked ? JobState::cancelled : JobState::dead, now);
+        break;
+      case 4:
+        result = report(held, Released{});
+        --job.attempt;
+        if (was_asked) {
+          model.finish_job(number, JobState::cancelled, now);
+        } else {
+          model.make_ready(job, now);
+        }
+        break;
+      case 5:
+        result = report(held, Extend{.by = Duration{2'000}});
+        job.due = now + Duration{2'000};
+        break;
+      default: result = report(held, Progress{.percent = 3, .message = "m"}); report(held, LogLines{.lines = {"x"}});
+    }
+    RC_ASSERT(!result.error);
+    RC_ASSERT(result.cancel_requested == was_asked);
+  }
+
+  // Cancel, retry or delete one: does the engine take what the model takes?
+  void do_to_any(Model& model) {
+    auto const number = model.any();
+    if (!number) return;
+    act(model, static_cast<BulkAction>(model.rng.below(3)), *number, [&](BulkAction action) {
+      JobRef const job = ref(*number);
+      Command command = RetryJob{job};
+      if (action == BulkAction::cancel) command = CancelJob{job};
+      if (action == BulkAction::remove) command = DeleteJob{job};
+      return std::holds_alternative<DoneReply>(execute(command));
+    });
+  }
+
+  template <class Do>
+  void act(Model& model, BulkAction action, JobNumber number, Do const& do_it) {
+    ModelJob& job = model.jobs.at(number);
+    bool const done = do_it(action);
+    switch (action) {
+      case BulkAction::retry: {
+        bool const can =
+            job.state == JobState::dead || job.state == JobState::cancelled || job.state == JobState::scheduled;
+        RC_ASSERT(done == can);
+        if (!can) return;
+        job.attempt = 0;
+        return model.make_ready(job, now);
+      }
+      case BulkAction::cancel:
+        RC_ASSERT(done == (job.state != JobState::completed && job.state != JobState::dead));
+        if (job.state == JobState::leased) job.cancel_requested = true;
+        if (job.state == JobState::scheduled || job.state == JobState::ready)
+          model.finish_job(number, JobState::cancelled, now);
+        return;
+      case BulkAction::remove:
+        RC_ASSERT(done == (job.state != JobState::leased));
+        if (done) model.jobs.erase(number);
+    }
+  }
+
+  void do_patch(Model& model) {
+    auto const number = model.any();
+    if (!number) return;
+    ModelJob& job = model.jobs.at(*number);
+    bool const can = job.state == JobState::scheduled || job.state == JobState::ready;
+    auto const priority = static_cast<std::uint8_t>(model.rng.below(3));
+    std::string const queue{choose(kQueues, model.rng)};
+    std::optional<Instant> run_at;
+    if (model.rng.chance(300)) run_at = now + Duration{static_cast<std::int64_t>(model.rng.below(3'000)) - 1'000};
+    JobSpecView spec{.type = "t2", .queue = queue, .id = job.id, .priority = priority, .run_at = run_at};
+    spec.expires_in = job.expires_in;
+    spec.max_attempts = job.max_attempts;
+    spec.lease = Duration{1'000};
+    spec.unique_key = job.key;
+    spec.unique_while = job.unique_while;
+    if (job.unique_until) spec.unique_for = *job.unique_until - created_at(*number);
+    spec.group = job.group;
+    spec.keep_result = job.keep;
+
+    Reply const reply = execute(PatchJob{.job = ref(*number),
+                                         .changes = {.priority = priority, .run_at = run_at, .queue = queue},
+                                         .new_spec = bytes(spec),
+                                         .history = history_of(*number)});
+
+    RC_ASSERT(std::holds_alternative<JobReply>(reply) == can);
+    if (!can) return;
+    bool const moves = priority != job.priority || queue != job.queue;
+    job.priority = priority;
+    job.queue = queue;
+    bool const is_later = run_at && *run_at > now;
+    if (job.state == JobState::scheduled || moves || is_later) Model::outlive(job, now);
+    if (run_at && *run_at > now) {
+      job.state = JobState::scheduled;
+      job.due = *run_at;
+    } else if (run_at && job.state == JobState::scheduled) {
+      model.make_ready(job, now);
+    } else if (job.state == JobState::ready && moves) {
+      model.make_ready(job, now);
+    }
+  }
+
+  void do_bulk(Model& model) {
+    if (!model.rng.chance(200)) return;
+    BulkJobs bulk{.action = model.rng.chance(500) ? BulkAction::retry : BulkAction::remove};
+    bulk.filter.state = bulk.action == BulkAction::retry ? JobState::dead : JobState::completed;
+    bulk.filter.queue = choose(kQueues, model.rng);
+
+    auto const counted = count(bulk);
+
+    std::vector<JobNumber> matching;
+    for (auto const& [number, job] : model.jobs) {
+      if (job.state == *bulk.filter.state && job.queue == bulk.filter.queue) matching.push_back(number);
+    }
+    RC_ASSERT(counted == matching.size());
+    std::reverse(matching.begin(), matching.end());  // The newest first.
+    for (JobNumber const number : matching) act(model, bulk.action, number, [](BulkAction) { return true; });
+  }
+
+  // Lets the engine do what is due, reads from its log what it did in which order, and holds that against the rules.
+  void settle(Model& model) {
+    auto const before = log.records.size();
+    advance();
+    for (auto i = before; i < log.records.size(); ++i) {
+      Effect const& effect = log.records[i].effect;
+      if (auto const* ready = std::get_if<effect::JobReady>(&effect)) {
+        ModelJob& job = model.jobs.at(ready->number);
+        RC_ASSERT(job.state == JobState::scheduled && job.due <= now);
+        model.make_ready(job, now);
+      } else if (auto const* failed = std::get_if<effect::JobFailed>(&effect)) {
+        ModelJob& job = model.jobs.at(failed->number);
+        if (failed->code == "expired") {
+          RC_ASSERT(!is_finished(job.state) && job.attempt == 0);
+          RC_ASSERT(job.expires_at.has_value());
+          RC_ASSERT(*job.expires_at <= now);
+          model.finish_job(failed->number, JobState::dead, now);
+          continue;
+        }
+        RC_ASSERT(job.state == JobState::leased && job.due <= now);
+        if (job.cancel_requested) {
+          model.finish_job(failed->number, JobState::cancelled, now);
+        } else if (job.attempt >= job.max_attempts) {
+          model.finish_job(failed->number, JobState::dead, now);
+        } else {
+          model.make_ready(job, now);
+        }
+      } else {
+        // What a cancellation pushed out, the model has pushed out already.
+        RC_ASSERT(std::holds_alternative<effect::JobForgotten>(effect) ||
+                  std::holds_alternative<effect::QueueRemoved>(effect));
+      }
+    }
+    for (auto const& [number, job] : model.jobs) {
+      if (job.state == JobState::scheduled || job.state == JobState::leased) RC_ASSERT(job.due > now);
+      bool const waits = job.attempt == 0 && (job.state == JobState::scheduled || job.state == JobState::ready);
+      if (waits && job.expires_at) RC_ASSERT(*job.expires_at > now);
+    }
+  }
+
+  void compare(Model const& model) {
+    RC_ASSERT(engine.check_invariants() == "");
+    RC_ASSERT(engine.status().jobs == model.jobs.size());
+    for (auto const& [number, job] : model.jobs) {
+      auto const seen = engine.view(number);
+      RC_ASSERT(seen.has_value());
+      RC_ASSERT(seen->state == job.state);
+      RC_ASSERT(seen->attempt == job.attempt);
+      RC_ASSERT(seen->cancel_requested == job.cancel_requested);
+      RC_ASSERT(seen->client_id == job.id);
+      if (job.state == JobState::ready || job.state == JobState::scheduled) RC_ASSERT(seen->ready_at == job.due);
+      if (job.state == JobState::leased) RC_ASSERT(seen->lease_expires_at == job.due);
+    }
+  }
+
+  Bytes history_of(JobNumber number) {
+    JobHistory history;
+    history.progress = view(number).progress;
+    Bytes encoded;
+    encode_history(history, encoded);
+    return encoded;
+  }
+
+  // Drops some of the oldest segments, having copied ahead what lives in them; sometimes dies on the way.
+  void trim(Model& model) {
+    std::uint32_t const up_to =
+        first_segment_ + static_cast<std::uint32_t>(model.rng.below(log.segment() - first_segment_ + 1));
+    log.start_segment();
+    bool const dies = model.rng.chance(200);
+    auto const end = log.records.size();
+    for (std::size_t i = 0; i < end; ++i) {
+      ListLog::Record const record = log.records[i];
+      if (record.written.at.segment < first_segment_ || record.written.at.segment > up_to) continue;
+      if (dies && model.rng.chance(100)) return check_replay();
+      if (engine.survive(record.effect, record.written.at, log) != Engine::Survival::copy_job) continue;
+      auto const* sent = std::get_if<effect::JobEnqueued>(&record.effect);
+      auto const* copied = std::get_if<effect::JobSnapshot>(&record.effect);
+      JobNumber const number = sent ? sent->number : copied->number;
+      engine.copy_ahead(number, sent ? sent->spec : copied->spec, history_of(number), log);
+    }
+    for (std::uint32_t segment = first_segment_; segment <= up_to; ++segment)
+      RC_ASSERT(engine.live_records_in(segment) == 0U);
+    first_segment_ = up_to + 1;
+    check_replay();
+  }
+
+  void check_replay() {
+    auto const again = replay(first_segment_);
+    RC_ASSERT(again->check_invariants() == "");
+    RC_ASSERT(dump(*again) == dump(engine));
+  }
+
+  std::uint32_t first_segment_ = 1;
+};
+
+RC_GTEST_FIXTURE_PROP(EngineModel, DoesWhatASlowPlainModelDoes, (std::uint64_t seed)) { run(seed, 300); }
+
+}  // namespace
+}  // namespace workmill::engine
