@@ -40,7 +40,7 @@ struct QueueView {
   QueueSettings settings{};
   std::array<std::uint64_t, kJobStates> depth{};  // By JobState.
   std::optional<Instant> oldest_ready_at{};       // When the first job in line became ready.
-  QueueCounters counters;
+  QueueCounters counters{};
   double enqueued_per_second = 0;  // Over the last 10 s or so; filled in by the shard.
   double completed_per_second = 0;
   double failed_per_second = 0;
