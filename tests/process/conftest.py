@@ -39,7 +39,9 @@ def _end(server):
 
 def _learn_document(server):
     if Api.document is None:
-        Api.document = Document(server.api(checked=False).get("/openapi.json"))
+        document = server.api(checked=False).get("/openapi.json")
+        if "paths" in document:  # Else test_openapi.py says so.
+            Api.document = Document(document)
 
 
 @pytest.fixture

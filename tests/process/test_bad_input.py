@@ -548,7 +548,7 @@ def test_a_torn_tail_is_cut_and_reported(start, how):
     assert [job["id"] for job in api.jobs(queue="q")] == [kept]
     said = server.log()[said_before:]
     assert re.search(r"torn|cut", said), said
-    assert path.name in said, said
+    assert path.name in said or f'"segment":{int(path.stem)}' in said, said
     again = api.enqueue_id(payload="after")
     server.kill()
     server.start()

@@ -129,8 +129,14 @@ def test_enqueue_lines_names_the_line_that_is_wrong(cli, api, tmp_path):
 
 
 def test_enqueue_shows_why_a_job_was_refused(cli, api):
-    done = cli.run("enqueue", "not a name", "1", expect=1)
-    assert "invalid_field" in done.err and "type" in done.err, done.err
+    api.call("PATCH", f"/v1/queues/{api.queue}", {"max_depth": 0}, expect=200)
+    done = cli.run("enqueue", "t", "1", "--queue", api.queue, expect=1)
+    assert "queue_full" in done.err and api.queue in done.err, done.err
+
+
+def test_enqueue_takes_words_as_they_are(cli, api):
+    answer = cli.json("enqueue", "t", "how many words are these", "--queue", api.queue)
+    assert api.job(answer["id"])["payload"] == "how many words are these"
 
 
 # ---- Looking and changing.
@@ -201,7 +207,7 @@ def test_pause_and_resume_change_a_queue(cli, api):
         ["pause"],
         ["jobs", "--limit", "many"],
         ["enqueue", "t", "--priority", "x"],
-        ["enqueue", "t", "{not json"],
+        ["enqueue", "not a name", "1"],
     ],
 )
 def test_wrong_usage_is_explained(cli, args):
@@ -308,8 +314,7 @@ def test_a_command_that_is_not_there_ends_the_worker_or_fails_the_job(cli, api, 
     id = api.enqueue_id(backoff={"first": "1h"})
     process = worker(api.queue, "/no/such/command")
     eventually(
-        lambda: process.poll() is not None or api.state(id) != "ready" and api.job(id).get("error"),
-        "somebody is told",
+        lambda: process.poll() is not None or api.state(id) != "ready" and api.job(id).get("error"), "somebody is told"
     )
     assert api.state(id) != "completed"
 

@@ -519,7 +519,8 @@ def test_a_lease_outlives_a_restart_and_grows_by_the_time_away(start):
     [
         ({}, "missing_field", "queues"),
         ({"queues": []}, "invalid_field", "queues"),
-        ({"queues": ["q"] * 101}, "invalid_field", "queues"),
+        ({"queues": [f"q{n}" for n in range(101)]}, "invalid_field", "queues"),
+        ({"queues": ["a", "b", "a"]}, "invalid_field", "queues[2]"),
         ({"queues": "q"}, "invalid_field", "queues"),
         ({"queues": ["a b"]}, "invalid_field", "queues[0]"),
         ({"queues": ["q", {"nam": "q"}]}, "unknown_field", "queues[1].nam"),

@@ -151,7 +151,13 @@ def test_times_are_rfc3339_in_utc_with_milliseconds(api):
     leased = api.lease_one()
     api.complete(leased)
     job = api.job(id)
-    for time in (ready["ready_at"], job["created_at"], job["started_at"], job["finished_at"], leased["lease_expires_at"]):
+    for time in (
+        ready["ready_at"],
+        job["created_at"],
+        job["started_at"],
+        job["finished_at"],
+        leased["lease_expires_at"],
+    ):
         assert RFC3339_UTC_MS.fullmatch(time)
 
 
