@@ -149,6 +149,7 @@ Duration WorkLoop::time_to_next(Moment now) const {
   if (give_up_at_) consider(*give_up_at_);
   if (progress_.enabled()) consider(now + kProgressEvery);
   for (auto const& running : running_) {
+    if (running.child.has_ended()) return Duration{0};  // While it was started: nothing will tell of it any more.
     if (!running.extend_waits && !running.is_lost) consider(running.extend_at);
     if (!running.log_waits && running.child.errors().has_lines()) consider(running.log_at);
     if (running.kill_at) consider(*running.kill_at);
