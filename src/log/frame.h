@@ -41,11 +41,11 @@ enum class FrameKind : std::uint32_t {
 struct FrameHeader {
   std::uint32_t payload_crc = 0;
   std::uint32_t payload_bytes = 0;
-  Position start;              // Of this header.
+  Position start{};            // Of this header.
   std::uint64_t sequence = 0;  // Grows by one from frame to frame, over all segments.
   Instant at{};
   Epoch epoch{};
-  Position durable;          // The end of what was durable when this frame was written.
+  Position durable{};        // The end of what was durable when this frame was written.
   std::uint32_t oldest = 0;  // The oldest segment that was still needed then: what is missing from there on was lost.
   FrameKind kind = FrameKind::batch;
 

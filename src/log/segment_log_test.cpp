@@ -117,6 +117,23 @@ TEST(SegmentLog, WhatAnOwnerLeftUnsyncedIsDurableOnceTheNextOneOwnsTheLog) {
   EXPECT_EQ(open_memory(disk).batches, known);
 }
 
+TEST(SegmentLog, OfATornTailNoFrameIsLeftOnTheDisk) {
+  MemoryDisk disk;
+  Opened first = open_memory(disk);
+  append(*first.log, "before");
+  KnownBatch const torn = stage(*first.log, noise(100));
+  KnownBatch const whole = stage(*first.log, noise(200));
+  ASSERT_TRUE(first.log->flush());
+  first.log.reset();
+  disk.flip_bit(1, torn.base.offset, 0);  // As if the power had gone before this part was written.
+
+  Opened const cut = open_memory(disk);
+
+  std::size_t const header_at = whole.base.offset - kFrameHeaderBytes;
+  EXPECT_EQ(disk.bytes_of(1).substr(header_at, kFrameHeaderBytes), Bytes(kFrameHeaderBytes, '\0'));
+  EXPECT_EQ(cut.report.cut_bytes, frame_bytes(100) + frame_bytes(200));
+}
+
 // ---- The k-th change of the disk fails, for every k.
 
 // Some life of a log, with a restart in it. Ends at the first error.
