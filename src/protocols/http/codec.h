@@ -29,6 +29,7 @@ struct Request {
   // Trimmed; empty where not sent.
   std::string_view host;
   std::string_view origin;
+  std::string_view sec_fetch_site;
   std::string_view content_type;
   std::string_view content_encoding;
   std::string_view accept;

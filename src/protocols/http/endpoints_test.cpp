@@ -133,19 +133,31 @@ TEST_F(EndpointsTest, AProblemBelongsToTheTraceOfItsRequest) {
   EXPECT_THAT(log_lines[0], HasSubstr("4bf92f3577b34da6a3ce929d0e0e4736"));
 }
 
-TEST_F(EndpointsTest, BodiesOfOtherTypesAreRefused) {
-  std::string const form =
-      "POST /v1/jobs HTTP/1.1\r\nHost: h\r\nContent-Type: text/plain\r\nContent-Length: 12\r\n\r\n";
-  EXPECT_THAT(ask(form + R"({"type":"t"})"), StartsWith("HTTP/1.1 415 "));
+TEST_F(EndpointsTest, ABodyIsJsonWhateverItsTypeSays) {
+  for (std::string const type : {"", "Content-Type: application/x-www-form-urlencoded\r\n",
+                                 "Content-Type: text/plain\r\n", "Content-Type: Application/JSON; charset=utf-8\r\n"}) {
+    std::string const head = "POST /v1/jobs HTTP/1.1\r\nHost: h\r\nContent-Length: 12\r\n" + type;
+    EXPECT_THAT(ask(head + "\r\n{\"type\":\"t\"}", enqueued("id")), HasSubstr("201")) << type;
+  }
+}
+
+TEST_F(EndpointsTest, AWebPageCannotMakeABrowserSendJobs) {
+  std::string const head = "POST /v1/jobs HTTP/1.1\r\nHost: h\r\nContent-Length: 12\r\n";
+  std::string const body = "\r\n{\"type\":\"t\"}";
+  std::string const plain = "Content-Type: text/plain\r\n";
+  std::string const json = "Content-Type: application/json\r\n";
+
+  EXPECT_THAT(ask(head + "Origin: http://evil.example\r\n" + body), StartsWith("HTTP/1.1 415 "));
+  EXPECT_THAT(ask(head + plain + "Origin: null\r\n" + body), StartsWith("HTTP/1.1 415 "));
+  EXPECT_THAT(ask(head + plain + "Sec-Fetch-Site: cross-site\r\n" + body), StartsWith("HTTP/1.1 415 "));
+  EXPECT_THAT(ask(head + plain + "Sec-Fetch-Site: same-origin\r\n" + body, enqueued("id")), HasSubstr("201"));
+  EXPECT_THAT(ask(head + json + "Origin: http://h\r\n" + body, enqueued("id")), HasSubstr("201"));
+}
+
+TEST_F(EndpointsTest, CompressedBodiesAreRefused) {
   std::string const zipped =
       "POST /v1/jobs HTTP/1.1\r\nHost: h\r\nContent-Encoding: gzip\r\nContent-Length: 2\r\n\r\nab";
   EXPECT_THAT(ask(zipped), StartsWith("HTTP/1.1 415 "));
-}
-
-TEST_F(EndpointsTest, ABodyWithoutATypeIsTakenButNotFromABrowser) {
-  std::string const head = "POST /v1/jobs HTTP/1.1\r\nHost: h\r\nContent-Length: 12\r\n";
-  EXPECT_THAT(ask(head + "\r\n{\"type\":\"t\"}", enqueued("id")), HasSubstr("201"));
-  EXPECT_THAT(ask(head + "Origin: http://evil.example\r\n\r\n{\"type\":\"t\"}"), StartsWith("HTTP/1.1 415 "));
 }
 
 TEST_F(EndpointsTest, ALeaseRequestBecomesALeaseWithItsReports) {

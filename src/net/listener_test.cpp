@@ -1,0 +1,70 @@
+#include "net/listener.h"
+
+#include <gtest/gtest.h>
+
+#include <optional>
+
+namespace workmill::net {
+namespace {
+
+using Tcp = boost::asio::ip::tcp;
+
+TEST(ParseAddress, ReadsWhatPeopleWrite) {
+  EXPECT_EQ(format_address(*parse_address("127.0.0.1:7330")), "127.0.0.1:7330");
+  EXPECT_EQ(format_address(*parse_address("localhost:80")), "127.0.0.1:80");
+  EXPECT_EQ(format_address(*parse_address("[::1]:7330")), "[::1]:7330");
+  EXPECT_EQ(format_address(*parse_address(":7330")), "0.0.0.0:7330");
+  EXPECT_EQ(format_address(*parse_address("*:0")), "0.0.0.0:0");
+}
+
+TEST(ParseAddress, RefusesEverythingElse) {
+  for (std::string_view const text : {"", "7330", "127.0.0.1", "127.0.0.1:", "127.0.0.1:70000", "127.0.0.1:+1",
+                                      "::1:7330", "[127.0.0.1]:1", "example.org:80", "[]:1", "127.0.0.1:80 "}) {
+    auto const address = parse_address(text);
+    ASSERT_FALSE(address) << text;
+    EXPECT_EQ(address.error().code, ErrorCode::bad_configuration);
+  }
+}
+
+TEST(Listener, HandsOverWhatItAccepts) {
+  IoLoop loop;
+  std::optional<Tcp::socket> accepted;
+  auto listener =
+      Listener::open(loop, *parse_address("127.0.0.1:0"), [&](Tcp::socket socket) { accepted = std::move(socket); });
+  ASSERT_TRUE(listener);
+  Tcp::socket client{loop.context()};
+  client.connect({(*listener)->address().host, (*listener)->address().port});
+
+  while (!accepted) loop.context().run_one();
+
+  EXPECT_EQ(accepted->remote_endpoint(), client.local_endpoint());
+}
+
+TEST(Listener, TwoCannotHaveOneAddress) {
+  IoLoop loop;
+  auto const first = Listener::open(loop, *parse_address("127.0.0.1:0"), [](Tcp::socket) {});
+  ASSERT_TRUE(first);
+
+  auto const second = Listener::open(loop, (*first)->address(), [](Tcp::socket) {});
+
+  ASSERT_FALSE(second);
+  EXPECT_EQ(second.error().code, ErrorCode::bad_configuration);
+  EXPECT_NE(second.error().message.find(format_address((*first)->address())), std::string::npos);
+}
+
+TEST(Listener, RefusesConnectionsOnceItIsClosed) {
+  IoLoop loop;
+  auto const listener = Listener::open(loop, *parse_address("127.0.0.1:0"), [](Tcp::socket) {});
+  ASSERT_TRUE(listener);
+  auto const address = (*listener)->address();
+
+  (*listener)->close();
+
+  Tcp::socket client{loop.context()};
+  boost::system::error_code error;
+  client.connect({address.host, address.port}, error);
+  EXPECT_TRUE(error);
+}
+
+}  // namespace
+}  // namespace workmill::net
