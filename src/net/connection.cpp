@@ -1,6 +1,7 @@
 #include "net/connection.h"
 
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <utility>
@@ -9,24 +10,19 @@
 
 namespace workmill::net {
 
-Connection::Connection(Socket socket) : socket_(std::move(socket)) {
+Connection::Connection(Poller& poller, Socket socket) : poller_(poller) {
   boost::system::error_code ignored;  // The peer may be gone already: the first receive says so.
-  socket_.non_blocking(true, ignored);
-  socket_.set_option(boost::asio::ip::tcp::no_delay{true}, ignored);
+  socket.non_blocking(true, ignored);
+  socket.set_option(boost::asio::ip::tcp::no_delay{true}, ignored);
+  boost::system::error_code not_released;
+  socket_ = socket.release(not_released);
+  WM_ASSERT(!not_released);  // Linux can.
+  key_ = poller_.add(socket_);
 }
 
-Connection::Socket::wait_type Connection::to_asio(WaitFor what) {
-  switch (what) {
-    case WaitFor::readable: return Socket::wait_read;
-    case WaitFor::writable: return Socket::wait_write;
-    case WaitFor::hung_up: return Socket::wait_error;
-  }
-  return Socket::wait_error;
-}
-
-void Connection::wake() {
-  boost::system::error_code ignored;
-  socket_.cancel(ignored);
+Connection::~Connection() {
+  poller_.remove(key_);
+  ::close(socket_);
 }
 
 IoStatus Connection::receive(std::span<char> scratch) {
@@ -35,11 +31,16 @@ IoStatus Connection::receive(std::span<char> scratch) {
   std::span<char> const room = into_scratch ? scratch : buffer_.prepare(kReceiveBytes);
   ssize_t received = 0;
   do {
-    received = ::recv(socket_.native_handle(), room.data(), room.size(), MSG_DONTWAIT);
+    received = ::recv(socket_, room.data(), room.size(), MSG_DONTWAIT);
   } while (received < 0 && errno == EINTR);
   if (received == 0) return IoStatus::closed;
-  if (received < 0) return errno == EAGAIN || errno == EWOULDBLOCK ? IoStatus::blocked : IoStatus::closed;
+  if (received < 0) {
+    if (errno != EAGAIN && errno != EWOULDBLOCK) return IoStatus::closed;
+    poller_.used_up(key_, WaitFor::readable);
+    return IoStatus::blocked;
+  }
   auto const count = static_cast<std::size_t>(received);
+  if (count < room.size()) poller_.used_up(key_, WaitFor::readable);  // Else there may be more.
   if (into_scratch) {
     scratch_ = {room.data(), count};
   } else {
@@ -67,11 +68,12 @@ void Connection::keep_input() {
 
 IoStatus Connection::flush() {
   while (sent_ < output_.size()) {
-    ssize_t const sent =
-        ::send(socket_.native_handle(), output_.data() + sent_, output_.size() - sent_, MSG_DONTWAIT | MSG_NOSIGNAL);
+    ssize_t const sent = ::send(socket_, output_.data() + sent_, output_.size() - sent_, MSG_DONTWAIT | MSG_NOSIGNAL);
     if (sent < 0) {
       if (errno == EINTR) continue;
-      return errno == EAGAIN || errno == EWOULDBLOCK ? IoStatus::blocked : IoStatus::closed;
+      if (errno != EAGAIN && errno != EWOULDBLOCK) return IoStatus::closed;
+      poller_.used_up(key_, WaitFor::writable);
+      return IoStatus::blocked;
     }
     sent_ += static_cast<std::size_t>(sent);
   }
@@ -81,14 +83,6 @@ IoStatus Connection::flush() {
   return IoStatus::done;
 }
 
-void Connection::close() {
-  boost::system::error_code ignored;
-  socket_.close(ignored);
-}
-
-void Connection::shutdown_output() {
-  boost::system::error_code ignored;
-  socket_.shutdown(Socket::shutdown_send, ignored);
-}
+void Connection::shutdown_output() { ::shutdown(socket_, SHUT_WR); }
 
 }  // namespace workmill::net

@@ -9,6 +9,7 @@
 #include <string_view>
 
 #include "net/input_buffer.h"
+#include "net/poller.h"
 
 // A TCP connection: what has come in and is not used yet, what is to go out and is not sent yet, and the waits between.
 //
@@ -26,25 +27,22 @@ enum class IoStatus : std::uint8_t {
 class Connection {
  public:
   using Socket = boost::asio::ip::tcp::socket;
-  enum class WaitFor : std::uint8_t {
-    readable,
-    writable,
-    hung_up,  // Reset or gone for good; for when there is nothing to read or write for the time being.
-  };
+  // hung_up is for when there is nothing to read or write for the time being.
+  using WaitFor = Poller::What;
 
-  // Makes the socket non-blocking and switches Nagle's algorithm off.
-  explicit Connection(Socket socket);
+  // Takes the socket out of Asio's hands into those of the poller, which outlives it, and switches Nagle's algorithm
+  // off.
+  Connection(Poller& poller, Socket socket);
+  ~Connection();
   Connection(Connection const&) = delete;
   Connection& operator=(Connection const&) = delete;
 
-  // co_await connection.wait(…) answers one error_code: operation_aborted after wake(), close() or a cancellation.
+  // co_await connection.wait(…) answers one error_code: operation_aborted after wake() or a cancellation.
   //
   // A wait, not a read: a read tries first, and finds nothing nearly every time, as the peer is waiting for us.
-  auto wait(WaitFor what) {
-    return socket_.async_wait(to_asio(what), boost::asio::as_tuple(boost::asio::use_awaitable));
-  }
+  auto wait(WaitFor what) { return poller_.async_wait(key_, what, boost::asio::as_tuple(boost::asio::use_awaitable)); }
   // Ends the wait that is under way.
-  void wake();
+  void wake() { poller_.wake(key_); }
 
   // Takes what has arrived, behind what is there already. Where nothing is, it goes into `scratch`, which the
   // connections of a thread share: an idle connection then keeps no memory, and the bytes are read where the cache is
@@ -65,19 +63,17 @@ class Connection {
   // Bytes of memory held for input and output.
   std::size_t memory_bytes() const { return buffer_.capacity() + output_.capacity(); }
 
-  bool is_open() const { return socket_.is_open(); }
-  void close();
   // Says that nothing more will come, and leaves the other direction open: so that a last answer is not lost to a reset
   // while the peer still sends.
   void shutdown_output();
 
  private:
-  static Socket::wait_type to_asio(WaitFor what);
-
   static constexpr std::size_t kKeptBytes = 16 * 1024;     // A buffer that grew beyond this is given back when empty.
   static constexpr std::size_t kReceiveBytes = 64 * 1024;  // At least this much room for a receive into our own buffer.
 
-  Socket socket_;
+  Poller& poller_;
+  int socket_ = -1;
+  Poller::Key key_{};
   std::string_view scratch_;  // What is in the thread's scratch buffer; empty between wake-ups.
   InputBuffer buffer_;        // Else the input is here.
   std::string output_;

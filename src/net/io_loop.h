@@ -4,6 +4,7 @@
 #include <functional>
 
 #include "base/time.h"
+#include "net/poller.h"
 
 // One I/O thread's loop: it polls all that is ready, then calls the turn, and sleeps when neither has work.
 //
@@ -36,6 +37,8 @@ class IoLoop {
   void post(std::move_only_function<void()> work);
 
   boost::asio::io_context& context() { return context_; }
+  // For sockets with much traffic.
+  Poller& poller() { return poller_; }
 
  private:
   // Answers how many handlers ran, at most kHandlersPerPoll: so a flood of events cannot put off the turn, and with it
@@ -45,6 +48,7 @@ class IoLoop {
   static constexpr std::size_t kHandlersPerPoll = 256;
 
   boost::asio::io_context context_;
+  Poller poller_{context_};
   Turn turn_;
   bool stopping_ = false;
 };

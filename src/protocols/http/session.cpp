@@ -24,7 +24,7 @@ Session::Session(Shared& shared, CookieParts name, Welcome welcome, net::Connect
     : shared_(shared),
       name_(name),
       welcome_(welcome),
-      connection_(std::move(socket)),
+      connection_(shared.poller, std::move(socket)),
       decoder_({.header_bytes_max = shared.limits.header_bytes_max, .body_bytes_max = shared.limits.body_bytes_max}) {
   set_deadline(Deadline::idle);
 }

@@ -21,6 +21,7 @@ namespace workmill::http {
 
 // What the sessions of a thread share; owned by the server.
 struct Shared {
+  net::Poller& poller;
   service::Service& service;
   Endpoints& endpoints;
   HttpLimits const& limits;
