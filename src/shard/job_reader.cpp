@@ -35,7 +35,6 @@ struct HistoryFiller {
     return leased.previous;
   }
   Position operator()(effect::JobFailed const& failed) const {
-    if (is_finished(failed.next) && !history.finished_at) history.finished_at = failed.at;
     if (history.errors.size() < kErrorsKept) {
       history.errors.push_back(JobError{.error_class = failed.error_class,
                                         .code = Bytes(failed.code),
@@ -47,15 +46,11 @@ struct HistoryFiller {
     return failed.previous;
   }
   Position operator()(effect::JobCompleted const& completed) const {
-    if (!history.finished_at) history.finished_at = completed.at;
     history.result_kind = completed.result_kind;
     history.result = completed.result;
     return completed.previous;
   }
-  Position operator()(effect::JobCancelled const& cancelled) const {
-    if (!history.finished_at) history.finished_at = cancelled.at;
-    return cancelled.previous;
-  }
+  Position operator()(effect::JobCancelled const& cancelled) const { return cancelled.previous; }
   // A snapshot holds all that was before it.
   Position operator()(effect::JobSnapshot const& snapshot) const {
     auto older = decode_history(snapshot.history);
@@ -64,7 +59,6 @@ struct HistoryFiller {
       history.started_at = older->started_at;
       history.worker = std::move(older->worker);
     }
-    if (!history.finished_at) history.finished_at = older->finished_at;
     if (history.result_kind == PayloadKind::none) {
       history.result_kind = older->result_kind;
       history.result = std::move(older->result);
@@ -117,7 +111,7 @@ Result<> JobReader::fill(JobView& view) {
     if (!event) return std::unexpected(where(event.error(), at));
     at = std::visit(HistoryFiller{view.history, view.number}, *event);
   }
-  if (!is_finished(view.state)) view.history.finished_at.reset();  // It was retried since.
+  view.history.finished_at = view.finished_at;  // Not every end is an event of the chain.
   if (view.state != JobState::completed) {
     view.history.result_kind = PayloadKind::none;
     view.history.result.clear();

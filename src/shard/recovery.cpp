@@ -35,6 +35,7 @@ Result<RecoveryReport> recover(log::Log& log, engine::Engine& engine, Clock cons
   if (report.created) {
     engine.create_store(chance.next(), batch);
   } else {
+    engine.begin_batch(batch.base(), batch);
     engine.resume(report.down, {.now = now, .chance = chance.next()}, batch);
   }
   if (!batch.empty()) {

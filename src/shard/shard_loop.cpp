@@ -90,6 +90,7 @@ Result<Turn> ShardLoop::turn() {
   batch_.begin(log_.next_base());
   reader_.set_open_batch(batch_.base(), &batch_.payload());
   if (has_room()) {
+    engine_.begin_batch(batch_.base(), batch_);
     WM_TRY_VOID(take_commands());
     advance_more_ = engine_.advance(context(), batch_);
     serve_waiting();
@@ -278,6 +279,8 @@ Result<bool> ShardLoop::bulk_by_tag(Unfinished& unfinished) {
     WM_TRY(job.spec, reader_.spec(job.spec_at, job.spec_bytes));
     WM_TRY(bool const wanted, matches(job, bulk.filter));
     if (!wanted) continue;
+    // What is over already is nothing to cancel: the engine says yes to that again, and we would count it again.
+    if (bulk.action == BulkAction::cancel && is_finished(job.state)) continue;
     JobRef ref{.number = job.number, .text = {}};
     Command one = DeleteJob{std::move(ref)};
     if (bulk.action == BulkAction::retry)

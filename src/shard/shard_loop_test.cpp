@@ -242,6 +242,20 @@ TEST_F(ShardLoopTest, PatchRewritesTheSpecAndKeepsWhatBecameOfTheJob) {
   EXPECT_EQ(engine_->check_invariants(), "");
 }
 
+TEST_F(ShardLoopTest, AJobThatIsCancelledByItsReleaseHasAnEnd) {
+  ask<EnqueueReply>(enqueue({spec_of_job("a")}));
+  auto const job = ask<LeaseReply>(lease()).jobs.at(0);
+  JobRef const ref{.number = job.number, .text = {}};
+  ask<DoneReply>(CancelJob{.job = ref});
+  clock_.advance(std::chrono::seconds{3});
+
+  ask<ReportsReply>(ReportBatch{.reports = {{.job = ref, .lease = job.token, .outcome = Released{}}}});
+
+  auto const read = ask<JobReply>(GetJob{.job = ref, .wait = {}}).job;
+  EXPECT_EQ(read.state, JobState::cancelled);
+  EXPECT_EQ(read.history.finished_at, clock_.now());
+}
+
 TEST_F(ShardLoopTest, ListsByTagAndTextReadTheLog) {
   JobSpecView spec;
   spec.type = "mail";
@@ -277,6 +291,20 @@ TEST_F(ShardLoopTest, LogLinesComeBackInTheirOrder) {
   auto const read = ask<JobLogReply>(GetJobLog{.job = {.number = sent.jobs[0].number, .text = {}}});
 
   EXPECT_EQ(read.lines, (std::vector<Bytes>{"one", "one!", "two", "two!", "three", "three!"}));
+}
+
+TEST_F(ShardLoopTest, BulkCancelByTagCountsWhatItCancelledAndNothingTwice) {
+  JobSpecView spec;
+  spec.type = "mail";
+  spec.tags = {"nightly"};
+  Bytes tagged;
+  encode_spec(spec, tagged);
+  ask<EnqueueReply>(enqueue({tagged, tagged, spec_of_job("other")}));
+  BulkJobs cancel{.action = BulkAction::cancel, .filter = {}};
+  cancel.filter.tag = "nightly";
+
+  EXPECT_EQ(ask<CountReply>(cancel).count, 2u);
+  EXPECT_EQ(ask<CountReply>(cancel).count, 0u);
 }
 
 class OnTheWriterThread : public ShardTest {

@@ -107,6 +107,47 @@ TEST_F(SurvivorsTest, SettingsAndRememberedRequestsOutliveTheirSegment) {
   EXPECT_EQ(engine_->salt(), salt) << "ids that were given out must stay valid";
 }
 
+// Keys are hashed with the store's salt, which must be known before the first of them, wherever the log begins.
+TEST_F(SurvivorsTest, KeysHoldWhicheverSegmentTheLogBeginsWith) {
+  JobSpecView spec;
+  spec.type = "once";
+  spec.queue = "kept";
+  std::vector<std::string> keys;
+  for (int i = 0; i < 8; ++i) {
+    keys.push_back("key-" + std::to_string(i));
+    spec.unique_key = keys.back();
+    Enqueue unique = enqueue({Bytes{}});
+    encode_spec(spec, unique.specs[0]);
+    unique.idempotency = Idempotency{.key = keys.back(), .fingerprint = 1};
+    ask<EnqueueReply>(unique);
+    churn(150);
+    restart();
+
+    for (std::string const& key : keys) {
+      spec.unique_key = key;
+      Enqueue again = enqueue({Bytes{}});
+      encode_spec(spec, again.specs[0]);
+      EXPECT_TRUE(ask<EnqueueReply>(again).jobs.at(0).duplicate) << key << " after round " << i;
+      again.idempotency = Idempotency{.key = key, .fingerprint = 1};
+      EXPECT_TRUE(ask<EnqueueReply>(again).replayed) << key << " after round " << i;
+    }
+  }
+}
+
+TEST_F(SurvivorsTest, LinesThatWereLoggedOutliveTheirSegment) {
+  ask<EnqueueReply>(enqueue({spec_of_job("old", "kept")}));
+  auto const job = ask<LeaseReply>(lease("kept")).jobs.at(0);
+  Report report{.job = {.number = job.number, .text = {}}, .lease = job.token, .outcome = LogLines{{"one", "two"}}};
+  ask<ReportsReply>(ReportBatch{.reports = {report}});
+
+  for (int round = 0; round < 2; ++round) {
+    churn(1'000);
+    auto const lines = ask<JobLogReply>(GetJobLog{.job = {.number = job.number, .text = {}}}).lines;
+    EXPECT_EQ(lines, (std::vector<Bytes>{"one", "two"})) << "in round " << round;
+    restart();
+  }
+}
+
 TEST_F(SurvivorsTest, LiveDataBoundsWhatTheLogUses) {
   std::vector<Bytes> specs(500, spec_of_job("old", "kept", R"("0123456789012345678901234567890123456789")"));
   ask<EnqueueReply>(enqueue(specs));

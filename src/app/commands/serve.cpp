@@ -60,7 +60,9 @@ int serve(ServeOptions const& options, Context const& context) {
     if (!ran)
       logger.error("stopped by an error", {{"code", to_string(ran.error().code)}, {"error", describe(ran.error())}});
   }  // What is logged is out before the last words.
-  return ran ? kExitOk : fail_with(ran.error(), context);
+  if (ran) return kExitOk;
+  fail_with(ran.error(), context);
+  return kExitFailed;  // Not kExitUsage: an address that is taken is no wrong usage.
 }
 
 }  // namespace
