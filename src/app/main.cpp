@@ -64,6 +64,7 @@ int run(int argc, char** argv) {
   add_cancel(app, context);
   add_pause(app, context);
   add_resume(app, context);
+  add_bench(app, context);
 
   try {
     app.parse(argc, argv);
