@@ -83,7 +83,6 @@ class Shop {
     }
   }
   void live(std::int64_t jobs, std::uint32_t batch) {
-    set_batch(batch);
     for (std::int64_t left = jobs; left > 0; left -= batch) {
       pass();
       enqueue();
@@ -117,6 +116,7 @@ Shop& shop_with(std::int64_t backlog) {
   if (made_for != backlog) {
     shop.reset();
     shop = std::make_unique<Shop>(backlog);
+    shop->set_batch(500);
     if (!is_smoke()) shop->live(150'000, 500);  // Until as many finished jobs are kept as ever will be.
     made_for = backlog;
   }

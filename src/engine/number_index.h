@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <type_traits>
 
 #include "engine/job_slot.h"
 
@@ -39,6 +40,9 @@ class NumberIndex {
 
  private:
   struct Entry {
+    // Twice as fast as the binary search that the tree would choose: a node is four lines of cache, read in order.
+    using absl_btree_prefer_linear_node_search = std::true_type;
+
     std::uint32_t high;  // Halves, so that the entry is aligned to four bytes and has no padding.
     std::uint32_t low;
     JobIndex job;

@@ -91,7 +91,7 @@ std::string State::check_invariants() const {
     Counted const& counted = by_queue[index];
     check(queue.depth == counted.depth && queue.jobs == counted.jobs, "a queue's depths are wrong",
           std::to_underlying(index));
-    limited += queue.settings.max_depth ? 1 : 0;
+    limited += queue.settings.max_depth ? 1U : 0U;
     count_record(queue.settings_at);
     std::uint64_t ready = 0;
     for (std::size_t priority = 0; priority < queue.turn.size(); ++priority) {

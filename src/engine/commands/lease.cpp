@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <numeric>
@@ -18,6 +19,15 @@ class Choice {
       if (queue == kNone<QueueIndex> || !state.queue(queue).can_lease() || count_ == candidates_.size()) continue;
       candidates_[count_++] = {.queue = queue, .weight = choice.weight};
     }
+  }
+
+  // How many jobs there are to lease, counted up to `most`.
+  std::size_t count_ready(std::uint32_t most) const {
+    std::uint64_t ready = 0;
+    for (std::size_t i = 0; i < count_ && ready < most; ++i) {
+      ready += state_.queue(candidates_[i].queue).depth_in(JobState::ready);
+    }
+    return std::min<std::uint64_t>({ready, most, kJobsPerLeaseMax});
   }
 
   // The job to lease next; kNone where nothing is left.
@@ -65,6 +75,7 @@ Reply decide(Lease const& command, State const& state, Context const& context, E
   if (!command.reports.empty()) reply.reports = decide_reports(command.reports, state, context, out);
 
   Choice choice{command, state, context.chance};
+  reply.jobs.reserve(choice.count_ready(command.max));
   for (std::uint32_t i = 0; i < command.max && i < kJobsPerLeaseMax; ++i) {
     JobIndex const index = choice.next();
     if (index == kNone<JobIndex>) break;
