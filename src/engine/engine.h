@@ -66,6 +66,9 @@ class Engine {
   // A log that was there: lengthens every lease by `down`.
   void resume(Duration down, Context const& context, EffectSink& sink);
   std::uint64_t salt() const;
+  // Before anything else is written to a batch that will stand at `base`: the first of each segment says whose log it
+  // is, since keys are hashed with the salt, and replay may begin with any segment.
+  void begin_batch(Position base, EffectSink& sink);
 
   // --- Life.
   // Decides one command, applies its effects and writes them to `sink`; the reply names records by position.

@@ -18,7 +18,7 @@ void IdempotencyTable::remember(Hash128 key, Answer answer) {
     return;
   }
   if (found != answers_.end()) drop(found);  // Over. Its entry by time goes when that comes up.
-  while (answers_.size() >= bound_ && !by_time_.empty()) drop_first();
+  while (is_live_ && answers_.size() >= bound_ && !by_time_.empty()) drop_first();
   by_time_.emplace_back(answer.until, key);
   segments_.add(answer.at);
   reply_bytes_ += answer.reply.size();
@@ -46,7 +46,8 @@ void IdempotencyTable::turn(Instant now, std::uint32_t steps_max) {
 
 void IdempotencyTable::finish_replay(Instant now) {
   std::sort(by_time_.begin(), by_time_.end());
-  while (!by_time_.empty() && by_time_.front().first <= now) drop_first();
+  while (!by_time_.empty() && (by_time_.front().first <= now || answers_.size() > bound_)) drop_first();
+  is_live_ = true;
 }
 
 }  // namespace workmill::engine

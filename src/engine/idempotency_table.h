@@ -29,7 +29,8 @@ class IdempotencyTable {
 
   // The answer kept for a key, where its time is not up.
   Answer const* find(Hash128 key, Instant now) const;
-  // A new answer, or one known already that was rewritten elsewhere in the log. `until` never falls but in replay.
+  // A new answer, or one known already that was rewritten elsewhere in the log. `until` never falls but in replay, where
+  // the order is not that of age: so nothing goes early before finish_replay().
   void remember(Hash128 key, Answer answer);
   // Drops what is over; `steps_max` at most.
   void turn(Instant now, std::uint32_t steps_max);
@@ -54,6 +55,7 @@ class IdempotencyTable {
   void drop_first();
 
   std::size_t bound_;
+  bool is_live_ = false;
   SegmentCounts& segments_;
   absl::flat_hash_map<Hash128, Answer> answers_;
   std::deque<std::pair<Instant, Hash128>> by_time_;  // Ascending. Each answer, and some that were replaced.

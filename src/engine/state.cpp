@@ -90,6 +90,7 @@ JobView State::view(JobIndex index) const {
                .event_at = slot.event_at};
   if (slot.state == JobState::scheduled || slot.state == JobState::ready) view.ready_at = slot.due;
   if (slot.state == JobState::leased) view.lease_expires_at = slot.due;
+  if (is_finished(slot.state)) view.finished_at = slot.due;
   if (more) {
     view.client_id = more->client_id;
     view.log_at = more->log_at;
@@ -149,7 +150,8 @@ bool State::stands_on(Effect const& record, Position at) const {
     return index != kNone<QueueIndex> && queues_[index].settings_at == at;
   }
   if (auto const* request = std::get_if<effect::RequestRemembered>(&record)) {
-    IdempotencyTable::Answer const* const kept = remembered(request->key, floor_);
+    // One whose time is up counts until it is dropped, which takes its steps.
+    IdempotencyTable::Answer const* const kept = remembered(request->key, kInstantMin);
     return kept && kept->at == at;
   }
   return false;
@@ -230,7 +232,8 @@ void State::move_record(JobIndex job, Written w) {
   live_bytes_ -= slot.spec_bytes;
   slot.spec_at = slot.event_at = w.at;
   slot.spec_bytes = w.bytes;
-  if (slot.extra != kNone<ExtraIndex>) extras_[slot.extra].log_at = {};
+  // The lines that were logged stand in the copy, too.
+  if (slot.extra != kNone<ExtraIndex> && extras_[slot.extra].log_at) extras_[slot.extra].log_at = w.at;
 }
 
 // --- Moving between states.
@@ -474,7 +477,7 @@ void State::apply(effect::JobSnapshot const& e, JobSpecView const& spec, Written
   if (job == kNone<JobIndex>) {
     job = make_job(e.number, spec, w);
     slots_[job].event_at = w.at;
-    restore_progress(job, e.history);
+    restore_history(job, e.history, w);
   } else {
     JobSlot const& slot = slots_[job];
     LaneIndex const lane = ready_.take_lane(queues_.ensure(spec.queue), spec.priority, spec.group);
@@ -497,14 +500,14 @@ void State::apply(effect::JobSnapshot const& e, JobSpecView const& spec, Written
 void State::apply(effect::QueueChanged const& e, Written w, Instant at, JobIndex) {
   QueueIndex const index = queues_.ensure(e.name);
   Queue& queue = queues_[index];
-  limited_queues_ -= queue.settings.max_depth ? 1 : 0;
+  limited_queues_ -= queue.settings.max_depth ? 1U : 0U;
   // Defaults need no record once those that said otherwise are gone, and they go first.
   Position const stands_at = e.settings == QueueSettings{} ? Position{} : w.at;
   segments_.add(stands_at);
   segments_.drop(queue.settings_at);
   queue.settings = e.settings;
   queue.settings_at = stands_at;
-  limited_queues_ += queue.settings.max_depth ? 1 : 0;
+  limited_queues_ += queue.settings.max_depth ? 1U : 0U;
   if (queue.jobs == 0) note_idle(index, at);
   if (is_live_ && queue.can_lease()) announce(index);
 }
@@ -513,7 +516,7 @@ void State::apply(effect::QueueRemoved const& e, Written, Instant, JobIndex) {
   QueueIndex const index = queues_.find(e.name);
   if (index == kNone<QueueIndex>) return;
   Queue const& queue = queues_[index];
-  limited_queues_ -= queue.settings.max_depth ? 1 : 0;
+  limited_queues_ -= queue.settings.max_depth ? 1U : 0U;
   std::erase(announced_, index);
   if (queue.idle_check) idle_checks_.erase({*queue.idle_check, index});
   segments_.drop(queue.settings_at);
@@ -526,10 +529,12 @@ void State::apply(effect::RequestRemembered const& e, Written w, Instant, JobInd
                         {.fingerprint = e.fingerprint, .until = e.until, .at = w.at, .reply = Bytes{e.reply}});
 }
 
-void State::restore_progress(JobIndex job, BytesView history) {
+void State::restore_history(JobIndex job, BytesView history, Written w) {
   if (history.empty()) return;
   auto decoded = decode_history(history);
-  if (decoded && decoded->progress) ensure_extra(job).progress = std::move(decoded->progress);
+  if (!decoded) return;
+  if (decoded->progress) ensure_extra(job).progress = std::move(decoded->progress);
+  if (!decoded->log_lines.empty()) ensure_extra(job).log_at = w.at;
 }
 
 void State::turn(Instant now, std::uint32_t steps_max) {

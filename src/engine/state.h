@@ -39,6 +39,7 @@ class State {
   // --- To look at.
   EngineOptions const& options() const { return options_; }
   std::uint64_t salt() const { return salt_; }
+  Position store_at() const { return store_at_; }
   Instant floor() const { return floor_; }  // The latest time that an effect was of.
 
   JobIndex find(JobNumber number) const { return by_number_.find(number); }
@@ -154,7 +155,7 @@ class State {
   void index_unique(JobIndex job, JobExtra& extra);
   void announce(QueueIndex index);
   void note_idle(QueueIndex index, Instant at);
-  void restore_progress(JobIndex job, BytesView history);
+  void restore_history(JobIndex job, BytesView history, Written w);
 
   void note_time(Instant at) { floor_ = std::max(floor_, at); }
 

@@ -19,9 +19,9 @@
 // a chain that can be read back from its newest event.
 namespace workmill::effect {
 
-// The first record of a store.
+// The first record of a store, and of each segment of its log.
 struct StoreCreated {
-  std::uint64_t salt = 0;  // Of the JobIdCodec.
+  std::uint64_t salt = 0;  // Of the JobIdCodec, and of the hashes of keys.
   bool operator==(StoreCreated const&) const = default;
 };
 // A new owner took over `down` after the last batch: every lease is lengthened by that.

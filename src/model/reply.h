@@ -67,6 +67,7 @@ struct JobView {
   std::uint32_t max_attempts = 0;
   std::optional<Instant> ready_at{};          // When it became or becomes ready.
   std::optional<Instant> lease_expires_at{};  // Where leased.
+  std::optional<Instant> finished_at{};       // Where finished.
   Position spec_at{};
   std::uint32_t spec_bytes = 0;
   Position event_at{};  // The newest record of what became of it, if any.
