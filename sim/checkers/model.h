@@ -1,0 +1,272 @@
+#pragma once
+#include <fmt/format.h>
+
+#include <array>
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <optional>
+#include <set>
+#include <span>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "base/time.h"
+#include "engine/engine.h"
+#include "model/command.h"
+#include "model/effect.h"
+#include "model/ids.h"
+#include "model/job.h"
+#include "model/queue.h"
+#include "model/reply.h"
+#include "shard/request.h"
+#include "sim/figures.h"
+
+// What a shard must do, said a second time: slow, with nothing but sets and maps, and written from the contract rather
+// than from the engine. It is told each turn what was asked and answered, and says where the two differ.
+//
+// Where the rules leave the server a choice (which number a job gets, which of two jobs that became ready in the same
+// millisecond goes first, how long a retry with jitter waits), the model takes the choice from what was written to the
+// log and checks that it is a legal one. Everything else it predicts: the answer, the records, and the state. A turn
+// whose flush failed was answered to nobody; where its batch turns out to be on the disk all the same, the model takes
+// that turn without answers, and the state after it must still be what the rules say.
+namespace workmill::sim {
+
+struct ModelOptions {
+  std::uint32_t finished_kept_per_queue = 0;
+  Duration dead_kept{};
+  std::uint32_t idempotency_keys_max = 0;
+  std::uint32_t steps_max = 0;
+  std::size_t waiters_max = 0;
+};
+
+struct ModelJob {
+  JobNumber number{};
+  Bytes spec;
+  // From the spec, defaults filled in.
+  std::string type, queue, group, client_id, unique_key;
+  std::vector<std::string> tags;
+  std::uint8_t priority = 0;
+  UniqueWhile unique_while{};
+  Instant unique_until = Instant::max();
+  Instant expires_at = Instant::max();
+  Duration lease{}, keep_result{};
+  Backoff backoff{};
+  std::uint32_t max_attempts = 0;
+
+  JobState state{};
+  std::uint32_t attempt = 0;
+  bool cancel_requested = false;
+  Instant due{};            // Ready since, becomes ready, leased until, or finished at.
+  Instant since{};          // Waiting: when it was put in line.
+  std::uint64_t place = 0;  // In line: what became ready at one moment shares it.
+  LeaseToken token{};
+
+  std::optional<Instant> started_at, finished_at;
+  std::string worker;
+  std::deque<JobError> errors;  // Newest first.
+  std::optional<JobProgress> progress;
+  PayloadKind result_kind{};
+  Bytes result;
+  std::vector<Bytes> lines;
+  std::uint32_t events = 0;  // Leases and failures: the history shows so many of them at most.
+
+  bool is_waiting() const { return state == JobState::scheduled || state == JobState::ready; }
+  bool is_unfinished() const { return !is_finished(state); }
+};
+
+struct ModelQueue {
+  struct Line {                                              // The ready jobs of one group at one priority.
+    std::uint64_t turn = 0;                                  // Its place among the groups: the smallest is served next.
+    std::set<std::pair<std::uint64_t, std::uint64_t>> jobs;  // Place and number.
+  };
+  enum class Known : std::uint8_t { no, yes, maybe };
+
+  QueueSettings settings;
+  QueueCounters counters;
+  std::array<std::uint64_t, kJobStates> depth{};
+  std::array<std::map<std::string, Line>, kPriorityMax + 1> lines;
+  std::set<std::pair<Instant, std::uint64_t>> kept;  // Completed and cancelled, by when they finished.
+  Known known = Known::no;
+
+  std::uint64_t depth_in(JobState state) const { return depth[static_cast<std::size_t>(state)]; }
+  std::uint64_t jobs() const;
+  std::uint64_t unfinished() const {
+    return depth_in(JobState::scheduled) + depth_in(JobState::ready) + depth_in(JobState::leased);
+  }
+  bool can_lease() const { return depth_in(JobState::ready) > 0 && !settings.paused; }
+};
+
+// One request that a turn has decided.
+struct Asked {
+  shard::Cookie cookie = 0;
+  Command command;
+};
+
+struct TurnRecord {
+  Instant now{};
+  std::span<Asked const> asked;
+  std::span<Effect const> effects;  // Of the batch, in order; none where there was none.
+  std::unordered_map<shard::Cookie, Reply> const* replies = nullptr;  // None: the process died and nobody was answered.
+  bool is_settled = false;                                            // All that was due has been moved.
+  bool is_draining = false;
+};
+
+class Model {
+ public:
+  Model(ModelOptions options, Figures& figures) : options_(options), figures_(figures) {}
+
+  // One turn. False: the server broke a rule, and complaint() says which. Nothing may be called after that.
+  bool turn(TurnRecord const& record);
+  // The process was started again at `now`; the newest batch that came through is of `last_batch_at`.
+  bool restarted(Instant now, Instant last_batch_at);
+  void abandon(shard::Cookie cookie) { waiters_.erase(cookie); }
+
+  // Everything the engine knows against everything we know. `with_content`: `views` carry specs and histories too.
+  bool compare(std::span<JobView const> views, bool with_content);
+  bool compare_queues(std::span<QueueView const> views);
+  bool compare_status(engine::EngineStatus const& status);
+  bool compare_lines(JobNumber number, std::vector<Bytes> const& lines);
+
+  std::string const& complaint() const { return complaint_; }
+
+  // --- For the workload, which likes to aim.
+  std::map<std::uint64_t, ModelJob> const& jobs() const { return jobs_; }
+  ModelJob const* find(std::uint64_t number) const;
+  std::uint64_t unfinished() const { return unfinished_; }
+  std::size_t waiting() const { return waiters_.size(); }
+  bool has_unfinished_bulk() const { return !bulks_.empty(); }
+
+ private:
+  struct Waiter {
+    std::optional<Lease> lease;  // Else it waits for the end of a job.
+    std::vector<ReportResult> reports;
+    JobNumber job{};
+    Instant deadline{};
+  };
+  struct Answer {
+    std::uint64_t fingerprint = 0;
+    Instant until{};
+    EnqueueReply reply;
+  };
+  struct Bulk {
+    shard::Cookie cookie = 0;
+    Command command;
+    std::uint64_t count = 0;
+  };
+
+  template <class... Args>
+  bool complain(fmt::format_string<Args...> text, Args&&... args) {
+    if (complaint_.empty()) complaint_ = fmt::format(text, std::forward<Args>(args)...);
+    return false;
+  }
+
+  // --- Commands.
+  bool execute(Asked const& asked);
+  bool run(shard::Cookie cookie, Enqueue const& command);
+  bool run(shard::Cookie cookie, Lease const& command);
+  bool run(shard::Cookie cookie, ReportBatch const& command);
+  bool run(shard::Cookie cookie, GetJob const& command);
+  bool run(shard::Cookie cookie, GetJobLog const& command);
+  bool run(shard::Cookie cookie, ListJobs const& command);
+  bool run(shard::Cookie cookie, CancelJob const& command);
+  bool run(shard::Cookie cookie, RetryJob const& command);
+  bool run(shard::Cookie cookie, DeleteJob const& command);
+  bool run(shard::Cookie cookie, PatchJob const& command);
+  bool run(shard::Cookie cookie, BulkJobs const& command);
+  bool run(shard::Cookie cookie, ListQueues const& command);
+  bool run(shard::Cookie cookie, GetQueue const& command);
+  bool run(shard::Cookie cookie, PatchQueue const& command);
+  bool run(shard::Cookie cookie, PurgeQueue const& command);
+  bool run(shard::Cookie cookie, GetStatus const& command);
+
+  bool bulk_part(Bulk bulk);
+  bool enqueue_one(Bytes const& spec, EnqueuedJob& answer);
+  bool has_room(std::vector<Bytes> const& specs) const;
+  bool make_room(std::string const& queue, bool& has_room);
+  bool decide_report(Report const& report, ReportResult& result);
+  bool lease_jobs(Lease const& request, std::vector<LeasedJob>& leased);
+  std::optional<ErrorCode> cancel(ModelJob& job, bool& fine);
+  std::optional<ErrorCode> retry(ModelJob& job, bool& fine);
+  std::optional<ErrorCode> remove(ModelJob& job, bool& fine);
+
+  // --- What happens because time has passed, and to those who wait.
+  bool advance();
+  bool serve_waiting();
+  bool end_overdue();
+  bool end_job_wait(shard::Cookie cookie, JobNumber number);
+  bool check_settled();
+  bool take_copies();
+
+  // --- State.
+  ModelJob* find(JobRef const& ref);
+  ModelJob* find_same(JobSpecView const& spec);
+  ModelJob* holder_of(std::string const& queue, std::string const& key);
+  static bool holds_key(ModelJob const& job);
+  static bool can_expire(ModelJob const& job);
+  void read_spec(ModelJob& job, Bytes const& spec) const;
+  ModelJob& add(ModelJob job);
+  void enter(ModelJob& job, bool keeps_place = false);  // Into the indexes of its state.
+  void leave(ModelJob& job);
+  void move(ModelJob& job, JobState to, Instant due);
+  void forget(ModelJob& job);
+  bool cancel_now(ModelJob& job);
+  bool surplus(std::uint64_t number, std::string const& queue, Duration keep_result);
+  void add_error(ModelJob& job, ErrorClass error_class, std::string_view code, std::string_view message);
+  bool is_leasable(Lease const& request) const;
+  bool matches(ModelJob const& job, JobFilter const& filter, bool with_text) const;
+
+  // --- Effects and replies.
+  template <class E>
+  E const* next() const {
+    return at_ < effects_.size() ? std::get_if<E>(&effects_[at_]) : nullptr;
+  }
+  // The next record must be of this kind; it is taken.
+  template <class E>
+  E const* take();
+  template <class E>
+  bool take_for(ModelJob const& job, std::string_view what);
+  Reply const* reply_to(shard::Cookie cookie);
+  template <class R>
+  bool expect(shard::Cookie cookie, R const*& out);
+  bool expect_error(shard::Cookie cookie, ErrorCode code);
+  bool expect_done(shard::Cookie cookie);
+  bool compare_job(ModelJob const& job, JobView const& view, bool with_content);
+  bool compare_queue(std::string const& name, ModelQueue& queue, QueueView const& view);
+  bool compare_results(std::vector<ReportResult> const& wanted, std::vector<ReportResult> const& got);
+  bool compare_leased(std::vector<LeasedJob> const& wanted, std::vector<LeasedJob> const& got);
+
+  ModelOptions options_;
+  Figures& figures_;
+  std::string complaint_;
+
+  std::map<std::uint64_t, ModelJob> jobs_;
+  std::map<std::string, ModelQueue> queues_;
+  std::unordered_map<std::string, std::uint64_t> client_ids_;
+  std::map<std::pair<std::string, std::string>, std::set<std::uint64_t>> unique_;  // Whoever ever brought the key.
+  std::set<std::pair<Instant, std::uint64_t>> timers_;                             // Scheduled and leased.
+  std::set<std::pair<Instant, std::uint64_t>> expiries_;
+  std::set<std::pair<Instant, std::uint64_t>> keepers_;  // Finished: when they may go at the soonest.
+  std::map<std::string, Answer> answers_;
+  std::deque<std::pair<Instant, std::string>> answers_by_age_;
+  std::map<shard::Cookie, Waiter> waiters_;
+  std::deque<Bulk> bulks_;
+  std::uint64_t unfinished_ = 0;
+  std::uint64_t last_number_ = 0;
+  std::uint64_t last_token_ = 0;
+  std::uint64_t moment_ = 0;
+
+  // Of the turn under way.
+  Instant now_{};
+  std::span<Effect const> effects_;
+  std::size_t at_ = 0;
+  std::unordered_map<shard::Cookie, Reply> const* replies_ = nullptr;
+  std::size_t replies_taken_ = 0;
+  bool is_draining_ = false;
+  std::set<std::uint64_t> finished_now_;  // Since those who wait were last served.
+};
+
+}  // namespace workmill::sim

@@ -1,0 +1,214 @@
+#include "sim/faulty_log.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "log/record.h"
+
+namespace workmill::sim {
+namespace {
+
+std::uint64_t hash_of(BytesView bytes) {
+  std::uint64_t hash = bytes.size();
+  for (char const c : bytes) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3;
+  return mix64(hash);
+}
+
+// A disk that passes everything on but sync.
+class LyingDisk final : public log::Disk {
+ public:
+  explicit LyingDisk(std::unique_ptr<log::Disk> disk) : disk_(std::move(disk)) {}
+  Result<std::vector<log::DiskFile>> list() override { return disk_->list(); }
+  Result<std::size_t> read(std::uint32_t ordinal, std::uint64_t offset, std::span<char> out) override {
+    return disk_->read(ordinal, offset, out);
+  }
+  Result<> create(std::uint32_t ordinal, BytesView head, std::uint64_t bytes) override {
+    return disk_->create(ordinal, head, bytes);
+  }
+  Result<> append(std::uint32_t ordinal, std::uint64_t offset, std::span<BytesView const> parts) override {
+    return disk_->append(ordinal, offset, parts);
+  }
+  Result<> sync(std::uint32_t) override { return {}; }
+  void done_reading(std::uint32_t ordinal) override { disk_->done_reading(ordinal); }
+  void retire(std::uint32_t ordinal) override { disk_->retire(ordinal); }
+  Result<> drop(std::uint32_t ordinal) override { return disk_->drop(ordinal); }
+  Result<> claim(Epoch epoch) override { return disk_->claim(epoch); }
+  log::DiskSpace space() const override { return disk_->space(); }
+  std::string name(std::uint32_t ordinal) const override { return disk_->name(ordinal); }
+
+ private:
+  std::unique_ptr<log::Disk> disk_;
+};
+
+bool is_skipped(Mutation mutation, Effect const& effect) {
+  switch (mutation) {
+    case Mutation::replay_skips_completions: return std::holds_alternative<effect::JobCompleted>(effect);
+    case Mutation::replay_skips_leases: return std::holds_alternative<effect::JobLeased>(effect);
+    case Mutation::replay_skips_extensions: return std::holds_alternative<effect::LeaseExtended>(effect);
+    case Mutation::replay_skips_forgetting: return std::holds_alternative<effect::JobForgotten>(effect);
+    case Mutation::replay_skips_answers: return std::holds_alternative<effect::RequestRemembered>(effect);
+    case Mutation::replay_skips_settings: return std::holds_alternative<effect::QueueChanged>(effect);
+    case Mutation::replay_skips_cancel_requests: return std::holds_alternative<effect::CancelRequested>(effect);
+    case Mutation::replay_skips_snapshots: return std::holds_alternative<effect::JobSnapshot>(effect);
+    default: return false;
+  }
+}
+
+bool skips(Mutation mutation) {
+  return mutation >= Mutation::replay_skips_completions && mutation <= Mutation::replay_skips_snapshots;
+}
+
+}  // namespace
+
+bool LogWatch::holds(std::uint64_t batch) const {
+  return std::any_of(batches.begin(), batches.end(), [&](Batch const& known) { return known.serial == batch; });
+}
+
+std::optional<Instant> LogWatch::newest_in_life_at() const {
+  auto const newest = std::find_if(batches.rbegin(), batches.rend(), [](Batch const& b) { return !b.of_recovery; });
+  return newest == batches.rend() ? std::nullopt : std::optional{newest->at};
+}
+
+void LogWatch::recovered() {
+  is_recovering = false;
+  for (Batch& batch : batches) batch.of_recovery = false;
+}
+
+FaultyLog::FaultyLog(std::unique_ptr<log::Disk> disk, FaultyLogOptions const& options, LogWatch& watch, SimClock& clock,
+                     Rng chance, Figures& figures)
+    : disk_(std::move(disk)), options_(options), watch_(watch), clock_(clock), chance_(chance), figures_(figures) {}
+
+Result<std::unique_ptr<FaultyLog>> FaultyLog::open(log::MemoryDisk& disk, FaultyLogOptions const& options,
+                                                   LogWatch& watch, SimClock& clock, Rng chance, Figures& figures) {
+  std::unique_ptr<log::Disk> session = disk.open();
+  if (options.mutation == Mutation::sync_lies) session = std::make_unique<LyingDisk>(std::move(session));
+  std::unique_ptr<FaultyLog> opened{new FaultyLog(std::move(session), options, watch, clock, chance, figures)};
+  WM_TRY(opened->log_, log::SegmentLog::open(*opened->disk_, options.segments));
+  watch.is_copying = false;
+  watch.is_owned = false;
+  return opened;
+}
+
+Result<Epoch> FaultyLog::own() {
+  WM_TRY(Epoch const epoch, log_->own());
+  for (LogWatch::Batch& batch : watch_.batches) batch.acknowledged = true;  // Whatever was read is synced now.
+  watch_.is_owned = true;
+  return epoch;
+}
+
+Result<log::ReplayReport> FaultyLog::replay(std::function<Result<>(log::ReplayedBatch const&)> const& visit,
+                                            std::function<void(std::uint64_t, std::uint64_t)> const& on_progress) {
+  std::size_t next = SIZE_MAX;
+  log::ReplayedBatch held{};  // replay_loses_last_batch: one behind.
+  Bytes held_payload;
+  auto const pass_on = [&](log::ReplayedBatch const& batch) -> Result<> {
+    if (!skips(options_.mutation)) return visit(batch);
+    return log::for_each_record(batch.payload, [&](Effect const& effect, std::uint32_t offset, std::uint32_t bytes) {
+      if (is_skipped(options_.mutation, effect)) return Result<>{};
+      return visit({.base = {batch.base.segment, batch.base.offset + offset},
+                    .at = batch.at,
+                    .payload = batch.payload.substr(offset, bytes)});
+    });
+  };
+  auto replayed = log_->replay(
+      [&](log::ReplayedBatch const& batch) -> Result<> {
+        WM_TRY_VOID(check_replayed(batch, next));
+        if (options_.mutation != Mutation::replay_loses_last_batch) return pass_on(batch);
+        if (!held_payload.empty()) WM_TRY_VOID(pass_on(held));
+        held_payload = Bytes(batch.payload);
+        held = batch;
+        held.payload = held_payload;
+        return {};
+      },
+      on_progress);
+  if (!replayed) return replayed;
+  if (next == SIZE_MAX) next = 0;
+  std::size_t const missing = watch_.batches.size() - next;
+  if (missing > 0 && watch_.batches[next].acknowledged && watch_.complaint.empty()) {
+    watch_.complaint = fmt::format("the batch at segment {}, offset {} was acknowledged and did not come back",
+                                   watch_.batches[next].base.segment, watch_.batches[next].base.offset);
+  }
+  if (missing > 1) ++figures_[Figure::tail_of_several_unanswered_batches];
+  watch_.batches.resize(next);
+  if (replayed->cut_bytes > 0) {
+    ++figures_[Figure::torn_tail_cut];
+    ++watch_.cut_tails;
+  }
+  if (options_.mutation == Mutation::replay_time_is_wrong) replayed->last_batch_at -= std::chrono::hours{1};
+  return replayed;
+}
+
+Result<> FaultyLog::check_replayed(log::ReplayedBatch const& batch, std::size_t& next) {
+  auto const wrong = [&](std::string_view what) {
+    if (watch_.complaint.empty()) {
+      watch_.complaint =
+          fmt::format("the batch at segment {}, offset {} {}", batch.base.segment, batch.base.offset, what);
+    }
+    return fail(ErrorCode::internal, "the log broke its promise");
+  };
+  if (next == SIZE_MAX) {  // The first: everything before it must have been dropped.
+    next = 0;
+    while (!watch_.batches.empty() && watch_.batches.front().base != batch.base) {
+      if (watch_.batches.front().base.segment >= watch_.oldest_kept) return wrong("came first, and there were others");
+      watch_.batches.pop_front();
+    }
+  }
+  if (next == watch_.batches.size()) return wrong("came back, and was never staged or was lost once already");
+  LogWatch::Batch const& known = watch_.batches[next];
+  if (known.base != batch.base) return wrong("came back out of turn");
+  if (known.hash != hash_of(batch.payload) || known.at != batch.at) return wrong("came back with other bytes");
+  ++next;
+  return {};
+}
+
+void FaultyLog::stage(BytesView payload, Instant at) {
+  watch_.payload = payload;
+  watch_.staged = true;
+  watch_.batches.push_back({.base = log_->next_base(),
+                            .at = at,
+                            .hash = hash_of(payload),
+                            .serial = ++watch_.serial,
+                            .acknowledged = false,
+                            .of_recovery = watch_.is_recovering});
+  log_->stage(payload, at);
+}
+
+Result<> FaultyLog::flush() {
+  ++flushes_;
+  ++figures_[Figure::batches];
+  if (options_.slow_flush_max > Duration{0} && chance_.chance(100)) {
+    clock_.advance(Duration{
+        static_cast<Duration::rep>(chance_.below(static_cast<std::uint64_t>(options_.slow_flush_max.count()) + 1))});
+    ++figures_[Figure::fault_slow_flush];
+  }
+  bool const is_skipped = options_.mutation == Mutation::acknowledges_before_flush && chance_.chance(300);
+  if (!is_skipped) WM_TRY_VOID(log_->flush());
+  for (auto batch = watch_.batches.rbegin(); batch != watch_.batches.rend() && !batch->acknowledged; ++batch) {
+    batch->acknowledged = true;
+  }
+  return {};
+}
+
+Result<std::optional<log::ReplayedBatch>> FaultyLog::next_batch(Position& cursor) {
+  watch_.is_copying = true;
+  return log_->next_batch(cursor);
+}
+
+Result<bool> FaultyLog::trim_oldest() {
+  std::uint32_t const oldest = log_->status().segments.front().ordinal;
+  WM_TRY(bool const trimmed, log_->trim_oldest());
+  if (!trimmed) return false;
+  watch_.is_copying = false;
+  watch_.oldest_kept = oldest + 1;
+  if (options_.mutation == Mutation::drops_segment_early) {
+    WM_TRY(bool const next_too, log_->trim_oldest());
+    watch_.oldest_kept += next_too ? 1 : 0;
+  }
+  ++watch_.dropped_segments;
+  ++figures_[Figure::segment_dropped];
+  return true;
+}
+
+}  // namespace workmill::sim

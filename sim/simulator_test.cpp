@@ -1,0 +1,68 @@
+#include "sim/simulator.h"
+
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <fstream>
+#include <string>
+
+// Long runs are for wm_simulate. Here: every seed that once found something, and a fixed few more.
+namespace workmill::sim {
+namespace {
+
+#if defined(__OPTIMIZE__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+constexpr bool kIsSlow = false;
+#else
+constexpr bool kIsSlow = true;
+#endif
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define WM_SIM_SANITIZED 1
+#endif
+#endif
+#ifdef WM_SIM_SANITIZED
+constexpr std::uint64_t kSeeds = 15;
+#else
+constexpr std::uint64_t kSeeds = kIsSlow ? 40 : 300;
+#endif
+constexpr std::uint64_t kOperations = 5'000;
+
+void expect_right(std::uint64_t seed) {
+  SimResult const result = Simulator{{.seed = seed, .operations = kOperations}}.run();
+  EXPECT_TRUE(result.ok) << result.complaint << "\nreplay: wm_simulate --seed " << seed << " --operations "
+                         << kOperations << " --trace";
+}
+
+TEST(Simulation, SeedsThatFoundSomethingFindNothingMore) {
+  std::ifstream file{std::string(WM_SOURCE_DIR) + "/sim/seeds.txt"};
+  ASSERT_TRUE(file);
+  for (std::string line; std::getline(file, line);) {
+    if (!line.empty() && line[0] != '#') expect_right(std::strtoull(line.c_str(), nullptr, 10));
+  }
+}
+
+TEST(Simulation, OtherSeedsFindNothing) {
+  for (std::uint64_t seed = 1'000; seed < 1'000 + kSeeds; ++seed) expect_right(seed);
+}
+
+TEST(Simulation, TheSameSeedGoesTheSameWay) {
+  auto const first = Simulator{{.seed = 5, .operations = kOperations}}.run();
+  auto const again = Simulator{{.seed = 5, .operations = kOperations}}.run();
+
+  EXPECT_EQ(first.figures.counts, again.figures.counts);
+}
+
+// Those that end in an assertion are proven by `wm_simulate --mutations`, each in a process of its own.
+TEST(Simulation, ABrokenServerIsCaught) {
+  for (Mutation const mutation : {Mutation::acknowledges_before_flush, Mutation::replay_skips_extensions,
+                                  Mutation::forgets_fencing, Mutation::answers_twice, Mutation::ignores_pause}) {
+    bool is_caught = false;
+    for (std::uint64_t seed = 1; seed < 60 && !is_caught; ++seed) {
+      is_caught = !Simulator{{.seed = seed, .operations = kOperations, .mutation = mutation}}.run().ok;
+    }
+    EXPECT_TRUE(is_caught) << static_cast<int>(mutation);
+  }
+}
+
+}  // namespace
+}  // namespace workmill::sim
