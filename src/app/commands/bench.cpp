@@ -1,5 +1,4 @@
 #include <fmt/format.h>
-#include <unistd.h>
 #include <CLI/App.hpp>
 #include <CLI/Config.hpp>
 #include <CLI/Formatter.hpp>
@@ -37,7 +36,7 @@ Loads:
   end-to-end   half of the connections enqueue, half work, one job at a time; the times are from enqueue to handler
   latency      one producer at a steady pace, one worker that waits; the times are from enqueue to handler
 
-Every load has a queue of its own, which is emptied afterwards. CPU is that of the server in all its threads, where it
+Every load has a queue of its own (bench.enqueue and so on), which is emptied before and after it. CPU is that of the server in all its threads, where it
 runs on this machine. Client and server share the machine: pin them with taskset to compare runs.
 )";
 
@@ -93,28 +92,32 @@ void add_row(LoadResult const& result, TextTable& table) {
              {result.server_cpu_us ? fmt::format("{:.2f}", *result.server_cpu_us) : "-"}});
 }
 
-// The queue of a load, taken away at the end of it.
+// The queue of a load, empty before and after it. Its name is always the same: queues stay in the list.
 class BenchQueue {
  public:
   BenchQueue(ServerAddress address, Load load)
-      : client_(std::move(address)), name_(fmt::format("bench.{}.{}", to_string(load), getpid())) {}
-  ~BenchQueue() {
-    // Whatever went wrong has been said, or will be by the next call.
-    static_cast<void>(client_.send(
-        {.method = "DELETE", .path = "/v1/queues/" + name_ + "/jobs", .timeout = std::chrono::minutes{5}}));
+      : client_(std::move(address)), name_(fmt::format("bench.{}", to_string(load))) {
+    empty_it();
   }
+  ~BenchQueue() { empty_it(); }
   BenchQueue(BenchQueue const&) = delete;
   BenchQueue& operator=(BenchQueue const&) = delete;
   std::string const& name() const { return name_; }
 
  private:
+  void empty_it() {
+    // There may be no such queue yet; and whatever else goes wrong will be said by the next call.
+    static_cast<void>(client_.send(
+        {.method = "DELETE", .path = "/v1/queues/" + name_ + "/jobs", .timeout = std::chrono::minutes{5}}));
+  }
+
   HttpClient client_;
   std::string name_;
 };
 
 Result<LoadResult> run_one(Named const& named, Options const& options, ServerAddress const& address,
                            Context const& context) {
-  BenchQueue const queue{address, named.load};
+  BenchQueue queue{address, named.load};
   auto load = options.load;
   load.server = address;
   load.queue = queue.name();

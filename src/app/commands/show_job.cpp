@@ -133,7 +133,7 @@ std::string job_details(JsonValue const& job, Instant now, bool colours) {
   std::string out;
   auto const add = [&](std::string_view name, std::string_view value, Colour colour = Colour::plain) {
     if (value.empty()) return;
-    out.append(fmt::format("{:<14}{}\n", name, coloured(one_line(value), colour, colours)));
+    out.append(fmt::format("{:<16}{}\n", name, coloured(one_line(value), colour, colours)));
   };
   auto const add_time = [&](std::string_view name, std::string_view field) {
     if (job.find_set(field) != nullptr) add(name, when(job, field, now));

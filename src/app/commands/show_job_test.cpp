@@ -40,17 +40,17 @@ TEST(ShowJob, DetailsHaveALineForEachThingThatIsKnown) {
       "started_at":null,"payload":{"n":[1,2]},"errors":[{"attempt":1,"code":"exit_75","class":"retryable","message":"busy"}]})");
 
   EXPECT_EQ(job_details(document.root(), now(), false),
-            "id            a\n"
-            "type          t\n"
-            "queue         q\n"
-            "state         scheduled\n"
-            "attempt       1 of 3\n"
-            "priority      5\n"
-            "tags          x, y\n"
-            "created       2026-11-22T09:00:00.000Z  (1m ago)\n"
-            "ready         2026-11-22T09:01:30.000Z  (in 30s)\n"
-            "payload       {\"n\":[1,2]}\n"
-            "error         attempt 1: exit_75 (retryable): busy\n");
+            "id              a\n"
+            "type            t\n"
+            "queue           q\n"
+            "state           scheduled\n"
+            "attempt         1 of 3\n"
+            "priority        5\n"
+            "tags            x, y\n"
+            "created         2026-11-22T09:00:00.000Z  (1m ago)\n"
+            "ready           2026-11-22T09:01:30.000Z  (in 30s)\n"
+            "payload         {\"n\":[1,2]}\n"
+            "error           attempt 1: exit_75 (retryable): busy\n");
 }
 
 TEST(ShowJob, AJobThatSomebodyWantsToStopSaysSo) {
