@@ -123,7 +123,7 @@ void engine_and_log_whole_life(benchmark::State& state) {
     store.engine->advance(context, batch);
     if (batch.base().segment != segment) {
       segment = batch.base().segment;
-      survivors.look_again();
+      survivors.look_again(false);
     }
     WM_ASSERT(survivors.step(batch, staged, staged).has_value());
     store.log->stage(batch.payload(), context.now);

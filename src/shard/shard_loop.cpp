@@ -97,7 +97,11 @@ Result<Turn> ShardLoop::turn() {
     while (auto const overdue = draining_ ? waiters_.any() : waiters_.first_overdue(now_)) {
       end_waiting(*waiters_.take(*overdue));
     }
+    std::uint64_t const trimmed = survivors_.figures().trimmed_segments;
     WM_TRY_VOID(survivors_.step(batch_, staged_, durable_));
+    // The log gives a dropped segment's space back with the next flush. There may be no other: where the disk is full,
+    // everything that would write waits for that space.
+    if (batch_.empty() && survivors_.figures().trimmed_segments > trimmed) engine_.note_alive(batch_);
     if (batch_.empty() && now_ - batch_at_ >= kAliveEvery &&
         engine_.status().depth[static_cast<int>(JobState::leased)] > 0) {
       engine_.note_alive(batch_);
@@ -501,9 +505,9 @@ void ShardLoop::sample_rates() {
 void ShardLoop::look_around() {
   looked_at_ = now_;
   segment_ = log_.next_base().segment;
-  survivors_.look_again();
-  disk_free_ = log_.status().free_bytes;
-  disk_low_.store(disk_free_ < options_.disk_reserve_bytes, std::memory_order_relaxed);
+  bool const low = log_.status().free_bytes < options_.disk_reserve_bytes;
+  disk_low_.store(low, std::memory_order_relaxed);
+  survivors_.look_again(low);
   sample_rates();
 }
 

@@ -160,7 +160,6 @@ class ShardLoop {
   bool draining_ = false;
   bool advance_more_ = false;  // advance() had more to do than a step allows.
   std::atomic<bool> disk_low_{false};
-  std::uint64_t disk_free_ = 0;
   std::uint64_t staged_ = 0;                                     // Batches.
   std::uint64_t durable_ = 0;                                    // Of these.
   std::deque<std::pair<std::uint64_t, std::size_t>> unflushed_;  // Batch and bytes, for the bound.

@@ -29,7 +29,7 @@ Result<> Survivors::start_if_needed() {
   bool const empty = engine_.live_records_in(oldest) == 0;
   auto const allowed =
       static_cast<std::uint64_t>(options_.used_to_live_max * static_cast<double>(engine_.live_bytes()));
-  if (!empty && used <= allowed + options_.slack_bytes) return {};
+  if (!empty && used <= allowed + (tight_ ? 0 : options_.slack_bytes)) return {};
   oldest_ = oldest;
   cursor_ = Position{oldest, 0};
   dispensable_ = false;

@@ -38,10 +38,14 @@ class Survivors {
   // nothing to do.
   Result<> step(Batch& batch, std::uint64_t staged, std::uint64_t durable);
 
-  // Is a segment being copied right now? Then the next turn has work to do.
-  bool busy() const { return oldest_.has_value(); }
+  // Is a segment being copied right now, or was one dropped and the next may be due? Then the next turn has work to do.
+  bool busy() const { return oldest_.has_value() || look_; }
   // The log's figures may have changed for the worse (a new segment, a second gone by): look again at the next step.
-  void look_again() { look_ = true; }
+  // `tight`: the disk is nearly full, and the two segments of slack are too much.
+  void look_again(bool tight) {
+    look_ = true;
+    tight_ = tight;
+  }
   SurvivorFigures const& figures() const { return figures_; }
 
  private:
@@ -55,6 +59,7 @@ class Survivors {
   engine::Engine& engine_;
   JobReader& reader_;
   bool look_ = true;
+  bool tight_ = false;
   std::optional<std::uint32_t> oldest_;  // The segment that is on its way out.
   Position cursor_{};
   bool dispensable_ = false;          // Nothing living stands on it any more,

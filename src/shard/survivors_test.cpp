@@ -160,6 +160,21 @@ TEST_F(SurvivorsTest, LiveDataBoundsWhatTheLogUses) {
   }
 }
 
+TEST_F(SurvivorsTest, ADroppedSegmentGivesItsSpaceBackAlthoughNobodyWritesAnyMore) {
+  for (int i = 0; i < 10; ++i) ask<EnqueueReply>(enqueue(std::vector<Bytes>(200, spec_of_job("old", "kept"))));
+  ASSERT_GT(log_->status().segments.size(), 2u);
+  auto const full = disk_.files().size();
+  ask<CountReply>(PurgeQueue{.name = "kept", .state = {}});
+
+  for (int i = 0; i < 20; ++i) {
+    clock_.advance(std::chrono::seconds{1});
+    turn();
+  }
+
+  EXPECT_LT(disk_.files().size(), full);
+  EXPECT_LE(log_->status().segments.size(), 2u);
+}
+
 TEST_F(SurvivorsTest, APowerCutAnywhereInTheCopyingLosesNothing) {
   auto const sent = ask<EnqueueReply>(enqueue(std::vector<Bytes>(50, spec_of_job("old", "kept"))));
   for (std::uint64_t cut = 1; cut < 40; ++cut) {
