@@ -51,18 +51,30 @@ KnownBatch append(Log& log, Bytes payload, int ms) {
   return batch;
 }
 
-namespace {
+void append_many(Log& log, std::vector<KnownBatch>& known, int count, std::function<int(int)> const& payload_bytes) {
+  known.reserve(known.size() + static_cast<std::size_t>(count));
+  for (int i = 0; i < count; ++i) {
+    Bytes payload = noise(static_cast<std::size_t>(payload_bytes(i)), static_cast<std::uint64_t>(i));
+    known.push_back(append(log, std::move(payload), i));
+  }
+}
 
-using testing::ElementsAre;
-using testing::HasSubstr;
-using testing::IsEmpty;
+void append_many(Log& log, std::vector<KnownBatch>& known, int count, int payload_bytes) {
+  append_many(log, known, count, [payload_bytes](int) { return payload_bytes; });
+}
 
-Bytes noise(std::size_t size, std::uint64_t seed = 1) {
+Bytes noise(std::size_t size, std::uint64_t seed) {
   Rng rng{seed};
   Bytes bytes(size, '\0');
   for (char& byte : bytes) byte = static_cast<char>(rng.next());
   return bytes;
 }
+
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::IsEmpty;
 
 Bytes read(Log& log, KnownBatch const& batch) {
   auto const bytes = log.read(batch.base, batch.payload.size());
@@ -127,7 +139,7 @@ TEST_P(LogConformance, ALogGoesOverManySegmentsAndABatchNeverStraddlesTwo) {
   PlaceOptions const options{.segment_bytes = 4096};
   Opened first = open_log(*place_, options);
   std::vector<KnownBatch> known;
-  for (int i = 0; i < 100; ++i) known.push_back(append(*first.log, noise(static_cast<std::size_t>(50 * i + 1)), i));
+  append_many(*first.log, known, 100, [](int i) { return 50 * i + 1; });
   place_->kill(std::move(first.log));
 
   Opened const second = open_log(*place_, options);
@@ -174,6 +186,7 @@ TEST_P(LogConformance, TheLargestBatchFits) {
 TEST_P(LogConformance, ManySmallBatchesGoIntoOneFlush) {
   Opened first = open_log(*place_);
   std::vector<KnownBatch> known;
+  known.reserve(3'000);
   for (int i = 0; i < 3'000; ++i) known.push_back(stage(*first.log, noise(static_cast<std::size_t>(1 + i % 40)), i));
   ASSERT_TRUE(first.log->flush());
   place_->kill(std::move(first.log));
@@ -187,7 +200,7 @@ TEST_P(LogConformance, AnyPartOfABatchCanBeReadWhereverItLies) {
   PlaceOptions const options{.segment_bytes = 1 << 20, .recent_bytes = 100'000};
   Opened const opened = open_log(*place_, options);
   std::vector<KnownBatch> known;
-  for (std::uint64_t i = 0; i < 40; ++i) known.push_back(append(*opened.log, noise(1 + i * 2'000, i)));
+  append_many(*opened.log, known, 40, [](int i) { return 1 + i * 2'000; });
   known.push_back(stage(*opened.log, noise(70'000, 99)));
   Rng rng{7};
 
@@ -264,7 +277,7 @@ TEST_P(LogConformance, EveryDurabilityKeepsWhatWasFlushedWhenOnlyTheProcessDies)
     PlaceOptions const options{.segment_bytes = 4096, .durability = durability};
     Opened first = open_log(*place, options);
     std::vector<KnownBatch> known;
-    for (int i = 0; i < 40; ++i) known.push_back(append(*first.log, noise(500), i));
+    append_many(*first.log, known, 40, 500);
     place->kill(std::move(first.log));
 
     EXPECT_EQ(open_log(*place, options).batches, known);
@@ -359,7 +372,7 @@ TEST_P(LogConformance, SegmentsOfAnotherSizeAreReadAndFollowed) {
     PlaceOptions const options{.segment_bytes = segment_bytes};
     Opened opened = open_log(*place_, options);
     ASSERT_EQ(opened.batches, known);
-    for (int i = 0; i < 20; ++i) known.push_back(append(*opened.log, noise(900)));
+    append_many(*opened.log, known, 20, 900);
     place_->kill(std::move(opened.log));
   }
 
@@ -395,8 +408,9 @@ std::vector<KnownBatch> batches_of_segment(Log& log, std::uint32_t ordinal) {
       ADD_FAILURE() << describe(batch.error());
       return batches;
     }
-    if (!*batch) return batches;
-    batches.push_back({(*batch)->base, (*batch)->at, Bytes{(*batch)->payload}});
+    std::optional<ReplayedBatch> const& found = *batch;
+    if (!found) return batches;
+    batches.push_back({found->base, found->at, Bytes{found->payload}});
   }
 }
 
@@ -406,8 +420,7 @@ TEST_P(LogConformance, TheBatchesOfASegmentComeOneByOneFromMemoryAndFromTheDevic
     PlaceOptions const options{.segment_bytes = 200'000, .recent_bytes = recent_bytes};
     Opened const opened = open_log(*place, options);
     std::vector<KnownBatch> known;
-    for (int i = 0; i < 20; ++i)
-      known.push_back(append(*opened.log, noise(static_cast<std::size_t>(1 + i * 5'000)), i));
+    append_many(*opened.log, known, 20, [](int i) { return 1 + i * 5'000; });
 
     std::vector<KnownBatch> seen;
     for (SegmentInfo const& segment : opened.log->status().segments) {
@@ -428,9 +441,9 @@ TEST_P(LogConformance, ABatchIsNoSurvivorBeforeItIsFlushed) {
   EXPECT_FALSE(opened.log->next_batch(cursor).value().has_value());
 
   ASSERT_TRUE(opened.log->flush());
-  auto const after = opened.log->next_batch(cursor);
-  ASSERT_TRUE(after && *after);
-  EXPECT_EQ((*after)->payload, staged.payload);
+  std::optional<ReplayedBatch> const after = opened.log->next_batch(cursor).value();
+  ASSERT_TRUE(after);
+  EXPECT_EQ(after->payload, staged.payload);
   EXPECT_FALSE(opened.log->next_batch(cursor).value().has_value());
 }
 
@@ -438,10 +451,10 @@ TEST_P(LogConformance, WhatIsDamagedWhileTheLogIsOpenIsNeverServed) {
   PlaceOptions const options{.segment_bytes = 150'000, .recent_bytes = 0};
   Opened first = open_log(*place_, options);
   std::vector<KnownBatch> known;
-  for (std::uint64_t i = 0; i < 12; ++i) known.push_back(append(*first.log, noise(1 + i * 9'000, i)));
+  append_many(*first.log, known, 12, [](int i) { return 1 + i * 9'000; });
   first.log.reset();
   Opened const second = open_log(*place_, options);  // Half of them known from the replay, half as they were written.
-  for (std::uint64_t i = 0; i < 12; ++i) known.push_back(append(*second.log, noise(1 + i * 9'000, i)));
+  append_many(*second.log, known, 12, [](int i) { return 1 + i * 9'000; });
   std::uint32_t const tail = second.log->status().segments.back().ordinal;
   int refused = 0;
 
@@ -485,7 +498,7 @@ TEST_P(LogConformance, ATrimmedSegmentDoesNotComeBack) {
   PlaceOptions const options{.segment_bytes = 4096};
   Opened first = open_log(*place_, options);
   std::vector<KnownBatch> known;
-  for (int i = 0; i < 30; ++i) known.push_back(append(*first.log, noise(1'000), i));
+  append_many(*first.log, known, 30, 1'000);
   std::uint32_t const oldest = first.log->status().segments.front().ordinal;
 
   auto const trimmed = first.log->trim_oldest();
@@ -504,7 +517,7 @@ TEST_P(LogConformance, ADeathBetweenTrimmingAndTheNextFlushBringsTheWholeSegment
   PlaceOptions const options{.segment_bytes = 4096};
   Opened first = open_log(*place_, options);
   std::vector<KnownBatch> known;
-  for (int i = 0; i < 10; ++i) known.push_back(append(*first.log, noise(1'000), i));
+  append_many(*first.log, known, 10, 1'000);
 
   ASSERT_TRUE(first.log->trim_oldest().value());
   place_->kill(std::move(first.log));

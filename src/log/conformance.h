@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <ostream>
 #include <string>
@@ -70,5 +71,10 @@ Result<Opened> try_open_log(Place& place, PlaceOptions const& options = {});
 // Stages one batch and remembers it; `at` is `ms` after the epoch.
 KnownBatch stage(Log& log, Bytes payload, int ms = 0);
 KnownBatch append(Log& log, Bytes payload, int ms = 0);  // Flushed as well.
+// Appends `count` batches of noise, a flush each, at 0, 1, 2… ms, and remembers them behind `known`.
+void append_many(Log& log, std::vector<KnownBatch>& known, int count, int payload_bytes);
+void append_many(Log& log, std::vector<KnownBatch>& known, int count, std::function<int(int)> const& payload_bytes);
+
+Bytes noise(std::size_t size, std::uint64_t seed = 1);
 
 }  // namespace workmill::log

@@ -80,7 +80,7 @@ struct ZerosAfter {
 template <std::size_t kStream>
 __attribute__((target("sse4.2"))) std::uint64_t extend_three_streams(std::uint64_t crc, char const*& data,
                                                                      std::size_t& size) {
-  static ZerosAfter<kStream> const shift;
+  static ZerosAfter<kStream> const kShift;
   for (; size >= 3 * kStream; data += 3 * kStream, size -= 3 * kStream) {
     std::uint64_t second = 0;
     std::uint64_t third = 0;
@@ -89,8 +89,8 @@ __attribute__((target("sse4.2"))) std::uint64_t extend_three_streams(std::uint64
       second = _mm_crc32_u64(second, load64(data + kStream + i));
       third = _mm_crc32_u64(third, load64(data + 2 * kStream + i));
     }
-    crc = shift(static_cast<std::uint32_t>(crc)) ^ second;
-    crc = shift(static_cast<std::uint32_t>(crc)) ^ third;
+    crc = kShift(static_cast<std::uint32_t>(crc)) ^ second;
+    crc = kShift(static_cast<std::uint32_t>(crc)) ^ third;
   }
   return crc;
 }
@@ -107,8 +107,8 @@ __attribute__((target("sse4.2"))) std::uint32_t extend_by_instruction(std::uint3
 }
 
 std::uint32_t extend(std::uint32_t crc, char const* data, std::size_t size) {
-  static bool const has_instruction = __builtin_cpu_supports("sse4.2") != 0;
-  return has_instruction ? extend_by_instruction(crc, data, size) : extend_by_table(crc, data, size);
+  static bool const kHasInstruction = __builtin_cpu_supports("sse4.2") != 0;
+  return kHasInstruction ? extend_by_instruction(crc, data, size) : extend_by_table(crc, data, size);
 }
 
 #else

@@ -90,8 +90,9 @@ std::optional<std::vector<Bytes>> recover(MemoryDisk& disk, BytesView appended) 
     while (true) {
       auto const batch = (*log)->next_batch(cursor);
       WM_ASSERT(batch.has_value());
-      if (!*batch) break;
-      auto const again = (*log)->read((*batch)->base, (*batch)->payload.size());
+      std::optional<ReplayedBatch> const& found_again = *batch;
+      if (!found_again) break;
+      auto const again = (*log)->read(found_again->base, found_again->payload.size());
       WM_ASSERT(again.has_value());
     }
   }

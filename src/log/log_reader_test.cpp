@@ -61,8 +61,9 @@ Found read_all(MemoryDisk& disk) {
   while (true) {
     auto const frame = reader.next();
     if (!frame) return {payloads, std::unexpected(frame.error())};
-    if (!*frame) return {payloads, reader.end()};
-    payloads.emplace_back((*frame)->payload);
+    std::optional<LogReader::Frame> const& found = *frame;
+    if (!found) return {payloads, reader.end()};
+    payloads.emplace_back(found->payload);
   }
 }
 

@@ -24,13 +24,6 @@ SegmentLogOptions small_segments(Durability durability = Durability::sync) {
   return {.segment_bytes = 4096, .durability = durability, .recent_bytes = 2'000, .log_id = kLogId};
 }
 
-Bytes noise(std::size_t size, std::uint64_t seed = 1) {
-  Rng rng{seed};
-  Bytes bytes(size, '\0');
-  for (char& byte : bytes) byte = static_cast<char>(rng.next());
-  return bytes;
-}
-
 Result<Opened> try_open_memory_log(MemoryDisk& disk, SegmentLogOptions const& options = small_segments()) {
   Opened opened;
   WM_TRY(opened.log, open_memory_log(disk, options));
@@ -62,7 +55,7 @@ TEST(SegmentLog, UnderSyncAPowerCutTakesNothingThatWasFlushed) {
   MemoryDisk disk;
   Opened first = open_memory(disk);
   std::vector<KnownBatch> known;
-  for (int i = 0; i < 50; ++i) known.push_back(append(*first.log, noise(400), i));
+  append_many(*first.log, known, 50, 400);
   first.log.reset();
 
   disk.crash();
@@ -74,6 +67,7 @@ TEST(SegmentLog, UnderIntervalAPowerCutTakesAtMostTheInterval) {
   MemoryDisk disk;
   Opened first = open_memory(disk, small_segments(Durability::interval));
   std::vector<KnownBatch> known;
+  known.reserve(200);
   for (int i = 0; i < 200; ++i) known.push_back(append(*first.log, noise(100), i * 7));
   first.log.reset();
 
@@ -89,12 +83,12 @@ TEST(SegmentLog, UnderOsAPowerCutLeavesAPrefixAndNeverATrimmedHole) {
   MemoryDisk disk;
   Opened first = open_memory(disk, small_segments(Durability::os));
   std::vector<KnownBatch> known;
-  for (int i = 0; i < 20; ++i) known.push_back(append(*first.log, noise(1'000), i));
+  append_many(*first.log, known, 20, 1'000);
   ASSERT_TRUE(first.log->trim_oldest().value());
   known.push_back(append(*first.log, "what replaces the dropped segment is on the disk when it goes"));
   std::erase_if(known, [](KnownBatch const& batch) { return batch.base.segment == 1; });
   std::size_t const durable = known.size();
-  for (int i = 0; i < 20; ++i) known.push_back(append(*first.log, noise(1'000), i));
+  append_many(*first.log, known, 20, 1'000);
   first.log.reset();
 
   disk.crash_keeping_some(512);
@@ -108,7 +102,7 @@ TEST(SegmentLog, WhatAnOwnerLeftUnsyncedIsDurableOnceTheNextOneOwnsTheLog) {
   MemoryDisk disk;
   Opened first = open_memory(disk, small_segments(Durability::os));
   std::vector<KnownBatch> known;
-  for (int i = 0; i < 20; ++i) known.push_back(append(*first.log, noise(1'000), i));
+  append_many(*first.log, known, 20, 1'000);
   first.log.reset();  // Killed: the bytes are with the operating system.
   open_memory(disk, small_segments(Durability::os)).log.reset();
 
@@ -175,14 +169,14 @@ struct Life {
 
 using Crash = std::function<void(MemoryDisk&)>;
 std::vector<Crash> const& crashes() {
-  static std::vector<Crash> const all{
+  static std::vector<Crash> const kAll{
       [](MemoryDisk&) {},  // Only the process dies.
       [](MemoryDisk& disk) { disk.crash(); },
       [](MemoryDisk& disk) { disk.crash_keeping(disk.unsynced_bytes() / 2); },
       [](MemoryDisk& disk) { disk.crash_keeping_some(512); },
       [](MemoryDisk& disk) { disk.crash_keeping_some(16); },
   };
-  return all;
+  return kAll;
 }
 
 TEST(SegmentLog, LosesNothingAcknowledgedWhicheverChangeOfTheDiskFails) {
@@ -326,7 +320,7 @@ TEST(SegmentLog, AnyFlippedBitIsRefusedOrHarmlessOrTakesTheLastFlushAlone) {
   MemoryDisk disk;
   Opened first = open_memory(disk);
   std::vector<KnownBatch> known;
-  for (int i = 0; i < 25; ++i) known.push_back(append(*first.log, noise(350, static_cast<std::uint64_t>(i))));
+  append_many(*first.log, known, 25, 350);
   first.log.reset();
   std::vector<KnownBatch> const all_but_last{known.begin(), known.end() - 1};
   Rng rng{11};

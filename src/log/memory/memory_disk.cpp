@@ -50,7 +50,7 @@ class MemoryDisk::Session final : public Disk {
     Lock const lock{calls_};
     Bytes bytes;
     for (BytesView const part : parts) bytes.append(part);
-    Result<> const changed = disk_.change(number_);
+    Result<> changed = disk_.change(number_);
     if (!changed && changed.error().code == ErrorCode::io_failed) {
       bytes.resize(static_cast<std::size_t>(disk_.rng_.below(bytes.size() + 1)));
     } else if (!changed) {
@@ -199,6 +199,7 @@ bool MemoryDisk::flip_bit(std::uint32_t ordinal, std::uint64_t offset, int bit) 
 
 std::vector<DiskFile> MemoryDisk::files() const {
   std::vector<DiskFile> files;
+  files.reserve(files_.size());
   for (auto const& [ordinal, file] : files_) files.push_back({ordinal, file.seen.size()});
   return files;
 }

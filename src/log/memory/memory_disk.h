@@ -51,7 +51,7 @@ class MemoryDisk {
 
   std::vector<DiskFile> files() const;
   Bytes const& bytes_of(std::uint32_t ordinal) const { return files_.at(ordinal).seen; }
-  void replace(std::uint32_t ordinal, Bytes bytes) { files_[ordinal] = File{bytes, bytes}; }
+  void replace(std::uint32_t ordinal, Bytes const& bytes) { files_[ordinal] = File{bytes, bytes}; }
   void remove(std::uint32_t ordinal) { files_.erase(ordinal); }
 
  private:
