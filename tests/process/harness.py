@@ -21,6 +21,8 @@ import referencing.jsonschema
 import requests
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+# More arguments for every server, such as WORKMILL_SERVE="--io-threads 2": to try all tests another way.
+SERVE = os.environ.get("WORKMILL_SERVE", "").split()
 BINARY = pathlib.Path(os.environ.get("WORKMILL_BIN", ROOT / "build/release/workmill")).resolve()
 # Sanitizers make a build several times slower: deadlines have room for that. Nothing waits this long when all is well.
 DEADLINE = 30.0
@@ -76,7 +78,7 @@ class Server:
         assert self.process is None or self.process.poll() is not None, "still running"
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(
-                [BINARY, "serve", "--data", self.data, "--listen", f"127.0.0.1:{self.port}", *self.args],
+                [BINARY, "serve", "--data", self.data, "--listen", f"127.0.0.1:{self.port}", *SERVE, *self.args],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

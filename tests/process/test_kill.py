@@ -363,12 +363,12 @@ def settle_what_was_lost(ledger, connection, chance):
             ledger.counts["reports over a restart"] += 1
 
 
-def run_rounds(start, rounds, producers, workers, longest_s):
+def run_rounds(start, arguments, rounds, producers, workers, longest_s):
     seed = int(os.environ.get("WORKMILL_SEED", random.SystemRandom().randrange(2**32)))
     print(f"WORKMILL_SEED={seed}")
     chance = random.Random(seed)
     ledger = Ledger()
-    server = start()
+    server = start(*arguments)
     for round_number in range(rounds):
         stop = threading.Event()
         errors = []
@@ -393,6 +393,7 @@ def run_rounds(start, rounds, producers, workers, longest_s):
         for thread in threads:
             thread.start()
         time.sleep(chance.uniform(0.01, longest_s))  # The moment of the kill is the point: no event to wait for.
+        assert server.running(), f"it ended by itself:\n{server.log_tail()}"
         server.kill()
         stop.set()
         for thread in threads:
@@ -448,11 +449,21 @@ def finish(ledger, server, chance):
         ledger.wrong(f"never finished: {unfinished[:10]}")
 
 
-def test_nothing_acknowledged_is_lost_when_the_server_is_killed(start):
-    run_rounds(start, rounds=5, producers=2, workers=2, longest_s=0.3)
+# Small segments, so that old ones are copied ahead and dropped all the time. And the three ways to run a shard.
+WAYS = {
+    "whole turns": {"flush_by": "turn"},
+    "a thread for flushes": {"flush_by": "writer"},
+    "a thread for the shard": {"io_threads": "2"},
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_nothing_acknowledged_is_lost_when_the_server_is_killed(start, config, way):
+    arguments = config(segment_size="1MiB", **WAYS[way])
+    run_rounds(start, arguments, rounds=4, producers=2, workers=2, longest_s=0.3)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_nothing_acknowledged_is_lost_in_fifty_kills(start):
-    run_rounds(start, rounds=50, producers=4, workers=3, longest_s=0.8)
+def test_nothing_acknowledged_is_lost_in_fifty_kills(start, config):
+    run_rounds(start, config(segment_size="1MiB"), rounds=50, producers=4, workers=3, longest_s=0.8)
