@@ -172,7 +172,7 @@ RequestDecoder::Status RequestDecoder::next(std::string_view in, Request& reques
   chunked_.reset();
   while (in.size() - consumed_ >= 2 && in.substr(consumed_, 2) == "\r\n") consumed_ += 2;  // RFC 9112, 2.2.
   in.remove_prefix(consumed_);
-  if (in.empty()) return need_more(Phase::idle);
+  if (in.empty() || in == "\r") return need_more(Phase::idle);  // The latter may become such a line.
   if (in.size() < bytes_needed_) return need_more(Phase::body);
 
   request = {};
@@ -220,6 +220,11 @@ RequestDecoder::Status RequestDecoder::begin_chunked(std::string_view head, std:
 }
 
 RequestDecoder::Status RequestDecoder::go_on_chunked(std::string_view in, Request& request) {
+  // Beast takes it for granted that it is not asked again about the end of a body before all five bytes of "0\r\n\r\n"
+  // are there; and as that is how each body ends, there are never fewer to come.
+  constexpr std::size_t kLastChunkBytes = 5;
+  consumed_ = 0;
+  if (in.size() < kLastChunkBytes) return need_more(Phase::body);
   Chunked& chunked = *chunked_;
   beast::error_code error;
   consumed_ = chunked.parser.put(boost::asio::const_buffer{in.data(), in.size()}, error);

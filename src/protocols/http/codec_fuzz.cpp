@@ -47,9 +47,11 @@ extern "C" int LLVMFuzzerTestOneInput(std::uint8_t const* data, std::size_t size
   std::string_view const stream{reinterpret_cast<char const*>(data) + 4, size - 4};
   std::string const whole = decode(stream, {});
   std::string const cut = decode(stream, cuts);
-  // A limit may be met at a cut, where the whole would have been refused for something behind it.
+  // What was whole is the same. That the rest is wrong may be seen a few bytes later in pieces.
+  auto const whole_requests = std::string_view{whole}.substr(0, whole.rfind('\n') + 1);
+  auto const cut_requests = std::string_view{cut}.substr(0, cut.rfind('\n') + 1);
   bool const both_refused = whole.ends_with("refused") && cut.ends_with("refused");
-  if (whole != cut && !both_refused) std::abort();
+  if (whole_requests != cut_requests && !both_refused) std::abort();
   std::string decoded;
   workmill::http::append_percent_decoded(stream, decoded);
   return 0;

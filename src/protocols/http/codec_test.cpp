@@ -139,7 +139,22 @@ TEST(RequestDecoder, KnowsHowFarARequestIs) {
   EXPECT_EQ(feeder.decoder.phase(), Phase::idle);
 }
 
-TEST(RequestDecoder, IgnoresEmptyLinesBeforeARequest) { EXPECT_EQ(decode("\r\n\r\n" + std::string{kBare}).size(), 1U); }
+TEST(RequestDecoder, IgnoresEmptyLinesBeforeARequest) {
+  std::string const stream = "\r\n\r\n" + std::string{kBare};
+  EXPECT_EQ(decode(stream).size(), 1U);
+
+  Feeder feeder;  // Found by the fuzzer: a cut in the middle of such a line.
+  for (char const byte : stream) feeder.feed({&byte, 1});
+  EXPECT_EQ(feeder.requests.size(), 1U);
+}
+
+// Found by the fuzzer: an assertion of Beast's did not hold.
+TEST(RequestDecoder, SurvivesTheEndOfABodyComingInShreds) {
+  Feeder feeder;
+  feeder.feed("POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n");
+  for (std::string_view const shred : {"-", "L", "a: x\r", "\n\r", "\n"}) feeder.feed(shred);
+  EXPECT_EQ(feeder.requests.size(), 1U);
+}
 
 TEST(RequestDecoder, UnderstandsTheFormThatIsSentToProxies) {
   auto const requests = decode("GET http://example.org:7330/v1/jobs?q=x HTTP/1.1\r\nHost: example.org\r\n\r\n");
