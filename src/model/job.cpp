@@ -14,44 +14,40 @@ constexpr std::array<std::string_view, kJobStates> kStateNames{"scheduled", "rea
 constexpr std::array<std::string_view, 3> kUniqueNames{"scheduled", "queued", "unfinished"};
 
 // Which fields of a spec follow, in this order. The commonest have the low bits, so that the mask is mostly one byte.
-enum SpecField : std::uint32_t {
-  kHasPayloadKind = 0b11,  // PayloadKind itself; the payload is all that is left at the end.
-  kHasQueue = 1U << 2,
-  kHasTraceparent = 1U << 3,
-  kHasId = 1U << 4,
-  kHasPriority = 1U << 5,
-  kHasMaxAttempts = 1U << 6,
-  kHasDelay = 1U << 7,
-  kHasRunAt = 1U << 8,
-  kHasExpiresIn = 1U << 9,
-  kHasBackoff = 1U << 10,
-  kHasLease = 1U << 11,
-  kHasUniqueKey = 1U << 12,
-  kHasUniqueWhile = 1U << 13,
-  kHasUniqueFor = 1U << 14,
-  kHasGroup = 1U << 15,
-  kHasTags = 1U << 16,
-  kHasKeepResult = 1U << 17,
-  kHasMeta = 1U << 18,
-  kHasTracestate = 1U << 19,
-  kAllSpecFields = (1U << 20) - 1,
-};
+constexpr std::uint32_t kHasPayloadKind = 0b11;  // PayloadKind itself; the payload is all that is left at the end.
+constexpr std::uint32_t kHasQueue = 1U << 2;
+constexpr std::uint32_t kHasTraceparent = 1U << 3;
+constexpr std::uint32_t kHasId = 1U << 4;
+constexpr std::uint32_t kHasPriority = 1U << 5;
+constexpr std::uint32_t kHasMaxAttempts = 1U << 6;
+constexpr std::uint32_t kHasDelay = 1U << 7;
+constexpr std::uint32_t kHasRunAt = 1U << 8;
+constexpr std::uint32_t kHasExpiresIn = 1U << 9;
+constexpr std::uint32_t kHasBackoff = 1U << 10;
+constexpr std::uint32_t kHasLease = 1U << 11;
+constexpr std::uint32_t kHasUniqueKey = 1U << 12;
+constexpr std::uint32_t kHasUniqueWhile = 1U << 13;
+constexpr std::uint32_t kHasUniqueFor = 1U << 14;
+constexpr std::uint32_t kHasGroup = 1U << 15;
+constexpr std::uint32_t kHasTags = 1U << 16;
+constexpr std::uint32_t kHasKeepResult = 1U << 17;
+constexpr std::uint32_t kHasMeta = 1U << 18;
+constexpr std::uint32_t kHasTracestate = 1U << 19;
+constexpr std::uint32_t kAllSpecFields = (1U << 20) - 1;
 constexpr std::uint32_t kRareSpecFields = kAllSpecFields & ~(kHasPayloadKind | kHasQueue | kHasTraceparent | kHasId);
 constexpr std::string_view kDefaultQueue = "default";
 
-enum HistoryField : std::uint8_t {
-  kHasResultKind = 0b11,  // PayloadKind itself; the result is all that is left at the end.
-  kHasStartedAt = 1U << 2,
-  kHasFinishedAt = 1U << 3,
-  kHasWorker = 1U << 4,
-  kHasErrors = 1U << 5,
-  kHasProgress = 1U << 6,
-  kHasLogLines = 1U << 7,
-};
+constexpr std::uint32_t kHasResultKind = 0b11;  // PayloadKind itself; the result is all that is left at the end.
+constexpr std::uint32_t kHasStartedAt = 1U << 2;
+constexpr std::uint32_t kHasFinishedAt = 1U << 3;
+constexpr std::uint32_t kHasWorker = 1U << 4;
+constexpr std::uint32_t kHasErrors = 1U << 5;
+constexpr std::uint32_t kHasProgress = 1U << 6;
+constexpr std::uint32_t kHasLogLines = 1U << 7;
 
 std::uint32_t fields_of(JobSpecView const& spec) {
   auto mask = static_cast<std::uint32_t>(std::to_underlying(spec.payload_kind));
-  auto const add = [&](bool present, SpecField field) { mask |= present ? field : 0U; };
+  auto const add = [&](bool present, std::uint32_t field) { mask |= present ? field : 0U; };
   add(spec.queue != kDefaultQueue, kHasQueue);
   add(!spec.traceparent.empty(), kHasTraceparent);
   add(!spec.id.empty(), kHasId);
@@ -86,26 +82,26 @@ std::size_t spec_bytes_max(JobSpecView const& spec, std::uint32_t mask) {
 
 void pack_rare_fields(JobSpecView const& spec, std::uint32_t mask, BytePacker& out) {
   if (mask & kHasPriority) out.u8(spec.priority);
-  if (mask & kHasMaxAttempts) out.varint(*spec.max_attempts);
-  if (mask & kHasDelay) out.zigzag(spec.delay->count());
-  if (mask & kHasRunAt) out.zigzag(to_ms(*spec.run_at));
-  if (mask & kHasExpiresIn) out.zigzag(spec.expires_in->count());
-  if (mask & kHasBackoff) {
+  if (spec.max_attempts) out.varint(*spec.max_attempts);
+  if (spec.delay) out.zigzag(spec.delay->count());
+  if (spec.run_at) out.zigzag(to_ms(*spec.run_at));
+  if (spec.expires_in) out.zigzag(spec.expires_in->count());
+  if (spec.backoff) {
     out.zigzag(spec.backoff->first.count());
     out.varint(spec.backoff->factor_permille);
     out.zigzag(spec.backoff->cap.count());
     out.varint(spec.backoff->jitter_permille);
   }
-  if (mask & kHasLease) out.zigzag(spec.lease->count());
+  if (spec.lease) out.zigzag(spec.lease->count());
   if (mask & kHasUniqueKey) out.bytes(spec.unique_key);
   if (mask & kHasUniqueWhile) out.u8(std::to_underlying(spec.unique_while));
-  if (mask & kHasUniqueFor) out.zigzag(spec.unique_for->count());
+  if (spec.unique_for) out.zigzag(spec.unique_for->count());
   if (mask & kHasGroup) out.bytes(spec.group);
   if (mask & kHasTags) {
     out.varint(spec.tags.size());
     for (std::string_view const tag : spec.tags) out.bytes(tag);
   }
-  if (mask & kHasKeepResult) out.zigzag(spec.keep_result->count());
+  if (spec.keep_result) out.zigzag(spec.keep_result->count());
   if (mask & kHasMeta) out.bytes(spec.meta);
   if (mask & kHasTracestate) out.bytes(spec.tracestate);
 }
@@ -330,7 +326,7 @@ Result<> check_spec(JobSpecView const& spec) {
 
 void encode_history(JobHistory const& history, Bytes& out) {
   auto mask = static_cast<std::uint32_t>(std::to_underlying(history.result_kind));
-  auto const add = [&](bool present, HistoryField field) { mask |= present ? std::uint32_t{field} : 0U; };
+  auto const add = [&](bool present, std::uint32_t field) { mask |= present ? std::uint32_t{field} : 0U; };
   add(history.started_at.has_value(), kHasStartedAt);
   add(history.finished_at.has_value(), kHasFinishedAt);
   add(!history.worker.empty(), kHasWorker);

@@ -48,7 +48,7 @@ std::optional<BulkAction> parse_bulk_action(std::string_view text) {
   return std::nullopt;
 }
 
-// The members of each object: names, and what they are called below, in the same order.
+// The members of each object: names, and what they are called below (keywords get a second word), in the same order.
 
 enum class JobField : std::uint8_t {
   type,
@@ -81,7 +81,7 @@ constexpr FieldNames<21> kJobFields{{"type",        "queue",  "payload",    "pay
 enum class BackoffField : std::uint8_t { first, factor, cap, jitter };
 constexpr FieldNames<4> kBackoffFields{{"first", "factor", "cap", "jitter"}};
 
-enum class UniqueField : std::uint8_t { key, while_, for_ };
+enum class UniqueField : std::uint8_t { key, while_state, for_long };
 constexpr FieldNames<3> kUniqueFields{{"key", "while", "for"}};
 
 enum class LeaseField : std::uint8_t { queues, max, wait, lease, worker, reports };
@@ -99,7 +99,7 @@ enum class ReportField : std::uint8_t {
   cache,
   error,
   retry_in,
-  for_,
+  for_long,
   percent,
   message,
   lines,
@@ -108,7 +108,7 @@ enum class ReportField : std::uint8_t {
 constexpr FieldNames<13> kReportFields{{"id", "lease", "outcome", "result", "result_base64", "cache", "error",
                                         "retry_in", "for", "percent", "message", "lines", "data"}};
 
-enum class ErrorField : std::uint8_t { class_, code, message, detail };
+enum class ErrorField : std::uint8_t { error_class, code, message, detail };
 constexpr FieldNames<4> kErrorFields{{"class", "code", "message", "detail"}};
 
 enum class PatchJobField : std::uint8_t { priority, run_at, queue, tags, max_attempts };
@@ -305,9 +305,9 @@ bool JsonIn::Parser::unique() {
   bool const well = members(kUniqueFields, seen, [&](std::size_t place) {
     switch (static_cast<UniqueField>(place)) {
       case UniqueField::key: return filled_string(spec_.unique_key);
-      case UniqueField::while_:
+      case UniqueField::while_state:
         return choice(spec_.unique_while, &parse_unique_while, "must be scheduled, queued or unfinished");
-      case UniqueField::for_: return duration(spec_.unique_for);
+      case UniqueField::for_long: return duration(spec_.unique_for);
     }
     return false;
   });
@@ -411,7 +411,7 @@ bool JsonIn::Parser::report_field(ReportField field, ReportParts& parts) {
       return true;
     case ReportField::error: return report_error(parts.failed);
     case ReportField::retry_in: return duration(parts.retry_in);
-    case ReportField::for_: return duration(parts.extend_by, kLeaseMin, kLeaseMax);
+    case ReportField::for_long: return duration(parts.extend_by, kLeaseMin, kLeaseMax);
     case ReportField::percent: return whole_number(parts.percent, 100);
     case ReportField::message: return string(parts.message);
     case ReportField::lines: return log_lines(parts.lines);
@@ -427,7 +427,7 @@ bool JsonIn::Parser::report_error(Failed& failed) {
   return members(kErrorFields, seen, [&](std::size_t place) {
     std::string_view text;
     switch (static_cast<ErrorField>(place)) {
-      case ErrorField::class_:
+      case ErrorField::error_class:
         return choice(failed.error_class, &parse_error_class, "must be retryable, user or fatal");
       case ErrorField::code: return name(failed.code);
       case ErrorField::message:
@@ -485,8 +485,8 @@ bool JsonIn::Parser::outcome(ReportParts& parts, Outcome& made) {
     return true;
   }
   if (parts.outcome == "extend") {
-    if (!allows({for_})) return false;
-    if (!parts.seen.has(for_)) return missing("for");
+    if (!allows({for_long})) return false;
+    if (!parts.extend_by) return missing("for");
     made = Extend{.by = *parts.extend_by};
     return true;
   }

@@ -88,13 +88,14 @@ void write_reports(std::span<ReportResult const> results, std::span<JobRef const
                    std::string_view trace_id, JsonWriter& json) {
   json.key("reports").begin_array();
   for (std::size_t i = 0; i < results.size(); ++i) {
+    std::optional<Error> const& error = results[i].error;
     json.begin_object();
     if (i < reported.size()) write_id(reported[i].number.value_or(JobNumber{}), reported[i].text, service, json);
-    json.member("ok", !results[i].error.has_value());
+    json.member("ok", !error.has_value());
     if (results[i].cancel_requested) json.member("cancel_requested", true);
-    if (results[i].error) {
+    if (error) {
       json.key("error");
-      append_problem(*results[i].error, trace_id, json);
+      append_problem(*error, trace_id, json);
     }
     json.end_object();
   }

@@ -29,7 +29,7 @@ std::string JsonValues::path(std::string_view child) const {
   };
   for (std::size_t i = 0; i < depth_; ++i) {
     add(path_[i].name);
-    if (path_[i].index) text.append(fmt::format("[{}]", *path_[i].index));
+    if (auto const& index = path_[i].index) text.append(fmt::format("[{}]", *index));
   }
   add(child);
   return text;
@@ -115,7 +115,7 @@ bool JsonValues::duration(std::optional<Duration>& value) {
 
 bool JsonValues::duration(std::optional<Duration>& value, Duration min, Duration max) {
   if (!duration(value)) return false;
-  if (*value >= min && *value <= max) return true;
+  if (value >= min && value <= max) return true;
   return invalid(fmt::format("must be from {} to {}", format_duration(min), format_duration(max)));
 }
 
