@@ -130,7 +130,7 @@ Result<log::ReplayReport> FaultyLog::replay(std::function<Result<>(log::Replayed
     watch_.complaint = fmt::format("the batch at segment {}, offset {} was acknowledged and did not come back",
                                    watch_.batches[next].base.segment, watch_.batches[next].base.offset);
   }
-  if (missing > 1) ++figures_[Figure::tail_of_several_unanswered_batches];
+  if (missing > 1) ++figures_[Figure::tail_of_several_batches_lost];
   watch_.batches.resize(next);
   if (replayed->cut_bytes > 0) {
     ++figures_[Figure::torn_tail_cut];
@@ -166,6 +166,7 @@ Result<> FaultyLog::check_replayed(log::ReplayedBatch const& batch, std::size_t&
 void FaultyLog::stage(BytesView payload, Instant at) {
   watch_.payload = payload;
   watch_.staged = true;
+  watch_.largest_batch = std::max<std::uint64_t>(watch_.largest_batch, payload.size());
   watch_.batches.push_back({.base = log_->next_base(),
                             .at = at,
                             .hash = hash_of(payload),

@@ -55,6 +55,7 @@ struct LogWatch {
   bool is_recovering = false;
   bool is_copying = false;  // Survivors are on their way out of the oldest segment.
   bool is_owned = false;
+  std::uint64_t largest_batch = 0;
   std::uint64_t dropped_segments = 0;
   std::uint64_t cut_tails = 0;
 

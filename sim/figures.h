@@ -22,7 +22,7 @@ namespace workmill::sim {
   X(died_unanswered_and_lost) X(died_unanswered_but_durable)                       \
   X(died_while_copying) X(died_in_recovery_after_owning)                           \
   X(died_with_requests_waiting) X(died_with_workers_waiting) X(died_in_bulk)       \
-  X(torn_tail_cut) X(tail_of_several_unanswered_batches)                           \
+  X(torn_tail_cut) X(tail_of_several_batches_lost)                           \
   X(segment_dropped) X(survivor_copied) X(settings_copied) X(answer_copied)        \
   X(leased_job_copied) X(finished_job_copied)                                      \
   X(lease_expired) X(lease_expired_to_dead) X(lease_expired_to_cancelled)          \

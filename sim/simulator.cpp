@@ -14,7 +14,8 @@
 namespace workmill::sim {
 namespace {
 
-constexpr std::uint64_t kRestlessTurnsMax = 20'000;
+constexpr int kTurnsToRestMax = 50'000;
+constexpr std::size_t kUnansweredMax = 100;
 constexpr std::uint64_t kDiskEnough = std::uint64_t{1} << 40;
 
 // For what only looks.
@@ -105,11 +106,12 @@ Setup draw_setup(std::uint64_t seed) {
   setup.death_permille = static_cast<std::uint32_t>(one_of({2, 10, 10, 40}));
   setup.fault_permille = static_cast<std::uint32_t>(one_of({0, 10, 10, 40}));
   setup.recovery_fault_permille = static_cast<std::uint32_t>(one_of({0, 200, 500}));
+  setup.clock_back_permille = static_cast<std::uint32_t>(one_of({0, 2, 2, 20}));
   setup.jump_permille = static_cast<std::uint32_t>(one_of({0, 2, 10}));
   setup.tick_ms_max = static_cast<std::uint32_t>(one_of({0, 1, 20, 20, 200}));
   if (chance.chance(150)) {
-    setup.disk_bytes = std::uint64_t{segment} * (20 + below(60));
-    setup.shard.disk_reserve_bytes = std::uint64_t{segment} * 8;
+    setup.disk_bytes = std::uint64_t{segment} * (10 + below(40));
+    setup.shard.disk_reserve_bytes = std::uint64_t{segment} * one_of({0, 4, 8});
   }
   return setup;
 }
@@ -158,8 +160,8 @@ void Simulator::step() {
   send_requests();
   if (chance_.chance(setup_.fault_permille)) arm_fault();
   turn();
-  if (!ok() || !loop_) return;
-  if (!chance_.chance(setup_.death_permille)) return;
+  if (ok() && chance_.chance(2)) come_to_rest();
+  if (!ok() || !chance_.chance(setup_.death_permille)) return;
   if (chance_.chance(50)) {
     stop_orderly();
   } else {
@@ -175,17 +177,18 @@ void Simulator::pass_time() {
   }
   if (chance_.chance(setup_.jump_permille)) {
     ++figures_[Figure::fault_stall];
-    std::uint64_t const far = chance_.below(4) == 0 ? 40'000'000 : 400'000;
+    std::uint64_t const far = chance_.below(3) == 0 ? 100'000'000 : 400'000;
     clock_.advance(Duration{static_cast<Duration::rep>(chance_.below(far))});
   }
-  if (chance_.chance(2)) {
+  if (chance_.chance(setup_.clock_back_permille)) {
     ++figures_[Figure::fault_clock_back];
-    clock_.set_back(Duration{static_cast<Duration::rep>(chance_.below(2'000))});
+    clock_.set_back(Duration{static_cast<Duration::rep>(chance_.below(chance_.chance(200) ? 3'600'000 : 2'000))});
   }
 }
 
 void Simulator::send_requests() {
-  std::uint64_t const count = chance_.below(setup_.requests_per_turn_max + 1);
+  // Nobody asks for ever more while nothing is answered.
+  std::uint64_t const count = sent_.size() > kUnansweredMax ? 0 : chance_.below(setup_.requests_per_turn_max + 1);
   for (std::uint64_t i = 0; i < count; ++i) {
     shard::Cookie const cookie = next_cookie_++;
     send(clients_.next(model_, std::max(now_, clock_.now()), cookie), cookie);
@@ -240,7 +243,7 @@ void Simulator::arm_fault() {
   }
 }
 
-void Simulator::turn() {
+bool Simulator::turn() {
   ++figures_[Figure::turns];
   watch_.begin_turn();
   now_ = std::max(now_, clock_.now());
@@ -260,7 +263,10 @@ void Simulator::turn() {
   if (!turned) {
     trace(fmt::format("the turn failed: {}", describe(turned.error())));
     switch (turned.error().code) {
-      case ErrorCode::io_failed: ++figures_[Figure::fault_write_failed]; break;
+      case ErrorCode::io_failed:
+        ++figures_[turned.error().message.starts_with("cannot sync") ? Figure::fault_sync_failed
+                                                                     : Figure::fault_write_failed];
+        break;
       case ErrorCode::disk_full: ++figures_[Figure::fault_disk_full]; break;
       default: complain(fmt::format("the shard gave up: {}", describe(turned.error())));
     }
@@ -270,7 +276,8 @@ void Simulator::turn() {
                  .payload = watch_.payload,
                  .batch = watch_.staged ? watch_.serial : 0};
     die(draw_death());
-    return ok() ? start() : void();
+    if (ok()) start();
+    return true;
   }
   std::vector<shard::Answer> answers;
   loop_->take_answers(0, answers);
@@ -279,27 +286,36 @@ void Simulator::turn() {
   if (options_.mutation != Mutation::none) mutate(replies);
   effects_.clear();
   if (watch_.staged) {
-    if (auto const read = read_effects(watch_.payload, effects_); !read) return complain(describe(read.error()));
+    if (auto const read = read_effects(watch_.payload, effects_); !read) {
+      complain(describe(read.error()));
+      return false;
+    }
   }
   record.asked = asked;
   record.effects = effects_;
   record.replies = &replies;
   record.is_settled = !turned->next || *turned->next > now_;
-  if (!model_.turn(record)) return complain(model_.complaint());
+  if (!model_.turn(record)) {
+    complain(model_.complaint());
+    return false;
+  }
   if (sent_.empty() && idempotent_at_ == Instant::max()) idempotent_at_ = now_;
   for (auto& [cookie, reply] : replies) clients_.answered(cookie, reply);
-  after_turn(*turned);
-}
-
-void Simulator::after_turn(shard::Turn const& turn) {
-  restless_turns_ = turn.more && sent_.empty() ? restless_turns_ + 1 : 0;
-  if (restless_turns_ > kRestlessTurnsMax) return complain("the shard does not come to rest");
   if (chance_.chance(30)) look_closely(chance_.chance(100));
-  if (!turn.more && ok()) check_disk_bound();
+  return turned->more;
 }
 
-// What lives bounds what is used: 2.5 times, two segments, and the one being written. Settings and answers live too.
-void Simulator::check_disk_bound() {}
+// What lives bounds what is used: 2.5 times, two segments, and the one being written. Answers and settings live, too.
+void Simulator::check_disk_bound() {
+  std::uint64_t used = 0;
+  for (log::SegmentInfo const& segment : log_->status().segments) used += segment.bytes;
+  auto const live = static_cast<double>(engine_->live_bytes() + model_.kept_bytes());
+  std::uint64_t const segment = setup_.log.segments.segment_bytes;
+  auto const allowed = static_cast<std::uint64_t>(2.5 * live) + 3 * segment + watch_.largest_batch;
+  if (used > allowed) {
+    complain(fmt::format("the log uses {} bytes, and {} live: {} are allowed", used, live, allowed));
+  }
+}
 
 void Simulator::look_closely(bool with_content) {
   ++figures_[Figure::invariant_checks];
@@ -376,7 +392,7 @@ void Simulator::die(Death death) {
 }
 
 void Simulator::start() {
-  if (!lost_ && chance_.chance(30)) flip_a_bit();
+  if (!lost_ && chance_.chance(100)) flip_a_bit();
   watch_.is_recovering = true;
   for (int attempt = 0; ok(); ++attempt) {
     clock_.advance(Duration{static_cast<Duration::rep>(chance_.below(chance_.chance(100) ? 100'000 : 50))});
@@ -454,15 +470,21 @@ void Simulator::stop_orderly() {
   die(draw_death());
 }
 
+// Nobody asks for anything for a few seconds. Then nothing is left to do, and the log is no larger than it may be.
 void Simulator::come_to_rest() {
   disk_.heal();
-  for (int i = 0; ok(); ++i) {
-    if (i > 100'000) return complain("the shard does not come to rest");
-    pass_time();
-    turn();
-    if (ok() && loop_ && sent_.empty() && restless_turns_ == 0 && i > 10) break;
+  if (clock_.now() < now_) clock_.advance(now_ - clock_.now());  // It had been set back, and time stood still.
+  for (int second = 0; ok() && second < 4; ++second) {
+    clock_.advance(std::chrono::milliseconds{1'100});
+    bool more = true;
+    for (int i = 0; ok() && more; ++i) {
+      if (i > kTurnsToRestMax) return complain("the shard does not come to rest");
+      more = turn() || !sent_.empty();
+    }
   }
-  if (ok()) look_closely(true);
+  if (!ok()) return;
+  look_closely(chance_.chance(300));
+  if (ok()) check_disk_bound();
 }
 
 // A copy of the disk with one bit turned must not start, or must show the very same jobs. Only the newest batch, which
@@ -471,8 +493,14 @@ void Simulator::flip_a_bit() {
   auto const files = disk_.files();
   if (files.empty()) return;
   ++figures_[Figure::fault_bit_flipped];
-  log::DiskFile const& file = files[chance_.below(files.size())];
-  std::uint64_t const offset = chance_.below(file.bytes);
+  log::DiskFile const& file = chance_.chance(500) ? files.back() : files[chance_.below(files.size())];
+  std::uint64_t offset = chance_.below(file.bytes);
+  bool const is_newest = !watch_.batches.empty() && file.ordinal == watch_.batches.back().base.segment;
+  if (is_newest && chance_.chance(500)) {  // The newest batch or so: most of the rest of its segment is empty.
+    offset = std::min<std::uint64_t>(file.bytes - 1, watch_.batches.back().base.offset + chance_.below(200));
+  } else if (is_newest) {
+    offset = chance_.below(std::min<std::uint64_t>(file.bytes, watch_.batches.back().base.offset + 200));
+  }
   struct Copy {
     log::MemoryDisk disk;
     LogWatch watch;

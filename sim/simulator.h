@@ -46,7 +46,8 @@ struct Setup {
   std::uint32_t death_permille = 10;  // Turns after which the process dies...
   std::uint32_t fault_permille = 10;  // ...and turns before which the disk is told to fail.
   std::uint32_t recovery_fault_permille = 300;
-  std::uint32_t jump_permille = 5;  // Turns before which hours go by.
+  std::uint32_t jump_permille = 5;        // Turns before which hours go by.
+  std::uint32_t clock_back_permille = 2;  // Turns before which the clock is set back.
   std::uint32_t tick_ms_max = 20;
   std::uint64_t disk_bytes = 0;  // Room on the disk; 0: enough.
 };
@@ -71,8 +72,7 @@ class Simulator {
   void send_requests();
   void send(Command command, shard::Cookie cookie);
   void arm_fault();
-  void turn();
-  void after_turn(shard::Turn const& turn);
+  bool turn();  // True: there is more to do at once.
   void look_closely(bool with_content);
   std::vector<JobView> all_jobs(engine::Engine& engine, log::Log& log, bool with_content);
   void check_disk_bound();
@@ -112,7 +112,6 @@ class Simulator {
   std::vector<Effect> effects_;
   std::optional<Lost> lost_;
   Instant idempotent_at_{};  // The newest request with a key, where only some answers are kept.
-  std::uint64_t restless_turns_ = 0;
   bool is_draining_ = false;
   Reply last_reply_;  // For a mutation.
 };

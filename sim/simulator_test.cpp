@@ -10,7 +10,7 @@
 namespace workmill::sim {
 namespace {
 
-#if defined(__OPTIMIZE__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#ifdef __OPTIMIZE__
 constexpr bool kIsSlow = false;
 #else
 constexpr bool kIsSlow = true;
@@ -23,7 +23,7 @@ constexpr bool kIsSlow = true;
 #ifdef WM_SIM_SANITIZED
 constexpr std::uint64_t kSeeds = 15;
 #else
-constexpr std::uint64_t kSeeds = kIsSlow ? 40 : 300;
+constexpr std::uint64_t kSeeds = kIsSlow ? 30 : 150;
 #endif
 constexpr std::uint64_t kOperations = 5'000;
 

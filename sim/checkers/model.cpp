@@ -54,6 +54,7 @@ bool Model::turn(TurnRecord const& record) {
   replies_taken_ = 0;
   is_draining_ = record.is_draining;
   finished_now_.clear();
+  last_number_before_ = last_number_;
 
   while (next<effect::StoreCreated>() != nullptr) ++at_;  // At the head of each segment.
   if (!bulks_.empty()) {
@@ -92,6 +93,7 @@ bool Model::restarted(Instant now, Instant last_batch_at) {
     timers_.emplace(job.due, number);
     if (down > Duration{0}) ++figures_[Figure::lease_lengthened_by_restart];
   }
+  for (auto& [key, answer] : answers_) answer.is_of_earlier_life = true;
   for (auto& [name, queue] : queues_) {
     queue.counters = {};
     if (queue.jobs() == 0 && queue.settings == QueueSettings{} && queue.known == ModelQueue::Known::yes) {
@@ -103,6 +105,12 @@ bool Model::restarted(Instant now, Instant last_batch_at) {
   }
   now_ = now;
   return true;
+}
+
+std::uint64_t Model::kept_bytes() const {
+  std::uint64_t sum = 0;
+  for (auto const& [key, answer] : answers_) sum += 60 + key.size() + 30 * answer.reply.jobs.size();
+  return sum + 60 * queues_.size();
 }
 
 bool Model::execute(Asked const& asked) {
@@ -120,6 +128,7 @@ bool Model::run(shard::Cookie cookie, Enqueue const& command) {
         return expect_error(cookie, ErrorCode::idempotency_key_reused);
       }
       ++figures_[Figure::idempotent_replay];
+      if (kept->second.is_of_earlier_life) ++figures_[Figure::idempotent_replay_after_restart];
       EnqueueReply const* reply = nullptr;
       WM_SIM_STEP(expect(cookie, reply));
       if (reply == nullptr) return true;
@@ -200,6 +209,7 @@ bool Model::enqueue_one(Bytes const& spec, EnqueuedJob& answer) {
   if (ModelJob const* same = find_same(view)) {
     ++queues_[same->queue].counters.duplicates;
     ++figures_[!view.id.empty() && same->client_id == view.id ? Figure::duplicate_by_id : Figure::duplicate_by_key];
+    if (raw(same->number) > last_number_before_) ++figures_[Figure::duplicate_while_first_undurable];
     answer = {.number = same->number, .client_id = same->client_id, .state = same->state, .duplicate = true};
     return true;
   }

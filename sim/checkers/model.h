@@ -138,6 +138,8 @@ class Model {
   ModelJob const* find(std::uint64_t number) const;
   std::uint64_t unfinished() const { return unfinished_; }
   std::size_t waiting() const { return waiters_.size(); }
+  // Of answers and settings in the log, about.
+  std::uint64_t kept_bytes() const;
   bool has_unfinished_bulk() const { return !bulks_.empty(); }
 
  private:
@@ -151,6 +153,7 @@ class Model {
     std::uint64_t fingerprint = 0;
     Instant until{};
     EnqueueReply reply;
+    bool is_of_earlier_life = false;
   };
   struct Bulk {
     shard::Cookie cookie = 0;
@@ -256,6 +259,7 @@ class Model {
   std::deque<Bulk> bulks_;
   std::uint64_t unfinished_ = 0;
   std::uint64_t last_number_ = 0;
+  std::uint64_t last_number_before_ = 0;  // This turn.
   std::uint64_t last_token_ = 0;
   std::uint64_t moment_ = 0;
 

@@ -43,7 +43,7 @@ std::uint64_t Engine::salt() const { return impl_->state.salt(); }
 
 void Engine::begin_batch(Position base, EffectSink& sink) {
   if (impl_->state.store_at().segment >= base.segment) return;
-  Effects{impl_->state, sink, impl_->state.floor()}.emit(effect::StoreCreated{.salt = impl_->state.salt()});
+  Effects{impl_->state, sink, impl_->state.floor()}.emit(impl_->state.store());
 }
 
 Reply Engine::execute(Command const& command, Context const& context, EffectSink& sink, bool* again) {

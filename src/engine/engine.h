@@ -67,7 +67,7 @@ class Engine {
   void resume(Duration down, Context const& context, EffectSink& sink);
   std::uint64_t salt() const;
   // Before anything else is written to a batch that will stand at `base`: the first of each segment says whose log it
-  // is, since keys are hashed with the salt, and replay may begin with any segment.
+  // is (keys are hashed with the salt) and which numbers were given out, since replay may begin with any segment.
   void begin_batch(Position base, EffectSink& sink);
 
   // --- Life.

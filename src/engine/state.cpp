@@ -347,6 +347,9 @@ void State::note_idle(QueueIndex index, Instant at) {
 
 void State::apply(effect::StoreCreated const& e, Written w, Instant, JobIndex) {
   salt_ = e.salt;
+  last_number_ = std::max(last_number_, std::to_underlying(e.last_number));
+  last_order_ = std::max(last_order_, e.last_order);
+  last_token_ = std::max(last_token_, std::to_underlying(e.last_token));
   segments_.add(w.at);
   segments_.drop(store_at_);
   store_at_ = w.at;

@@ -40,6 +40,12 @@ class State {
   EngineOptions const& options() const { return options_; }
   std::uint64_t salt() const { return salt_; }
   Position store_at() const { return store_at_; }
+  effect::StoreCreated store() const {
+    return {.salt = salt_,
+            .last_number = JobNumber{last_number_},
+            .last_order = last_order_,
+            .last_token = LeaseToken{last_token_}};
+  }
   Instant floor() const { return floor_; }  // The latest time that an effect was of.
 
   JobIndex find(JobNumber number) const { return by_number_.find(number); }

@@ -59,7 +59,12 @@ class Packer : public BytePacker {
 // What is packed for each effect, and how much that can be beyond the fields of fixed size.
 
 std::size_t variable_bytes(auto const&) { return 0; }
-void pack(effect::StoreCreated const& e, Packer& out) { out.u64(e.salt); }
+void pack(effect::StoreCreated const& e, Packer& out) {
+  out.u64(e.salt);
+  out.number(e.last_number);
+  out.u64(e.last_order);
+  out.u64(std::to_underlying(e.last_token));
+}
 void pack(effect::ServerResumed const& e, Packer& out) { out.zigzag(e.down.count()); }
 void pack(effect::Alive const&, Packer&) {}
 
@@ -234,7 +239,12 @@ class Reader : public ByteReader {
   bool valid_ = true;
 };
 
-void unpack(Reader& in, effect::StoreCreated& e) { e.salt = in.u64(); }
+void unpack(Reader& in, effect::StoreCreated& e) {
+  e.salt = in.u64();
+  e.last_number = in.number();
+  e.last_order = in.u64();
+  e.last_token = LeaseToken{in.u64()};
+}
 void unpack(Reader& in, effect::ServerResumed& e) { e.down = Duration{in.zigzag()}; }
 void unpack(Reader&, effect::Alive&) {}
 

@@ -22,6 +22,11 @@ namespace workmill::effect {
 // The first record of a store, and of each segment of its log.
 struct StoreCreated {
   std::uint64_t salt = 0;  // Of the JobIdCodec, and of the hashes of keys.
+  // The largest that were given out before this record. What gave them out may stand in segments that are gone, and a
+  // clock that was set back does not tell.
+  JobNumber last_number{};
+  std::uint64_t last_order = 0;
+  LeaseToken last_token{};
   bool operator==(StoreCreated const&) const = default;
 };
 // A new owner took over `down` after the last batch: every lease is lengthened by that.

@@ -134,6 +134,26 @@ TEST_F(SurvivorsTest, KeysHoldWhicheverSegmentTheLogBeginsWith) {
   }
 }
 
+TEST_F(SurvivorsTest, TokensAndNumbersGrowThoughTheClockStandsAndTheirRecordsAreGone) {
+  ask<EnqueueReply>(enqueue({spec_of_job("old", "kept")}));
+  auto const old = ask<LeaseReply>(lease("kept")).jobs.at(0);
+  ask<ReportsReply>(ReportBatch{.reports = {completed(old)}});
+  ask<DoneReply>(DeleteJob{.job = {.number = old.number, .text = {}}});
+  JobNumber newest{};
+  for (int i = 0; i < 2'000; ++i) {
+    newest = ask<EnqueueReply>(enqueue({spec_of_job("filler", "filler")})).jobs.at(0).number;
+    ask<DoneReply>(DeleteJob{.job = {.number = newest, .text = {}}});
+  }
+  ASSERT_GT(log_->status().segments.front().ordinal, 1u);
+  restart();
+
+  auto const next = ask<EnqueueReply>(enqueue({spec_of_job("new", "kept")})).jobs.at(0).number;
+  auto const leased = ask<LeaseReply>(lease("kept")).jobs.at(0);
+
+  EXPECT_GT(next, newest);
+  EXPECT_GT(leased.token, old.token);
+}
+
 TEST_F(SurvivorsTest, LinesThatWereLoggedOutliveTheirSegment) {
   ask<EnqueueReply>(enqueue({spec_of_job("old", "kept")}));
   auto const job = ask<LeaseReply>(lease("kept")).jobs.at(0);
