@@ -42,6 +42,25 @@ std::string_view name_of(Command const& command) {
   return kNames[command.index()];
 }
 
+std::string details(Command const& command) {
+  if (auto const* bulk = std::get_if<BulkJobs>(&command)) {
+    JobFilter const& filter = bulk->filter;
+    return fmt::format(" action {} state {} queue '{}' type '{}' group '{}' tag '{}'", static_cast<int>(bulk->action),
+                       filter.state ? to_string(*filter.state) : "any", filter.queue, filter.type, filter.group,
+                       filter.tag);
+  }
+  JobRef const* job = std::visit(
+      []<class C>(C const& c) -> JobRef const* {
+        if constexpr (requires { c.job; })
+          return &c.job;
+        else
+          return nullptr;
+      },
+      command);
+  if (job == nullptr) return {};
+  return job->number ? fmt::format(" {:x}", std::to_underlying(*job->number)) : " " + job->text;
+}
+
 std::string describe(Setup const& setup) {
   return fmt::format(
       "segments of {}, {} recent bytes, {} finished kept, {} answers kept, {} steps, {} commands a turn, {} waiters, "
@@ -252,7 +271,8 @@ bool Simulator::turn() {
                            std::make_move_iterator(sent_.begin() + static_cast<std::ptrdiff_t>(decided))};
   sent_.erase(sent_.begin(), sent_.begin() + static_cast<std::ptrdiff_t>(decided));
   if (options_.trace) {
-    for (Asked const& one : asked) trace(fmt::format("{} {}", one.cookie, name_of(one.command)));
+    for (Asked const& one : asked)
+      trace(fmt::format("{} {}{}", one.cookie, name_of(one.command), details(one.command)));
   }
   bool const was_in_bulk = model_.has_unfinished_bulk();
   TurnRecord record;

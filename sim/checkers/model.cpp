@@ -27,6 +27,8 @@ constexpr std::size_t kind_of() {
 
 constexpr std::uint32_t kEventsShown = 50;  // Below what a history is read back for; older errors may be missing.
 
+constexpr std::uint32_t kTaggedPage = 500;  // Jobs whose tags are read in one part of an action on many.
+
 }  // namespace
 
 #define WM_SIM_HOLD(condition, ...)                 \
@@ -719,14 +721,18 @@ bool Model::bulk_part(Bulk bulk) {
   JobFilter const filter = jobs != nullptr ? jobs->filter : JobFilter{.state = purge->state, .queue = purge->name};
   auto& before = jobs != nullptr ? jobs->before : purge->before;
   std::vector<std::uint64_t> found;
+  JobFilter untagged = filter;
+  untagged.tag.clear();
   std::uint32_t looked_at = 0;
+  std::uint32_t in_page = 0;
   std::optional<JobNumber> rest;
   auto job = jobs_.rbegin();
   for (; job != jobs_.rend(); ++job) {
     if (before && job->first >= raw(*before)) continue;
-    if (looked_at == options_.steps_max) break;
+    if (looked_at == options_.steps_max || (!filter.tag.empty() && in_page == kTaggedPage)) break;
     ++looked_at;
     rest = JobNumber{job->first};
+    if (matches(job->second, untagged, false)) ++in_page;
     if (matches(job->second, filter, false)) found.push_back(job->first);
   }
   bool more = job != jobs_.rend();

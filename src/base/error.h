@@ -138,7 +138,7 @@ std::string describe(Error const& error);
   auto name = (__VA_ARGS__);                                 \
   if (!name) leave std::unexpected(std::move(name).error()); \
   declaration = *std::move(name)
-#define WM_TRY_VOID(...)                                                                        \
-  do {                                                                                          \
+#define WM_TRY_VOID(...)                                                                         \
+  do {                                                                                           \
     if (auto wm_try = (__VA_ARGS__); !wm_try) return std::unexpected(std::move(wm_try).error()); \
   } while (false)

@@ -438,6 +438,7 @@ class EngineModel : public EngineTest {
   Bytes history_of(JobNumber number) {
     JobHistory history;
     history.progress = view(number).progress;
+    if (view(number).log_at) history.log_lines = {"x"};
     Bytes encoded;
     encode_history(history, encoded);
     return encoded;

@@ -29,8 +29,8 @@ class IdempotencyTable {
 
   // The answer kept for a key, where its time is not up.
   Answer const* find(Hash128 key, Instant now) const;
-  // A new answer, or one known already that was rewritten elsewhere in the log. `until` never falls but in replay, where
-  // the order is not that of age: so nothing goes early before finish_replay().
+  // A new answer, or one known already that was rewritten elsewhere in the log. `until` never falls but in replay,
+  // where the order is not that of age: so nothing goes early before finish_replay().
   void remember(Hash128 key, Answer answer);
   // Drops what is over; `steps_max` at most.
   void turn(Instant now, std::uint32_t steps_max);

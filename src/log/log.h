@@ -24,7 +24,8 @@ namespace workmill::log {
 
 enum class Durability : std::uint8_t {
   sync,      // flush() returns when the batches are on disk.
-  interval,  // flush() returns when they are written; a sync follows within the interval. A power cut may take that much.
+  interval,  // flush() returns when they are written; a sync follows within the interval. A power cut may take that
+             // much.
   os,        // flush() returns when they are written; the operating system syncs when it likes.
 };
 
@@ -47,8 +48,8 @@ struct LogStatus {
 struct ReplayReport {
   std::uint64_t batches = 0;
   std::uint64_t bytes = 0;
-  Instant last_batch_at{};            // Time of the newest batch; the epoch where there is none.
-  Position cut_at{};                  // Where a torn tail was cut off; no position where the log ended cleanly.
+  Instant last_batch_at{};  // Time of the newest batch; the epoch where there is none.
+  Position cut_at{};        // Where a torn tail was cut off; no position where the log ended cleanly.
   std::uint64_t cut_bytes = 0;
 };
 
@@ -69,7 +70,8 @@ class Log {
 
   // Calls `visit` for each batch from the oldest, in order, on the caller's thread; stops at the first error of
   // `visit` and returns it. Cuts a torn tail, and reports it. log_corrupt, with segment and offset in the message,
-  // where a batch is damaged that was durable once (a later batch says so). Progress: `on_progress(done, total)` in bytes, may be empty.
+  // where a batch is damaged that was durable once (a later batch says so). Progress: `on_progress(done, total)` in
+  // bytes, may be empty.
   virtual Result<ReplayReport> replay(std::function<Result<>(ReplayedBatch const&)> const& visit,
                                       std::function<void(std::uint64_t, std::uint64_t)> const& on_progress) = 0;
 
@@ -84,8 +86,9 @@ class Log {
   // means that nobody knows what is on disk: the caller must stop using this log (never flush again).
   virtual Result<> flush() = 0;
 
-  // `length` bytes from `position` of a payload, staged or durable. The view is good until the next call of stage, read or trim_oldest.
-  // io_failed or log_corrupt where it cannot be read; positions in dropped segments are a bug of the caller.
+  // `length` bytes from `position` of a payload, staged or durable. The view is good until the next call of stage, read
+  // or trim_oldest. io_failed or log_corrupt where it cannot be read; positions in dropped segments are a bug of the
+  // caller.
   virtual Result<BytesView> read(Position position, std::size_t length) = 0;
 
   // For copying the survivors of the oldest segment: the next batch of the segment that `cursor` stands in, from

@@ -130,7 +130,7 @@ struct PatchJob {
 enum class BulkAction : std::uint8_t { retry, cancel, remove };
 struct BulkJobs {
   BulkAction action{};
-  JobFilter filter{};  // `text` is not supported here.
+  JobFilter filter{};                 // `text` is not supported here.
   std::optional<JobNumber> before{};  // Go on with jobs older than this one: CountReply::next of the part before.
 };
 struct ListQueues {
@@ -148,7 +148,7 @@ struct PatchQueue {
 };
 struct PurgeQueue {
   std::string name{};
-  std::optional<JobState> state{};  // None: all but leased.
+  std::optional<JobState> state{};    // None: all but leased.
   std::optional<JobNumber> before{};  // As in BulkJobs.
 };
 

@@ -146,6 +146,7 @@ class SurvivalTest : public EngineTest {
   void copy(JobNumber number, BytesView spec) {
     JobHistory history;
     history.progress = view(number).progress;
+    if (view(number).log_at) history.log_lines = {"x"};
     Bytes encoded;
     encode_history(history, encoded);
     engine.copy_ahead(number, spec, encoded, log);

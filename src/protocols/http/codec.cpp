@@ -106,6 +106,7 @@ class RequestDecoder::Parser final : public beast::http::basic_parser<true> {
       case beast::http::field::content_encoding: return take_only(request_.content_encoding, value);
       case beast::http::field::authorization: return take_only(request_.authorization, value);
       case beast::http::field::origin: request_.origin = value; return;
+      case beast::http::field::sec_fetch_site: request_.sec_fetch_site = value; return;
       case beast::http::field::accept: request_.accept = value; return;
       case beast::http::field::transfer_encoding:
         has_foreign_coding_ = has_foreign_coding_ || !beast::iequals(beast_value, "chunked");
@@ -120,7 +121,6 @@ class RequestDecoder::Parser final : public beast::http::basic_parser<true> {
     if (beast::iequals(name, "idempotency-key")) return take_only(request_.idempotency_key, value);
     if (beast::iequals(name, "traceparent")) request_.traceparent = value;
     if (beast::iequals(name, "tracestate")) request_.tracestate = value;
-    if (beast::iequals(name, "sec-fetch-site")) request_.sec_fetch_site = value;
   }
 
   // Two of these would mean that we and a proxy before us might disagree on which one counts.
