@@ -9,6 +9,13 @@ find_package(absl REQUIRED)
 find_package(CLI11 REQUIRED)
 find_package(toml11 REQUIRED)
 find_package(CURL REQUIRED)
+# Takes the place of the C library's malloc in the programs, but not under sanitizers, which bring their own. A turn
+# allocates and frees by the dozen what glibc keeps seven of (docs/adr/0007-allocator.md).
+add_library(wm_allocator INTERFACE)
+if(NOT WM_SANITIZE)
+  find_package(mimalloc 2.0 REQUIRED)
+  target_link_libraries(wm_allocator INTERFACE mimalloc)
+endif()
 
 # A build without tests needs none of these: `./dev build` then waits for fewer packages.
 option(WM_TESTS "Build the tests" ON)

@@ -2,7 +2,7 @@
 """One job per HTTP call, 64 connections, on disk before the answer: beside nginx answering a constant 204, driven by the
 same generator (wrk), and beside Redis XADD with appendfsync always (redis-benchmark), in one run.
 
-    bench/http.py [--rounds 5] [--seconds 4] [--connections 64] [--binary build/release/workmill]
+    bench/peers/http.py [--rounds 5] [--seconds 4] [--connections 64] [--binary build/release/workmill]
 
 Each server is pinned to the first core and each client to the second, the three take turns, and the medians of the
 rounds are printed with the server's CPU time per request. One line of JSON on standard output, a table on standard
