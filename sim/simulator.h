@@ -75,7 +75,7 @@ class Simulator {
   bool turn();  // True: there is more to do at once.
   void look_closely(bool with_content);
   std::vector<JobView> all_jobs(engine::Engine& engine, log::Log& log, bool with_content);
-  void check_disk_bound();
+  void check_disk_bound(std::uint64_t live_before);
 
   void die(Death death);
   void start();

@@ -109,12 +109,6 @@ bool Model::restarted(Instant now, Instant last_batch_at) {
   return true;
 }
 
-std::uint64_t Model::kept_bytes() const {
-  std::uint64_t sum = 0;
-  for (auto const& [key, answer] : answers_) sum += 60 + key.size() + 30 * answer.reply.jobs.size();
-  return sum + 60 * queues_.size();
-}
-
 bool Model::execute(Asked const& asked) {
   return std::visit([&](auto const& command) { return run(asked.cookie, command); }, asked.command);
 }

@@ -138,8 +138,6 @@ class Model {
   ModelJob const* find(std::uint64_t number) const;
   std::uint64_t unfinished() const { return unfinished_; }
   std::size_t waiting() const { return waiters_.size(); }
-  // Of answers and settings in the log, about.
-  std::uint64_t kept_bytes() const;
   bool has_unfinished_bulk() const { return !bulks_.empty(); }
 
  private:

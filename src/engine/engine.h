@@ -108,7 +108,7 @@ class Engine {
   // Living things of any kind (jobs, queue settings, remembered requests, the store's own record) whose record stands
   // in this segment: 0 means that it can go without being read.
   std::uint64_t live_records_in(std::uint32_t segment) const;
-  // Bytes of spec records that live, over all segments.
+  // Bytes of the records that live, of whatever kind, over all segments.
   std::uint64_t live_bytes() const;
 
   // --- To look at.

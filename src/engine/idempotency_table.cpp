@@ -12,21 +12,22 @@ IdempotencyTable::Answer const* IdempotencyTable::find(Hash128 key, Instant now)
 void IdempotencyTable::remember(Hash128 key, Answer answer) {
   auto const found = answers_.find(key);
   if (found != answers_.end() && found->second.until == answer.until) {
-    segments_.add(answer.at);  // The same answer, copied ahead.
-    segments_.drop(found->second.at);
+    segments_.add(answer.at, answer.bytes);  // The same answer, copied ahead.
+    segments_.drop(found->second.at, found->second.bytes);
     found->second.at = answer.at;
+    found->second.bytes = answer.bytes;
     return;
   }
   if (found != answers_.end()) drop(found);  // Over. Its entry by time goes when that comes up.
   while (is_live_ && answers_.size() >= bound_ && !by_time_.empty()) drop_first();
   by_time_.emplace_back(answer.until, key);
-  segments_.add(answer.at);
+  segments_.add(answer.at, answer.bytes);
   reply_bytes_ += answer.reply.size();
   answers_.emplace(key, std::move(answer));
 }
 
 void IdempotencyTable::drop(absl::flat_hash_map<Hash128, Answer>::iterator answer) {
-  segments_.drop(answer->second.at);
+  segments_.drop(answer->second.at, answer->second.bytes);
   reply_bytes_ -= answer->second.reply.size();
   answers_.erase(answer);
 }

@@ -21,8 +21,9 @@ class IdempotencyTable {
   struct Answer {
     std::uint64_t fingerprint = 0;
     Instant until{};
-    Position at{};  // Of its record.
-    Bytes reply;    // As encode_enqueue_reply writes it.
+    Position at{};            // Of its record,
+    std::uint32_t bytes = 0;  // and how large that is.
+    Bytes reply;              // As encode_enqueue_reply writes it.
   };
 
   IdempotencyTable(std::size_t bound, SegmentCounts& segments) : bound_(bound), segments_(segments) {}

@@ -9,7 +9,7 @@ constexpr Instant at(std::int64_t ms) { return instant_from_ms(ms); }
 constexpr Hash128 key(std::uint64_t n) { return {.high = n, .low = n}; }
 
 IdempotencyTable::Answer answer(std::int64_t until, std::uint32_t offset) {
-  return {.fingerprint = 1, .until = at(until), .at = {.segment = 1, .offset = offset}, .reply = "r"};
+  return {.fingerprint = 1, .until = at(until), .at = {.segment = 1, .offset = offset}, .bytes = 10, .reply = "r"};
 }
 
 TEST(IdempotencyTable, BeyondTheBoundTheOldestGoes) {
@@ -51,6 +51,7 @@ TEST(IdempotencyTable, WhatIsOverIsNotFoundAndIsDroppedInSteps) {
   EXPECT_EQ(table.find(key(3), at(100)), nullptr);
   EXPECT_EQ(table.size(), 1u);
   EXPECT_EQ(segments.in(1), 1u);
+  EXPECT_EQ(segments.bytes(), 10u);
 }
 
 }  // namespace

@@ -20,7 +20,8 @@ namespace workmill::engine {
 struct Queue {
   std::string name;
   QueueSettings settings;
-  Position settings_at{};  // The QueueChanged record that they stand in. None: the defaults.
+  Position settings_at{};            // The QueueChanged record that they stand in. None: the defaults.
+  std::uint32_t settings_bytes = 0;  // Of that record.
   QueueCounters counters;
   std::array<std::uint64_t, kJobStates> depth{};
   std::uint64_t jobs = 0;  // In any state.

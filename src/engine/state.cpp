@@ -166,8 +166,7 @@ JobIndex State::make_job(JobNumber number, JobSpecView const& spec, Written w) {
   slot.order = std::to_underlying(number);
   slot.spec_at = w.at;
   slot.spec_bytes = w.bytes;
-  live_bytes_ += w.bytes;
-  segments_.add(w.at);
+  segments_.add(w.at, w.bytes);
   by_number_.insert(number, job);
   attach(job, spec);
   if (!watches_.empty()) slot.is_watched = watches_.contains(number);
@@ -226,10 +225,8 @@ void State::detach(JobIndex job, Instant at) {
 
 void State::move_record(JobIndex job, Written w) {
   JobSlot& slot = slots_[job];
-  segments_.add(w.at);
-  segments_.drop(slot.spec_at);
-  live_bytes_ += w.bytes;
-  live_bytes_ -= slot.spec_bytes;
+  segments_.add(w.at, w.bytes);
+  segments_.drop(slot.spec_at, slot.spec_bytes);
   slot.spec_at = slot.event_at = w.at;
   slot.spec_bytes = w.bytes;
   // The lines that were logged stand in the copy, too.
@@ -350,9 +347,10 @@ void State::apply(effect::StoreCreated const& e, Written w, Instant, JobIndex) {
   last_number_ = std::max(last_number_, std::to_underlying(e.last_number));
   last_order_ = std::max(last_order_, e.last_order);
   last_token_ = std::max(last_token_, std::to_underlying(e.last_token));
-  segments_.add(w.at);
-  segments_.drop(store_at_);
+  segments_.add(w.at, w.bytes);
+  segments_.drop(store_at_, store_bytes_);
   store_at_ = w.at;
+  store_bytes_ = w.bytes;
 }
 
 void State::apply(effect::ServerResumed const& e, Written, Instant, JobIndex) {
@@ -463,8 +461,7 @@ void State::apply(effect::LinesLogged const&, Written w, Instant, JobIndex job) 
 void State::apply(effect::JobForgotten const& e, Written, Instant at, JobIndex job) {
   leave(job);
   JobSlot const& slot = slots_[job];
-  live_bytes_ -= slot.spec_bytes;
-  segments_.drop(slot.spec_at);
+  segments_.drop(slot.spec_at, slot.spec_bytes);
   by_number_.erase(e.number);
   if (slot.is_watched && !is_finished(slot.state)) finished_.push_back(slot.number);
   detach(job, at);
@@ -506,10 +503,11 @@ void State::apply(effect::QueueChanged const& e, Written w, Instant at, JobIndex
   limited_queues_ -= queue.settings.max_depth ? 1U : 0U;
   // Defaults need no record once those that said otherwise are gone, and they go first.
   Position const stands_at = e.settings == QueueSettings{} ? Position{} : w.at;
-  segments_.add(stands_at);
-  segments_.drop(queue.settings_at);
+  segments_.add(stands_at, w.bytes);
+  segments_.drop(queue.settings_at, queue.settings_bytes);
   queue.settings = e.settings;
   queue.settings_at = stands_at;
+  queue.settings_bytes = w.bytes;
   limited_queues_ += queue.settings.max_depth ? 1U : 0U;
   if (queue.jobs == 0) note_idle(index, at);
   if (is_live_ && queue.can_lease()) announce(index);
@@ -522,14 +520,15 @@ void State::apply(effect::QueueRemoved const& e, Written, Instant, JobIndex) {
   limited_queues_ -= queue.settings.max_depth ? 1U : 0U;
   std::erase(announced_, index);
   if (queue.idle_check) idle_checks_.erase({*queue.idle_check, index});
-  segments_.drop(queue.settings_at);
+  segments_.drop(queue.settings_at, queue.settings_bytes);
   retention_.remove_lines(index);
   queues_.remove(index);
 }
 
 void State::apply(effect::RequestRemembered const& e, Written w, Instant, JobIndex) {
-  idempotency_.remember(hash_of(e.key),
-                        {.fingerprint = e.fingerprint, .until = e.until, .at = w.at, .reply = Bytes{e.reply}});
+  idempotency_.remember(
+      hash_of(e.key),
+      {.fingerprint = e.fingerprint, .until = e.until, .at = w.at, .bytes = w.bytes, .reply = Bytes{e.reply}});
 }
 
 void State::restore_history(JobIndex job, BytesView history, Written w) {

@@ -87,7 +87,7 @@ class State {
   std::optional<Instant> next_due() const;
   EngineStatus status() const;
   std::uint64_t live_records_in(std::uint32_t segment) const { return segments_.in(segment); }
-  std::uint64_t live_bytes() const { return live_bytes_; }
+  std::uint64_t live_bytes() const { return segments_.bytes(); }
   // Is this the record that the store's salt, a queue's settings or an answer stand on?
   bool stands_on(Effect const& record, Position at) const;
   std::string check_invariants() const;
@@ -175,6 +175,7 @@ class State {
   bool is_live_ = false;  // Not replaying: jobs are in the lists of their states.
   std::uint64_t salt_ = 0;
   Position store_at_{};
+  std::uint32_t store_bytes_ = 0;
   Instant floor_{};
   std::uint64_t last_number_ = 0;
   std::uint64_t last_order_ = 0;
@@ -198,7 +199,6 @@ class State {
 
   std::array<std::uint64_t, kJobStates> depth_{};
   std::uint64_t limited_queues_ = 0;  // That have a max_depth.
-  std::uint64_t live_bytes_ = 0;
 
   JobSpecView spec_;  // Reused, so that replay allocates nothing for a spec.
   absl::flat_hash_map<JobNumber, std::uint32_t> watches_;

@@ -57,7 +57,6 @@ std::string State::check_invariants() const {
     }
   });
   check(depth == depth_, "the depths are wrong", 0);
-  check(bytes == live_bytes_, "live_bytes is wrong", bytes);
   check(slots_.size() == by_number_.size(), "slots were lost", slots_.size());
   check(extras == extras_.size(), "extras were lost", extras_.size());
   check(client_ids == by_client_id_.size(), "the index of clients' ids is wrong", by_client_id_.size());
@@ -66,13 +65,14 @@ std::string State::check_invariants() const {
   if (!is_live_) return wrong;
 
   std::uint64_t records_live = by_number_.size();
-  auto const count_record = [&](Position at) {
+  auto const count_record = [&](Position at, std::uint32_t record_bytes) {
     if (!at) return;
     ++by_segment[at.segment];
     ++records_live;
+    bytes += record_bytes;
   };
-  count_record(store_at_);
-  idempotency_.walk([&](IdempotencyTable::Answer const& answer) { count_record(answer.at); });
+  count_record(store_at_, store_bytes_);
+  idempotency_.walk([&](IdempotencyTable::Answer const& answer) { count_record(answer.at, answer.bytes); });
 
   std::uint64_t in_wheel = 0;
   wheel_.walk([&](JobIndex index) {
@@ -92,7 +92,7 @@ std::string State::check_invariants() const {
     check(queue.depth == counted.depth && queue.jobs == counted.jobs, "a queue's depths are wrong",
           std::to_underlying(index));
     limited += queue.settings.max_depth ? 1U : 0U;
-    count_record(queue.settings_at);
+    count_record(queue.settings_at, queue.settings_bytes);
     std::uint64_t ready = 0;
     for (std::size_t priority = 0; priority < queue.turn.size(); ++priority) {
       LaneIndex const first = queue.turn[priority];
@@ -133,6 +133,7 @@ std::string State::check_invariants() const {
     check(live_records_in(segment) == records, "live_records_in is wrong", segment);
   }
   check(records_live == segments_.total(), "records in segments were lost", segments_.total());
+  check(bytes == live_bytes(), "live_bytes is wrong", bytes);
   return wrong;
 }
 
