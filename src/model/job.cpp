@@ -203,6 +203,9 @@ Result<> check_backoff(Backoff const& backoff) {
 }
 
 Result<> check_times(JobSpecView const& spec) {
+  bool const has_times =
+      spec.delay || spec.run_at || spec.expires_in || spec.lease || spec.unique_for || spec.keep_result;
+  if (!has_times) return {};  // Most jobs, and this is on the path of each.
   WM_TRY_VOID(check_duration("delay", spec.delay, Duration{0}, kDurationMax));
   if (spec.run_at && (*spec.run_at < kInstantMin || *spec.run_at > kInstantMax)) {
     return invalid("run_at", "must lie between the years 1970 and 9999");

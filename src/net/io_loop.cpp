@@ -18,6 +18,7 @@ void IoLoop::run() {
     poll();
     Duration const sleep = turn_ ? turn_() : kForever;
     if (stopping_) break;
+    ++round_;  // The handler that ends the sleep belongs to the time after it.
     if (sleep > Duration::zero()) context_.run_one_for(std::min(sleep, kForever));
   }
   poll();
@@ -31,6 +32,7 @@ bool IoLoop::step() {
 }
 
 std::size_t IoLoop::poll() {
+  ++round_;
   std::size_t count = 0;
   while (count < kHandlersPerPoll && context_.poll_one() > 0) ++count;
   return count;

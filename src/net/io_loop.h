@@ -1,6 +1,7 @@
 #pragma once
 #include <boost/asio/io_context.hpp>
 #include <cstddef>
+#include <cstdint>
 #include <functional>
 
 #include "base/time.h"
@@ -36,6 +37,10 @@ class IoLoop {
   // Runs `work` on the loop's thread, soon; wakes the loop.
   void post(std::move_only_function<void()> work);
 
+  // Grows whenever the loop may have slept or turned: what was read off a clock in this round is still fresh, which
+  // saves a request its own look at the clock. On the loop's thread.
+  std::uint64_t round() const { return round_; }
+
   boost::asio::io_context& context() { return context_; }
   // For sockets with much traffic.
   Poller& poller() { return poller_; }
@@ -50,6 +55,7 @@ class IoLoop {
   boost::asio::io_context context_;
   Poller poller_{context_};
   Turn turn_;
+  std::uint64_t round_ = 0;
   bool stopping_ = false;
 };
 

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <boost/asio/steady_timer.hpp>
 #include <thread>
 
 namespace workmill::net {
@@ -52,6 +53,25 @@ TEST(IoLoop, RunsWhatWasPostedBeforeTheStop) {
   loop.run();
 
   EXPECT_TRUE(ran);
+}
+
+TEST(IoLoop, WhatEndsItsSleepIsInANewRound) {
+  IoLoop loop;
+  std::uint64_t before_sleep = 0;
+  std::uint64_t after_sleep = 0;
+  boost::asio::steady_timer timer{loop.context(), std::chrono::milliseconds{1}};
+  timer.async_wait([&](boost::system::error_code) {
+    after_sleep = loop.round();
+    loop.stop();
+  });
+  loop.set_turn([&] {
+    if (after_sleep == 0) before_sleep = loop.round();
+    return IoLoop::kForever;
+  });
+
+  loop.run();
+
+  EXPECT_GT(after_sleep, before_sleep);
 }
 
 TEST(IoLoop, AFloodOfHandlersDoesNotPutOffTheTurnForEver) {

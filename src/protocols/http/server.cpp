@@ -25,7 +25,7 @@ HttpServer::HttpServer(net::IoLoop& loop, service::Service& service, Clock const
       logger_(logger),
       counters_(metrics),
       endpoints_(service, counters_, metrics, logger, chance),
-      shared_{.poller = loop.poller(),
+      shared_{.loop = loop,
               .service = service,
               .endpoints = endpoints_,
               .limits = limits_,

@@ -24,7 +24,7 @@ Session::Session(Shared& shared, CookieParts name, Welcome welcome, net::Connect
     : shared_(shared),
       name_(name),
       welcome_(welcome),
-      connection_(shared.poller, std::move(socket)),
+      connection_(shared.loop.poller(), std::move(socket)),
       decoder_({.header_bytes_max = shared.limits.header_bytes_max, .body_bytes_max = shared.limits.body_bytes_max}) {
   set_deadline(Deadline::idle);
 }
@@ -71,7 +71,6 @@ void Session::receive() {
     case IoStatus::closed: return on_peer_closed();
     case IoStatus::done: break;
   }
-  shared_.now = shared_.clock.monotonic();
   process_input();
 }
 
@@ -143,7 +142,7 @@ void Session::handle(Request const& request) {
   auto const sequence = exchanges_.push();
   Exchange& exchange = *exchanges_.find(sequence);
   shared_.under_way += 1;
-  exchange.received_at = shared_.now;
+  exchange.received_at = shared_.round_now();
   exchange.keep_alive = request.keep_alive && !shared_.draining && welcome_ == Welcome::served;
   if (!exchange.keep_alive) last_taken_ = true;
 

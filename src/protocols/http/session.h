@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "net/connection.h"
+#include "net/io_loop.h"
 #include "protocols/http/codec.h"
 #include "protocols/http/endpoints.h"
 #include "protocols/http/exchange.h"
@@ -21,7 +22,7 @@ namespace workmill::http {
 
 // What the sessions of a thread share; owned by the server.
 struct Shared {
-  net::Poller& poller;
+  net::IoLoop& loop;
   service::Service& service;
   Endpoints& endpoints;
   HttpLimits const& limits;
@@ -29,10 +30,17 @@ struct Shared {
   Clock const& clock;
   std::span<char> scratch;           // See net::Connection::receive().
   std::uint32_t second = 0;          // Of the monotonic clock, as of the last sweep.
-  std::chrono::nanoseconds now{};    // The same clock, as of the wake-up or the bunch of answers being worked on.
+  std::chrono::nanoseconds now{};    // The same clock, as of the loop's round or the bunch of answers being worked on.
+  std::uint64_t now_round = 0;       // The round of the loop in which `now` was read.
   std::uint64_t buffered_bytes = 0;  // Held by the connections of this thread.
   std::uint64_t under_way = 0;       // Requests taken and not answered.
   bool draining = false;
+
+  // `now`, at most a round old.
+  std::chrono::nanoseconds round_now() {
+    if (std::exchange(now_round, loop.round()) != loop.round()) now = clock.monotonic();
+    return now;
+  }
 };
 
 // Names a request: connection by slot and generation, so that an answer that comes too late finds nobody, and the
