@@ -121,8 +121,8 @@ Result<> check_config(Config const& config) {
   }
   if (config.data.empty()) return bad("data: the name of the data folder is empty");
   if (!in_range(config.io_threads, 1, 256)) return bad("io_threads: 1 to 256");
-  if (!in_range(config.segment_bytes, std::uint64_t{1} << 20, std::uint64_t{1} << 30)) {
-    return bad("segment_size: 1MiB to 1GiB");
+  if (!in_range(config.segment_bytes, std::uint64_t{64} << 10, std::uint64_t{1} << 30)) {
+    return bad("segment_size: 64KiB to 1GiB");
   }
   if (config.sync_interval < Duration{1} || config.sync_interval > std::chrono::minutes{1}) {
     return bad("sync_interval: 1ms to 1m");

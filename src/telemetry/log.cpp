@@ -199,11 +199,21 @@ LogFormat format_for_stderr() { return ::isatty(STDERR_FILENO) == 1 ? LogFormat:
 
 LogSink stderr_sink() {
   return [](std::string_view line) {
-    // One call for the line and its end, so that lines of several processes do not mix. What cannot be written is
-    // lost: there is nowhere left to say so.
+    // One call for the line and its end, so that lines of several processes do not mix; more only where the system
+    // takes less. What cannot be written is lost: there is nowhere left to say so.
     char newline = '\n';
     std::array<iovec, 2> parts{{{const_cast<char*>(line.data()), line.size()}, {&newline, 1}}};
-    while (::writev(STDERR_FILENO, parts.data(), 2) < 0 && errno == EINTR) {
+    while (parts[0].iov_len + parts[1].iov_len > 0) {
+      ssize_t const wrote = ::writev(STDERR_FILENO, parts.data(), 2);
+      if (wrote < 0 && errno == EINTR) continue;
+      if (wrote <= 0) return;
+      auto done = static_cast<std::size_t>(wrote);
+      for (iovec& part : parts) {
+        std::size_t const of_part = std::min(done, part.iov_len);
+        part.iov_base = static_cast<char*>(part.iov_base) + of_part;
+        part.iov_len -= of_part;
+        done -= of_part;
+      }
     }
   };
 }

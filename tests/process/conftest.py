@@ -11,6 +11,10 @@ from harness import BINARY, Api, Document, Server
 _servers = []  # All that run, so that a failing test can show what they said.
 
 
+def pytest_addoption(parser):
+    parser.addoption("--rounds", type=int, help="how many rounds of the tests that kill or cut the power (default: few)")
+
+
 def pytest_configure(config):
     if not BINARY.exists():
         raise pytest.UsageError(f"{BINARY} is not there: build it, or name it in WORKMILL_BIN")

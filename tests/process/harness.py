@@ -63,6 +63,7 @@ class Server:
         self.args = list(args)
         self.env = {**os.environ, **(env or {})}
         self.port = free_port()
+        self.before_spawn = None  # Gives more of the environment for each start.
         self.process = None
         self.log_path = self.data.with_name(self.data.name + ".log")
 
@@ -76,13 +77,14 @@ class Server:
     def spawn(self):
         """Starts the process and does not wait for it."""
         assert self.process is None or self.process.poll() is not None, "still running"
+        more = self.before_spawn() if self.before_spawn else {}
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(
                 [BINARY, "serve", "--data", self.data, "--listen", f"127.0.0.1:{self.port}", *SERVE, *self.args],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env=self.env,
+                env={**self.env, **more},
             )
         return self.process
 

@@ -68,6 +68,17 @@ Result<> lock_folder(int lock, std::string const& folder) {
   return {};
 }
 
+// A folder that was just made is an entry in its parent, and gone after a power cut unless that is synced too. Always
+// done: whoever made it may have died before this. Where it was there before, a parent that we may not look at is not
+// ours to sync.
+Result<> sync_parent(int folder, std::string const& path, bool is_new) {
+  Fd const parent{::openat(folder, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
+  bool const synced = parent && ::fsync(parent.get()) == 0;
+  bool const can_do_without = !is_new && (errno == EACCES || errno == EINVAL || errno == EROFS);
+  if (!synced && !can_do_without) return io_error("sync the folder above", path, errno);
+  return {};
+}
+
 // All of `parts`, however often the system writes less than asked.
 Result<> write_all(int fd, std::uint64_t offset, std::vector<iovec>& parts, std::string const& path) {
   std::span<iovec> rest{parts};
@@ -97,12 +108,14 @@ iovec part_of(BytesView bytes) { return {.iov_base = const_cast<char*>(bytes.dat
 }  // namespace
 
 Result<std::unique_ptr<FileDisk>> FileDisk::open(std::string const& folder) {
-  if (::mkdir(folder.c_str(), 0750) != 0 && errno != EEXIST) return io_error("make the folder", folder, errno);
+  bool const is_new = ::mkdir(folder.c_str(), 0750) == 0;
+  if (!is_new && errno != EEXIST) return io_error("make the folder", folder, errno);
   Fd folder_fd{::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
   if (!folder_fd) return io_error("open the folder", folder, errno);
   Fd lock{::openat(folder_fd.get(), kLock, O_RDWR | O_CREAT | O_CLOEXEC, kFileMode)};
   if (!lock) return io_error("write to the folder", folder, errno);
   WM_TRY_VOID(lock_folder(lock.get(), folder));
+  WM_TRY_VOID(sync_parent(folder_fd.get(), folder, is_new));
   return std::make_unique<FileDisk>(folder, std::move(folder_fd), std::move(lock));
 }
 
