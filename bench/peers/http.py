@@ -2,11 +2,11 @@
 """One job per HTTP call, 64 connections, on disk before the answer: beside nginx answering a constant 204, driven by the
 same generator (wrk), and beside Redis XADD with appendfsync always (redis-benchmark), in one run.
 
-    bench/peers/http.py [--rounds 5] [--seconds 4] [--connections 64] [--binary build/release/workmill]
+    bench/peers/http.py [--rounds 5] [--seconds 4] [--connections 64] [--pin SERVER,CLIENT] [--binary build/release/workmill]
 
-Each server is pinned to the first core and each client to the second, the three take turns, and the medians of the
-rounds are printed with the server's CPU time per request. One line of JSON on standard output, a table on standard
-error. What it starts it stops; everything lives in a temporary folder and on loopback.
+The three take turns, and the medians of the rounds are printed with the server's CPU time per request. Server and
+client share the machine's cores as the kernel sees fit; --pin 0,1 gives them a core each. One line of JSON on standard
+output, a table on standard error. What it starts it stops; everything lives in a temporary folder and on loopback.
 """
 
 import argparse
@@ -23,7 +23,6 @@ import sys
 import tempfile
 import time
 
-SERVER_CORE, CLIENT_CORE = "0", "1"
 TICK = 1 / os.sysconf("SC_CLK_TCK")
 
 LUA = """
@@ -50,11 +49,15 @@ def free_port():
         return probe.getsockname()[1]
 
 
+def on_core(core, command):
+    return ["taskset", "-c", core, *command] if core else command
+
+
 class Server:
-    def __init__(self, name, command, port, root):
+    def __init__(self, name, command, port, root, core):
         self.name, self.port = name, port
         log = open(os.path.join(root, name + ".log"), "wb")
-        self.process = subprocess.Popen(["taskset", "-c", SERVER_CORE, *command], stdout=log, stderr=log)
+        self.process = subprocess.Popen(on_core(core, command), stdout=log, stderr=log)
         deadline = time.monotonic() + 30
         while True:
             try:
@@ -86,8 +89,8 @@ class Server:
             self.process.wait()
 
 
-def run(command):
-    done = subprocess.run(["taskset", "-c", CLIENT_CORE, *command], capture_output=True, text=True)
+def run(command, core):
+    done = subprocess.run(on_core(core, command), capture_output=True, text=True)
     if done.returncode != 0:
         sys.exit(f"{command[0]}: {done.stderr or done.stdout}")
     return done.stdout
@@ -95,7 +98,7 @@ def run(command):
 
 def drive_http(server, options, root):
     out = run(["wrk", "-t1", f"-c{options.connections}", f"-d{options.seconds}s", "--latency", "-s", f"{root}/post.lua",
-               f"http://127.0.0.1:{server.port}/v1/jobs"])
+               f"http://127.0.0.1:{server.port}/v1/jobs"], options.client_core)
     if "Non-2xx" in out or "Socket errors" in out:
         sys.exit(f"{server.name}: {out}")
     p99 = re.search(r"99%\s+([\d.]+)(us|ms|s)", out)
@@ -109,7 +112,7 @@ def drive_http(server, options, root):
 def drive_redis(server, options, _root):
     requests = int(options.seconds * 60_000)
     out = run(["redis-benchmark", "-p", str(server.port), "-c", str(options.connections), "-n", str(requests), "--csv",
-               "XADD", "jobs", "*", "payload", "x" * 100])
+               "XADD", "jobs", "*", "payload", "x" * 100], options.client_core)
     fields = out.strip().splitlines()[-1].replace('"', "").split(",")
     return {"requests": requests, "per_second": float(fields[1]), "p99_us": float(fields[6]) * 1e3}
 
@@ -119,8 +122,10 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=4)
     parser.add_argument("--connections", type=int, default=64)
+    parser.add_argument("--pin", metavar="SERVER,CLIENT", help="cores, as taskset names them", default=",")
     parser.add_argument("--binary", default="build/release/workmill")
     options = parser.parse_args()
+    server_core, options.client_core = options.pin.split(",")
     root = tempfile.mkdtemp(prefix="workmill-bench-")
     os.chmod(root, 0o755)
     pathlib.Path(root, "post.lua").write_text(LUA)
@@ -128,13 +133,14 @@ def main():
     try:
         port = free_port()
         pathlib.Path(root, "nginx.conf").write_text(NGINX.format(root=root, port=port))
-        servers.append(Server("nginx", ["nginx", "-c", f"{root}/nginx.conf", "-e", f"{root}/nginx.log"], port, root))
+        servers.append(Server("nginx", ["nginx", "-c", f"{root}/nginx.conf", "-e", f"{root}/nginx.log"], port, root,
+                              server_core))
         port = free_port()
         servers.append(Server("redis", ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--dir", root, "--save",
-                                        "", "--appendonly", "yes", "--appendfsync", "always"], port, root))
+                                        "", "--appendonly", "yes", "--appendfsync", "always"], port, root, server_core))
         port = free_port()
         servers.append(Server("workmill", [os.path.abspath(options.binary), "serve", "--data", f"{root}/data", "--listen",
-                                           f"127.0.0.1:{port}"], port, root))
+                                           f"127.0.0.1:{port}"], port, root, server_core))
         figures = {server.name: [] for server in servers}
         for round_ in range(options.rounds + 1):  # The first is a warm-up.
             for server in servers:
