@@ -12,7 +12,9 @@ _servers = []  # All that run, so that a failing test can show what they said.
 
 
 def pytest_addoption(parser):
-    parser.addoption("--rounds", type=int, help="how many rounds of the tests that kill or cut the power (default: few)")
+    parser.addoption(
+        "--rounds", type=int, help="how many rounds of the tests that kill or cut the power (default: few)"
+    )
 
 
 def pytest_configure(config):

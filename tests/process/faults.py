@@ -81,7 +81,9 @@ class PowerCut:
         journal = path.read_bytes() if path.exists() else b""  # Killed before it was made: nothing was changed.
         changes, at = [], 0
         while at + ENTRY.size <= len(journal):
-            magic, kind, sequence, ns, inode, offset, length, size, before, name, new_name = ENTRY.unpack_from(journal, at)
+            magic, kind, sequence, ns, inode, offset, length, size, before, name, new_name = ENTRY.unpack_from(
+                journal, at
+            )
             end = at + ENTRY.size + name + new_name + before
             if end > len(journal):
                 break  # Death came before the change.

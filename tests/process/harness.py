@@ -64,6 +64,7 @@ class Server:
         self.env = {**os.environ, **(env or {})}
         self.port = free_port()
         self.before_spawn = None  # Gives more of the environment for each start.
+        self.prefix = []  # A command that runs it, such as in a namespace of its own.
         self.process = None
         self.log_path = self.data.with_name(self.data.name + ".log")
 
@@ -80,7 +81,8 @@ class Server:
         more = self.before_spawn() if self.before_spawn else {}
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(
-                [BINARY, "serve", "--data", self.data, "--listen", f"127.0.0.1:{self.port}", *SERVE, *self.args],
+                [*self.prefix, BINARY, "serve", "--data", self.data, "--listen", f"127.0.0.1:{self.port}"]
+                + [*SERVE, *self.args],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

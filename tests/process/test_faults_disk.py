@@ -1,0 +1,168 @@
+"""File systems that are small, turn read-only or die under a server that is busy; real ones, mounted for the test."""
+
+import fcntl
+import os
+import random
+import struct
+import subprocess
+
+import pytest
+from harness import Server, eventually
+from kill import seed
+from ledger import Connection, Ledger, Load, audit, finish
+
+EXT4_IOC_SHUTDOWN = 0x8004587D
+WITHOUT_FLUSHING_THE_JOURNAL = 2
+
+
+class Busy:
+    """A server in a folder, the load on it, and the audit afterwards."""
+
+    def __init__(self, folder, *args, prefix=()):
+        self.chance = random.Random(seed())
+        self.ledger = Ledger()
+        self.server = Server(folder / "data", *args, "--log-format", "json")
+        self.server.prefix = list(prefix)
+        self.loads = []
+
+    def begin(self, **load):
+        if not self.server.running():
+            self.server.start()
+        self.loads.append(Load(self.ledger, self.server.port, self.chance, f"r{len(self.loads)}", **load).start())
+
+    def end(self):
+        while self.loads:
+            self.loads.pop().end()
+
+    def count(self, what):
+        return self.ledger.counts[what]
+
+    def grows(self, what):
+        before = self.count(what)
+        eventually(lambda: self.count(what) > before + 20, f"more {what} than {before}")
+
+    def audit_after_restart(self):
+        self.server.start()
+        audit(self.ledger, Connection(self.server.port), self.chance)
+        finish(self.ledger, self.server, self.chance)
+        assert not self.ledger.violations, self.ledger.violations[:20]
+        self.server.stop()
+
+
+# ---- A disk that is full.
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A tmpfs of 12 MiB in a mount namespace of its own: (its folder as seen in there, as seen from here, prefix of
+    commands that run in there). Needs no rights where users may have namespaces."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    script = 'mount -t tmpfs -o size=12m tmpfs "$0" && echo ready && exec sleep 1000'
+    keeper = subprocess.Popen(
+        ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script, folder],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    if keeper.stdout.readline() != b"ready\n":
+        keeper.kill()
+        pytest.skip(f"no file system of our own here: {keeper.stderr.read().decode().strip()}")
+    prefix = ["nsenter", "--target", str(keeper.pid), "--user", "--mount", "--preserve-credentials", "--"]
+    yield folder, f"/proc/{keeper.pid}/root{folder}", prefix
+    keeper.kill()
+    keeper.wait()
+
+
+def free_bytes(path):
+    info = os.statvfs(path)
+    return info.f_bavail * info.f_frsize
+
+
+def test_a_full_disk_takes_no_jobs_and_all_else_until_there_is_space_again(small_disk, config):
+    folder, outside, prefix = small_disk
+    reserve = 3 << 20
+    busy = Busy(folder, *config(segment_size="256KiB", disk_reserve="3MiB"), prefix=prefix)
+    busy.ledger.tolerated.add("disk_full")
+    busy.begin(producers=2, workers=2, cleaners=0)
+    busy.grows("completions")
+
+    room = free_bytes(outside) - reserve + (512 << 10)
+    with open(f"{outside}/of-somebody-else", "wb") as file:  # It takes the space that is left.
+        os.posix_fallocate(file.fileno(), 0, room)
+
+    eventually(lambda: busy.count("disk_full") > 20, "jobs are refused")
+    assert free_bytes(outside) > reserve // 2, "refused ahead of time, not at the end"
+    api = busy.server.api(checked=False)
+    problem = api.refused("POST", "/v1/jobs", {"type": "t", "queue": "elsewhere"}, code="disk_full")
+    assert problem["class"] == "retryable"
+    while busy.server.api(checked=False).depth("a")["ready"] > 0:  # Nothing new comes, and what is there is worked off.
+        busy.grows("completions")
+    busy.begin(producers=0, workers=0, cleaners=1)
+    busy.grows("deletions")
+
+    os.unlink(f"{outside}/of-somebody-else")
+    busy.grows("jobs")
+    busy.server.kill()
+    busy.end()
+    busy.audit_after_restart()
+
+
+# ---- A disk that turns read-only, and one that is gone.
+
+
+@pytest.fixture
+def ext4(tmp_path):
+    """An ext4 on a loop device: a folder with mount() and unmount()."""
+
+    class Ext4:
+        folder = tmp_path / "ext4"
+        image = tmp_path / "image"
+
+        def mount(self):
+            return subprocess.run(["mount", "-o", "loop", self.image, self.folder], capture_output=True, text=True)
+
+        def unmount(self):
+            subprocess.run(["umount", self.folder], check=True)
+
+        def mount_again(self):
+            """What was not on the disk is lost with the cache."""
+            self.unmount()
+            done = self.mount()
+            assert done.returncode == 0, done.stderr
+
+        def turn_read_only(self):
+            """As ext4 does by itself after an error (mount -o errors=remount-ro)."""
+            subprocess.run(["mount", "-o", "remount,abort", self.folder], check=True)
+
+        def cut_off(self):
+            fd = os.open(self.folder, os.O_RDONLY)
+            fcntl.ioctl(fd, EXT4_IOC_SHUTDOWN, struct.pack("I", WITHOUT_FLUSHING_THE_JOURNAL))
+            os.close(fd)
+
+    disk = Ext4()
+    disk.folder.mkdir()
+    with open(disk.image, "wb") as file:
+        file.truncate(64 << 20)
+    made = subprocess.run(["mkfs.ext4", "-q", "-F", disk.image], capture_output=True, text=True)
+    mounted = disk.mount() if made.returncode == 0 else made
+    if mounted.returncode != 0:
+        pytest.skip(f"no file system of our own here: {mounted.stderr.strip()}")
+    yield disk
+    subprocess.run(["umount", "-l", disk.folder], check=False)
+
+
+@pytest.mark.parametrize("way", ["turn_read_only", "cut_off"])
+def test_a_disk_that_takes_no_more_ends_the_server_and_loses_nothing(ext4, config, way):
+    """With cut_off it is a power cut to the file system: what was not flushed is gone once it is mounted again."""
+    busy = Busy(ext4.folder, *config(segment_size="256KiB", disk_reserve="1MiB"))
+    busy.server.log_path = ext4.folder.with_name("server.log")
+    busy.begin(producers=2, workers=2)
+    busy.grows("completions")
+
+    getattr(ext4, way)()
+
+    assert busy.server.wait_for_exit() == 1
+    assert "stopped by an error" in busy.server.log()
+    busy.end()
+    ext4.mount_again()
+    busy.audit_after_restart()
