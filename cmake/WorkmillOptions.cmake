@@ -1,6 +1,7 @@
 # How every file of ours is compiled. Presets choose the compiler and the kind of build; what holds in all is here.
 
 option(WM_WERROR "Treat warnings as errors" ON)
+option(WM_PCH "Precompile the headers of the standard library and of heavy libraries (clang only)" ON)
 option(WM_FUZZ "Build the *_fuzz.cpp files as libFuzzer programs instead of corpus tests" OFF)
 set(WM_SANITIZE "" CACHE STRING "Sanitizers for every file, as -fsanitize= takes them, such as address,undefined")
 
@@ -45,7 +46,8 @@ add_library(wm_product_options INTERFACE)
 target_link_libraries(wm_product_options INTERFACE wm_options)
 
 if(CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
-  target_compile_options(wm_options INTERFACE -Wthread-safety)
+  # Without the time of day in a precompiled header, ccache knows it again.
+  target_compile_options(wm_options INTERFACE -Wthread-safety $<$<BOOL:${WM_PCH}>:SHELL:-Xclang -fno-pch-timestamp>)
   target_compile_options(wm_product_options INTERFACE -Wglobal-constructors)
   find_program(WM_LLD NAMES ld.lld-19 ld.lld)
   if(WM_LLD)
