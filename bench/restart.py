@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """How long a server takes from kill -9 to its first lease, and what a queued job costs in memory.
 
-    tools/bench/restart.py [--jobs 1000000] [--rounds 3] [--binary build/release/workmill]
+    bench/restart.py [--jobs 1000000] [--rounds 3] [--binary build/release/workmill]
 
 Fills a fresh data folder over HTTP in bulk, kills the server with SIGKILL, starts it again, and takes the time from the
 start of the process to the answer of a POST /v1/leases that brings a job. Resident memory is read from the restarted
@@ -9,72 +9,19 @@ server, before that lease. Prints one line of JSON, and a table on standard erro
 """
 
 import argparse
-import http.client
 import json
 import os
 import pathlib
 import shutil
-import signal
-import socket
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 
+from server import Server, post
+
 PAYLOAD = "x" * 98  # With its quotes a payload of 100 bytes.
 BULK = 10_000
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-class Server:
-    def __init__(self, binary, folder):
-        self.port = free_port()
-        self.command = [binary, "serve", "--data", folder, "--listen", f"127.0.0.1:{self.port}"]
-        self.log = open(os.path.join(os.path.dirname(folder), "server.log"), "ab")
-        self.process = None
-
-    def start(self):
-        self.started = time.perf_counter()
-        self.process = subprocess.Popen(self.command, stdout=self.log, stderr=self.log)
-
-    def connect(self, deadline=120.0):
-        """The first connection that the server takes, and when that was, in seconds after its start."""
-        while True:
-            connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
-            try:
-                connection.connect()
-                return connection
-            except ConnectionRefusedError:
-                if self.process.poll() is not None:
-                    sys.exit(f"the server ended with {self.process.returncode}: see {self.log.name}")
-                if time.perf_counter() - self.started > deadline:
-                    sys.exit("the server does not listen")
-                time.sleep(0.001)
-
-    def kill(self):
-        self.process.send_signal(signal.SIGKILL)
-        self.process.wait()
-
-    def resident_bytes(self):
-        fields = dict(
-            line.split(":", 1) for line in pathlib.Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
-        )
-        return int(fields["VmRSS"].split()[0]) * 1024
-
-
-def post(connection, path, body):
-    connection.request("POST", path, body, {"Content-Type": "application/json"})
-    response = connection.getresponse()
-    answer = response.read()
-    if response.status not in (200, 201):
-        sys.exit(f"POST {path}: {response.status} {answer[:300]!r}")
-    return answer
 
 
 def main():

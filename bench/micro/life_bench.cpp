@@ -134,37 +134,97 @@ void engine_and_log_whole_life(benchmark::State& state) {
 }
 BENCHMARK(engine_and_log_whole_life)->Arg(512)->MeasureProcessCPUTime()->UseRealTime();
 
-// The same through the shard's loop, as the front ends drive it, payloads read back for the worker.
-void shard_whole_life(benchmark::State& state) {
-  auto const jobs = static_cast<std::size_t>(state.range(0));
-  Store store{log::Durability::sync};
-  shard::ShardLoop loop{{}, *store.log, *store.engine, store.clock, store.chance, 1, [] {}, store.recovery};
-  Bytes const spec = spec_of_100_bytes();
-  std::vector<shard::Answer> answers;
-  ReportBatch reports;
-  double const cpu_before = process_cpu_seconds();
-  for (auto _ : state) {
+// A shard as the front ends drive it.
+class BusyShard {
+ public:
+  // `jobs` come in, are leased and reported, one step after another; payloads are read back for the worker.
+  void live(std::size_t jobs) {
     for (std::size_t i = 0; i < jobs; ++i) {
       Enqueue enqueue;
-      enqueue.specs.push_back(spec);
-      WM_ASSERT(loop.submit({.port = 0, .cookie = i + 10, .command = std::move(enqueue)}).has_value());
+      enqueue.specs.push_back(spec_);
+      submit(i + 10, std::move(enqueue));
     }
     Lease lease = lease_of(static_cast<std::uint32_t>(std::min<std::size_t>(jobs, kJobsPerLeaseMax)));
-    lease.reports = std::move(reports.reports);
-    WM_ASSERT(loop.submit({.port = 0, .cookie = 1, .command = std::move(lease)}).has_value());
-    answers.clear();
-    while (answers.size() < jobs + 1) {
-      WM_ASSERT(loop.turn().has_value());
-      loop.take_answers(0, answers);
+    lease.reports = std::move(reports_.reports);
+    submit(1, std::move(lease));
+    turn_until_answered(jobs + 1);
+    for (shard::Answer const& answer : answers_) {
+      if (answer.cookie == 1) reports_ = completion_of(std::get<LeaseReply>(answer.reply));
     }
-    for (shard::Answer const& answer : answers) {
-      if (answer.cookie == 1) reports = completion_of(std::get<LeaseReply>(answer.reply));
-    }
-    WM_ASSERT(reports.reports.size() == jobs);
+    WM_ASSERT(reports_.reports.size() == jobs);
   }
+
+  // Jobs of next year: whatever happens before, they live.
+  void schedule(std::size_t jobs) {
+    constexpr std::size_t kAtOnce = 1'000;
+    JobSpecView view;
+    WM_ASSERT(decode_spec(spec_, view).has_value());
+    view.delay = std::chrono::days{365};
+    Bytes delayed;
+    encode_spec(view, delayed);
+    for (std::size_t left = jobs; left > 0; left -= std::min(left, kAtOnce)) {
+      Enqueue enqueue;
+      enqueue.specs.assign(std::min(left, kAtOnce), delayed);
+      submit(2, std::move(enqueue));
+      turn_until_answered(1);
+    }
+  }
+
+  log::LogStatus log() const { return store_.log->status(); }
+
+ private:
+  // No writer thread, whatever the disk does: waiting for it here would be spinning.
+  static shard::ShardOptions options() {
+    shard::ShardOptions options;
+    options.flush_by = shard::FlushBy::turn;
+    return options;
+  }
+
+  void submit(shard::Cookie cookie, Command command) {
+    WM_ASSERT(loop_.submit({.port = 0, .cookie = cookie, .command = std::move(command)}).has_value());
+  }
+  void turn_until_answered(std::size_t count) {
+    answers_.clear();
+    while (answers_.size() < count) {
+      WM_ASSERT(loop_.turn().has_value());
+      loop_.take_answers(0, answers_);
+    }
+  }
+
+  Store store_{log::Durability::sync};
+  shard::ShardLoop loop_{options(),     *store_.log, *store_.engine, store_.clock,
+                         store_.chance, 1,           [] {},          store_.recovery};
+  Bytes const spec_ = spec_of_100_bytes();
+  std::vector<shard::Answer> answers_;
+  ReportBatch reports_;
+};
+
+void shard_whole_life(benchmark::State& state) {
+  auto const jobs = static_cast<std::size_t>(state.range(0));
+  BusyShard shard;
+  double const cpu_before = process_cpu_seconds();
+  for (auto _ : state) shard.live(jobs);
   count(state, cpu_before, jobs);
 }
 BENCHMARK(shard_whole_life)->Arg(64)->Arg(512)->MeasureProcessCPUTime()->UseRealTime();
+
+// The same once the log goes round: while so many scheduled jobs are copied ahead, over and over.
+void shard_whole_life_among_survivors(benchmark::State& state) {
+  constexpr std::size_t kJobs = 64;
+  bool const is_smoke = std::getenv("WM_BENCH_SMOKE") != nullptr;
+  auto const scheduled = static_cast<std::size_t>(is_smoke ? state.range(0) / 100 : state.range(0));
+  BusyShard shard;
+  shard.schedule(scheduled);
+  std::uint32_t const filled = shard.log().segments.back().ordinal;
+  while (!is_smoke && shard.log().segments.front().ordinal <= filled) shard.live(512);
+  double const cpu_before = process_cpu_seconds();
+  std::uint64_t const bytes_before = shard.log().flushed_bytes;
+  for (auto _ : state) shard.live(kJobs);
+  count(state, cpu_before, kJobs);
+  auto const done = static_cast<double>(state.iterations()) * static_cast<double>(kJobs);
+  state.counters["bytes/job"] = static_cast<double>(shard.log().flushed_bytes - bytes_before) / done;
+}
+BENCHMARK(shard_whole_life_among_survivors)->Arg(0)->Arg(1'000'000)->MinTime(4)->MeasureProcessCPUTime()->UseRealTime();
 
 }  // namespace
 }  // namespace workmill
