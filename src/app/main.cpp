@@ -65,6 +65,9 @@ int run(int argc, char** argv) {
   add_pause(app, context);
   add_resume(app, context);
   add_bench(app, context);
+  add_backup(app, context);
+  add_restore(app, context);
+  add_doctor(app, context);
 
   try {
     app.parse(argc, argv);

@@ -79,7 +79,10 @@ Result<Store> open_store(Config const& config, Clock const& clock, Rng& chance, 
   if (replay.cut_at) {
     logger.warn(
         "a torn tail was cut off: the last write before the end was not finished, and nobody was told that it was",
-        {{"segment", replay.cut_at.segment}, {"offset", replay.cut_at.offset}, {"cut_bytes", replay.cut_bytes}});
+        {{"file", replay.cut_file},
+         {"segment", replay.cut_at.segment},
+         {"offset", replay.cut_at.offset},
+         {"cut_bytes", replay.cut_bytes}});
   }
   logger.info(store.recovery.created ? "created" : "recovered", {{"data", config.data},
                                                                  {"jobs", store.engine->status().jobs},

@@ -50,6 +50,7 @@ struct ReplayReport {
   std::uint64_t bytes = 0;
   Instant last_batch_at{};  // Time of the newest batch; the epoch where there is none.
   Position cut_at{};        // Where a torn tail was cut off; no position where the log ended cleanly.
+  std::string cut_file{};  // The segment's name for people, where something was cut.
   std::uint64_t cut_bytes = 0;
 };
 

@@ -137,6 +137,7 @@ Result<ReplayReport> SegmentLog::replay(std::function<Result<>(ReplayedBatch con
   WM_TRY_VOID(cut(end));
   if (end.torn) {
     report.cut_at = end.next;
+    report.cut_file = disk_.name(end.next.segment);
     report.cut_bytes = end.torn_bytes;
   }
   if (end.next) {

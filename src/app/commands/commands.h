@@ -19,5 +19,8 @@ void add_cancel(CLI::App& app, Context& context);
 void add_pause(CLI::App& app, Context& context);
 void add_resume(CLI::App& app, Context& context);
 void add_bench(CLI::App& app, Context& context);
+void add_doctor(CLI::App& app, Context& context);
+void add_backup(CLI::App& app, Context& context);
+void add_restore(CLI::App& app, Context& context);
 
 }  // namespace workmill::app

@@ -62,6 +62,9 @@ int serve(ServeOptions const& options, Context const& context) {
   }  // What is logged is out before the last words.
   if (ran) return kExitOk;
   fail_with(ran.error(), context);
+  if (ran.error().code == ErrorCode::log_corrupt) {
+    fmt::print(stderr, "  what is damaged, and what can be saved:  workmill doctor {}\n", config->data);
+  }
   return kExitFailed;  // Not kExitUsage: an address that is taken is no wrong usage.
 }
 

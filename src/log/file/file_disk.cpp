@@ -11,19 +11,15 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <charconv>
-#include <system_error>
 
 #include "base/assert.h"
+#include "log/file/folder.h"
+#include "log/file/folder_repair.h"
 #include "log/frame.h"
 
 namespace workmill::log {
 namespace {
 
-constexpr char const* kLock = "LOCK";
-constexpr char const* kSpare = "spare.wal";
-constexpr char const* kNew = "new.tmp";
-constexpr std::string_view kSuffix = ".wal";
 constexpr mode_t kFileMode = 0640;
 
 // A small flush into blocks never written before makes the file system write its journal as well; zeros written ahead
@@ -32,33 +28,10 @@ constexpr std::uint64_t kZeroAheadBytes = std::uint64_t{64} << 10;
 constexpr std::uint64_t kSmallFlushBytes = std::uint64_t{8} << 10;
 constexpr std::array<char, kZeroAheadBytes> kZeros{};
 
-std::string file_name(std::uint32_t ordinal) { return fmt::format("{:08}{}", ordinal, kSuffix); }
-
-std::optional<std::uint32_t> ordinal_of(std::string_view name) {
-  if (!name.ends_with(kSuffix)) return {};
-  name.remove_suffix(kSuffix.size());
-  std::uint32_t ordinal = 0;
-  auto const [end, error] = std::from_chars(name.data(), name.data() + name.size(), ordinal);
-  if (error != std::errc{} || end != name.data() + name.size() || name.size() < 8 || ordinal == 0) return {};
-  return ordinal;
-}
-
-std::string reason(int error) { return std::generic_category().message(error); }
-
-auto io_error(std::string_view what, std::string_view path, int error) {
-  ErrorCode const code = error == ENOSPC || error == EDQUOT ? ErrorCode::disk_full : ErrorCode::io_failed;
-  return fail(code, fmt::format("cannot {} {}: {}", what, path, reason(error)));
-}
-
 Result<> lock_folder(int lock, std::string const& folder) {
   if (::flock(lock, LOCK_EX | LOCK_NB) != 0) {
     if (errno != EWOULDBLOCK) return io_error("lock", folder, errno);
-    std::array<char, 32> holder{};
-    ssize_t const size = ::pread(lock, holder.data(), holder.size(), 0);
-    std::string_view pid{holder.data(), static_cast<std::size_t>(std::max<ssize_t>(size, 0))};
-    pid = pid.substr(0, pid.find('\n'));
-    return fail(ErrorCode::log_in_use,
-                fmt::format("{} is in use by process {}: one server to a folder", folder, pid.empty() ? "?" : pid));
+    return in_use(lock, folder);
   }
   // For people, and for the message above: what holds is the lock, not the number.
   std::string const pid = fmt::format("{}\n", ::getpid());
@@ -112,10 +85,13 @@ Result<std::unique_ptr<FileDisk>> FileDisk::open(std::string const& folder) {
   if (!is_new && errno != EEXIST) return io_error("make the folder", folder, errno);
   Fd folder_fd{::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
   if (!folder_fd) return io_error("open the folder", folder, errno);
-  Fd lock{::openat(folder_fd.get(), kLock, O_RDWR | O_CREAT | O_CLOEXEC, kFileMode)};
+  Fd lock{::openat(folder_fd.get(), kLockFile, O_RDWR | O_CREAT | O_CLOEXEC, kFileMode)};
   if (!lock) return io_error("write to the folder", folder, errno);
   WM_TRY_VOID(lock_folder(lock.get(), folder));
   WM_TRY_VOID(sync_parent(folder_fd.get(), folder, is_new));
+  if (has_unfinished_repair(folder_fd.get())) {  // Its segments may be in two places, or in none.
+    return fail(ErrorCode::log_corrupt, folder + ": a repair of this folder was begun and is not finished");
+  }
   return std::make_unique<FileDisk>(folder, std::move(folder_fd), std::move(lock));
 }
 
@@ -124,7 +100,7 @@ FileDisk::FileDisk(std::string folder, Fd folder_fd, Fd lock)
   refresh_space();
 }
 
-std::string FileDisk::name(std::uint32_t ordinal) const { return folder_ + "/" + file_name(ordinal); }
+std::string FileDisk::name(std::uint32_t ordinal) const { return folder_ + "/" + segment_file_name(ordinal); }
 
 Result<std::vector<DiskFile>> FileDisk::list() {
   std::unique_ptr<DIR, int (*)(DIR*)> const entries{::opendir(folder_.c_str()), ::closedir};
@@ -138,10 +114,10 @@ Result<std::vector<DiskFile>> FileDisk::list() {
       return io_error("look at", folder_ + "/" + entry->d_name, errno);
     }
     auto const bytes = static_cast<std::uint64_t>(info.st_size);
-    if (std::string_view{entry->d_name} == kSpare) {
+    if (std::string_view{entry->d_name} == kSpareFile) {
       has_spare_.store(true);
       used += bytes;
-    } else if (auto const ordinal = ordinal_of(entry->d_name)) {
+    } else if (auto const ordinal = segment_ordinal(entry->d_name)) {
       files.push_back({*ordinal, bytes});
       used += bytes;
     }
@@ -164,7 +140,7 @@ Result<int> FileDisk::reader(std::uint32_t ordinal) {
     }
     if (reader.last_use < oldest->last_use) oldest = &reader;
   }
-  Fd fd{::openat(folder_fd_.get(), file_name(ordinal).c_str(), O_RDONLY | O_CLOEXEC)};
+  Fd fd{::openat(folder_fd_.get(), segment_file_name(ordinal).c_str(), O_RDONLY | O_CLOEXEC)};
   if (!fd) return io_error("open", name(ordinal), errno);
   *oldest = {.ordinal = ordinal, .last_use = ++reads_, .fd = std::move(fd)};
   return oldest->fd.get();
@@ -205,7 +181,7 @@ Result<int> FileDisk::writer(std::uint32_t ordinal) {
   return writers_.with([&](auto& writers) -> Result<int> {
     auto found = writers.find(ordinal);
     if (found == writers.end()) {
-      WM_TRY(Writer opened, open_writer(file_name(ordinal).c_str()));
+      WM_TRY(Writer opened, open_writer(segment_file_name(ordinal).c_str()));
       found = writers.emplace(ordinal, std::move(opened)).first;
     }
     return found->second.fd.get();
@@ -215,12 +191,12 @@ Result<int> FileDisk::writer(std::uint32_t ordinal) {
 Result<> FileDisk::create(std::uint32_t ordinal, BytesView head, std::uint64_t bytes) {
   Writer writer;
   bool const is_recycled = has_spare_.load();
-  char const* const start_name = is_recycled ? kSpare : kNew;
+  char const* const start_name = is_recycled ? kSpareFile : kNewFile;
   if (is_recycled) {
-    WM_TRY(writer, open_writer(kSpare));
+    WM_TRY(writer, open_writer(kSpareFile));
     writer.written = std::min(writer.bytes, bytes);
   } else {
-    writer.fd = Fd{::openat(folder_fd_.get(), kNew, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, kFileMode)};
+    writer.fd = Fd{::openat(folder_fd_.get(), kNewFile, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, kFileMode)};
     if (!writer.fd) return io_error("make", name(ordinal), errno);
   }
   std::uint64_t const before = writer.bytes;
@@ -232,7 +208,7 @@ Result<> FileDisk::create(std::uint32_t ordinal, BytesView head, std::uint64_t b
     // Some file systems cannot preallocate. Then space is taken as the log grows, and may be missing in mid-flush.
     bool const can_do_without = error == EOPNOTSUPP && ::ftruncate(writer.fd.get(), static_cast<off_t>(bytes)) == 0;
     if (!can_do_without) {
-      if (!is_recycled) ::unlinkat(folder_fd_.get(), kNew, 0);
+      if (!is_recycled) ::unlinkat(folder_fd_.get(), kNewFile, 0);
       refresh_space();
       return io_error("make room for", name(ordinal), error);
     }
@@ -240,7 +216,7 @@ Result<> FileDisk::create(std::uint32_t ordinal, BytesView head, std::uint64_t b
   std::vector<iovec> parts{part_of(head), part_of({kZeros.data(), kFrameHeaderBytes})};
   WM_TRY_VOID(write_all(writer.fd.get(), 0, parts, name(ordinal)));
   if (::fsync(writer.fd.get()) != 0) return io_error("sync", name(ordinal), errno);
-  if (::renameat(folder_fd_.get(), start_name, folder_fd_.get(), file_name(ordinal).c_str()) != 0) {
+  if (::renameat(folder_fd_.get(), start_name, folder_fd_.get(), segment_file_name(ordinal).c_str()) != 0) {
     return io_error("name", name(ordinal), errno);
   }
   if (is_recycled) has_spare_.store(false);
@@ -290,11 +266,11 @@ void FileDisk::retire(std::uint32_t ordinal) {
 
 Result<> FileDisk::drop(std::uint32_t ordinal) {
   retire(ordinal);
-  std::string const file = file_name(ordinal);
+  std::string const file = segment_file_name(ordinal);
   struct stat info{};
   if (::fstatat(folder_fd_.get(), file.c_str(), &info, 0) != 0) return io_error("look at", name(ordinal), errno);
   if (!has_spare_.load()) {
-    if (::renameat(folder_fd_.get(), file.c_str(), folder_fd_.get(), kSpare) != 0) {
+    if (::renameat(folder_fd_.get(), file.c_str(), folder_fd_.get(), kSpareFile) != 0) {
       return io_error("put aside", name(ordinal), errno);
     }
     WM_TRY_VOID(sync_folder());
