@@ -75,6 +75,7 @@ class RequestDecoder::Parser final : public beast::http::basic_parser<true> {
   bool has_folded_header() const { return has_folded_header_; }
   bool has_twin_header() const { return has_twin_header_; }
   bool has_foreign_coding() const { return has_foreign_coding_; }
+  bool has_odd_length() const { return has_odd_length_; }
   bool expects_continue() const { return expects_continue_; }
 
  private:
@@ -108,6 +109,11 @@ class RequestDecoder::Parser final : public beast::http::basic_parser<true> {
       case beast::http::field::origin: request_.origin = value; return;
       case beast::http::field::sec_fetch_site: request_.sec_fetch_site = value; return;
       case beast::http::field::accept: request_.accept = value; return;
+      // Beast lets two lengths pass that are the same; RFC 9110, 8.6, leaves it to us to refuse them.
+      case beast::http::field::content_length:
+        has_odd_length_ = has_odd_length_ || has_length_ || value.find_first_not_of("0123456789") != value.npos;
+        has_length_ = true;
+        return;
       case beast::http::field::transfer_encoding:
         has_foreign_coding_ = has_foreign_coding_ || !beast::iequals(beast_value, "chunked");
         return;
@@ -146,6 +152,8 @@ class RequestDecoder::Parser final : public beast::http::basic_parser<true> {
   bool has_folded_header_ = false;
   bool has_twin_header_ = false;
   bool has_foreign_coding_ = false;
+  bool has_length_ = false;
+  bool has_odd_length_ = false;
   bool expects_continue_ = false;
 };
 
@@ -193,6 +201,9 @@ RequestDecoder::Status RequestDecoder::next(std::string_view in, Request& reques
   }
   if (error) return refuse(ErrorCode::malformed_request, "not a request that HTTP/1.1 knows: " + error.message());
   if (parser.has_foreign_coding()) return refuse(ErrorCode::malformed_request, "the only transfer coding is chunked");
+  if (parser.has_odd_length()) return refuse(ErrorCode::malformed_request, "more than one Content-Length");
+  // RFC 9112, 6.1: a proxy that knows 1.0 only has handed on what it did not understand.
+  if (parser.chunked() && request.is_http_1_0) return refuse(ErrorCode::malformed_request, "HTTP/1.0 has no chunks");
   expects_continue_ = parser.expects_continue() && !request.is_http_1_0;
 
   if (parser.chunked()) return begin_chunked(in.substr(0, head_bytes), in.substr(head_bytes), request);

@@ -196,6 +196,16 @@ TEST(RequestDecoder, RefusesTwoWaysToSayHowLongABodyIs) {
             ErrorCode::malformed_request);
 }
 
+TEST(RequestDecoder, RefusesALengthThatCameTwiceThoughItIsTheSame) {
+  EXPECT_EQ(refusal("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\nhello"),
+            ErrorCode::malformed_request);
+  EXPECT_EQ(refusal("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5, 5\r\n\r\nhello"), ErrorCode::malformed_request);
+}
+
+TEST(RequestDecoder, RefusesChunksInHttp10) {
+  EXPECT_EQ(refusal("POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"), ErrorCode::malformed_request);
+}
+
 TEST(RequestDecoder, RefusesAHeaderThatGoesOverSeveralLines) {
   EXPECT_EQ(refusal("GET / HTTP/1.1\r\nHost: h\r\nIdempotency-Key: a\r\n b\r\n\r\n"), ErrorCode::malformed_request);
 }
