@@ -1,12 +1,18 @@
 #include <fmt/format.h>
 #include <signal.h>
+#include <sys/uio.h>
+#include <unistd.h>
 #include <CLI/App.hpp>
 #include <CLI/Config.hpp>
 #include <CLI/Formatter.hpp>
 
+#include <array>
 #include <cstdio>
 #include <cstdlib>
+#include <exception>
+#include <new>
 #include <string>
+#include <string_view>
 
 #include "app/commands/commands.h"
 #include "app/commands/context.h"
@@ -38,7 +44,34 @@ std::string from_environment(char const* name, std::string_view fallback) {
   return value != nullptr && *value != '\0' ? std::string{value} : std::string{fallback};
 }
 
+// What ends the program where it cannot go on: everything acknowledged is on disk, so an end that says why is better
+// than an exception that unwinds half a turn.
+[[noreturn]] void end_with(std::string_view first, std::string_view second) {
+  std::array<iovec, 3> words{{{const_cast<char*>(first.data()), first.size()},
+                              {const_cast<char*>(second.data()), second.size()},
+                              {const_cast<char*>("\n"), 1}}};
+  [[maybe_unused]] ssize_t const wrote = ::writev(STDERR_FILENO, words.data(), words.size());
+  std::_Exit(kExitFailed);
+}
+
+// There is no memory to be had, so this allocates nothing.
+void end_without_memory() { end_with("workmill: out of memory", ""); }
+
+// What a library threw and nobody caught, on whatever thread: no descriptor or thread is to be had, mostly.
+void end_with_exception() {
+  try {
+    if (std::current_exception()) std::rethrow_exception(std::current_exception());
+  } catch (std::exception const& error) {
+    end_with("workmill: cannot go on: ", error.what());
+  } catch (...) {
+    end_with("workmill: cannot go on: an exception without a name", "");
+  }
+  end_with("workmill: cannot go on", "");
+}
+
 int run(int argc, char** argv) {
+  std::set_new_handler(end_without_memory);
+  std::set_terminate(end_with_exception);
   signal(SIGPIPE, SIG_IGN);  // A pipe or a socket that nobody reads any more is an error where it is written.
   prepare_http();
   shard::SystemClock const clock;

@@ -4,7 +4,6 @@
 
 #include <unistd.h>
 #include <atomic>
-#include <boost/asio/signal_set.hpp>
 #include <csignal>
 #include <memory>
 #include <optional>
@@ -13,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "app/stop_signals.h"
 #include "app/terminal.h"
 #include "log/file/file_log.h"
 #include "net/io_loop.h"
@@ -113,24 +113,6 @@ http::HttpLimits http_limits(Config const& config) {
   return limits;
 }
 
-// Calls `on_signal` on the loop's thread with the first SIGTERM or SIGINT; the second ends the process there and then,
-// which loses nothing that was acknowledged.
-class Signals {
- public:
-  Signals(net::IoLoop& loop, std::move_only_function<void(int)> on_signal)
-      : set_(loop.context(), SIGTERM, SIGINT), on_signal_(std::move(on_signal)) {
-    set_.async_wait([this](boost::system::error_code const& error, int signal) {
-      if (error) return;
-      set_.clear();  // Back to what the system does by itself.
-      on_signal_(signal);
-    });
-  }
-
- private:
-  boost::asio::signal_set set_;
-  std::move_only_function<void(int)> on_signal_;
-};
-
 void log_listening(telemetry::Logger& logger, Config const& config, std::uint16_t port) {
   logger.info("listening", {{"address", config.listen},
                             {"port", port},
@@ -159,15 +141,15 @@ Result<> run_inline(Config const& config, Clock const& clock, telemetry::Logger&
     return Duration{0};
   });
   WM_TRY(auto const port, server.listen(config.listen));
-  log_listening(logger, config, port);
-  Signals const signals{loop, [&](int signal) {
-                          logger.info("draining", {{"signal", signal}, {"connections", server.connections()}});
-                          service.drain();
-                          server.drain(config.drain_timeout, [&](net::Drained how) {
-                            logger.info("drained", {{"in_time", how == net::Drained::in_time}});
-                            loop.stop();
-                          });
-                        }};
+  WM_TRY(auto const signals, StopSignals::watch(loop, [&](int signal) {
+           logger.info("draining", {{"signal", signal}, {"connections", server.connections()}});
+           service.drain();
+           server.drain(config.drain_timeout, [&](net::Drained how) {
+             logger.info("drained", {{"in_time", how == net::Drained::in_time}});
+             loop.stop();
+           });
+         }));
+  log_listening(logger, config, port);  // From here on, as some wait for it, signals are answered too.
   loop.run();
   if (failure) return std::unexpected(std::move(*failure));
   // Everybody has been answered; what a writer thread may still have under way was answered to nobody.
@@ -228,23 +210,23 @@ Result<> run_threads(Config const& config, Clock const& clock, telemetry::Logger
   }
   front_ends[0]->server.share_with(others);
   WM_TRY(auto const port, front_ends[0]->server.listen(config.listen));
-  log_listening(logger, config, port);
 
   std::atomic<std::uint32_t> running{config.io_threads};
-  Signals const signals{io[0]->loop, [&](int signal) {
-                          logger.info("draining", {{"signal", signal}});
-                          draining.store(true);
-                          shard.drain();
-                          for (std::uint32_t i = 0; i < config.io_threads; ++i) {
-                            io[i]->loop.post([&, server = &front_ends[i]->server] {
-                              server->drain(config.drain_timeout, [&](net::Drained how) {
-                                if (running.fetch_sub(1) > 1) return;
-                                logger.info("drained", {{"in_time", how == net::Drained::in_time}});
-                                for (auto& each : io) each->loop.stop();
-                              });
-                            });
-                          }
-                        }};
+  WM_TRY(auto const signals, StopSignals::watch(io[0]->loop, [&](int signal) {
+           logger.info("draining", {{"signal", signal}});
+           draining.store(true);
+           shard.drain();
+           for (std::uint32_t i = 0; i < config.io_threads; ++i) {
+             io[i]->loop.post([&, server = &front_ends[i]->server] {
+               server->drain(config.drain_timeout, [&](net::Drained how) {
+                 if (running.fetch_sub(1) > 1) return;
+                 logger.info("drained", {{"in_time", how == net::Drained::in_time}});
+                 for (auto& each : io) each->loop.stop();
+               });
+             });
+           }
+         }));
+  log_listening(logger, config, port);
   {
     std::vector<std::jthread> threads;  // Joined before what they use goes.
     for (std::uint32_t i = 1; i < config.io_threads; ++i) {

@@ -15,6 +15,7 @@ def pytest_addoption(parser):
     parser.addoption(
         "--rounds", type=int, help="how many rounds of the tests that kill or cut the power (default: few)"
     )
+    parser.addoption("--every-k", action="store_true", help="let every single call fail, and not only some")
 
 
 def pytest_configure(config):

@@ -13,6 +13,7 @@ from ledger import Connection, Ledger, Load, audit, empty, finish, settle_what_w
 EMPTIED_EVERY = 20  # Rounds.
 FRAME = struct.Struct("<4sIIIIIQqIIIII")  # docs/log-format.md
 FRAME_BYTES = 64
+Frame = collections.namedtuple("Frame", "offset end sequence kinds")
 SNAPSHOT = 17  # docs/log-records.md: the record that a job copied ahead leaves.
 
 
@@ -24,7 +25,7 @@ class Segments:
         self.files = sorted(path for path in folder.glob("*.wal") if path.stem.isdigit())
 
     def frames(self):
-        """(offset, sequence, kinds of records) of each frame of the newest segment that has any."""
+        """Each Frame of the newest segment that has any, with the kinds of its records; and the file."""
         for path in reversed(self.files):
             frames = list(self._frames_of(path))
             if frames:
@@ -44,9 +45,9 @@ class Segments:
                 (header,) = struct.unpack_from("<I", data, record)
                 kinds.append(header & 0xFF)
                 record += 4 + (header >> 8)
-            yield offset, sequence, kinds
-            last = sequence
-            offset += FRAME_BYTES + (size + 7) // 8 * 8
+            end = offset + FRAME_BYTES + (size + 7) // 8 * 8
+            yield Frame(offset, end, sequence, kinds)
+            offset, last = end, sequence
 
 
 def newest_segment_is_begun(folder):
@@ -104,7 +105,7 @@ def what_was_hit(server, said_before):
         hit.append("a segment being made")
     if path is not None and len(frames) <= 3 and path != segments.files[0]:
         hit.append("turn-over: at most three flushes into a new segment")
-    if any(SNAPSHOT in kinds for _, _, kinds in frames[-2:]):
+    if any(SNAPSHOT in frame.kinds for frame in frames[-2:]):
         hit.append("survivors being copied: in the last two flushes")
     return hit or ["ordinary work"]
 

@@ -31,8 +31,8 @@ class Lost(Exception):
 class Connection:
     """One keep-alive connection that tries nothing twice."""
 
-    def __init__(self, port):
-        self._http = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    def __init__(self, port, timeout=20):
+        self._http = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
 
     def text(self, path):
         """The body of an answer that is no JSON; nothing where there is none."""
@@ -54,7 +54,7 @@ class Connection:
             answer = self._http.getresponse()
             content = answer.read()
         except TimeoutError:
-            raise AssertionError(f"{method} {path}: no answer within 20 s") from None
+            raise AssertionError(f"{method} {path}: no answer within {self._http.timeout} s") from None
         except (OSError, http.client.HTTPException):
             raise Lost(sent=True) from None
         return answer.status, json.loads(content) if content else None
