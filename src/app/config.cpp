@@ -77,6 +77,8 @@ std::map<std::string, Reader, std::less<>> const& readers() {
          c.header_bytes_max = static_cast<std::uint32_t>(bytes);
          return {};
        }},
+      {"pipelined_max", [](auto const& v, Config& c) { return read_number(v, c.pipelined_max); }},
+      {"buffered_size_max", [](auto const& v, Config& c) { return read_bytes(v, c.buffered_bytes_max); }},
       {"idle_timeout", [](auto const& v, Config& c) { return read_parsed(v, parse_duration, c.idle_timeout); }},
       {"request_timeout", [](auto const& v, Config& c) { return read_parsed(v, parse_duration, c.request_timeout); }},
       {"write_timeout", [](auto const& v, Config& c) { return read_parsed(v, parse_duration, c.write_timeout); }},
@@ -130,6 +132,9 @@ Result<> check_config(Config const& config) {
   if (!in_range(config.connections_max, 1, 1'000'000)) return bad("connections_max: 1 to 1,000,000");
   if (!in_range(config.body_bytes_max, 1'024, std::uint64_t{15} << 20)) return bad("body_size_max: 1KiB to 15MiB");
   if (!in_range(config.header_bytes_max, 1'024, std::uint64_t{1} << 20)) return bad("header_size_max: 1KiB to 1MiB");
+  if (!in_range(config.pipelined_max, 1, 10'000)) return bad("pipelined_max: 1 to 10,000");
+  // Less would refuse a request that the other limits let in.
+  if (config.buffered_bytes_max < std::uint64_t{16} << 20) return bad("buffered_size_max: 16MiB or more");
   for (auto const& [name, timeout] :
        {std::pair{"idle_timeout", config.idle_timeout}, std::pair{"request_timeout", config.request_timeout},
         std::pair{"write_timeout", config.write_timeout}, std::pair{"drain_timeout", config.drain_timeout}}) {

@@ -27,6 +27,8 @@ struct Config {
   std::uint32_t connections_max = 20'000;
   std::uint64_t body_bytes_max = std::uint64_t{8} << 20;
   std::uint32_t header_bytes_max = 16 * 1024;
+  std::uint32_t pipelined_max = 64;                             // Requests of one connection under way.
+  std::uint64_t buffered_bytes_max = std::uint64_t{512} << 20;  // For input and output, each I/O thread.
   Duration idle_timeout = std::chrono::minutes{5};
   Duration request_timeout = std::chrono::seconds{30};  // For the whole of a request to come in.
   Duration write_timeout = std::chrono::seconds{30};    // For a client to take its answer.

@@ -73,6 +73,21 @@ TEST(Config, ListensBeyondLoopbackOnlyWhenToldThatItIsInsecure) {
   }
 }
 
+TEST_F(ConfigFile, BoundsWhatConnectionsMayHold) {
+  Config config;
+
+  ASSERT_TRUE(read_config(write("pipelined_max = 7\nbuffered_size_max = \"32MiB\"\n"), config));
+
+  EXPECT_EQ(config.pipelined_max, 7u);
+  EXPECT_EQ(config.buffered_bytes_max, 32u << 20);
+  EXPECT_TRUE(check_config(config));
+  config.pipelined_max = 0;
+  EXPECT_FALSE(check_config(config));
+  config.pipelined_max = 1;
+  config.buffered_bytes_max = 1 << 20;
+  EXPECT_FALSE(check_config(config));
+}
+
 TEST(Config, RefusesAnAddressThatIsNone) {
   Config config;
   config.listen = "example.org";

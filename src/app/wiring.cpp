@@ -107,6 +107,8 @@ http::HttpLimits http_limits(Config const& config) {
   limits.connections_max = config.connections_max;
   limits.header_bytes_max = config.header_bytes_max;
   limits.body_bytes_max = config.body_bytes_max;
+  limits.pipelined_max = config.pipelined_max;
+  limits.buffered_bytes_max = config.buffered_bytes_max;
   limits.idle_timeout = config.idle_timeout;
   limits.request_timeout = config.request_timeout;
   limits.write_timeout = config.write_timeout;

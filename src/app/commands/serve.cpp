@@ -18,8 +18,9 @@ namespace {
 // file or the default says.
 struct ServeOptions {
   std::string config_file;
-  std::optional<std::string> data, listen, durability, segment_size, disk_reserve, log_level, log_format;
-  std::optional<std::uint32_t> io_threads, connections_max;
+  std::optional<std::string> data, listen, durability, segment_size, disk_reserve, buffered_size_max, log_level,
+      log_format;
+  std::optional<std::uint32_t> io_threads, connections_max, pipelined_max;
   bool insecure = false;
 };
 
@@ -37,11 +38,13 @@ Result<Config> configure(ServeOptions const& options) {
   if (options.listen) config.listen = *options.listen;
   if (options.io_threads) config.io_threads = *options.io_threads;
   if (options.connections_max) config.connections_max = *options.connections_max;
+  if (options.pipelined_max) config.pipelined_max = *options.pipelined_max;
   if (options.insecure) config.insecure = true;
   if (options.log_format) config.log_format = *options.log_format;
   WM_TRY_VOID(set(options.durability, parse_durability, config.durability));
   WM_TRY_VOID(set(options.segment_size, parse_bytes, config.segment_bytes));
   WM_TRY_VOID(set(options.disk_reserve, parse_bytes, config.disk_reserve_bytes));
+  WM_TRY_VOID(set(options.buffered_size_max, parse_bytes, config.buffered_bytes_max));
   WM_TRY_VOID(set(options.log_level, parse_log_level_setting, config.log_level));
   WM_TRY_VOID(check_config(config));
   return config;
@@ -81,6 +84,9 @@ void add_serve(CLI::App& app, Context& context) {
                       "sync: a yes is on disk (default); interval: within 50 ms; os: when the system likes");
   command->add_option("--io-threads", options->io_threads, "Threads that serve connections (1)");
   command->add_option("--connections-max", options->connections_max, "Connections for each of them (20000)");
+  command->add_option("--pipelined-max", options->pipelined_max, "Requests of one connection under way at once (64)");
+  command->add_option("--buffered-size-max", options->buffered_size_max,
+                      "Memory for requests and answers, each thread, such as 512MiB");
   command->add_option("--segment-size", options->segment_size, "Size of a log file, such as 64MiB");
   command->add_option("--disk-reserve", options->disk_reserve,
                       "Free space below which new jobs are refused, such as 256MiB");
