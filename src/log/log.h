@@ -50,7 +50,7 @@ struct ReplayReport {
   std::uint64_t bytes = 0;
   Instant last_batch_at{};  // Time of the newest batch; the epoch where there is none.
   Position cut_at{};        // Where a torn tail was cut off; no position where the log ended cleanly.
-  std::string cut_file{};  // The segment's name for people, where something was cut.
+  std::string cut_file{};   // The segment's name for people, where something was cut.
   std::uint64_t cut_bytes = 0;
 };
 
@@ -97,8 +97,8 @@ class Log {
   // what follows is not flushed yet. The payload is lent as with read(). Checksums are verified: log_corrupt.
   virtual Result<std::optional<ReplayedBatch>> next_batch(Position& cursor) = 0;
 
-  // Drops the oldest segment, for good. The caller has made sure that nothing in it is needed, and that what replaced
-  // it is durable. Never the segment that is being written (returns false then).
+  // Drops the oldest segment, for good; its space comes back with the next flush. The caller has made sure that nothing
+  // in it is needed and that what replaced it is durable. Never the segment being written (returns false then).
   virtual Result<bool> trim_oldest() = 0;
 
   virtual LogStatus status() const = 0;
