@@ -66,6 +66,8 @@ std::map<std::string, Reader, std::less<>> const& readers() {
       {"sync_interval", [](auto const& v, Config& c) { return read_parsed(v, parse_duration, c.sync_interval); }},
       {"segment_size", [](auto const& v, Config& c) { return read_bytes(v, c.segment_bytes); }},
       {"disk_reserve", [](auto const& v, Config& c) { return read_bytes(v, c.disk_reserve_bytes); }},
+      {"verify_rate", [](auto const& v, Config& c) { return read_bytes(v, c.verify_bytes_per_second); }},
+      {"verify_every", [](auto const& v, Config& c) { return read_parsed(v, parse_duration, c.verify_every); }},
       {"flush_by", [](auto const& v, Config& c) { return read_parsed(v, parse_flush_by, c.flush_by); }},
       {"connections_max", [](auto const& v, Config& c) { return read_number(v, c.connections_max); }},
       {"body_size_max", [](auto const& v, Config& c) { return read_bytes(v, c.body_bytes_max); }},
@@ -128,6 +130,13 @@ Result<> check_config(Config const& config) {
   }
   if (config.sync_interval < Duration{1} || config.sync_interval > std::chrono::minutes{1}) {
     return bad("sync_interval: 1ms to 1m");
+  }
+  if (config.verify_bytes_per_second != 0 &&
+      !in_range(config.verify_bytes_per_second, std::uint64_t{64} << 10, std::uint64_t{10} << 30)) {
+    return bad("verify_rate: 64KiB to 10GiB a second, or 0 for none");
+  }
+  if (config.verify_every < std::chrono::seconds{1} || config.verify_every > std::chrono::days{30}) {
+    return bad("verify_every: 1s to 30d");
   }
   if (!in_range(config.connections_max, 1, 1'000'000)) return bad("connections_max: 1 to 1,000,000");
   if (!in_range(config.body_bytes_max, 1'024, std::uint64_t{15} << 20)) return bad("body_size_max: 1KiB to 15MiB");

@@ -23,6 +23,8 @@ struct Config {
   std::uint64_t segment_bytes = std::uint64_t{64} << 20;
   std::uint64_t disk_reserve_bytes = std::uint64_t{256} << 20;
   shard::FlushBy flush_by = shard::FlushBy::adaptive;
+  std::uint64_t verify_bytes_per_second = std::uint64_t{8} << 20;  // Of the log, read again in the background; 0: none.
+  Duration verify_every = std::chrono::hours{1};                   // From pass to pass.
 
   std::uint32_t connections_max = 20'000;
   std::uint64_t body_bytes_max = std::uint64_t{8} << 20;

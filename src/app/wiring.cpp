@@ -14,6 +14,7 @@
 
 #include "app/stop_signals.h"
 #include "app/terminal.h"
+#include "app/verification.h"
 #include "log/file/file_log.h"
 #include "net/io_loop.h"
 #include "protocols/http/server.h"
@@ -126,6 +127,7 @@ void log_listening(telemetry::Logger& logger, Config const& config, std::uint16_
 
 Result<> run_inline(Config const& config, Clock const& clock, telemetry::Logger& logger, Store& store, Rng& chance) {
   telemetry::Metrics metrics;
+  WM_TRY(auto const verifier, start_verifier(config, clock, logger, metrics));
   net::IoLoop loop;
   shard::ShardLoop shard{shard_options(config),         *store.log,    *store.engine, clock, chance.fork(), 1,
                          [&loop] { loop.post([] {}); }, store.recovery};
@@ -185,6 +187,7 @@ struct FrontEnd {
 
 Result<> run_threads(Config const& config, Clock const& clock, telemetry::Logger& logger, Store& store, Rng& chance) {
   telemetry::Metrics metrics;
+  WM_TRY(auto const verifier, start_verifier(config, clock, logger, metrics));
   std::atomic<bool> draining{false};
   Guarded<std::optional<Error>> failure;
   std::vector<std::unique_ptr<IoThread>> io;

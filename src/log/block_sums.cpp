@@ -31,6 +31,10 @@ void BlockSums::add(std::uint32_t ordinal, BytesView bytes) {
 }
 
 std::optional<BlockSums::Sum> BlockSums::find(std::uint32_t ordinal, std::uint64_t block) const {
+  if (ordinal == growing_ && block == growing_bytes_ / kBlockBytes) {
+    std::size_t const bytes = static_cast<std::size_t>(growing_bytes_ % kBlockBytes);
+    return bytes == 0 ? std::optional<Sum>{} : Sum{sum_, bytes};
+  }
   auto const found = segments_.find(ordinal);
   if (found == segments_.end() || block >= found->second.crcs.size()) return {};
   Segment const& segment = found->second;

@@ -22,10 +22,10 @@ class BlockSums {
   void add(std::uint32_t ordinal, BytesView bytes);
   struct Sum {
     std::uint32_t crc;
-    std::size_t bytes;  // kBlockBytes, or fewer in the last block of a segment.
+    std::size_t bytes;  // kBlockBytes, or fewer in the last block of a segment; so far, while that grows.
     bool operator==(Sum const&) const = default;
   };
-  // Nothing where the block is still growing.
+  // Of the block as it is now; nothing where nothing is known of it.
   std::optional<Sum> find(std::uint32_t ordinal, std::uint64_t block) const;
   void forget(std::uint32_t ordinal) { segments_.erase(ordinal); }
   // The segment that grows, and how much of it is known.

@@ -18,8 +18,8 @@ namespace {
 // file or the default says.
 struct ServeOptions {
   std::string config_file;
-  std::optional<std::string> data, listen, durability, segment_size, disk_reserve, buffered_size_max, log_level,
-      log_format;
+  std::optional<std::string> data, listen, durability, segment_size, disk_reserve, verify_rate, buffered_size_max,
+      log_level, log_format;
   std::optional<std::uint32_t> io_threads, connections_max, pipelined_max;
   bool insecure = false;
 };
@@ -45,6 +45,7 @@ Result<Config> configure(ServeOptions const& options) {
   WM_TRY_VOID(set(options.segment_size, parse_bytes, config.segment_bytes));
   WM_TRY_VOID(set(options.disk_reserve, parse_bytes, config.disk_reserve_bytes));
   WM_TRY_VOID(set(options.buffered_size_max, parse_bytes, config.buffered_bytes_max));
+  WM_TRY_VOID(set(options.verify_rate, parse_bytes, config.verify_bytes_per_second));
   WM_TRY_VOID(set(options.log_level, parse_log_level_setting, config.log_level));
   WM_TRY_VOID(check_config(config));
   return config;
@@ -90,6 +91,8 @@ void add_serve(CLI::App& app, Context& context) {
   command->add_option("--segment-size", options->segment_size, "Size of a log file, such as 64MiB");
   command->add_option("--disk-reserve", options->disk_reserve,
                       "Free space below which new jobs are refused, such as 256MiB");
+  command->add_option("--verify-rate", options->verify_rate,
+                      "The log is read again and checked, at so much a second (8MiB); 0: not");
   command->add_option("--log-level", options->log_level, "debug, info (default), warn, error or off");
   command->add_option("--log-format", options->log_format, "text, json, or auto (default): text on a terminal");
   command->add_flag("--insecure", options->insecure, "Allow an address that others can reach, without tokens");

@@ -1,0 +1,31 @@
+#include "app/verification.h"
+
+#include <chrono>
+
+namespace workmill::app {
+
+Result<std::unique_ptr<log::Verifier>> start_verifier(Config const& config, Clock const& clock,
+                                                      telemetry::Logger& logger, telemetry::Metrics& metrics) {
+  if (config.verify_bytes_per_second == 0) return std::unique_ptr<log::Verifier>{};
+  WM_TRY(auto verifier,
+         log::Verifier::start(
+             {.folder = config.data, .bytes_per_second = config.verify_bytes_per_second, .every = config.verify_every},
+             clock, [&logger](log::Verifier::Finding const& found) {
+               logger.error("the log is damaged on the disk; a server would refuse to start on it",
+                            {{"file", found.file}, {"offset", found.offset}, {"what", found.what}});
+             }));
+  metrics.add_collector([it = verifier.get()](telemetry::MetricsWriter& out) {
+    log::VerifierFigures const figures = it->figures();
+    out.counter("workmill_verify_bytes_total", "Of the log on disk, read again and found right.", {},
+                static_cast<double>(figures.bytes));
+    out.counter("workmill_verify_passes_total", "Passes over all full segments.", {},
+                static_cast<double>(figures.passes));
+    out.counter("workmill_verify_damaged_total", "Places of the log found damaged on the disk.", {},
+                static_cast<double>(figures.damaged));
+    out.gauge("workmill_verify_last_pass_timestamp_seconds", "When the last pass ended; 0 before the first.", {},
+              std::chrono::duration<double>(figures.last_pass_at.time_since_epoch()).count());
+  });
+  return verifier;
+}
+
+}  // namespace workmill::app
