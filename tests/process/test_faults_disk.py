@@ -3,6 +3,7 @@
 import fcntl
 import os
 import random
+import shutil
 import struct
 import subprocess
 
@@ -49,6 +50,22 @@ class Busy:
         self.server.stop()
 
 
+@pytest.fixture
+def busy():
+    """busy(folder, arguments…) gives a Busy. Its server is ended."""
+    made = []
+
+    def make(*args, **named):
+        made.append(Busy(*args, **named))
+        return made[-1]
+
+    yield make
+    for each in made:
+        if each.server.running():
+            each.server.kill()
+        each.end()
+
+
 # ---- A disk that is full.
 
 
@@ -78,10 +95,10 @@ def free_bytes(path):
     return info.f_bavail * info.f_frsize
 
 
-def test_a_full_disk_takes_no_jobs_and_all_else_until_there_is_space_again(small_disk, config):
+def test_a_full_disk_takes_no_jobs_and_all_else_until_there_is_space_again(small_disk, config, busy):
     folder, outside, prefix = small_disk
     reserve = 3 << 20
-    busy = Busy(folder, *config(segment_size="256KiB", disk_reserve="3MiB"), prefix=prefix)
+    busy = busy(folder, *config(segment_size="256KiB", disk_reserve="3MiB"), prefix=prefix)
     busy.ledger.tolerated.add("disk_full")
     busy.begin(producers=2, workers=2, cleaners=0)
     busy.grows("completions")
@@ -95,8 +112,7 @@ def test_a_full_disk_takes_no_jobs_and_all_else_until_there_is_space_again(small
     api = busy.server.api(checked=False)
     problem = api.refused("POST", "/v1/jobs", {"type": "t", "queue": "elsewhere"}, code="disk_full")
     assert problem["class"] == "retryable"
-    while busy.server.api(checked=False).depth("a")["ready"] > 0:  # Nothing new comes, and what is there is worked off.
-        busy.grows("completions")
+    eventually(lambda: api.depth("a")["ready"] + api.depth("b")["ready"] == 0, "what is there is worked off")
     busy.begin(producers=0, workers=0, cleaners=1)
     busy.grows("deletions")
 
@@ -139,6 +155,9 @@ def ext4(tmp_path):
             fcntl.ioctl(fd, EXT4_IOC_SHUTDOWN, struct.pack("I", WITHOUT_FLUSHING_THE_JOURNAL))
             os.close(fd)
 
+    for program in ("mkfs.ext4", "mount"):
+        if shutil.which(program) is None:
+            pytest.skip(f"{program} is not installed")
     disk = Ext4()
     disk.folder.mkdir()
     with open(disk.image, "wb") as file:
@@ -152,9 +171,9 @@ def ext4(tmp_path):
 
 
 @pytest.mark.parametrize("way", ["turn_read_only", "cut_off"])
-def test_a_disk_that_takes_no_more_ends_the_server_and_loses_nothing(ext4, config, way):
+def test_a_disk_that_takes_no_more_ends_the_server_and_loses_nothing(ext4, config, busy, way):
     """With cut_off it is a power cut to the file system: what was not flushed is gone once it is mounted again."""
-    busy = Busy(ext4.folder, *config(segment_size="256KiB", disk_reserve="1MiB"))
+    busy = busy(ext4.folder, *config(segment_size="256KiB", disk_reserve="1MiB"))
     busy.server.log_path = ext4.folder.with_name("server.log")
     busy.begin(producers=2, workers=2)
     busy.grows("completions")
