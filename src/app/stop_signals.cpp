@@ -55,7 +55,7 @@ class Watch final : public StopSignals {
     int const fd = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (fd < 0) return refused("make an event for signals", std::generic_category().message(errno));
     boost::system::error_code error;
-    event_.assign(fd, error);
+    static_cast<void>(event_.assign(fd, error));
     if (error) {
       ::close(fd);
       return refused("watch for signals", error.message());

@@ -112,6 +112,7 @@ char const* problem_of(simdjson::error_code code) {
     case simdjson::UTF8_ERROR: return "the text is not valid UTF-8";
     case simdjson::UNCLOSED_STRING: return "a string is not closed";
     case simdjson::UNESCAPED_CHARS: return "a string holds a control character that is not escaped";
+    case simdjson::MEMALLOC: return "there is no memory to read the text";
     default: return "the text cannot be parsed";
   }
 }
@@ -144,10 +145,13 @@ JsonTokens::~JsonTokens() = default;
 bool JsonTokens::index(std::string_view text) {
   text_ = text;
   next_ = end_ = nullptr;
+  out_of_memory_ = false;
   unescaped_.clear();
   if (unescaped_.capacity() > kCapacityKept) unescaped_.shrink_to_fit();
   if (text.empty()) return malformed(problem_of(simdjson::EMPTY));
-  if (auto const error = simd_->index(text)) return malformed(problem_of(error));
+  auto const error = simd_->index(text);
+  out_of_memory_ = error == simdjson::MEMALLOC;
+  if (error) return malformed(problem_of(error));
   next_ = simd_->parser->structural_indexes.get();
   end_ = next_ + simd_->parser->n_structural_indexes;
   return true;

@@ -54,6 +54,8 @@ class JsonTokens {
   // Where a problem is, or the next token: bytes from the start of the text.
   std::size_t offset() const { return next_ < end_ ? *next_ : text_.size(); }
   char const* problem() const { return problem_; }
+  // The problem is not the text's: there was no memory to read it.
+  bool out_of_memory() const { return out_of_memory_; }
 
  private:
   struct Simd;
@@ -77,6 +79,7 @@ class JsonTokens {
   std::string
       unescaped_;  // Strings that had escapes. As large as the text before the first one, so that it never moves.
   char const* problem_ = "";
+  bool out_of_memory_ = false;
 };
 
 }  // namespace workmill::http

@@ -15,7 +15,7 @@ std::string_view cut(std::string_view text, std::size_t bytes_max) {
 }
 
 bool JsonValues::malformed() {
-  error_ = Error{.code = ErrorCode::malformed_json,
+  error_ = Error{.code = tokens_.out_of_memory() ? ErrorCode::overloaded : ErrorCode::malformed_json,
                  .message = fmt::format("{} (at byte {})", tokens_.problem(), tokens_.offset())};
   return false;
 }
