@@ -80,6 +80,8 @@ class Sender(threading.Thread):
             while True:
                 body = {"type": "t", "payload": f"{self.name_of} {len(self.acknowledged)}"}
                 status, answer = connection.call("POST", "/v1/jobs", body)
+                if status == 503 and answer["code"] == "shutting_down":
+                    return
                 assert status == 201, answer
                 self.acknowledged.append((answer["id"], time.monotonic()))
         except Lost:
@@ -90,12 +92,15 @@ def all_jobs(server):
     return {job["id"] for job in server.api(checked=False).jobs()}
 
 
-def cut_and_count(server, power, chance, how=None, longest_s=0.4):
+def cut_and_count(server, power, chance, how=None, longest_s=0.4, stop_first=False):
     """One power cut under load. The jobs that were acknowledged and are gone: (when acknowledged, when it was cut)."""
     server.start()
     before = all_jobs(server)
     senders = [Sender(server.port, f"s{n}") for n in range(3)]
     time.sleep(chance.uniform(0.1, longest_s))  # The moment of the cut is the point: no event to wait for.
+    if stop_first:
+        server.terminate()
+        time.sleep(chance.uniform(0, 0.03))
     cut_at = time.monotonic()
     server.kill()
     for sender in senders:
@@ -137,14 +142,30 @@ def test_under_interval_what_is_lost_was_acknowledged_after_the_last_sync_began(
     assert all_sent > 0
 
 
-def test_under_os_a_power_cut_takes_what_it_likes_and_a_start_finds_no_fault(plug, config):
-    """That something is lost here shows that the cut is one."""
-    server, power = plug(*config(durability="os", segment_size="256KiB"))
+@pytest.mark.timeout(0)
+@pytest.mark.parametrize("durability", ["os", "interval"])
+def test_whatever_a_power_cut_takes_a_start_finds_no_fault(plug, config, pytestconfig, durability):
+    """That something is lost here shows that the cut is one. What is left is a beginning of what there was."""
+    server, power = plug(*config(durability=durability, segment_size="64KiB"), sync_us=500)
     chance = random.Random(seed())
+    all_lost = 0
+    for _ in range((pytestconfig.getoption("--rounds") or 10) // 10):
+        for how in ("all", "behind", "sectors"):
+            lost, *_ = cut_and_count(server, power, chance, how)
+            all_lost += len(lost)
+        shutil.rmtree(server.data)
 
-    lost = [len(cut_and_count(server, power, chance, how)[0]) for how in ("all", "behind", "sectors")]
+    assert all_lost > 0
 
-    assert lost[0] > 0, lost
+
+@pytest.mark.parametrize("durability", ["sync", "interval", "os"])
+def test_a_power_cut_in_the_middle_of_an_orderly_end_is_no_damage(plug, config, pytestconfig, durability):
+    """The mark of an orderly end must not be taken for a witness of what did not reach the disk before it."""
+    server, power = plug(*config(durability=durability, segment_size="64KiB"), sync_us=3_000)
+    chance = random.Random(seed())
+    for _ in range((pytestconfig.getoption("--rounds") or 20) // 10):
+        lost, *_ = cut_and_count(server, power, chance, stop_first=True, longest_s=0.2)
+        assert not lost or durability != "sync"
 
 
 def test_under_os_the_death_of_the_process_alone_loses_nothing(start, config):
