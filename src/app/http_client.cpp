@@ -48,9 +48,8 @@ std::size_t take_body(char* data, std::size_t size, std::size_t count, void* use
 }
 
 void add_header(Exchange& exchange, std::string const& line) {
-  auto* const list = curl_slist_append(exchange.headers.get(), line.c_str());
+  auto* const list = curl_slist_append(exchange.headers.release(), line.c_str());
   WM_ASSERT(list != nullptr);
-  static_cast<void>(exchange.headers.release());
   exchange.headers.reset(list);
 }
 

@@ -158,18 +158,16 @@ std::uint64_t JsonValue::number_at(std::string_view name, std::uint64_t fallback
   auto const* value = find(name);
   if (value == nullptr || value->kind != Kind::number) return fallback;
   std::uint64_t number = 0;
-  auto const* const end = value->raw.data() + value->raw.size();
-  auto const [stopped, error] = std::from_chars(value->raw.data(), end, number);
-  return error == std::errc{} && stopped == end ? number : fallback;
+  auto const [stopped, error] = std::from_chars(value->raw.data(), value->raw.data() + value->raw.size(), number);
+  return error == std::errc{} && stopped == value->raw.data() + value->raw.size() ? number : fallback;
 }
 
 double JsonValue::real_at(std::string_view name, double fallback) const {
   auto const* value = find(name);
   if (value == nullptr || value->kind != Kind::number) return fallback;
   double number = 0;
-  auto const* const end = value->raw.data() + value->raw.size();
-  auto const [stopped, error] = std::from_chars(value->raw.data(), end, number);
-  return error == std::errc{} && stopped == end ? number : fallback;
+  auto const [stopped, error] = std::from_chars(value->raw.data(), value->raw.data() + value->raw.size(), number);
+  return error == std::errc{} && stopped == value->raw.data() + value->raw.size() ? number : fallback;
 }
 
 bool JsonValue::flag_at(std::string_view name) const {

@@ -44,6 +44,18 @@ std::string from_environment(char const* name, std::string_view fallback) {
   return value != nullptr && *value != '\0' ? std::string{value} : std::string{fallback};
 }
 
+// CLI11's words in the form of ours: who speaks, and which help says more.
+std::string explain_usage(CLI::App const* app, CLI::Error const& error) {
+  std::string command = "workmill";
+  for (CLI::App const* chosen : app->get_subcommands()) command.append(" ").append(chosen->get_name());
+  std::string what = error.what();
+  constexpr std::string_view kNotAMember = " not in {";
+  if (auto const at = what.find(kNotAMember); at != std::string::npos) {
+    what.replace(at, kNotAMember.size(), " is none of {");
+  }
+  return fmt::format("workmill: {}\nRun `{} --help` for more information.\n", what, command);
+}
+
 // What ends the program where it cannot go on: everything acknowledged is on disk, so an end that says why is better
 // than an exception that unwinds half a turn.
 [[noreturn]] void end_with(std::string_view first, std::string_view second) {
@@ -83,6 +95,7 @@ int run(int argc, char** argv) {
   app.footer(std::string{kFooter});
   app.set_version_flag("--version", "workmill " WM_VERSION, "Print the version and end");
   app.set_help_flag("-h,--help", "Print this help and end");
+  app.failure_message(explain_usage);
   app.require_subcommand(0, 1);
   app.fallthrough();  // --server and --json may stand behind the command too.
   app.add_option("--server", context.server, "Where the server is")->type_name("URL")->capture_default_str();

@@ -36,8 +36,8 @@ Loads:
   end-to-end   half of the connections enqueue, half work, one job at a time; the times are from enqueue to handler
   latency      one producer at a steady pace, one worker that waits; the times are from enqueue to handler
 
-Every load has a queue of its own (bench.enqueue and so on), which is emptied before and after it. CPU is that of the server in all its threads, where it
-runs on this machine. Client and server share the machine: pin them with taskset to compare runs.
+Every load has a queue of its own (bench.enqueue and so on), which is emptied before and after it. CPU is that of the
+server in all its threads, where it runs on this machine. Client and server share the machine: pin them with taskset to compare runs.
 )";
 
 struct Options {

@@ -1,7 +1,7 @@
 #pragma once
 
 // Every command but `serve`. Each function adds one to the command line; `context` outlives the parse and the run.
-namespace CLI {
+namespace CLI {  // NOLINT(readability-identifier-naming): CLI11's.
 class App;
 }
 

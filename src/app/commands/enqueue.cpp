@@ -83,7 +83,7 @@ int enqueue_one(Options const& options, Context const& context) {
     return std::optional{std::move(text)};
   }();
   if (!payload) return fail_with(payload.error(), context);
-  std::optional<std::string_view> const lent = *payload ? std::optional<std::string_view>{**payload} : std::nullopt;
+  std::optional<std::string_view> const lent = *payload;
   auto job = job_json(options.job, lent, options.payload_from());
   if (!job) return fail_with(job.error(), context);
   auto address = context.address();
@@ -128,7 +128,7 @@ class LineSender {
     auto job = job_of(line);
     if (!job) {
       WM_TRY_VOID(flush());  // What came before it is good, and the message says that it was sent.
-      return std::unexpected(with_context(job.error(), fmt::format("line {}", line_)));
+      return std::unexpected(with_context(job.error(), fmt::format("reading line {}", line_)));
     }
     batch_.add(*job, line_);
     return batch_.is_full() ? flush() : Result<>{};
@@ -140,8 +140,8 @@ class LineSender {
     auto const answer = send(batch_.take_body());
     if (!answer) {
       auto const line = batch_.line_of_field(answer.error().field);
-      auto const where =
-          line ? fmt::format("line {}", *line) : fmt::format("the {} lines from {} on", jobs, batch_.first_line());
+      auto const where = line ? fmt::format("sending line {}", *line)
+                              : fmt::format("sending the {} lines from {} on", jobs, batch_.first_line());
       batch_.clear();
       return std::unexpected(with_context(answer.error(), where));
     }
@@ -187,9 +187,9 @@ class LineSender {
       bool const again = !answer && class_of(answer.error().code) == ErrorClass::retryable &&
                          (was_answered_ || reply.has_value()) && context_.clock.monotonic() < give_up_at;
       if (!again) return answer;
-      auto const pause = reply && reply->retry_after ? std::max(*reply->retry_after, backoff) : backoff;
+      auto const asked_for = reply ? reply->retry_after.value_or(backoff) : backoff;
       if (progress_.enabled()) progress_.show(describe(answer.error()) + "; trying again", context_.clock.now());
-      std::this_thread::sleep_for(pause);
+      std::this_thread::sleep_for(std::max(asked_for, backoff));
     }
   }
 

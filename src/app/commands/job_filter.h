@@ -2,7 +2,7 @@
 #include <string>
 
 // Which jobs are meant, in `jobs`, `retry` and `cancel`.
-namespace CLI {
+namespace CLI {  // NOLINT(readability-identifier-naming): CLI11's.
 class App;
 }
 

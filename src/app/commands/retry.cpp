@@ -51,7 +51,8 @@ int run_on_ids(Action action, Options const& options, HttpClient& client, Contex
         {.method = "POST",
          .path = fmt::format("/v1/jobs/{}/{}", url_encoded(id), action == Action::retry ? "retry" : "cancel")});
     if (!answer) {  // The others are still meant.
-      code = fail_with(with_context(answer.error(), id), context);
+      code = fail_with(with_context(answer.error(), action == Action::retry ? "retrying " + id : "cancelling " + id),
+                       context);
       if (code == kExitNoServer) return code;
       continue;
     }
@@ -78,7 +79,7 @@ int run_on_filter(Action action, Options const& options, HttpClient& client, Con
     print_line(answer->root().raw);
   } else {
     print_line(fmt::format("{} {}", counted(answer->root().number_at("count"), "job"),
-                           action == Action::retry ? "ready again" : "cancelled, or their workers told"));
+                           action == Action::retry ? "ready again" : "cancelled, or left to the worker that has it"));
   }
   return kExitOk;
 }

@@ -6,7 +6,6 @@
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <strings.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
@@ -29,7 +28,10 @@ std::optional<std::size_t> content_length(std::string_view head) {
   constexpr std::string_view kName = "content-length:";
   for (auto at = head.find("\r\n"); at != std::string_view::npos; at = head.find("\r\n", at + 2)) {
     auto line = head.substr(at + 2);
-    if (line.size() < kName.size() || strncasecmp(line.data(), kName.data(), kName.size()) != 0) continue;
+    bool const is_ours = line.size() >= kName.size() &&
+                         std::equal(kName.begin(), kName.end(), line.begin(),
+                                    [](char ours, char theirs) { return ours == static_cast<char>(theirs | 0x20); });
+    if (!is_ours) continue;
     line.remove_prefix(kName.size());
     while (line.starts_with(' ')) line.remove_prefix(1);
     std::size_t length = 0;
@@ -59,12 +61,12 @@ HostPort host_and_port(std::string_view url) {
 Result<FileDescriptor> connect_to(addrinfo const& addresses) {
   int error = 0;
   for (auto const* address = &addresses; address != nullptr; address = address->ai_next) {
-    FileDescriptor socket_{socket(address->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0)};
-    if (socket_.is_open() && ::connect(socket_.get(), address->ai_addr, address->ai_addrlen) == 0) {
+    FileDescriptor peer{::socket(address->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0)};
+    if (peer.is_open() && ::connect(peer.get(), address->ai_addr, address->ai_addrlen) == 0) {
       int const on = 1;
-      setsockopt(socket_.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-      WM_ASSERT(fcntl(socket_.get(), F_SETFL, O_NONBLOCK) == 0);
-      return socket_;
+      setsockopt(peer.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+      WM_ASSERT(fcntl(peer.get(), F_SETFL, O_NONBLOCK) == 0);
+      return peer;
     }
     error = errno;
   }

@@ -181,7 +181,7 @@ class Run {
       }
     }
     result_.jobs = done_;
-    return std::move(result_);
+    return result_;
   }
 
   bool expect(int status, PeerAnswer const& answer) {
@@ -374,9 +374,11 @@ std::optional<nanoseconds> cpu_time_of(int process) {
   std::array<std::int64_t, 2> ticks{};
   for (int field = 1; field <= 13; ++field) {
     rest.remove_prefix(std::min(rest.find_first_not_of(' '), rest.size()));
-    auto const end = std::min(rest.find(' '), rest.size());
-    if (field >= 12) std::from_chars(rest.data(), rest.data() + end, ticks[static_cast<std::size_t>(field - 12)]);
-    rest.remove_prefix(end);
+    auto const text = rest.substr(0, rest.find(' '));
+    if (field >= 12) {
+      std::from_chars(text.data(), text.data() + text.size(), ticks[static_cast<std::size_t>(field - 12)]);
+    }
+    rest.remove_prefix(text.size());
   }
   return nanoseconds{(ticks[0] + ticks[1]) * (1'000'000'000 / sysconf(_SC_CLK_TCK))};
 }
