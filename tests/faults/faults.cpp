@@ -692,8 +692,6 @@ WM_PASS(int, accept, -1, (int fd, sockaddr* address, socklen_t* size), (fd, addr
 WM_PASS(int, accept4, -1, (int fd, sockaddr* address, socklen_t* size, int flags), (fd, address, size, flags))
 WM_PASS(int, getsockname, -1, (int fd, sockaddr* address, socklen_t* size), (fd, address, size), noexcept)
 WM_PASS(int, epoll_create1, -1, (int flags), (flags), noexcept)
-WM_PASS(int, epoll_ctl, -1, (int fd, int operation, int other, epoll_event* event), (fd, operation, other, event),
-        noexcept)
 WM_PASS(int, poll, -1, (pollfd * fds, nfds_t count, int timeout), (fds, count, timeout))
 WM_PASS(int, eventfd, -1, (unsigned count, int flags), (count, flags), noexcept)
 WM_PASS(int, timerfd_create, -1, (clockid_t clock, int flags), (clock, flags), noexcept)
@@ -707,6 +705,12 @@ WM_PASS(int, epoll_pwait2, -1, (int fd, epoll_event* events, int count, timespec
 WM_PUBLIC DIR* opendir(char const* path) {
   WM_MEET(opendir, nullptr)
   return WM_REAL(opendir)(path);
+}
+WM_PUBLIC int epoll_ctl(int fd, int operation, int other, epoll_event* event) noexcept {
+  if (operation == EPOLL_CTL_ADD) {  // The others need nothing that could be missing.
+    WM_MEET(epoll_ctl, -1)
+  }
+  return WM_REAL(epoll_ctl)(fd, operation, other, event);
 }
 WM_PUBLIC int epoll_wait(int fd, epoll_event* events, int count, int timeout) {
   WM_MEET(epoll_wait, -1)
