@@ -228,11 +228,21 @@ class Prepared:
 
 
 @pytest.mark.timeout(0)
-@pytest.mark.parametrize("start_from", ["nothing", "a folder with a history"])
-@pytest.mark.parametrize("kind", ["any", "new"])
-def test_whatever_call_fails_the_server_says_so_and_loses_nothing(tmp_path, config, pytestconfig, kind, start_from):
+@pytest.mark.parametrize(
+    ("kind", "start_from", "threads"),
+    [
+        ("any", "nothing", "1"),
+        ("any", "a folder with a history", "1"),
+        ("any", "nothing", "2"),
+        ("new", "nothing", "1"),
+        ("new", "a folder with a history", "1"),
+    ],
+)
+def test_whatever_call_fails_the_server_says_so_and_loses_nothing(
+    tmp_path, config, pytestconfig, kind, start_from, threads
+):
     need_library()
-    arguments = config(**ARGUMENTS)
+    arguments = config(io_threads=threads, **ARGUMENTS)
     prepared = Prepared(tmp_path, arguments) if start_from != "nothing" else None
     loop = Loop(tmp_path, arguments, kind, prepared)
     total = loop.total()
@@ -247,6 +257,8 @@ def test_whatever_call_fails_the_server_says_so_and_loses_nothing(tmp_path, conf
         for part in range(SAMPLE):
             loop.run(1 + part * total // SAMPLE + chance.randrange(max(1, total // SAMPLE)))
 
-    print(f"{kind}, from {start_from}: about {total} in a run; {sum(loop.outcomes.values())} runs in")
+    print(
+        f"{kind}, from {start_from}, {threads} I/O threads: about {total} in a run; {sum(loop.outcomes.values())} runs in"
+    )
     print(f"{time.monotonic() - began:.0f} s; {dict(loop.outcomes)}; what failed: {dict(loop.failed_calls)}")
     assert not loop.wrong, loop.wrong

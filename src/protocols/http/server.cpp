@@ -1,5 +1,7 @@
 #include "protocols/http/server.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/this_coro.hpp>
@@ -71,7 +73,11 @@ void HttpServer::on_socket(Socket socket) {
     boost::system::error_code failed;
     Socket theirs{other->loop_.context()};
     theirs.assign(protocol, handle, failed);
-    if (!failed) other->adopt(std::move(theirs));
+    if (failed) {
+      ::close(handle);  // Still ours: the client learns at once that nobody will answer.
+    } else {
+      other->adopt(std::move(theirs));
+    }
   });
 }
 
