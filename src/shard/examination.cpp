@@ -295,7 +295,7 @@ struct Examiner::Impl {
 Examiner::Examiner(log::Disk& disk) : impl_(std::make_unique<Impl>(disk)) {}
 Examiner::~Examiner() = default;
 
-Result<Examination> Examiner::examine(Progress const& on_progress) {
+Result<Examination> Examiner::examine(OnProgress const& on_progress) {
   Impl& impl = *impl_;
   WM_ASSERT(impl.engine == nullptr);
   impl.engine = std::make_unique<engine::Engine>(Impl::options());
@@ -443,7 +443,7 @@ class Rebuild final : public log::ScanVisitor {
 
 }  // namespace
 
-Result<Examiner::Rebuilt> Examiner::rebuild(log::Log& fresh, Progress const& on_progress) {
+Result<Examiner::Rebuilt> Examiner::rebuild(log::Log& fresh, OnProgress const& on_progress) {
   Impl& impl = *impl_;
   WM_ASSERT(impl.engine != nullptr);
   Rebuild rebuild{*impl.engine, impl.kept, fresh, impl.last_ordinal, impl.last_batch_at};

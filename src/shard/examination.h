@@ -75,7 +75,7 @@ struct Examination {
   std::vector<QueueView> queues;
 };
 
-using Progress = std::function<void(std::uint64_t done, std::uint64_t total)>;
+using OnProgress = std::function<void(std::uint64_t done, std::uint64_t total)>;
 
 class Examiner {
  public:
@@ -84,7 +84,7 @@ class Examiner {
   ~Examiner();
 
   // Once. An error only where the disk cannot be read: damage is an answer.
-  Result<Examination> examine(Progress const& on_progress);
+  Result<Examination> examine(OnProgress const& on_progress);
 
   struct Rebuilt {
     std::uint64_t jobs = 0;
@@ -92,7 +92,7 @@ class Examiner {
   };
   // After examine(): writes all that is left into `fresh`, a new log that has been through replay() and own(). What
   // lives stands in it as it stood, positions aside.
-  Result<Rebuilt> rebuild(log::Log& fresh, Progress const& on_progress);
+  Result<Rebuilt> rebuild(log::Log& fresh, OnProgress const& on_progress);
 
  private:
   struct Impl;

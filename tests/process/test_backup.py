@@ -117,6 +117,25 @@ def test_a_second_backup_copies_only_what_is_new(start, tmp_path):
     assert all(other.api().exists(id) for id in ids)
 
 
+def test_a_folder_that_went_back_in_time_is_backed_up_as_it_is(start, tmp_path):
+    server = start("--segment-size", "1MiB")
+    api = server.api(queue="q")
+    before = api.enqueue_id(payload="before")
+    backup(server.data, tmp_path / "early.backup")
+    lost = [job["id"] for _ in range(4) for job in api.enqueue_many([{"payload": "x" * 100_000}] * 5)]
+    backup(server.data, tmp_path / "late.backup")
+    server.stop()
+    restore(tmp_path / "early.backup", tmp_path / "back")
+    other = start("--segment-size", "1MiB", data=tmp_path / "back")
+    after = other.api(queue="q").enqueue_id(payload="after")
+
+    backup(other.data, tmp_path / "late.backup")
+
+    restore(tmp_path / "late.backup", tmp_path / "again")
+    api = start(data=tmp_path / "again").api()
+    assert api.exists(before) and api.exists(after) and not any(api.exists(id) for id in lost)
+
+
 def test_segments_that_were_dropped_leave_the_backup_and_its_file_in_the_end(start, tmp_path):
     server = start("--segment-size", "1MiB")
     api = server.api(queue="q")

@@ -266,7 +266,7 @@ void print_examination(shard::Examination const& seen, Options const& options) {
 class Work {
  public:
   explicit Work(Clock const& clock) : clock_(clock), started_(clock.now()) {}
-  shard::Progress shows(std::string_view what) {
+  shard::OnProgress shows(std::string_view what) {
     return [this, what](std::uint64_t done, std::uint64_t total) {
       Instant const now = clock_.now();
       if (line_.is_due(now)) line_.show(progress_line(what, done, total, now - started_, terminal_width(stderr)), now);

@@ -402,8 +402,13 @@ class Backup {
       }
       if (copied == Copied::gone) return std::optional<Contents>{};
       done_ += files[i].bytes;
-      if (copied == Copied::open) break;
+      if (copied == Copied::open) {
+        // What a power cut took, or the folder went back to an earlier backup: later segments are of another history.
+        known_.erase(known_.upper_bound(ordinal), known_.end());
+        break;
+      }
     }
+    known_.erase(known_.upper_bound(files.back().ordinal), known_.end());
     return collect(files.front().ordinal);
   }
 
