@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cstring>
 #include <utility>
 
 #include "log/record.h"
@@ -10,8 +11,15 @@
 namespace workmill::sim {
 namespace {
 
+// Eight bytes at a time, as every batch is hashed again at every start.
 std::uint64_t hash_of(BytesView bytes) {
   std::uint64_t hash = bytes.size();
+  for (; bytes.size() >= 8; bytes.remove_prefix(8)) {
+    std::uint64_t word = 0;
+    std::memcpy(&word, bytes.data(), 8);
+    hash = (hash ^ word) * 0x9e3779b97f4a7c15;
+    hash ^= hash >> 32;
+  }
   for (char const c : bytes) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3;
   return mix64(hash);
 }
@@ -62,8 +70,24 @@ bool skips(Mutation mutation) {
 
 }  // namespace
 
-bool LogWatch::holds(std::uint64_t batch) const {
-  return std::any_of(batches.begin(), batches.end(), [&](Batch const& known) { return known.serial == batch; });
+std::uint64_t LogWatch::survived() const {
+  auto const newest = std::find_if(batches.rbegin(), batches.rend(), [](Batch const& b) { return !b.of_recovery; });
+  return newest == batches.rend() ? 0 : newest->serial;
+}
+
+void LogWatch::flush_done(bool is_synced) {
+  if (!is_synced) return;
+  synced = flushed;
+  for (auto batch = batches.rbegin(); batch != batches.rend(); ++batch) {
+    if (batch->serial > synced) continue;
+    if (batch->acknowledged) break;
+    batch->acknowledged = true;
+  }
+}
+
+void LogWatch::died(bool is_power_cut) {
+  if (is_power_cut) flushed = synced;
+  for (Batch& batch : batches) batch.acknowledged = batch.serial <= flushed;
 }
 
 std::optional<Instant> LogWatch::newest_in_life_at() const {
@@ -76,15 +100,21 @@ void LogWatch::recovered() {
   for (Batch& batch : batches) batch.of_recovery = false;
 }
 
-FaultyLog::FaultyLog(std::unique_ptr<log::Disk> disk, FaultyLogOptions const& options, LogWatch& watch, SimClock& clock,
-                     Rng chance, Figures& figures)
-    : disk_(std::move(disk)), options_(options), watch_(watch), clock_(clock), chance_(chance), figures_(figures) {}
+FaultyLog::FaultyLog(log::MemoryDisk& memory, std::unique_ptr<log::Disk> disk, FaultyLogOptions const& options,
+                     LogWatch& watch, SimClock& clock, Rng chance, Figures& figures)
+    : memory_(memory),
+      disk_(std::move(disk)),
+      options_(options),
+      watch_(watch),
+      clock_(clock),
+      chance_(chance),
+      figures_(figures) {}
 
 Result<std::unique_ptr<FaultyLog>> FaultyLog::open(log::MemoryDisk& disk, FaultyLogOptions const& options,
                                                    LogWatch& watch, SimClock& clock, Rng chance, Figures& figures) {
   std::unique_ptr<log::Disk> session = disk.open();
   if (options.mutation == Mutation::sync_lies) session = std::make_unique<LyingDisk>(std::move(session));
-  std::unique_ptr<FaultyLog> opened{new FaultyLog(std::move(session), options, watch, clock, chance, figures)};
+  std::unique_ptr<FaultyLog> opened{new FaultyLog(disk, std::move(session), options, watch, clock, chance, figures)};
   WM_TRY(opened->log_, log::SegmentLog::open(*opened->disk_, options.segments));
   watch.is_copying = false;
   watch.is_owned = false;
@@ -93,7 +123,9 @@ Result<std::unique_ptr<FaultyLog>> FaultyLog::open(log::MemoryDisk& disk, Faulty
 
 Result<Epoch> FaultyLog::own() {
   WM_TRY(Epoch const epoch, log_->own());
-  for (LogWatch::Batch& batch : watch_.batches) batch.acknowledged = true;  // Whatever was read is synced now.
+  watch_.flushed = watch_.serial;  // Whatever was read is synced now.
+  watch_.flush_done(true);
+  watch_.proven = watch_.serial;
   watch_.is_owned = true;
   return epoch;
 }
@@ -185,10 +217,23 @@ Result<> FaultyLog::flush() {
     ++figures_[Figure::fault_slow_flush];
   }
   bool const is_skipped = options_.mutation == Mutation::acknowledges_before_flush && chance_.chance(300);
+  std::uint64_t const synced_before = watch_.synced;
   if (!is_skipped) WM_TRY_VOID(log_->flush());
-  for (auto batch = watch_.batches.rbegin(); batch != watch_.batches.rend() && !batch->acknowledged; ++batch) {
-    batch->acknowledged = true;
-  }
+  watch_.proven = synced_before;
+  watch_.flushed = watch_.serial;
+  watch_.flush_done(options_.segments.durability == log::Durability::sync || memory_.unsynced_bytes() == 0);
+  return {};
+}
+
+Result<> FaultyLog::seal() {
+  WM_TRY_VOID(log_->seal());
+  watch_.flush_done(memory_.unsynced_bytes() == 0);
+  return {};
+}
+
+Result<> FaultyLog::sync() {
+  WM_TRY_VOID(log_->sync_written());
+  watch_.flush_done(memory_.unsynced_bytes() == 0);
   return {};
 }
 

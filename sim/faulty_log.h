@@ -42,16 +42,19 @@ struct LogWatch {
     Instant at;
     std::uint64_t hash = 0;
     std::uint64_t serial = 0;
-    bool acknowledged = false;
-    bool of_recovery = false;  // Staged by a start that has not come to its end yet.
+    bool acknowledged = false;  // It must come back.
+    bool of_recovery = false;   // Staged by a start that has not come to its end yet.
   };
   std::deque<Batch> batches;      // Oldest first, until their segment is dropped.
   std::uint32_t oldest_kept = 1;  // Earlier segments may have gone.
   std::string complaint;
 
-  bool staged = false;       // Since begin_turn().
-  Bytes payload;             // Of the batch that was staged last.
-  std::uint64_t serial = 0;  // Of the batch that was staged last.
+  bool staged = false;        // Since begin_turn().
+  Bytes payload;              // Of the batch that was staged last.
+  std::uint64_t serial = 0;   // Of the batch that was staged last,
+  std::uint64_t flushed = 0;  // of the newest that a flush has covered,
+  std::uint64_t synced = 0;   // of the newest that a power cut must leave,
+  std::uint64_t proven = 0;   // and of the newest that a later frame says was durable: damage to it is no torn tail.
   bool is_recovering = false;
   bool is_copying = false;  // Survivors are on their way out of the oldest segment.
   bool is_owned = false;
@@ -60,7 +63,10 @@ struct LogWatch {
   std::uint64_t cut_tails = 0;
 
   void begin_turn() { staged = false; }
-  bool holds(std::uint64_t batch) const;  // Is that batch one of those that are there?
+  // Of the newest batch of the life before the start under way: it and all before it are there.
+  std::uint64_t survived() const;
+  void flush_done(bool is_synced);
+  void died(bool is_power_cut);
   Instant newest_at() const { return batches.empty() ? Instant{} : batches.back().at; }
   std::optional<Instant> newest_in_life_at() const;  // The same, starts that came to nothing aside.
   void recovered();
@@ -88,13 +94,16 @@ class FaultyLog final : public log::Log {
   Result<std::optional<log::ReplayedBatch>> next_batch(Position& cursor) override;
   Result<bool> trim_oldest() override;
   log::LogStatus status() const override { return log_->status(); }
-  Result<> seal() { return log_->seal(); }
+  Result<> seal();
+  // What the thread for it does under durability interval, and the operating system under os.
+  Result<> sync();
 
  private:
-  FaultyLog(std::unique_ptr<log::Disk> disk, FaultyLogOptions const& options, LogWatch& watch, SimClock& clock,
-            Rng chance, Figures& figures);
+  FaultyLog(log::MemoryDisk& memory, std::unique_ptr<log::Disk> disk, FaultyLogOptions const& options, LogWatch& watch,
+            SimClock& clock, Rng chance, Figures& figures);
   Result<> check_replayed(log::ReplayedBatch const& batch, std::size_t& next);
 
+  log::MemoryDisk& memory_;
   std::unique_ptr<log::Disk> disk_;
   FaultyLogOptions options_;
   std::unique_ptr<log::SegmentLog> log_;

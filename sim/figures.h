@@ -3,71 +3,155 @@
 #include <cstdint>
 #include <string_view>
 
-// What a run has met: what is not counted was not tested.
+// What a run has met: what is not counted was not tested. A long run that never met one of the rare states fails.
 namespace workmill::sim {
 
+enum class FigureKind : std::uint8_t { amount, fault, rare };
+
 // clang-format off
-#define WM_SIM_FIGURES(X)                                                          \
-  /* How much. */                                                                  \
-  X(operations) X(turns) X(batches) X(jobs_enqueued) X(jobs_leased)                \
-  X(reports_accepted) X(reports_refused) X(jobs_completed) X(jobs_failed)          \
-  X(restarts) X(audits) X(invariant_checks)                                        \
-  /* Faults. */                                                                    \
-  X(fault_kill) X(fault_power_cut) X(fault_power_cut_prefix)                       \
-  X(fault_power_cut_sectors) X(fault_write_failed) X(fault_sync_failed)            \
-  X(fault_disk_full) X(fault_in_recovery) X(fault_bit_flipped)                     \
-  X(fault_slow_flush) X(fault_clock_back) X(fault_stall) X(reply_lost)             \
-  X(orderly_stop)                                                                  \
-  /* Rare states. A long run that never met one of them was not a test of it. */   \
-  X(died_unanswered_and_lost) X(died_unanswered_but_durable)                       \
-  X(died_while_copying) X(died_in_recovery_after_owning)                           \
-  X(died_with_requests_waiting) X(died_with_workers_waiting) X(died_in_bulk)       \
-  X(torn_tail_cut) X(tail_of_several_batches_lost)                           \
-  X(segment_dropped) X(survivor_copied) X(settings_copied) X(answer_copied)        \
-  X(leased_job_copied) X(finished_job_copied)                                      \
-  X(lease_expired) X(lease_expired_to_dead) X(lease_expired_to_cancelled)          \
-  X(report_after_deadline_accepted) X(report_late_refused)                         \
-  X(report_foreign_token) X(report_twice) X(report_unknown_job)                    \
-  X(lease_lengthened_by_restart)                                                   \
-  X(expired_before_lease) X(scheduled_became_ready)                                \
-  X(several_became_ready_at_once) X(advance_in_parts)                              \
-  X(retried_with_backoff) X(retried_at_once) X(died_of_attempts)                   \
-  X(died_of_class) X(failed_while_cancel_requested)                                \
-  X(released_while_cancel_requested) X(completed_while_cancel_requested)           \
-  X(duplicate_by_id) X(duplicate_by_key) X(duplicate_in_one_bulk)                  \
-  X(duplicate_while_first_undurable) X(key_free_again)                             \
-  X(idempotent_replay) X(idempotent_replay_after_restart)                          \
-  X(idempotent_key_reused) X(answer_forgotten_early)                               \
-  X(queue_full_refused) X(queue_full_dropped_oldest)                               \
-  X(budget_forgot_finished) X(kept_nothing) X(kept_long_enough)                    \
-  X(dead_kept_long_enough) X(idle_queue_removed)                                   \
-  X(waiter_served) X(waiter_timed_out) X(waiter_reports_kept)                      \
-  X(waiter_for_end_answered) X(waiter_abandoned) X(waiters_full)                   \
-  X(paused_queue_held_back) X(groups_in_turn) X(weighted_choice)                   \
-  X(patched_to_other_queue) X(patched_kept_place) X(patched_to_schedule)           \
-  X(bulk_in_parts) X(inbox_full) X(disk_low_refused)                               \
-  X(flip_refused) X(flip_harmless) X(flip_cut_as_torn)
+#define WM_SIM_FIGURES(X)                                                                                             \
+  X(operations, amount, "requests sent")                                                                              \
+  X(turns, amount, "turns of the shard")                                                                              \
+  X(batches, amount, "flushes")                                                                                       \
+  X(jobs_enqueued, amount, "jobs taken")                                                                              \
+  X(jobs_leased, amount, "leases given")                                                                              \
+  X(reports_accepted, amount, "reports under a current token")                                                        \
+  X(reports_refused, amount, "reports under any other")                                                               \
+  X(jobs_completed, amount, "jobs completed")                                                                         \
+  X(jobs_failed, amount, "attempts that failed")                                                                      \
+  X(restarts, amount, "ends of the process")                                                                          \
+  X(audits, amount, "comparisons of every job and queue with the model")                                              \
+  X(invariant_checks, amount, "recounts of the engine by itself")                                                     \
+  X(disk_bound_checks, amount, "checks of 2.5 times what lives and two segments, at rest")                            \
+                                                                                                                      \
+  X(fault_kill, fault, "the process is killed")                                                                       \
+  X(fault_power_cut, fault, "the power is cut, and nothing unsynced is left")                                         \
+  X(fault_power_cut_prefix, fault, "the power is cut, and a prefix of what was unsynced is left, torn at any byte")   \
+  X(fault_power_cut_sectors, fault, "the power is cut, and random sectors of what was unsynced are left")             \
+  X(fault_write_failed, fault, "a write fails, and has written a part")                                               \
+  X(fault_sync_failed, fault, "a sync fails")                                                                         \
+  X(fault_disk_full, fault, "the disk is truly full")                                                                 \
+  X(fault_in_recovery, fault, "the disk fails during a recovery")                                                     \
+  X(fault_bit_flipped, fault, "a bit turns on the disk while the server is down")                                     \
+  X(fault_bit_flipped_in_life, fault, "a bit turns on the disk while the server runs")                                \
+  X(fault_slow_flush, fault, "time goes by in a flush")                                                               \
+  X(fault_clock_back, fault, "the clock is set back")                                                                 \
+  X(fault_stall, fault, "the process stands still for minutes or hours")                                              \
+  X(reply_lost, fault, "an answer is lost on its way")                                                                \
+                                                                                                                      \
+  X(orderly_stop, rare, "the server drains, seals its log and ends")                                                  \
+  X(died_unanswered_and_lost, rare, "a turn nobody was answered in is gone after the restart")                        \
+  X(died_unanswered_but_durable, rare, "a turn nobody was answered in is there after the restart")                    \
+  X(died_in_recovery_after_owning, rare, "the start fails once the log has its new owner")                            \
+  X(died_while_copying, rare, "death during the copying of survivors")                                                \
+  X(died_with_requests_waiting, rare, "death with requests that no turn has seen")                                    \
+  X(died_with_workers_waiting, rare, "death while somebody waits for a job or for its end")                           \
+  X(died_in_bulk, rare, "death between the parts of an action on many jobs")                                          \
+  X(torn_tail_cut, rare, "a torn batch is cut at a start")                                                            \
+  X(tail_of_several_batches_lost, rare, "more than one batch is gone after a power cut")                              \
+  X(answered_before_durable_and_lost, rare, "durability interval or os: an answered turn is gone after a power cut")  \
+                                                                                                                      \
+  X(flushed_by_writer, rare, "a flush that the turn handed to the writer")                                            \
+  X(several_turns_in_one_flush, rare, "one flush of the writer makes several turns durable")                          \
+  X(turn_while_flush_under_way, rare, "a turn is decided between a flush's end and its being heard of")               \
+  X(died_with_flush_done_unheard, rare, "death when the writer has flushed, and the shard does not know")             \
+  X(died_with_several_turns_open, rare, "death with several turns decided and not durable")                           \
+  X(open_turns_partly_lost, rare, "of several such turns some are there after the restart, and some are not")         \
+  X(flush_changed_hands, rare, "flushes move between the turn and the writer")                                        \
+  X(paused_for_unflushed, rare, "turns stop because too much is staged")                                              \
+  X(report_due_in_group_commit, rare, "a lease that ends while its report is in the group commit")                    \
+                                                                                                                      \
+  X(segment_dropped, rare, "the oldest segment is dropped")                                                           \
+  X(survivor_copied, rare, "a job is copied ahead")                                                                   \
+  X(leased_job_copied, rare, "a leased job is copied ahead")                                                          \
+  X(finished_job_copied, rare, "a finished job is copied ahead")                                                      \
+  X(settings_copied, rare, "a queue's settings are copied ahead")                                                     \
+  X(answer_copied, rare, "a kept answer is copied ahead")                                                             \
+                                                                                                                      \
+  X(lease_expired, rare, "a lease runs out")                                                                          \
+  X(lease_expired_to_dead, rare, "a lease runs out in the last attempt")                                              \
+  X(lease_expired_to_cancelled, rare, "a lease runs out whose job is to be cancelled")                                \
+  X(report_after_deadline_accepted, rare, "a report comes after the deadline and before anybody looked")              \
+  X(report_late_refused, rare, "a report comes under a token that is over")                                           \
+  X(report_foreign_token, rare, "a report comes under another job's token")                                           \
+  X(report_twice, rare, "a worker reports twice")                                                                     \
+  X(report_unknown_job, rare, "a report on a job that is not there")                                                  \
+  X(lease_lengthened_by_restart, rare, "a lease gets the time that the server was away")                              \
+  X(expired_before_lease, rare, "a job expires unleased")                                                             \
+  X(scheduled_became_ready, rare, "a scheduled job becomes ready")                                                    \
+  X(several_became_ready_at_once, rare, "several become ready in one turn")                                           \
+  X(advance_in_parts, rare, "more is due than one step moves")                                                        \
+  X(retried_with_backoff, rare, "a failed job waits for its retry")                                                   \
+  X(retried_at_once, rare, "a failed job is ready at once")                                                           \
+  X(died_of_attempts, rare, "a job is dead as its attempts are used up")                                              \
+  X(died_of_class, rare, "a job is dead as its error says so")                                                        \
+  X(failed_while_cancel_requested, rare, "a job fails that is to be cancelled")                                       \
+  X(released_while_cancel_requested, rare, "a job is released that is to be cancelled")                               \
+  X(completed_while_cancel_requested, rare, "a job is completed that was to be cancelled")                            \
+  X(duplicate_by_id, rare, "a job comes again under its client's id")                                                 \
+  X(duplicate_by_key, rare, "a job comes whose unique key another holds")                                             \
+  X(duplicate_in_one_bulk, rare, "a duplicate within one bulk")                                                       \
+  X(duplicate_while_first_undurable, rare, "a duplicate arrives while the first is not yet durable")                  \
+  X(key_free_again, rare, "a unique key is taken that its holder has let go")                                         \
+  X(idempotent_replay, rare, "a repeated request gets its first answer")                                              \
+  X(idempotent_replay_after_restart, rare, "a repeated request gets its first answer from an earlier life")           \
+  X(idempotent_key_reused, rare, "an idempotency key comes with another request")                                     \
+  X(answer_forgotten_early, rare, "more answers than are kept: the oldest goes")                                      \
+  X(queue_full_refused, rare, "a full queue refuses")                                                                 \
+  X(queue_full_dropped_oldest, rare, "a full queue drops its oldest")                                                 \
+  X(budget_forgot_finished, rare, "more finished jobs than are kept: the oldest goes")                                \
+  X(kept_nothing, rare, "a job that is not kept at all")                                                              \
+  X(kept_long_enough, rare, "a finished job's time is over")                                                          \
+  X(dead_kept_long_enough, rare, "a dead job's time is over")                                                         \
+  X(idle_queue_removed, rare, "a queue that nobody uses goes")                                                        \
+  X(waiter_served, rare, "a worker waits and gets a job")                                                             \
+  X(waiter_timed_out, rare, "somebody waits in vain")                                                                 \
+  X(waiter_reports_kept, rare, "a worker's reports are answered when its waiting ends")                               \
+  X(waiter_for_end_answered, rare, "a caller waits for the end of a job, and it comes")                               \
+  X(waiter_abandoned, rare, "somebody hangs up who waits")                                                            \
+  X(waiters_full, rare, "as many wait as may")                                                                        \
+  X(paused_queue_held_back, rare, "a paused queue has jobs and gives none")                                           \
+  X(groups_in_turn, rare, "several groups take turns")                                                                \
+  X(weighted_choice, rare, "queues are chosen by weight")                                                             \
+  X(patched_to_other_queue, rare, "a job moves to another queue")                                                     \
+  X(patched_kept_place, rare, "a changed job keeps its place")                                                        \
+  X(patched_to_schedule, rare, "a ready job is put off")                                                              \
+  X(bulk_in_parts, rare, "an action on many jobs takes several turns")                                                \
+  X(inbox_full, rare, "a request is refused as there are too many")                                                   \
+  X(disk_low_refused, rare, "an enqueue is refused as the disk is nearly full")                                       \
+  X(worked_while_disk_low, rare, "a lease, a report or a deletion goes on while the disk is nearly full")             \
+  X(disk_low_over, rare, "the disk was nearly full, and is no more")                                                  \
+  X(flip_refused, rare, "a turned bit is found at the start, which is refused")                                       \
+  X(flip_harmless, rare, "a turned bit stood where nothing is read")                                                  \
+  X(flip_cut_as_torn, rare, "a turned bit in the newest batch is taken for a torn tail, and reported")                \
+  X(flip_found_in_life, rare, "a turned bit is found by the running server, which ends instead of serving it")
 // clang-format on
 
 enum class Figure : std::uint8_t {
-#define WM_SIM_NAME(name) name,
+#define WM_SIM_NAME(name, kind, text) name,
   WM_SIM_FIGURES(WM_SIM_NAME)
 #undef WM_SIM_NAME
 };
-#define WM_SIM_COUNT(name) +1
-inline constexpr std::size_t kFigures = 0 WM_SIM_FIGURES(WM_SIM_COUNT);
-#undef WM_SIM_COUNT
-#define WM_SIM_TEXT(name) #name,
-inline constexpr std::array<std::string_view, kFigures> kFigureNames{WM_SIM_FIGURES(WM_SIM_TEXT)};
+
+struct FigureText {
+  FigureKind kind;
+  std::string_view name, text;
+};
+#define WM_SIM_TEXT(name, kind, text) FigureText{FigureKind::kind, #name, text},
+inline constexpr std::array kFigureTexts{WM_SIM_FIGURES(WM_SIM_TEXT)};
 #undef WM_SIM_TEXT
+inline constexpr std::size_t kFigures = kFigureTexts.size();
 
 struct Figures {
   std::array<std::uint64_t, kFigures> counts{};
+  // Under durability interval: between the oldest and the newest answered batch that one power cut took.
+  std::uint64_t interval_loss_ms_max = 0;
 
   std::uint64_t& operator[](Figure figure) { return counts[static_cast<std::size_t>(figure)]; }
   std::uint64_t operator[](Figure figure) const { return counts[static_cast<std::size_t>(figure)]; }
   void add(Figures const& other) {
     for (std::size_t i = 0; i < kFigures; ++i) counts[i] += other.counts[i];
+    if (other.interval_loss_ms_max > interval_loss_ms_max) interval_loss_ms_max = other.interval_loss_ms_max;
   }
 };
 

@@ -5,7 +5,6 @@
 
 #include <charconv>
 #include <chrono>
-#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
@@ -14,9 +13,11 @@
 #include <string_view>
 #include <vector>
 
+#include "sim/scenarios/next_year.h"
 #include "sim/simulator.h"
 
-// wm_simulate: runs the simulation. Exit codes: 0 all is well, 1 a rule was broken (or a mutation was not caught).
+// wm_simulate: runs the simulation. Exit codes: 0 all is well; 1 a rule was broken, a mutation was not caught, or a
+// long run never met one of the rare states; 2 it does not know what is wanted.
 namespace workmill::sim {
 namespace {
 
@@ -25,58 +26,72 @@ struct Arguments {
   std::uint64_t seeds = 0;
   std::uint64_t seconds = 0;
   std::uint64_t operations = 20'000;
+  std::uint64_t without = 0;
   std::string seed_file;
   std::string mutation;
+  std::string scenario;
   bool mutations = false;
   bool trace = false;
+  bool one_process = false;
 };
 
 constexpr std::string_view kUsage =
-    R"(usage: wm_simulate [--seed N] [--seeds COUNT | --seconds S] [--operations N] [--seed-file FILE] [--trace]
+    R"(usage: wm_simulate [--seed N] [--seeds COUNT | --seconds S | --minutes M] [--operations N] [--seed-file FILE] [--trace]
        wm_simulate --mutations [--mutation NAME] [--seeds COUNT]
+       wm_simulate --scenario next-year
 The server but its sockets in a made-up world, from a seed.
-  --seed N          the first seed; without --seeds and --seconds the only one
+  --seed N          the first seed; without --seeds, --seconds and --minutes the only one
   --seeds COUNT     so many seeds from there on
-  --seconds S       fresh seeds for so long
+  --seconds S       fresh seeds for so long; --minutes M the same
   --operations N    requests in each run, 20000 by default
   --seed-file FILE  first the seeds in this file, one a line
   --mutation NAME   break the server in this way
   --mutations       prove the simulator: break the server in every way it knows
+  --scenario NAME   next-year: what the log takes under many jobs for next year and a churn of short ones
   --trace           say on standard error what happens
+  --without BITS    leave things out, as the line that replays a finding says
+  --one-process     run all seeds in this process: an assertion that fails ends it
+A run of more than two million operations fails, too, when one of the rare states was never met.
 )";
+
+constexpr std::uint64_t kLongRun = 2'000'000;
+constexpr std::size_t kTraceLines = 25;
 
 std::optional<Arguments> parse(std::vector<std::string> const& words) {
   Arguments arguments;
+  std::uint64_t minutes = 0;
   for (std::size_t i = 0; i < words.size(); ++i) {
     std::string const& word = words[i];
-    if (word == "--mutations") {
-      arguments.mutations = true;
-      continue;
-    }
-    if (word == "--trace") {
-      arguments.trace = true;
+    bool* const flag = word == "--mutations"     ? &arguments.mutations
+                       : word == "--trace"       ? &arguments.trace
+                       : word == "--one-process" ? &arguments.one_process
+                                                 : nullptr;
+    if (flag != nullptr) {
+      *flag = true;
       continue;
     }
     if (++i == words.size()) return std::nullopt;
     std::string const& value = words[i];
-    if (word == "--mutation" || word == "--seed-file") {
-      (word == "--mutation" ? arguments.mutation : arguments.seed_file) = value;
+    std::string* const text = word == "--mutation"    ? &arguments.mutation
+                              : word == "--seed-file" ? &arguments.seed_file
+                              : word == "--scenario"  ? &arguments.scenario
+                                                      : nullptr;
+    if (text != nullptr) {
+      *text = value;
       continue;
     }
-    std::uint64_t number = 0;
-    auto const [end, error] = std::from_chars(value.data(), value.data() + value.size(), number);
+    std::uint64_t* const number = word == "--seed"         ? &arguments.seed
+                                  : word == "--seeds"      ? &arguments.seeds
+                                  : word == "--seconds"    ? &arguments.seconds
+                                  : word == "--minutes"    ? &minutes
+                                  : word == "--operations" ? &arguments.operations
+                                  : word == "--without"    ? &arguments.without
+                                                           : nullptr;
+    if (number == nullptr) return std::nullopt;
+    auto const [end, error] = std::from_chars(value.data(), value.data() + value.size(), *number);
     if (error != std::errc{} || end != value.data() + value.size()) return std::nullopt;
-    if (word == "--seed")
-      arguments.seed = number;
-    else if (word == "--seeds")
-      arguments.seeds = number;
-    else if (word == "--seconds")
-      arguments.seconds = number;
-    else if (word == "--operations")
-      arguments.operations = number;
-    else
-      return std::nullopt;
   }
+  arguments.seconds += 60 * minutes;
   return arguments;
 }
 
@@ -84,88 +99,159 @@ double seconds_now() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
-// What an abort prints: an assertion of ours that failed knows no seed.
-std::string& replay_line() {
-  static std::string line;
-  return line;
-}
+// A run in a process of its own, since a server that is broken enough ends in an assertion: that is a finding, too.
+struct Outcome {
+  bool ok = false;
+  Figures figures;
+  std::string said;  // On standard error; the complaint last.
+};
 
-void on_abort(int) {
-  std::string const& line = replay_line();
-  (void)!write(STDERR_FILENO, line.data(), line.size());
+Outcome run_apart(SimOptions const& options) {
+  int channel[2];
+  int result_channel[2];
+  if (pipe(channel) != 0 || pipe(result_channel) != 0) std::abort();
+  pid_t const child = fork();
+  if (child == 0) {
+    close(channel[0]);
+    close(result_channel[0]);
+    dup2(channel[1], STDERR_FILENO);
+    SimResult const result = Simulator{options}.run();
+    std::fflush(stderr);
+    if (!result.ok) (void)!write(STDERR_FILENO, result.complaint.data(), result.complaint.size());
+    (void)!write(result_channel[1], &result.figures, sizeof result.figures);  // Fits into the pipe.
+    _exit(result.ok ? 0 : 1);
+  }
+  close(channel[1]);
+  close(result_channel[1]);
+  Outcome outcome;
+  char buffer[4'096];
+  for (ssize_t got = 0; (got = read(channel[0], buffer, sizeof buffer)) > 0;) {
+    outcome.said.append(buffer, static_cast<std::size_t>(got));
+    if (outcome.said.size() > (1 << 20)) outcome.said.erase(0, 1 << 19);
+  }
+  Figures figures;
+  if (read(result_channel[0], &figures, sizeof figures) == static_cast<ssize_t>(sizeof figures)) {
+    outcome.figures = figures;
+  }
+  close(channel[0]);
+  close(result_channel[0]);
+  int status = 0;
+  waitpid(child, &status, 0);
+  outcome.ok = status == 0;
+  return outcome;
 }
 
 std::string line_for(SimOptions const& options, std::string_view mutation) {
   std::string line = fmt::format("wm_simulate --seed {} --operations {}", options.seed, options.operations);
+  if (options.without != 0) line += fmt::format(" --without {}", options.without);
   if (!mutation.empty()) line += fmt::format(" --mutation {}", mutation);
   return line;
 }
 
-SimResult run_one(SimOptions const& options, std::string_view mutation) {
-  replay_line() = fmt::format("replay: {} --trace\n", line_for(options, mutation));
-  Simulator simulator{options};
-  SimResult result = simulator.run();
-  if (!result.ok) {
-    fmt::print(stderr, "FAILED: {}\nreplay: {} --trace 2>&1 | tail -40\n", result.complaint,
-               line_for(options, mutation));
+std::string_view last_line(std::string_view text) {
+  while (text.ends_with('\n')) text.remove_suffix(1);
+  return text.substr(text.rfind('\n') + 1);
+}
+
+// Tries to see the finding again with less: no more operations than it took, and without each kind of fault and of
+// request that it does not need. The trace of what is left is short.
+void report_finding(SimOptions options, Outcome const& found, std::string_view mutation) {
+  fmt::print(stderr, "FAILED: {}\nreplay: {} --trace\n", last_line(found.said), line_for(options, mutation));
+  if (options.trace) return;
+  Outcome least = found;
+  auto const try_with = [&](SimOptions const& fewer) {
+    Outcome again = run_apart(fewer);
+    if (again.ok) return;
+    options = fewer;
+    least = std::move(again);
+  };
+  for (int round = 0; round < 2; ++round) {
+    if (std::uint64_t const sent = least.figures[Figure::operations]; sent > 0 && sent < options.operations) {
+      SimOptions fewer = options;
+      fewer.operations = sent;
+      try_with(fewer);
+    }
+    for (std::size_t bit = 0; bit < kWithoutActionsFrom + kActions; ++bit) {
+      SimOptions fewer = options;
+      fewer.without |= 1u << bit;
+      bool const is_known = bit < kWithouts || bit >= kWithoutActionsFrom;
+      if (is_known && fewer.without != options.without) try_with(fewer);
+    }
   }
-  return result;
+  options.trace = true;
+  least = run_apart(options);
+  std::string_view tail = least.said;
+  std::size_t at = tail.size();
+  for (std::size_t lines = 0; lines < kTraceLines && at != std::string_view::npos && at > 0; ++lines) {
+    at = tail.rfind('\n', at - 1);
+  }
+  if (at != std::string_view::npos) tail.remove_prefix(at);
+  fmt::print(stderr, "reduced: {} --trace, which ends so:{}{}\n", line_for(options, mutation), at == 0 ? "\n" : "",
+             tail);
 }
 
 void print_figures(Figures const& figures, double seconds, std::uint64_t seeds) {
-  for (std::size_t i = 0; i < kFigures; ++i) fmt::print("{:>14}  {}\n", figures.counts[i], kFigureNames[i]);
+  for (std::size_t i = 0; i < kFigures; ++i) {
+    if (i > 0 && kFigureTexts[i].kind != kFigureTexts[i - 1].kind) fmt::print("\n");
+    fmt::print("{:>14}  {:<36} {}\n", figures.counts[i], kFigureTexts[i].name, kFigureTexts[i].text);
+  }
+  fmt::print("\nunder durability interval, one power cut took {} ms of answered batches at most, within the interval\n",
+             figures.interval_loss_ms_max);
   fmt::print("{} seeds, {} operations, {} restarts in {:.1f} s: {:.0f} operations/s\n", seeds,
              figures[Figure::operations], figures[Figure::restarts], seconds,
              static_cast<double>(figures[Figure::operations]) / seconds);
 }
 
-// Each in a process of its own, since some of them end in an assertion: that is to be caught, too.
+bool met_every_rare_state(Figures const& figures) {
+  bool met_all = true;
+  for (std::size_t i = 0; i < kFigures; ++i) {
+    if (figures.counts[i] > 0 || kFigureTexts[i].kind == FigureKind::amount) continue;
+    fmt::print(stderr, "never met: {} ({})\n", kFigureTexts[i].name, kFigureTexts[i].text);
+    met_all = false;
+  }
+  return met_all;
+}
+
 int prove_mutations(Arguments const& arguments) {
-  int missed = 0;
+  int missed = 0, absent = 0, count = 0;
   for (MutationText const& mutation : kMutations) {
     if (!arguments.mutation.empty() && arguments.mutation != mutation.name) continue;
+    if (!turn_on(mutation.mutation)) {
+      ++absent;
+      continue;
+    }
+    (void)turn_on(Mutation::none);
     double const began = seconds_now();
     std::uint64_t const seeds = arguments.seeds == 0 ? 300 : arguments.seeds;
     std::string how;
     std::uint64_t seed = 1;
     for (; seed <= seeds && how.empty(); ++seed) {
-      int channel[2];
-      if (pipe(channel) != 0) return 1;
-      pid_t const child = fork();
-      if (child == 0) {
-        close(channel[0]);
-        dup2(channel[1], STDERR_FILENO);
-        Simulator simulator{{.seed = seed, .operations = arguments.operations, .mutation = mutation.mutation}};
-        SimResult const result = simulator.run();
-        if (!result.ok) (void)!write(channel[1], result.complaint.data(), result.complaint.size());
-        _exit(result.ok ? 0 : 1);
-      }
-      close(channel[1]);
-      char buffer[512];
-      std::string said;
-      for (ssize_t got = 0; (got = read(channel[0], buffer, sizeof buffer)) > 0;) {
-        said.append(buffer, static_cast<std::size_t>(got));
-      }
-      close(channel[0]);
-      int status = 0;
-      waitpid(child, &status, 0);
-      if (status != 0) how = said.substr(0, said.find('\n'));
+      Outcome const outcome =
+          run_apart({.seed = seed, .operations = arguments.operations, .mutation = mutation.mutation});
+      if (!outcome.ok) how = last_line(outcome.said);
     }
+    ++count;
     missed += how.empty() ? 1 : 0;
-    fmt::print("{:<30} {:>6.2f} s, {:>3} seeds  {}\n", mutation.name, seconds_now() - began, seed - 1,
-               how.empty() ? "NOT CAUGHT" : how);
+    fmt::print("{:<32} {:>6.2f} s {:>4} seeds  {}  ->  {}\n", mutation.name, seconds_now() - began, seed - 1,
+               mutation.text, how.empty() ? "NOT CAUGHT" : how);
     std::fflush(stdout);
   }
+  fmt::print("{} of {} caught\n", count - missed, count);
+  if (absent > 0) fmt::print("{} mistakes in the code itself are not in this build: -DWM_MUTATIONS=ON\n", absent);
   return missed == 0 ? 0 : 1;
 }
 
 int run(Arguments const& arguments) {
+  if (arguments.scenario == "next-year") return print_next_year() ? 0 : 1;
+  if (!arguments.scenario.empty()) return 2;
   if (arguments.mutations) return prove_mutations(arguments);
-  SimOptions options{.operations = arguments.operations, .trace = arguments.trace};
+  SimOptions options{.operations = arguments.operations,
+                     .trace = arguments.trace,
+                     .without = static_cast<std::uint32_t>(arguments.without)};
   if (!arguments.mutation.empty()) {
     auto const mutation = parse_mutation(arguments.mutation);
-    if (!mutation) {
-      fmt::print(stderr, "there is no mutation {}\n", arguments.mutation);
+    if (!mutation || !turn_on(*mutation)) {
+      fmt::print(stderr, "there is no mutation {} in this build\n", arguments.mutation);
       return 2;
     }
     options.mutation = *mutation;
@@ -175,10 +261,17 @@ int run(Arguments const& arguments) {
   std::uint64_t done = 0;
   auto const go = [&](std::uint64_t seed) {
     options.seed = seed;
-    SimResult const result = run_one(options, arguments.mutation);
-    total.add(result.figures);
+    Outcome outcome;
+    if (arguments.one_process || arguments.trace) {
+      SimResult const result = Simulator{options}.run();
+      outcome = {.ok = result.ok, .figures = result.figures, .said = result.complaint};
+    } else {
+      outcome = run_apart(options);
+    }
+    if (!outcome.ok) report_finding(options, outcome, arguments.mutation);
+    total.add(outcome.figures);
     ++done;
-    return result.ok;
+    return outcome.ok;
   };
   bool ok = true;
   if (!arguments.seed_file.empty()) {
@@ -196,6 +289,9 @@ int run(Arguments const& arguments) {
   for (std::uint64_t i = 0; ok && i < arguments.seeds; ++i) ok = go(seed++);
   while (ok && seconds_now() - began < static_cast<double>(arguments.seconds)) ok = go(seed++);
   print_figures(total, seconds_now() - began, done);
+  bool const is_long =
+      ok && options.mutation == Mutation::none && options.without == 0 && total[Figure::operations] >= kLongRun;
+  if (is_long && !met_every_rare_state(total)) return 1;
   return ok ? 0 : 1;
 }
 
@@ -208,9 +304,7 @@ int main(int argc, char** argv) {
     fmt::print(stderr, "{}", workmill::sim::kUsage);
     return 2;
   }
-  struct sigaction action{};
-  action.sa_handler = workmill::sim::on_abort;
-  action.sa_flags = static_cast<int>(SA_RESETHAND);
-  sigaction(SIGABRT, &action, nullptr);
-  return workmill::sim::run(*arguments);
+  int const status = workmill::sim::run(*arguments);
+  if (status == 2) fmt::print(stderr, "{}", workmill::sim::kUsage);
+  return status;
 }

@@ -4,8 +4,9 @@
 #include <optional>
 #include <string_view>
 
-// Servers that are broken on purpose, to prove the simulator: each must be caught. They are made by wrapping (the log
-// in faulty_log.cpp, what comes in and goes out in simulator.cpp), so that no product code knows of them.
+// Servers that are broken on purpose, to prove the simulator: each must be caught. The first are made by wrapping (the
+// log in faulty_log.cpp, what comes in and goes out in mutate.cpp). The others are mistakes in the code of src/ itself,
+// behind WM_MUTATION (base/mutation.h), and are there only in a build with -DWM_MUTATIONS=ON.
 namespace workmill::sim {
 
 // clang-format off
@@ -34,22 +35,53 @@ namespace workmill::sim {
   X(ignores_pause, "a queue that is paused goes on")                                                 \
   X(serves_another_payload, "now and then a worker gets a payload with one byte changed")            \
   X(leases_too_short, "a lease is shorter than the worker was told")
+#define WM_SIM_CODE_MUTATIONS(X)                                                                     \
+  /* src/engine */                                                                                   \
+  X(token_is_job_number, "a job has the same token in each lease")                                   \
+  X(takes_any_token, "a report counts under any token while the job is leased")                      \
+  X(retries_for_ever, "a failed job is retried beyond its attempts")                                 \
+  X(lease_end_never_kills, "a job whose last lease runs out is ready again")                         \
+  X(forgets_to_remember, "the answer to a request with a key is not written down")                   \
+  X(group_keeps_its_turn, "the group that was served is served again")                               \
+  X(full_queue_drops_youngest, "a full queue drops the youngest of a group")                         \
+  X(restart_forgets_the_order, "after a restart, copies stand behind what is younger")               \
+  X(forgets_finished_early, "how long a finished job is kept is rounded down")                       \
+  X(copied_answer_keeps_its_place, "an answer copied ahead still counts for its old segment")        \
+  X(key_is_held_to_the_end, "a unique key is held whatever becomes of its job")                      \
+  X(restart_shortens_leases, "the time that the server was away counts against leases")              \
+  X(copy_loses_log_lines, "a job copied ahead loses the lines that were logged")                     \
+  X(cancellation_sticks, "a job put in line again is still to be cancelled")                         \
+  X(only_first_segment_has_salt, "the store's salt stands in the first segment only")                \
+  /* src/log */                                                                                      \
+  X(checksum_is_not_looked_at, "a batch is taken whatever its checksum says")                        \
+  X(damage_is_taken_for_a_torn_tail, "a damaged batch that was durable is cut like a torn one")      \
+  X(segments_behind_a_cut_stay, "segments behind a torn tail are not dropped")                          \
+  X(flush_does_not_sync, "a flush writes and does not sync")                                         \
+  X(syncs_newest_segment_only, "of a flush over two segments the first is not synced")               \
+  X(drops_segment_unsynced, "a segment goes before what replaces it is synced")                      \
+  X(serves_what_it_reads, "what is read back is not checked")
 // clang-format on
 
 enum class Mutation : std::uint8_t {
   none,
 #define WM_SIM_NAME(name, text) name,
-  WM_SIM_MUTATIONS(WM_SIM_NAME)
+  WM_SIM_MUTATIONS(WM_SIM_NAME) WM_SIM_CODE_MUTATIONS(WM_SIM_NAME)
 #undef WM_SIM_NAME
 };
 
 struct MutationText {
   Mutation mutation;
+  bool is_in_code;
   std::string_view name, text;
 };
-#define WM_SIM_TEXT(name, text) MutationText{Mutation::name, #name, text},
-inline constexpr std::array kMutations{WM_SIM_MUTATIONS(WM_SIM_TEXT)};
+inline constexpr std::array kMutations{
+#define WM_SIM_TEXT(name, text) MutationText{Mutation::name, false, #name, text},
+    WM_SIM_MUTATIONS(WM_SIM_TEXT)
 #undef WM_SIM_TEXT
+#define WM_SIM_TEXT(name, text) MutationText{Mutation::name, true, #name, text},
+        WM_SIM_CODE_MUTATIONS(WM_SIM_TEXT)
+#undef WM_SIM_TEXT
+};
 
 constexpr std::optional<Mutation> parse_mutation(std::string_view name) {
   for (MutationText const& known : kMutations) {
@@ -57,5 +89,8 @@ constexpr std::optional<Mutation> parse_mutation(std::string_view name) {
   }
   return std::nullopt;
 }
+
+// Is this build able to? Turns it on, where it is one of the code's; there is one at a time in a process.
+bool turn_on(Mutation mutation);
 
 }  // namespace workmill::sim

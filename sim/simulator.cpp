@@ -9,14 +9,14 @@
 #include "base/assert.h"
 #include "log/record.h"
 #include "shard/job_reader.h"
-#include "shard/recovery.h"
 
 namespace workmill::sim {
 namespace {
 
 constexpr int kTurnsToRestMax = 50'000;
+constexpr int kTurnsToSettleMax = 60;
 constexpr std::size_t kUnansweredMax = 100;
-constexpr std::uint64_t kDiskEnough = std::uint64_t{1} << 40;
+constexpr std::size_t kOpenMax = 200;
 
 // For what only looks.
 class NoSink final : public EffectSink {
@@ -61,98 +61,44 @@ std::string details(Command const& command) {
   return job->number ? fmt::format(" {:x}", std::to_underlying(*job->number)) : " " + job->text;
 }
 
-std::string describe(Setup const& setup) {
-  return fmt::format(
-      "segments of {}, {} recent bytes, {} finished kept, {} answers kept, {} steps, {} commands a turn, {} waiters, "
-      "scans {}, copies {}, {} queues, {} groups, {} workers, {} jobs, payloads of {}, {} requests a turn, disk of {}",
-      setup.log.segments.segment_bytes, setup.log.segments.recent_bytes, setup.engine.finished_kept_per_queue,
-      setup.engine.idempotency_keys_max, setup.engine.steps_max, setup.shard.commands_per_turn, setup.shard.waiters_max,
-      setup.shard.survivors.scan_bytes_per_step, setup.shard.survivors.copy_bytes_per_step, setup.workload.queues,
-      setup.workload.groups, setup.workload.workers, setup.workload.backlog, setup.workload.payload_bytes_max,
-      setup.requests_per_turn_max, setup.disk_bytes);
+// All kinds of requests but some.
+WorkloadOptions without(WorkloadOptions workload, std::uint32_t bits) {
+  for (std::size_t i = 0; i < kActions; ++i) {
+    if ((bits >> (kWithoutActionsFrom + i) & 1) != 0) workload.weights[i] = 0;
+  }
+  return workload;
 }
 
 }  // namespace
-
-Setup draw_setup(std::uint64_t seed) {
-  Rng chance{mix64(seed ^ 0x5e70b)};
-  auto const below = [&](std::uint64_t n) { return chance.below(n); };
-  auto const one_of = [&](std::initializer_list<std::uint64_t> values) {
-    return *(values.begin() + static_cast<std::ptrdiff_t>(chance.below(values.size())));
-  };
-  Setup setup;
-  auto const segment = static_cast<std::uint32_t>(one_of({4096, 4096, 8192, 16384, 65536}));
-  setup.log.segments.segment_bytes = segment;
-  setup.log.segments.recent_bytes = static_cast<std::size_t>(one_of({0, 2'000, 20'000, 1 << 20}));
-  setup.log.segments.log_id = chance.next();
-  if (chance.chance(300)) setup.log.slow_flush_max = Duration{static_cast<Duration::rep>(1 + below(500))};
-
-  setup.engine.finished_kept_per_queue = static_cast<std::uint32_t>(one_of({0, 1, 5, 30, 30, 100}));
-  setup.engine.dead_kept = Duration{static_cast<Duration::rep>(one_of({1'000, 60'000, 3'600'000}))};
-  setup.engine.idempotency_keys_max = static_cast<std::uint32_t>(one_of({1, 10, 50, 1'000'000}));
-  setup.engine.steps_max = static_cast<std::uint32_t>(one_of({1, 2, 5, 50, 1'000, 1'000, 1'000}));
-
-  setup.shard.flush_by = shard::FlushBy::turn;
-  setup.shard.inbox_max = one_of({4, 65'536});
-  setup.shard.waiters_max = one_of({0, 2, 65'536, 65'536});
-  setup.shard.commands_per_turn = one_of({1, 3, 8'192, 8'192});
-  setup.shard.disk_reserve_bytes = 0;
-  setup.shard.survivors.used_to_live_max = 2.5;
-  setup.shard.survivors.slack_bytes = 2 * std::uint64_t{segment};
-  setup.shard.survivors.scan_bytes_per_step = one_of({1, 500, 4'000, 1 << 20});
-  setup.shard.survivors.copy_bytes_per_step = one_of({1, 200, 2'000, 256 << 10});
-
-  WorkloadOptions& work = setup.workload;
-  //               one  bulk rep lease report stale get log list canc retry rm patch bulk lq gq pq purge status
-  work.weights = {240, 40, 25, 250, 260, 30, 20, 6, 6, 15, 12, 8, 20, 2, 3, 5, 6, 1, 2};
-  for (std::uint32_t& weight : work.weights) {
-    if (chance.chance(150)) weight = static_cast<std::uint32_t>(weight * below(4));
-  }
-  work.weights[static_cast<std::size_t>(Action::enqueue_one)] += 50;
-  work.weights[static_cast<std::size_t>(Action::lease)] += 100;
-  work.weights[static_cast<std::size_t>(Action::report)] += 100;
-  work.queues = static_cast<std::uint32_t>(1 + below(5));
-  work.groups = static_cast<std::uint32_t>(one_of({0, 1, 4, 12}));
-  work.workers = static_cast<std::uint32_t>(1 + below(20));
-  work.backlog = one_of({5, 20, 60, 60, 200});
-  work.bulk_max = static_cast<std::uint32_t>(one_of({3, 10, 40}));
-  work.payload_bytes_max = one_of({10, 60, 60, 300, 3'000});
-  for (std::uint32_t* share : {&work.delay, &work.expiry, &work.id, &work.key, &work.group, &work.priority,
-                               &work.retries, &work.keep, &work.idempotent, &work.vanish}) {
-    if (chance.chance(250)) *share = 0;
-  }
-  setup.requests_per_turn_max = one_of({1, 4, 8, 16, 40});
-  setup.death_permille = static_cast<std::uint32_t>(one_of({2, 10, 10, 40}));
-  setup.fault_permille = static_cast<std::uint32_t>(one_of({0, 10, 10, 40}));
-  setup.recovery_fault_permille = static_cast<std::uint32_t>(one_of({0, 200, 500}));
-  setup.clock_back_permille = static_cast<std::uint32_t>(one_of({0, 2, 2, 20}));
-  setup.jump_permille = static_cast<std::uint32_t>(one_of({0, 2, 10}));
-  setup.tick_ms_max = static_cast<std::uint32_t>(one_of({0, 1, 20, 20, 200}));
-  if (chance.chance(150)) {
-    setup.disk_bytes = std::uint64_t{segment} * (10 + below(40));
-    setup.shard.disk_reserve_bytes = std::uint64_t{segment} * one_of({0, 4, 8});
-  }
-  return setup;
-}
 
 Simulator::Simulator(SimOptions const& options)
     : options_(options),
       setup_(draw_setup(options.seed)),
       chance_(options.seed),
       disk_(mix64(options.seed)),
+      writer_(watch_, figures_),
       model_({.finished_kept_per_queue = setup_.engine.finished_kept_per_queue,
               .dead_kept = setup_.engine.dead_kept,
               .idempotency_keys_max = setup_.engine.idempotency_keys_max,
               .steps_max = setup_.engine.steps_max,
               .waiters_max = setup_.shard.waiters_max},
              figures_),
-      clients_(setup_.workload, chance_.fork(), figures_) {
+      clients_(without(setup_.workload, options.without), chance_.fork(), figures_) {
+  (void)turn_on(options.mutation);
   setup_.log.mutation = options.mutation;
+  setup_.shard.make_flusher = [this](log::Log& log) { return writer_.make(log); };
+  disk_bytes_ = setup_.disk_bytes;
+  if (is_without(Without::deaths)) setup_.death_permille = 0;
+  if (is_without(Without::disk_faults)) setup_.fault_permille = setup_.recovery_fault_permille = 0;
+  if (is_without(Without::jumps)) setup_.jump_permille = setup_.clock_back_permille = 0;
+  if (is_without(Without::flips)) setup_.flip_permille = 0;
+  if (is_without(Without::writer)) setup_.shard.flush_by = shard::FlushBy::turn;
+  if (is_without(Without::slow_flush)) setup_.log.slow_flush_max = Duration{0};
 }
 
 SimResult Simulator::run() {
   trace(describe(setup_));
-  if (setup_.disk_bytes > 0) disk_.set_capacity(setup_.disk_bytes);
+  if (disk_bytes_ > 0) disk_.set_capacity(disk_bytes_);
   start();
   while (ok() && figures_[Figure::operations] < options_.operations) step();
   if (ok()) come_to_rest();
@@ -178,7 +124,9 @@ void Simulator::step() {
   pass_time();
   send_requests();
   if (chance_.chance(setup_.fault_permille)) arm_fault();
+  if (!flipped_ && chance_.chance(setup_.flip_permille)) flip_a_bit_in_life();
   turn();
+  if (ok() && chance_.chance(30) && settle()) look_closely(chance_.chance(100));
   if (ok() && chance_.chance(2)) come_to_rest();
   if (!ok() || !chance_.chance(setup_.death_permille)) return;
   if (chance_.chance(50)) {
@@ -192,22 +140,47 @@ void Simulator::step() {
 
 void Simulator::pass_time() {
   if (setup_.tick_ms_max > 0 && chance_.chance(600)) {
-    clock_.advance(Duration{static_cast<Duration::rep>(chance_.below(setup_.tick_ms_max + 1))});
+    advance(Duration{static_cast<Duration::rep>(chance_.below(setup_.tick_ms_max + 1))});
   }
   if (chance_.chance(setup_.jump_permille)) {
     ++figures_[Figure::fault_stall];
     std::uint64_t const far = chance_.below(3) == 0 ? 100'000'000 : 400'000;
-    clock_.advance(Duration{static_cast<Duration::rep>(chance_.below(far))});
+    advance(Duration{static_cast<Duration::rep>(chance_.below(far))});
   }
   if (chance_.chance(setup_.clock_back_permille)) {
     ++figures_[Figure::fault_clock_back];
     clock_.set_back(Duration{static_cast<Duration::rep>(chance_.below(chance_.chance(200) ? 3'600'000 : 2'000))});
   }
+  if (setup_.log.segments.durability == log::Durability::os && chance_.chance(20)) (void)log_->sync();
+}
+
+// Where a thread syncs, it does so on time, also in the middle of a long pause.
+void Simulator::advance(Duration by) {
+  auto const& segments = setup_.log.segments;
+  if (segments.durability == log::Durability::interval && segments.synced_elsewhere) {
+    auto const left = std::chrono::ceil<Duration>(synced_at_ + segments.sync_interval - clock_.monotonic());
+    if (left > Duration{0} && left < by) {
+      clock_.advance(left);
+      by -= left;
+    }
+    run_syncer();
+  }
+  clock_.advance(by);
+  run_syncer();
+}
+
+void Simulator::run_syncer() {
+  auto const& segments = setup_.log.segments;
+  if (segments.durability != log::Durability::interval || !segments.synced_elsewhere || !log_) return;
+  if (clock_.monotonic() < synced_at_ + segments.sync_interval) return;
+  (void)log_->sync();  // A failure comes back from the next flush.
+  synced_at_ = clock_.monotonic();
 }
 
 void Simulator::send_requests() {
   // Nobody asks for ever more while nothing is answered.
-  std::uint64_t const count = sent_.size() > kUnansweredMax ? 0 : chance_.below(setup_.requests_per_turn_max + 1);
+  bool const is_stuck = sent_.size() > kUnansweredMax || open_.size() > kOpenMax;
+  std::uint64_t const count = is_stuck ? 0 : chance_.below(setup_.requests_per_turn_max + 1);
   for (std::uint64_t i = 0; i < count; ++i) {
     shard::Cookie const cookie = next_cookie_++;
     send(clients_.next(model_, std::max(now_, clock_.now()), cookie), cookie);
@@ -216,7 +189,7 @@ void Simulator::send_requests() {
     auto const cookie = clients_.hang_up();
     if (cookie && std::none_of(sent_.begin(), sent_.end(), [&](Asked const& a) { return a.cookie == *cookie; })) {
       loop_->abandon(0, *cookie);
-      model_.abandon(*cookie);
+      abandoned_.push_back(*cookie);
       ++figures_[Figure::waiter_abandoned];
     }
   }
@@ -262,71 +235,187 @@ void Simulator::arm_fault() {
   }
 }
 
+// What the writer thread has done meanwhile.
+void Simulator::step_writer() {
+  if (writer_.is_asked() && chance_.chance(600)) flush_by_writer();
+  if (writer_.is_unheard() && chance_.chance(500)) writer_.tell();
+}
+
+void Simulator::flush_by_writer() {
+  writer_.flush();
+  note_flushed();
+}
+
+void Simulator::note_flushed() {
+  for (auto open = open_.rbegin(); open != open_.rend() && !open->flushed_at; ++open) {
+    if (open->rests_on <= watch_.flushed) open->flushed_at = clock_.monotonic();
+  }
+}
+
 bool Simulator::turn() {
   ++figures_[Figure::turns];
+  run_syncer();
+  step_writer();
   watch_.begin_turn();
   now_ = std::max(now_, clock_.now());
-  std::size_t const decided = std::min<std::size_t>(setup_.shard.commands_per_turn, sent_.size());
-  std::vector<Asked> asked{std::make_move_iterator(sent_.begin()),
-                           std::make_move_iterator(sent_.begin() + static_cast<std::ptrdiff_t>(decided))};
-  sent_.erase(sent_.begin(), sent_.begin() + static_cast<std::ptrdiff_t>(decided));
   if (options_.trace) {
-    for (Asked const& one : asked)
-      trace(fmt::format("{} {}{}", one.cookie, name_of(one.command), details(one.command)));
+    for (std::size_t i = 0; i < std::min(setup_.shard.commands_per_turn, sent_.size()); ++i)
+      trace(fmt::format("{} {}{}", sent_[i].cookie, name_of(sent_[i].command), details(sent_[i].command)));
   }
   bool const was_in_bulk = model_.has_unfinished_bulk();
-  TurnRecord record;
-  record.now = now_;
-  record.is_draining = is_draining_;
+  bool const was_disk_low = loop_->disk_low();
+  std::uint64_t const told = writer_.told();
+  if (writer_.is_unheard()) ++figures_[Figure::turn_while_flush_under_way];
+
   auto const turned = loop_->turn();
 
-  if (!turned) {
-    trace(fmt::format("the turn failed: {}", describe(turned.error())));
-    switch (turned.error().code) {
-      case ErrorCode::io_failed:
-        ++figures_[turned.error().message.starts_with("cannot sync") ? Figure::fault_sync_failed
-                                                                     : Figure::fault_write_failed];
-        break;
-      case ErrorCode::disk_full: ++figures_[Figure::fault_disk_full]; break;
-      default: complain(fmt::format("the shard gave up: {}", describe(turned.error())));
-    }
-    if (was_in_bulk) ++figures_[Figure::died_in_bulk];
-    lost_ = Lost{.record = record,
-                 .asked = std::move(asked),
-                 .payload = watch_.payload,
-                 .batch = watch_.staged ? watch_.serial : 0};
-    die(draw_death());
-    if (ok()) start();
-    return true;
-  }
-  std::vector<shard::Answer> answers;
-  loop_->take_answers(0, answers);
-  std::unordered_map<shard::Cookie, Reply> replies;
-  for (shard::Answer& answer : answers) replies.emplace(answer.cookie, std::move(answer.reply));
-  if (options_.mutation != Mutation::none) mutate(replies);
-  effects_.clear();
-  if (watch_.staged) {
-    if (auto const read = read_effects(watch_.payload, effects_); !read) {
-      complain(describe(read.error()));
-      return false;
-    }
-  }
-  record.asked = asked;
-  record.effects = effects_;
-  record.replies = &replies;
-  record.is_settled = !turned->next || *turned->next > now_;
-  if (!model_.turn(record)) {
-    complain(model_.complaint());
+  ++loop_turns_;
+  if (sent_.size() < loop_->requests()) {
+    complain("the shard has more requests than were sent");
     return false;
   }
-  if (sent_.empty() && idempotent_at_ == Instant::max()) idempotent_at_ = now_;
-  for (auto& [cookie, reply] : replies) clients_.answered(cookie, reply);
-  if (chance_.chance(30)) look_closely(chance_.chance(100));
+  std::size_t const decided = sent_.size() - loop_->requests();
+  Open open;
+  open.record.now = now_;
+  open.record.is_draining = is_draining_;
+  open.number = loop_turns_;
+  open.asked.assign(std::make_move_iterator(sent_.begin()),
+                    std::make_move_iterator(sent_.begin() + static_cast<std::ptrdiff_t>(decided)));
+  sent_.erase(sent_.begin(), sent_.begin() + static_cast<std::ptrdiff_t>(decided));
+  if (watch_.staged) {
+    open.payload = watch_.payload;
+    open.batch = watch_.serial;
+    bool const is_on_writer = watch_.serial <= writer_.handed_over();
+    if (is_on_writer != was_on_writer_) ++figures_[Figure::flush_changed_hands];
+    was_on_writer_ = is_on_writer;
+  }
+  open.rests_on = watch_.serial;
+  if (!turned) {
+    turn_failed(turned.error(), std::move(open), was_in_bulk);
+    return true;
+  }
+  if (was_disk_low) {
+    for (Asked const& asked : open.asked) {
+      if (std::holds_alternative<Lease>(asked.command) || std::holds_alternative<ReportBatch>(asked.command) ||
+          std::holds_alternative<DeleteJob>(asked.command)) {
+        ++figures_[Figure::worked_while_disk_low];
+      }
+    }
+    if (!loop_->disk_low()) ++figures_[Figure::disk_low_over];
+  }
+  if (turned->paused) {
+    ++figures_[Figure::paused_for_unflushed];
+    if (watch_.staged || decided > 0) complain("a turn that was to do nothing did something");
+  } else {
+    open.abandoned = std::exchange(abandoned_, {});
+    std::optional<Instant> const next = turned->next;
+    open.record.is_settled = !next || *next > now_;
+    open_.push_back(std::move(open));
+    note_flushed();
+    if (sent_.empty() && idempotent_at_ == Instant::max()) idempotent_at_ = now_;
+  }
+  // What a turn flushes itself is durable when it returns; of the writer's flushes it knew what it was told before.
+  take_answers(watch_.serial > writer_.handed_over() ? watch_.serial : told);
+  tell_model();
+  if (flipped_ && --flipped_->turns_left == 0) flip_back();
   return turned->more;
+}
+
+void Simulator::turn_failed(Error const& error, Open open, bool was_in_bulk) {
+  trace(fmt::format("the turn failed: {}", describe(error)));
+  switch (error.code) {
+    case ErrorCode::io_failed:
+      ++figures_[error.message.starts_with("cannot sync") ? Figure::fault_sync_failed : Figure::fault_write_failed];
+      break;
+    case ErrorCode::disk_full: ++figures_[Figure::fault_disk_full]; break;
+    case ErrorCode::log_corrupt:
+      if (flipped_) {
+        ++figures_[Figure::flip_found_in_life];
+        break;
+      }
+      [[fallthrough]];
+    default: complain(fmt::format("the shard gave up: {}", describe(error)));
+  }
+  if (was_in_bulk) ++figures_[Figure::died_in_bulk];
+  if (watch_.staged) {
+    open.abandoned = std::exchange(abandoned_, {});
+    open_.push_back(std::move(open));
+  }
+  die(draw_death());
+  if (ok()) start();
+}
+
+// An answer may leave once batch `durable` and all before it are durable, if it rests on no later one; and then it
+// does.
+void Simulator::take_answers(std::uint64_t durable) {
+  std::vector<shard::Answer> answers;
+  loop_->take_answers(0, answers);
+  for (shard::Answer& answer : answers) {
+    auto const open = std::lower_bound(open_.begin(), open_.end(), answer.turn,
+                                       [](Open const& o, std::uint64_t number) { return o.number < number; });
+    if (open == open_.end() || open->number != answer.turn || open->is_answered) {
+      return complain("an answer came of a turn that is over");
+    }
+    if (open->rests_on > durable) return complain("an answer left before what it rests on was durable");
+    open->replies.emplace(answer.cookie, std::move(answer.reply));
+  }
+  for (Open& open : open_) {
+    if (open.is_answered || open.rests_on > durable) continue;
+    open.is_answered = true;
+    open.record.answered_at = std::max(now_, clock_.now());
+    if (options_.mutation != Mutation::none) mutate(open.replies);
+    for (auto const& [cookie, reply] : open.replies) clients_.answered(cookie, reply);
+  }
+}
+
+void Simulator::tell_model() {
+  while (ok() && !open_.empty() && open_.front().is_answered && open_.front().rests_on <= watch_.synced) {
+    tell_model(open_.front(), true);
+    open_.pop_front();
+  }
+}
+
+void Simulator::tell_model(Open& open, bool was_answered) {
+  if (open.restart) {
+    model_.restarted(open.restart->resumed_at, open.restart->last_in_life_at);
+    return;
+  }
+  effects_.clear();
+  if (open.batch != 0) {
+    if (auto const read = read_effects(open.payload, effects_); !read) return complain(describe(read.error()));
+  }
+  for (shard::Cookie const cookie : open.abandoned) model_.abandon(cookie);
+  open.record.asked = open.asked;
+  open.record.effects = effects_;
+  open.record.replies = was_answered ? &open.replies : nullptr;
+  if (!model_.turn(open.record)) {
+    complain(was_answered ? model_.complaint() : "in a turn that nobody was answered in: " + model_.complaint());
+  }
+}
+
+void Simulator::hurry() {
+  if (writer_.is_asked()) flush_by_writer();
+  if (writer_.is_unheard()) writer_.tell();
+  if (setup_.log.segments.durability != log::Durability::sync && !log_->sync()) {
+    ++figures_[Figure::fault_sync_failed];  // There may be no flush any more that would bring it back.
+    die(Death::kill);
+    if (ok()) start();
+    return;
+  }
+  tell_model();
+}
+
+bool Simulator::settle() {
+  for (int i = 0; ok() && !open_.empty() && i < kTurnsToSettleMax; ++i) {
+    turn();
+    if (ok()) hurry();
+  }
+  return ok() && open_.empty() && !flipped_;
 }
 
 // What lives bounds what is used: 2.5 times, two segments, and the one being written.
 void Simulator::check_disk_bound(std::uint64_t live_before) {
+  ++figures_[Figure::disk_bound_checks];
   std::uint64_t used = 0;
   for (log::SegmentInfo const& segment : log_->status().segments) used += segment.bytes;
   // The shard looks at its log once a second: what lived then counts.
@@ -350,7 +439,9 @@ void Simulator::look_closely(bool with_content) {
   if (!with_content) return;
   shard::JobReader reader{*log_};
   for (auto const& [number, job] : model_.jobs()) {
-    auto const lines = reader.log_lines(*engine_->view(job.number));
+    auto const view = engine_->view(job.number);
+    if (!view) return complain(fmt::format("job {:x} cannot be looked at", number));
+    auto const lines = reader.log_lines(*view);
     if (!lines) return complain(describe(lines.error()));
     if (!model_.compare_lines(job.number, *lines)) return complain(model_.complaint());
   }
@@ -379,281 +470,26 @@ std::vector<JobView> Simulator::all_jobs(engine::Engine& engine, log::Log& log, 
   return all;
 }
 
-// ---- The end of a process, and the next one.
-
-Simulator::Death Simulator::draw_death() { return static_cast<Death>(chance_.below(4)); }
-
-void Simulator::die(Death death) {
-  ++figures_[Figure::restarts];
-  if (watch_.is_copying) ++figures_[Figure::died_while_copying];
-  if (model_.waiting() > 0) ++figures_[Figure::died_with_workers_waiting];
-  loop_.reset();
-  engine_.reset();
-  log_.reset();
-  disk_.heal();
-  is_draining_ = false;
-  sent_.clear();
-  clients_.server_died();
-  trace(fmt::format("the process dies ({}), {} bytes unsynced", static_cast<int>(death), disk_.unsynced_bytes()));
-  switch (death) {
-    case Death::kill: ++figures_[Figure::fault_kill]; break;
-    case Death::power_cut:
-      ++figures_[Figure::fault_power_cut];
-      disk_.crash();
-      break;
-    case Death::power_cut_prefix:
-      ++figures_[Figure::fault_power_cut_prefix];
-      disk_.crash_keeping(chance_.below(disk_.unsynced_bytes() + 1));
-      break;
-    case Death::power_cut_sectors:
-      ++figures_[Figure::fault_power_cut_sectors];
-      disk_.crash_keeping_some(chance_.chance(500) ? 512 : 1 + chance_.below(100));
-      break;
-  }
-}
-
-void Simulator::start() {
-  if (!lost_ && chance_.chance(100)) flip_a_bit();
-  watch_.is_recovering = true;
-  for (int attempt = 0; ok(); ++attempt) {
-    clock_.advance(Duration{static_cast<Duration::rep>(chance_.below(chance_.chance(100) ? 100'000 : 50))});
-    bool const breaks = attempt < 6 && chance_.chance(setup_.recovery_fault_permille);
-    if (breaks) disk_.fail_after(1 + chance_.below(6));
-    auto const booted = boot();
-    if (!watch_.complaint.empty()) return complain(watch_.complaint);
-    if (booted) break;
-    trace(fmt::format("the start failed: {}", describe(booted.error())));
-    if (watch_.is_owned) ++figures_[Figure::died_in_recovery_after_owning];
-    switch (booted.error().code) {
-      case ErrorCode::io_failed: ++figures_[Figure::fault_in_recovery]; break;
-      case ErrorCode::disk_full:
-        ++figures_[Figure::fault_disk_full];
-        disk_.set_capacity(kDiskEnough);  // Somebody makes room.
-        break;
-      default: return complain(fmt::format("the shard does not start: {}", describe(booted.error())));
-    }
-    die(draw_death());
-  }
-  if (!ok()) return;
-  disk_.heal();
-  resolve_lost_turn();
-  if (!ok()) return;
-  auto const last_in_life = watch_.newest_in_life_at();
-  Instant const resumed_at = watch_.newest_at();
-  watch_.recovered();
-  now_ = std::max(clock_.now(), resumed_at);
-  idempotent_at_ = now_;
-  model_.restarted(resumed_at, last_in_life.value_or(resumed_at));
-  trace("the process is up");
-  look_closely(chance_.chance(200));
-}
-
-Result<> Simulator::boot() {
-  Rng chance = chance_.fork();
-  WM_TRY(log_, FaultyLog::open(disk_, setup_.log, watch_, clock_, chance_.fork(), figures_));
-  engine_ = std::make_unique<engine::Engine>(setup_.engine);
-  WM_TRY(auto const recovery, shard::recover(*log_, *engine_, clock_, chance, {}));
-  loop_ = std::make_unique<shard::ShardLoop>(setup_.shard, *log_, *engine_, clock_, chance.fork(), 1, [] {}, recovery);
-  return {};
-}
-
-// Nobody was answered in the turn that failed. If its batch is on the disk, it happened all the same.
-void Simulator::resolve_lost_turn() {
-  if (!lost_) return;
-  Lost lost = *std::exchange(lost_, std::nullopt);
-  if (lost.batch == 0 || !watch_.holds(lost.batch)) {
-    ++figures_[Figure::died_unanswered_and_lost];
-    return;
-  }
-  ++figures_[Figure::died_unanswered_but_durable];
-  if (auto const read = read_effects(lost.payload, effects_); !read) return complain(describe(read.error()));
-  lost.record.asked = lost.asked;
-  lost.record.effects = effects_;
-  lost.record.replies = nullptr;
-  if (!model_.turn(lost.record)) complain("in the turn that failed: " + model_.complaint());
-}
-
-void Simulator::stop_orderly() {
-  trace("an orderly stop");
-  loop_->drain();
-  is_draining_ = true;
-  for (int i = 0; ok() && loop_ && !loop_->idle(); ++i) {
-    if (i > 1'000) return complain("a drained shard does not become idle");
-    turn();
-  }
-  if (!ok() || !is_draining_) return;
-  if (model_.waiting() > 0) return complain("somebody still waits after a drain");
-  ++figures_[Figure::orderly_stop];
-  if (auto const sealed = log_->seal();
-      !sealed && sealed.error().code != ErrorCode::io_failed && sealed.error().code != ErrorCode::disk_full) {
-    return complain(describe(sealed.error()));
-  }
-  die(draw_death());
-}
-
 // Nobody asks for anything for a few seconds. Then nothing is left to do, and the log is no larger than it may be.
 void Simulator::come_to_rest() {
   disk_.heal();
+  flip_back();
   if (clock_.now() < now_) clock_.advance(now_ - clock_.now());  // It had been set back, and time stood still.
   std::uint64_t live_before = 0;
   for (int second = 0; ok() && second < 4; ++second) {
     live_before = engine_->live_bytes();
-    clock_.advance(std::chrono::milliseconds{1'100});
+    advance(std::chrono::milliseconds{1'100});
     bool more = true;
     for (int i = 0; ok() && more; ++i) {
       if (i > kTurnsToRestMax) return complain("the shard does not come to rest");
-      more = turn() || !sent_.empty();
+      more = turn();
+      if (ok()) hurry();
+      more = more || !sent_.empty() || !open_.empty();
     }
   }
   if (!ok()) return;
   look_closely(chance_.chance(300));
   if (ok()) check_disk_bound(live_before);
-}
-
-// A copy of the disk with one bit turned must not start, or must show the very same jobs. Only the newest batch, which
-// nothing behind it proves to have been durable, may be taken for torn, and that is reported.
-void Simulator::flip_a_bit() {
-  auto const files = disk_.files();
-  if (files.empty()) return;
-  ++figures_[Figure::fault_bit_flipped];
-  log::DiskFile const& file = chance_.chance(500) ? files.back() : files[chance_.below(files.size())];
-  std::uint64_t offset = chance_.below(file.bytes);
-  bool const is_newest = !watch_.batches.empty() && file.ordinal == watch_.batches.back().base.segment;
-  if (is_newest && chance_.chance(500)) {  // The newest batch or so: most of the rest of its segment is empty.
-    offset = std::min<std::uint64_t>(file.bytes - 1, watch_.batches.back().base.offset + chance_.below(200));
-  } else if (is_newest) {
-    offset = chance_.below(std::min<std::uint64_t>(file.bytes, watch_.batches.back().base.offset + 200));
-  }
-  struct Copy {
-    log::MemoryDisk disk;
-    LogWatch watch;
-    SimClock clock;
-    std::unique_ptr<log::Disk> session;
-    std::unique_ptr<log::SegmentLog> log;
-    engine::Engine engine;
-  };
-  auto const start_copy = [&](Copy& copy) -> Result<shard::RecoveryReport> {
-    copy.session = copy.disk.open();
-    WM_TRY(copy.log, log::SegmentLog::open(*copy.session, setup_.log.segments));
-    Rng chance{1};
-    return shard::recover(*copy.log, copy.engine, copy.clock, chance, {});
-  };
-  Copy right{disk_, watch_, clock_, nullptr, nullptr, engine::Engine{setup_.engine}};
-  Copy flipped{disk_, watch_, clock_, nullptr, nullptr, engine::Engine{setup_.engine}};
-  right.disk.set_capacity(kDiskEnough);
-  flipped.disk.set_capacity(kDiskEnough);
-  if (!flipped.disk.flip_bit(file.ordinal, offset, static_cast<int>(chance_.below(8)))) return;
-  auto const unharmed = start_copy(right);
-  if (!unharmed) return;  // The real start will say so.
-  auto const harmed = start_copy(flipped);
-  if (!harmed) {
-    ++figures_[Figure::flip_refused];
-    if (harmed.error().code != ErrorCode::log_corrupt && harmed.error().code != ErrorCode::log_version) {
-      complain(fmt::format("a flipped bit is reported as {}", describe(harmed.error())));
-    }
-    return;
-  }
-  auto const before = all_jobs(right.engine, *right.log, true);
-  auto const after = all_jobs(flipped.engine, *flipped.log, true);
-  bool const same =
-      std::equal(before.begin(), before.end(), after.begin(), after.end(), [](auto const& a, auto const& b) {
-        return a.number == b.number && a.state == b.state && a.attempt == b.attempt && a.spec == b.spec &&
-               a.history == b.history && a.ready_at == b.ready_at;
-      });
-  if (harmed->replay.batches == unharmed->replay.batches && same) {
-    ++figures_[Figure::flip_harmless];
-    return;
-  }
-  ++figures_[Figure::flip_cut_as_torn];
-  if (harmed->replay.cut_bytes == 0 || harmed->replay.batches + 1 < unharmed->replay.batches) {
-    complain(fmt::format("a bit flipped in segment {} at {} was not detected: {} batches of {}, {} bytes cut",
-                         file.ordinal, offset, harmed->replay.batches, unharmed->replay.batches,
-                         harmed->replay.cut_bytes));
-  }
-}
-
-// ---- Servers that are broken on purpose, as seen from outside.
-
-void Simulator::mutate(Asked& asked) {
-  auto const change_specs = [&](auto const& change) {
-    auto* enqueue = std::get_if<Enqueue>(&asked.command);
-    for (std::size_t i = 0; enqueue != nullptr && i < enqueue->specs.size(); ++i) {
-      Bytes const old = std::move(enqueue->specs[i]);
-      JobSpecView spec;
-      (void)decode_spec(old, spec);
-      change(spec);
-      enqueue->specs[i].clear();
-      encode_spec(spec, enqueue->specs[i]);
-    }
-  };
-  std::vector<Report>* reports = nullptr;
-  if (auto* batch = std::get_if<ReportBatch>(&asked.command)) reports = &batch->reports;
-  if (auto* lease = std::get_if<Lease>(&asked.command)) reports = &lease->reports;
-  switch (options_.mutation) {
-    case Mutation::forgets_fencing:
-      for (std::size_t i = 0; reports != nullptr && i < reports->size(); ++i) {
-        Report& report = (*reports)[i];
-        ModelJob const* job = report.job.number ? model_.find(std::to_underlying(*report.job.number)) : nullptr;
-        if (job != nullptr && job->state == JobState::leased) report.lease = job->token;
-      }
-      break;
-    case Mutation::counts_released_attempts:
-      for (std::size_t i = 0; reports != nullptr && i < reports->size(); ++i) {
-        Report& report = (*reports)[i];
-        if (std::holds_alternative<Released>(report.outcome)) report.outcome = Failed{.retry_in = Duration{0}};
-      }
-      break;
-    case Mutation::forgets_idempotency:
-      if (auto* enqueue = std::get_if<Enqueue>(&asked.command)) enqueue->idempotency.reset();
-      break;
-    case Mutation::takes_half_a_bulk:
-      if (auto* enqueue = std::get_if<Enqueue>(&asked.command); enqueue != nullptr && enqueue->specs.size() > 1) {
-        enqueue->specs.pop_back();
-      }
-      break;
-    case Mutation::forgets_unique_keys:
-      change_specs([&](JobSpecView& spec) {
-        if (chance_.chance(500)) {
-          spec.unique_key = {};
-          spec.unique_while = UniqueWhile::unfinished;
-          spec.unique_for.reset();
-        }
-      });
-      break;
-    case Mutation::forgets_priority: change_specs([](JobSpecView& spec) { spec.priority = kPriorityDefault; }); break;
-    case Mutation::runs_too_early:
-      change_specs([](JobSpecView& spec) {
-        if (spec.delay) *spec.delay /= 2;
-      });
-      break;
-    case Mutation::ignores_pause:
-      if (auto* patch = std::get_if<PatchQueue>(&asked.command)) patch->paused.reset();
-      break;
-    case Mutation::leases_too_short:
-      if (auto* lease = std::get_if<Lease>(&asked.command); lease != nullptr && lease->lease) *lease->lease /= 2;
-      break;
-    default: break;
-  }
-}
-
-void Simulator::mutate(std::unordered_map<shard::Cookie, Reply>& replies) {
-  for (auto& [cookie, reply] : replies) {
-    auto* leased = std::get_if<LeaseReply>(&reply);
-    if (leased == nullptr || leased->jobs.empty()) continue;
-    if (options_.mutation == Mutation::serves_another_payload && chance_.chance(100)) {
-      leased->jobs.front().spec.back() ^= 1;
-    }
-    if (options_.mutation == Mutation::leases_too_short) {
-      for (LeasedJob& job : leased->jobs) job.lease_expires_at += Duration{1};
-    }
-    if (options_.mutation == Mutation::answers_twice) {
-      if (chance_.chance(100) && std::holds_alternative<LeaseReply>(last_reply_)) {
-        reply = last_reply_;
-      } else {
-        last_reply_ = reply;
-      }
-    }
-  }
 }
 
 }  // namespace workmill::sim

@@ -4,6 +4,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <unordered_map>
 #include <vector>
 
@@ -15,18 +16,25 @@
 #include "sim/faulty_log.h"
 #include "sim/figures.h"
 #include "sim/mutation.h"
+#include "sim/setup.h"
 #include "sim/workloads/clients.h"
+#include "sim/writer_script.h"
 
 // The server but its sockets, in one thread, in a made-up world: the real shard loop, engine and log over a disk in
 // memory that breaks, on a clock that is turned, with callers and workers that misbehave, from one seed. The model
 // (checkers/model.h) looks at every turn.
+//
+// A turn is decided when it is decided, but the model is told of it once it can no longer be undone: when all it rests
+// on is durable, and who asked has been answered. Until then it is open. At the end of a process the open turns whose
+// batch is on the disk have happened, in order, and the others have not.
 namespace workmill::sim {
 
 struct SimOptions {
   std::uint64_t seed = 1;
   std::uint64_t operations = 20'000;
   Mutation mutation = Mutation::none;
-  bool trace = false;  // Says on standard error what happens.
+  bool trace = false;         // Says on standard error what happens.
+  std::uint32_t without = 0;  // Bits of Without: what this run leaves out, to find out what a finding needs.
 };
 
 struct SimResult {
@@ -35,24 +43,6 @@ struct SimResult {
   Figures figures{};
 };
 
-// How one run is set up: drawn from the seed, so that rare paths are common in some runs (small segments, tiny
-// channels, steps of one) and whole features are missing in others.
-struct Setup {
-  FaultyLogOptions log;
-  engine::EngineOptions engine;
-  shard::ShardOptions shard;
-  WorkloadOptions workload;
-  std::uint64_t requests_per_turn_max = 8;
-  std::uint32_t death_permille = 10;  // Turns after which the process dies...
-  std::uint32_t fault_permille = 10;  // ...and turns before which the disk is told to fail.
-  std::uint32_t recovery_fault_permille = 300;
-  std::uint32_t jump_permille = 5;        // Turns before which hours go by.
-  std::uint32_t clock_back_permille = 2;  // Turns before which the clock is set back.
-  std::uint32_t tick_ms_max = 20;
-  std::uint64_t disk_bytes = 0;  // Room on the disk; 0: enough.
-};
-Setup draw_setup(std::uint64_t seed);
-
 class Simulator {
  public:
   explicit Simulator(SimOptions const& options);
@@ -60,60 +50,103 @@ class Simulator {
 
  private:
   enum class Death : std::uint8_t { kill, power_cut, power_cut_prefix, power_cut_sectors };
-  struct Lost {  // The turn that the process died in.
+  struct Restart {
+    Instant resumed_at{};
+    Instant last_in_life_at{};
+  };
+  struct Open {  // A turn, or a start: what it wrote may be lost like any turn's.
+    std::optional<Restart> restart;
     TurnRecord record;
     std::vector<Asked> asked;
-    Bytes payload;
-    std::uint64_t batch = 0;  // None: nothing was written.
+    std::vector<shard::Cookie> abandoned;  // Before it.
+    Bytes payload;                         // Of its batch,
+    std::uint64_t batch = 0;               // and its serial; 0: it wrote nothing.
+    std::uint64_t rests_on = 0;            // Serial of the newest batch by then.
+    std::uint64_t number = 0;              // As the shard counts turns.
+    std::optional<std::chrono::nanoseconds> flushed_at;
+    bool is_answered = false;
+    std::unordered_map<shard::Cookie, Reply> replies;
+  };
+  struct Flipped {  // A bit of a durable batch, while the server runs.
+    std::uint32_t ordinal = 0;
+    std::uint64_t offset = 0;
+    int bit = 0;
+    int turns_left = 0;
   };
 
+  // --- simulator.cpp: life.
   void step();
   void pass_time();
+  void advance(Duration by);
+  void run_syncer();
   void send_requests();
   void send(Command command, shard::Cookie cookie);
   void arm_fault();
+  void step_writer();
+  void flush_by_writer();
+  void note_flushed();
   bool turn();  // True: there is more to do at once.
+  void turn_failed(Error const& error, Open open, bool was_in_bulk);
+  void take_answers(std::uint64_t durable);
+  void tell_model();
+  void tell_model(Open& open, bool was_answered);
+  void hurry();   // Flushes and syncs what is under way.
+  bool settle();  // True: no turn is open any more.
   void look_closely(bool with_content);
   std::vector<JobView> all_jobs(engine::Engine& engine, log::Log& log, bool with_content);
   void check_disk_bound(std::uint64_t live_before);
+  void come_to_rest();
 
+  // --- death.cpp: the end of a process, and the next one.
   void die(Death death);
   void start();
   Result<> boot();
-  void resolve_lost_turn();
+  void resolve_open_turns();
   void stop_orderly();
   void flip_a_bit();
+  void flip_a_bit_in_life();
+  void flip_back();
   Death draw_death();
-  void come_to_rest();
+
+  // --- mutate.cpp
+  void mutate(Asked& asked);
+  void mutate(std::unordered_map<shard::Cookie, Reply>& replies);
 
   void complain(std::string text);
   bool ok() const { return complaint_.empty(); }
+  bool is_without(Without what) const { return (options_.without & static_cast<std::uint32_t>(what)) != 0; }
   void trace(std::string_view text) const;
-  void mutate(Asked& asked);
-  void mutate(std::unordered_map<shard::Cookie, Reply>& replies);
 
   SimOptions options_;
   Setup setup_;
   Rng chance_;
-  Figures figures_;
-  std::string complaint_;
   SimClock clock_;
   log::MemoryDisk disk_;
   LogWatch watch_;
+  Figures figures_;
+  WriterScript writer_;
+  Model model_;
+  Clients clients_;
+  Instant now_{};  // The shard's: it does not go back.
+  shard::Cookie next_cookie_ = 1;
+  std::deque<Asked> sent_;  // Taken by the shard, for its next turns.
+  std::deque<Open> open_;
+  std::vector<shard::Cookie> abandoned_;  // Since the last turn.
+  std::uint64_t loop_turns_ = 0;          // Of this life.
+  bool is_draining_ = false;
+  bool was_on_writer_ = false;
+  Instant idempotent_at_{};  // When the last request with a key was decided; the end of time: it waits.
+  std::chrono::nanoseconds synced_at_{};
+  std::uint64_t disk_bytes_ = 0;
+  std::optional<Flipped> flipped_;
+  std::string complaint_;
+  Reply last_reply_;  // answers_twice
+  std::vector<Effect> effects_;
+
+  // One process.
   std::unique_ptr<FaultyLog> log_;
   std::unique_ptr<engine::Engine> engine_;
   std::unique_ptr<shard::ShardLoop> loop_;
-  Model model_;
-  Clients clients_;
-
-  Instant now_{};
-  shard::Cookie next_cookie_ = 1;
-  std::deque<Asked> sent_;  // Not decided yet.
-  std::vector<Effect> effects_;
-  std::optional<Lost> lost_;
-  Instant idempotent_at_{};  // The newest request with a key, where only some answers are kept.
-  bool is_draining_ = false;
-  Reply last_reply_;  // For a mutation.
 };
 
 }  // namespace workmill::sim

@@ -113,6 +113,7 @@ struct TurnRecord {
   std::unordered_map<shard::Cookie, Reply> const* replies = nullptr;  // None: the process died and nobody was answered.
   bool is_settled = false;                                            // All that was due has been moved.
   bool is_draining = false;
+  Instant answered_at{};  // None: see `replies`.
 };
 
 class Model {
@@ -268,6 +269,7 @@ class Model {
   std::unordered_map<shard::Cookie, Reply> const* replies_ = nullptr;
   std::size_t replies_taken_ = 0;
   bool is_draining_ = false;
+  Instant answered_at_{};
   std::set<std::uint64_t> finished_now_;  // Since those who wait were last served.
 };
 

@@ -4,6 +4,7 @@
 #include <variant>
 
 #include "base/assert.h"
+#include "base/mutation.h"
 #include "engine/commands/decide.h"
 #include "engine/effects.h"
 #include "engine/state.h"
@@ -42,7 +43,7 @@ void Engine::resume(Duration down, Context const& context, EffectSink& sink) {
 std::uint64_t Engine::salt() const { return impl_->state.salt(); }
 
 void Engine::begin_batch(Position base, EffectSink& sink) {
-  if (impl_->state.store_at().segment >= base.segment) return;
+  if (impl_->state.store_at().segment >= base.segment || WM_MUTATION(only_first_segment_has_salt)) return;
   Effects{impl_->state, sink, impl_->state.floor()}.emit(impl_->state.store());
 }
 

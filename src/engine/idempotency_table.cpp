@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "base/mutation.h"
+
 namespace workmill::engine {
 
 IdempotencyTable::Answer const* IdempotencyTable::find(Hash128 key, Instant now) const {
@@ -14,7 +16,7 @@ void IdempotencyTable::remember(Hash128 key, Answer answer) {
   if (found != answers_.end() && found->second.until == answer.until) {
     segments_.add(answer.at, answer.bytes);  // The same answer, copied ahead.
     segments_.drop(found->second.at, found->second.bytes);
-    found->second.at = answer.at;
+    if (!WM_MUTATION(copied_answer_keeps_its_place)) found->second.at = answer.at;
     found->second.bytes = answer.bytes;
     return;
   }

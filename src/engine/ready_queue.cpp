@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "base/mutation.h"
+
 namespace workmill::engine {
 
 LaneIndex ReadyQueue::take_lane(QueueIndex queue, std::uint8_t priority, std::string_view group) {
@@ -97,6 +99,7 @@ void ReadyQueue::leave_ring(LaneIndex index) {
 }
 
 void ReadyQueue::pass_turn(LaneIndex served) {
+  if (WM_MUTATION(group_keeps_its_turn)) return;
   Lane const& lane = lanes_[served];
   LaneIndex& turn = queues_[lane.queue].turn[lane.priority];
   if (turn == served) turn = lane.ring_next;
@@ -118,6 +121,7 @@ JobIndex ReadyQueue::oldest_in_ring(LaneIndex first) const {
 
 JobIndex ReadyQueue::oldest_of_lowest(Queue const& queue) const {
   if (queue.filled == 0) return kNone<JobIndex>;
+  if (WM_MUTATION(full_queue_drops_youngest)) return lanes_[queue.turn[queue.lowest()]].tail;
   return oldest_in_ring(queue.turn[queue.lowest()]);
 }
 
@@ -151,7 +155,7 @@ void ReadyQueue::finish_replay() {
     for (JobIndex job = lane.head; job != kNone<JobIndex>; job = slots_[job].next) {
       jobs.emplace_back(slots_[job].order, job);
     }
-    std::sort(jobs.begin(), jobs.end());
+    if (!WM_MUTATION(restart_forgets_the_order)) std::sort(jobs.begin(), jobs.end());
     lane.head = lane.tail = kNone<JobIndex>;
     for (auto const& [order, job] : jobs) append(lane, job);
     lane.is_unsorted = false;

@@ -3,13 +3,16 @@
 #include <algorithm>
 #include <bit>
 
+#include "base/mutation.h"
+
 namespace workmill::engine {
 
 Duration rounded_keep(Duration keep) {
   auto const ms = static_cast<std::uint64_t>(std::max(keep.count(), Duration::rep{0}));
   int const extra_bits = std::max(static_cast<int>(std::bit_width(ms)) - 4, 0);
   std::uint64_t const step = std::uint64_t{1} << extra_bits;
-  return Duration{static_cast<Duration::rep>((ms + step - 1) / step * step)};
+  return Duration{
+      static_cast<Duration::rep>((ms + (WM_MUTATION(forgets_finished_early) ? 0 : step - 1)) / step * step)};
 }
 
 LineIndex Retention::find(Queue const& queue, bool is_dead, Duration keep) const {

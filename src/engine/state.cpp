@@ -7,6 +7,7 @@
 #include <algorithm>
 
 #include "base/assert.h"
+#include "base/mutation.h"
 
 namespace workmill::engine {
 namespace {
@@ -22,6 +23,7 @@ Hash128 hash_bytes(std::string_view text, std::uint64_t seed) {
 }
 
 bool keeps_key(UniqueWhile unique_while, JobState state) {
+  if (WM_MUTATION(key_is_held_to_the_end)) return true;
   switch (unique_while) {
     case UniqueWhile::scheduled: return state == JobState::scheduled;
     case UniqueWhile::queued: return state == JobState::scheduled || state == JobState::ready;
@@ -230,7 +232,8 @@ void State::move_record(JobIndex job, Written w) {
   slot.spec_at = slot.event_at = w.at;
   slot.spec_bytes = w.bytes;
   // The lines that were logged stand in the copy, too.
-  if (slot.extra != kNone<ExtraIndex> && extras_[slot.extra].log_at) extras_[slot.extra].log_at = w.at;
+  if (slot.extra != kNone<ExtraIndex> && extras_[slot.extra].log_at && !WM_MUTATION(copy_loses_log_lines))
+    extras_[slot.extra].log_at = w.at;
 }
 
 // --- Moving between states.
@@ -271,7 +274,7 @@ void State::change(JobIndex job, JobState to, Instant due, std::uint64_t order) 
   JobSlot& slot = slots_[job];
   slot.due = due;
   slot.order = order;
-  if (to != JobState::leased) slot.cancel_requested = false;
+  if (to != JobState::leased && !WM_MUTATION(cancellation_sticks)) slot.cancel_requested = false;
   enter(job, to);
 }
 
@@ -354,7 +357,7 @@ void State::apply(effect::StoreCreated const& e, Written w, Instant, JobIndex) {
 }
 
 void State::apply(effect::ServerResumed const& e, Written, Instant, JobIndex) {
-  if (depth_[at(JobState::leased)] == 0) return;
+  if (depth_[at(JobState::leased)] == 0 || WM_MUTATION(restart_shortens_leases)) return;
   if (!is_live_) {
     by_number_.walk([&](JobNumber, JobIndex job) {
       if (slots_[job].state == JobState::leased) slots_[job].due += e.down;

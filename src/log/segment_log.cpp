@@ -6,6 +6,7 @@
 #include <array>
 
 #include "base/assert.h"
+#include "base/mutation.h"
 #include "log/crc32c.h"
 
 namespace workmill::log {
@@ -66,7 +67,7 @@ class SegmentLog::BlockCache {
       return fail(ErrorCode::log_corrupt,
                   fmt::format("{} ends at {}: it was longer", disk_.name(block.ordinal), block.start + size));
     }
-    if (sum && sum->crc != crc32c({block.bytes.get(), size})) {
+    if (sum && sum->crc != crc32c({block.bytes.get(), size}) && !WM_MUTATION(serves_what_it_reads)) {
       return fail(ErrorCode::log_corrupt, fmt::format("{}: the bytes from {} to {} are not what was written there",
                                                       disk_.name(block.ordinal), block.start, block.start + size));
     }
@@ -155,7 +156,8 @@ Result<ReplayReport> SegmentLog::replay(std::function<Result<>(ReplayedBatch con
 
 // Safe to be cut short itself: until the last step the log reads as torn at the same place.
 Result<> SegmentLog::cut(LogReader::End const& end) {
-  for (std::size_t i = end.behind.size(); i > 0; --i) {  // From behind, so that no gap appears.
+  for (std::size_t i = WM_MUTATION(segments_behind_a_cut_stay) ? 0 : end.behind.size(); i > 0;
+       --i) {  // From behind, so that no gap appears.
     disk_.done_reading(end.behind[i - 1].ordinal);
     WM_TRY_VOID(disk_.drop(end.behind[i - 1].ordinal));
   }
@@ -420,7 +422,7 @@ Result<> SegmentLog::flush_line(Sync sync) {
   if (taken_.staged.empty()) return {};
   WM_TRY_VOID(remember_failure(write_staged(taken_)));
   // What replaced a dropped segment is on the disk before the segment goes, whatever the durability.
-  WM_TRY_VOID(sync_if_due(taken_.dropped.empty() ? sync : Sync::always));
+  WM_TRY_VOID(sync_if_due(taken_.dropped.empty() || WM_MUTATION(drops_segment_unsynced) ? sync : Sync::always));
   for (std::uint32_t const ordinal : taken_.dropped) WM_TRY_VOID(remember_failure(disk_.drop(ordinal)));
   flushes_.fetch_add(1, std::memory_order_relaxed);
   return {};
@@ -508,7 +510,7 @@ Result<> SegmentLog::sync_if_due(Sync sync) {
   if (options_.durability == Durability::interval && !options_.synced_elsewhere) {
     is_due = is_due || taken_.staged.back()->header.at >= last_sync_at_ + options_.sync_interval;
   }
-  if (!is_due) return {};
+  if (!is_due || WM_MUTATION(flush_does_not_sync)) return {};
   last_sync_at_ = taken_.staged.back()->header.at;
   return sync_written();
 }
@@ -532,7 +534,8 @@ Result<> SegmentLog::sync_round() {
   Written const before = written_.with([](Written const& written) { return written; });
   if (before.failure) return std::unexpected(*before.failure);
   if (before.unsynced_from == 0) return {};
-  for (std::uint32_t ordinal = before.unsynced_from; ordinal <= before.end.segment; ++ordinal) {
+  std::uint32_t const first = WM_MUTATION(syncs_newest_segment_only) ? before.end.segment : before.unsynced_from;
+  for (std::uint32_t ordinal = first; ordinal <= before.end.segment; ++ordinal) {
     WM_TRY_VOID(disk_.sync(ordinal));
     if (ordinal < before.end.segment) disk_.retire(ordinal);
   }

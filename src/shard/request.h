@@ -19,6 +19,7 @@ struct Request {
 struct Answer {
   Cookie cookie = 0;
   Reply reply;
+  std::uint64_t turn = 0;  // The shard's turn that decided it, from 1.
 };
 
 }  // namespace workmill::shard

@@ -23,7 +23,7 @@ bool contains(std::string_view text, std::string_view part) { return text.find(p
 
 ShardLoop::ShardLoop(ShardOptions options, log::Log& log, engine::Engine& engine, Clock const& clock, Rng chance,
                      std::uint32_t ports, std::function<void()> wake, RecoveryReport const& recovery)
-    : options_(options),
+    : options_(std::move(options)),
       log_(log),
       engine_(engine),
       clock_(clock),
@@ -32,7 +32,7 @@ ShardLoop::ShardLoop(ShardOptions options, log::Log& log, engine::Engine& engine
       wake_(std::move(wake)),
       recovery_(recovery),
       reader_(log),
-      survivors_(options.survivors, log, engine, reader_),
+      survivors_(options_.survivors, log, engine, reader_),
       ready_(ports),
       now_(std::max(clock.now(), recovery.replay.last_batch_at)),
       batch_at_(now_) {
@@ -89,7 +89,9 @@ Result<Turn> ShardLoop::turn() {
 
   batch_.begin(log_.next_base());
   reader_.set_open_batch(batch_.base(), &batch_.payload());
-  if (has_room()) {
+  Turn turn;
+  turn.paused = !has_room();
+  if (!turn.paused) {
     engine_.begin_batch(batch_.base(), batch_);
     WM_TRY_VOID(take_commands());
     advance_more_ = engine_.advance(context(), batch_);
@@ -110,7 +112,6 @@ Result<Turn> ShardLoop::turn() {
   decide_ns_ += count(clock_.monotonic() - start);
   WM_TRY_VOID(finish_batch());
 
-  Turn turn;
   turn.more = has_room() && (inbox_done_ < inbox_.size() || !unfinished_.empty() || advance_more_ || survivors_.busy());
   // Survivors whose copies are with the writer wait for it: it wakes us.
   if (turn.more && survivors_.busy() && inbox_.empty() && unfinished_.empty() && !advance_more_ && staged_ > durable_) {
@@ -382,7 +383,8 @@ void ShardLoop::end_waiting(Waiter waiter) {
 }
 
 void ShardLoop::answer(Port port, Cookie cookie, Reply reply) {
-  pending_.push_back({.batch = 0, .port = port, .answer = {.cookie = cookie, .reply = std::move(reply)}});
+  pending_.push_back(
+      {.batch = 0, .port = port, .answer = {.cookie = cookie, .reply = std::move(reply), .turn = turns_}});
 }
 
 Result<> ShardLoop::fill(Reply& reply) {
@@ -487,7 +489,11 @@ void ShardLoop::choose_flusher() {
   if (staged_ != durable_) return;
   leaving_writer_ = false;
   if (wanted && !writer_) {
-    writer_ = std::make_unique<FlushWriter>(log_, clock_, [this] { wake_(); });
+    if (options_.make_flusher) {
+      writer_ = options_.make_flusher(log_);
+    } else {
+      writer_ = std::make_unique<FlushWriter>(log_, clock_, [this] { wake_(); });
+    }
   }
   if (wanted && !on_writer_) {
     // The writer counts batches from its own start; what came before is durable already.

@@ -49,11 +49,14 @@ struct ShardOptions {
   std::size_t unflushed_bytes_max = std::size_t{64} << 20;  // Staged for the writer thread; turns pause above it.
   std::uint64_t disk_reserve_bytes = std::uint64_t{256} << 20;  // Free space below which enqueues are refused.
   SurvivorOptions survivors;
+  // For the simulation: who flushes instead of the writer thread.
+  std::function<std::unique_ptr<Flusher>(log::Log&)> make_flusher;
 };
 
 struct Turn {
   bool more = false;            // There is work for another turn right now.
   std::optional<Instant> next;  // Else: when there is, if nothing comes in before.
+  bool paused = false;          // Nothing was decided: too much is staged that is not durable.
 };
 
 class ShardLoop {
@@ -86,6 +89,7 @@ class ShardLoop {
 
   // Requests that the next turn will find. For the owner, who must not sleep then.
   bool has_requests() const { return inbox_done_ < inbox_.size(); }
+  std::size_t requests() const { return inbox_.size() - inbox_done_; }
   // Free space is below the reserve. Any thread may ask.
   bool disk_low() const { return disk_low_.load(std::memory_order_relaxed); }
   JobIdCodec const& ids() const { return ids_; }
@@ -170,7 +174,7 @@ class ShardLoop {
   bool leaving_writer_ = false;  // As soon as all that was staged is durable.
   std::uint64_t writer_flushes_seen_ = 0;
   double flush_ns_average_ = 0;
-  std::unique_ptr<FlushWriter> writer_;  // Made when first needed.
+  std::unique_ptr<Flusher> writer_;  // Made when first needed.
 
   std::uint64_t turns_ = 0, commands_ = 0, flushes_ = 0;
   std::uint64_t decide_ns_ = 0, flush_ns_ = 0, read_ns_ = 0;

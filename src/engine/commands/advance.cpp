@@ -1,5 +1,6 @@
 #include <utility>
 
+#include "base/mutation.h"
 #include "engine/commands/decide.h"
 
 // What happens because time has passed.
@@ -20,7 +21,7 @@ void end_lease(JobIndex index, State const& state, Context const& context, Effec
                            .previous = job.event_at};
   if (job.cancel_requested) {
     effect.next = JobState::cancelled;
-  } else if (job.attempt >= state.policy(job).max_attempts) {
+  } else if (job.attempt >= state.policy(job).max_attempts && !WM_MUTATION(lease_end_never_kills)) {
     effect.next = JobState::dead;
   } else {
     effect.order = state.next_order(context.now);

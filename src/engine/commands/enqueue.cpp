@@ -6,6 +6,7 @@
 #include <string_view>
 #include <utility>
 
+#include "base/mutation.h"
 #include "engine/commands/decide.h"
 #include "model/job.h"
 
@@ -136,7 +137,7 @@ Reply decide(Enqueue const& command, State const& state, Context const& context,
     WM_ASSERT(is_spec);  // Who made the command encoded it.
     reply.jobs.push_back(enqueue_one(bytes, spec, state, context, out));
   }
-  if (command.idempotency) {
+  if (command.idempotency && !WM_MUTATION(forgets_to_remember)) {
     Bytes encoded;
     encode_enqueue_reply(reply, encoded);
     out.emit(effect::RequestRemembered{.key = command.idempotency->key,

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <numeric>
 
+#include "base/mutation.h"
 #include "base/rng.h"
 #include "engine/commands/decide.h"
 
@@ -82,7 +83,9 @@ Reply decide(Lease const& command, State const& state, Context const& context, E
     JobSlot const& job = state.job(index);
     Policy const& policy = state.policy(job);
     effect::JobLeased const leased{.number = job.number,
-                                   .token = state.next_token(context.now),
+                                   .token = WM_MUTATION(token_is_job_number)
+                                                ? LeaseToken{std::to_underlying(job.number)}
+                                                : state.next_token(context.now),
                                    .at = context.now,
                                    .deadline = context.now + command.lease.value_or(policy.lease),
                                    .worker = command.worker,

@@ -4,6 +4,7 @@
 #include <utility>
 #include <variant>
 
+#include "base/mutation.h"
 #include "base/rng.h"
 #include "engine/commands/decide.h"
 #include "model/retry_policy.h"
@@ -55,7 +56,8 @@ struct Reported {
         .previous = job.event_at};
     if (job.cancel_requested) {
       effect.next = JobState::cancelled;
-    } else if (failed.error_class == ErrorClass::retryable && job.attempt < policy.max_attempts) {
+    } else if (failed.error_class == ErrorClass::retryable &&
+               (job.attempt < policy.max_attempts || WM_MUTATION(retries_for_ever))) {
       std::uint64_t const chance = mix64(context.chance ^ std::to_underlying(job.number));
       Duration const wait = failed.retry_in.value_or(backoff_after(policy.backoff, job.attempt, chance));
       effect.ready_at = context.now + wait;
@@ -102,7 +104,8 @@ ReportResult decide_report(Report const& report, State const& state, Context con
   JobIndex const index = state.find(report.job);
   if (index == kNone<JobIndex>) return {.error = no_such_job()};
   JobSlot const& job = state.job(index);
-  if (job.state != JobState::leased || job.token() != report.lease) {
+  bool const is_current = job.token() == report.lease || WM_MUTATION(takes_any_token);
+  if (job.state != JobState::leased || !is_current) {
     return {.error = Error{
                 .code = ErrorCode::lease_lost,
                 .message = "the job is not leased under this token: its lease ran out, or it was reported before"}};

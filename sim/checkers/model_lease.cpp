@@ -1,0 +1,236 @@
+#include "sim/checkers/model_detail.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace workmill::sim {
+
+bool Model::run(shard::Cookie cookie, Lease const& command) {
+  WM_SIM_STEP(serve_waiting());  // Who waits already comes first.
+  LeaseReply wanted;
+  for (Report const& report : command.reports) {
+    ++moment_;
+    WM_SIM_STEP(decide_report(report, wanted.reports.emplace_back()));
+  }
+  WM_SIM_STEP(lease_jobs(command, wanted.jobs));
+  bool waits = wanted.jobs.empty() && command.wait > Duration{0} && !is_draining_;
+  if (waits && waiters_.size() >= options_.waiters_max) {
+    ++figures_[Figure::waiters_full];
+    waits = false;
+  }
+  if (waits) {
+    if (!wanted.reports.empty()) ++figures_[Figure::waiter_reports_kept];
+    Waiter waiter{.lease = command, .reports = std::move(wanted.reports), .job = {}, .deadline = now_ + command.wait};
+    waiter.lease->reports.clear();
+    waiters_.emplace(cookie, std::move(waiter));
+    return true;
+  }
+  LeaseReply const* reply = nullptr;
+  WM_SIM_STEP(expect(cookie, reply));
+  if (reply == nullptr) return true;
+  return compare_leased(wanted.jobs, reply->jobs) && compare_results(wanted.reports, reply->reports);
+}
+
+bool Model::is_leasable(Lease const& request) const {
+  return std::any_of(request.queues.begin(), request.queues.end(), [&](QueueChoice const& choice) {
+    auto const queue = queues_.find(choice.name);
+    return queue != queues_.end() && queue->second.can_lease();
+  });
+}
+
+// What the request got is in the log; whether it should have been that, and no less, is looked at here.
+bool Model::lease_jobs(Lease const& request, std::vector<LeasedJob>& leased) {
+  while (leased.size() < request.max) {
+    auto const* granted = next<effect::JobLeased>();
+    if (granted == nullptr || granted->worker != request.worker) break;
+    ++at_;
+    ModelJob* const job = find(JobRef{.number = granted->number, .text = {}});
+    WM_SIM_HOLD(job != nullptr, "job {:x} was leased, and is not there", raw(granted->number));
+    WM_SIM_HOLD(job->state != JobState::leased, "job {:x} has two valid leases", raw(job->number));
+    WM_SIM_HOLD(job->state == JobState::ready, "job {:x} was leased while {}", raw(job->number), to_string(job->state));
+    ModelQueue& queue = queues_[job->queue];
+    WM_SIM_HOLD(!queue.settings.paused, "job {:x} was leased from a paused queue", raw(job->number));
+
+    std::size_t weighted = 0;
+    bool is_asked_for = false;
+    bool is_served_strictly = false;
+    for (QueueChoice const& choice : request.queues) {
+      auto const found = queues_.find(choice.name);
+      bool const can_lease = found != queues_.end() && found->second.can_lease();
+      if (found != queues_.end() && found->second.settings.paused && found->second.depth_in(JobState::ready) > 0) {
+        ++figures_[Figure::paused_queue_held_back];
+      }
+      is_asked_for = is_asked_for || choice.name == job->queue;
+      if (can_lease && choice.weight > 0) ++weighted;
+      if (!can_lease || choice.weight > 0 || is_served_strictly) continue;
+      is_served_strictly = true;
+      WM_SIM_HOLD(choice.name == job->queue, "queue {} was served before {}, which comes first", job->queue,
+                  choice.name);
+    }
+    WM_SIM_HOLD(is_asked_for, "job {:x} was leased from a queue that was not asked for", raw(job->number));
+    if (!is_served_strictly && weighted > 1) ++figures_[Figure::weighted_choice];
+
+    std::size_t highest = kPriorityMax;
+    while (queue.lines[highest].empty()) --highest;
+    WM_SIM_HOLD(job->priority == highest, "job {:x} of priority {} was leased before one of {}", raw(job->number),
+                job->priority, highest);
+    ModelQueue::Line& line = queue.lines[highest][job->group];
+    for (auto const& [group, other] : queue.lines[highest]) {
+      WM_SIM_HOLD(other.turn >= line.turn, "group '{}' was served in the turn of '{}'", job->group, group);
+    }
+    if (queue.lines[highest].size() > 1) ++figures_[Figure::groups_in_turn];
+    WM_SIM_HOLD(line.jobs.begin()->first == job->place, "job {:x} was leased before {:x}, which is older",
+                raw(job->number), line.jobs.begin()->second);
+
+    WM_SIM_HOLD(std::to_underlying(granted->token) > last_token_, "token {:x} comes after {:x}",
+                std::to_underlying(granted->token), last_token_);
+    last_token_ = std::to_underlying(granted->token);
+    Instant const deadline = now_ + request.lease.value_or(job->lease);
+    WM_SIM_HOLD(granted->at == now_ && granted->deadline == deadline, "job {:x} is leased until {} instead of {}",
+                raw(job->number), to_ms(granted->deadline), to_ms(deadline));
+    line.turn = ++moment_;
+    move(*job, JobState::leased, deadline);
+    job->token = granted->token;
+    job->attempt += 1;
+    job->events += 1;
+    job->started_at = now_;
+    job->worker = request.worker;
+    job->progress.reset();
+    ++queue.counters.leased;
+    ++figures_[Figure::jobs_leased];
+    leased.push_back({.number = job->number,
+                      .token = job->token,
+                      .lease_expires_at = deadline,
+                      .attempt = job->attempt,
+                      .max_attempts = job->max_attempts,
+                      .spec = job->spec});
+  }
+  WM_SIM_HOLD(leased.size() == request.max || !is_leasable(request), "a worker got {} of {} jobs, and there are more",
+              leased.size(), request.max);
+  return true;
+}
+
+bool Model::run(shard::Cookie cookie, ReportBatch const& command) {
+  std::vector<ReportResult> wanted;
+  for (Report const& report : command.reports) {
+    ++moment_;
+    WM_SIM_STEP(decide_report(report, wanted.emplace_back()));
+  }
+  ReportsReply const* reply = nullptr;
+  WM_SIM_STEP(expect(cookie, reply));
+  return reply == nullptr || compare_results(wanted, reply->reports);
+}
+
+bool Model::decide_report(Report const& report, ReportResult& result) {
+  ModelJob* const job = find(report.job);
+  if (job == nullptr || job->state != JobState::leased || job->token != report.lease) {
+    ++figures_[Figure::reports_refused];
+    if (job == nullptr) ++figures_[Figure::report_unknown_job];
+    result.error = Error{.code = job == nullptr ? ErrorCode::job_not_found : ErrorCode::lease_lost, .message = {}};
+    return true;
+  }
+  ++figures_[Figure::reports_accepted];
+  if (job->due <= now_) ++figures_[Figure::report_after_deadline_accepted];
+  if (job->due > now_ && job->due <= answered_at_) ++figures_[Figure::report_due_in_group_commit];
+  result.cancel_requested = job->cancel_requested;
+  ModelQueue& queue = queues_[job->queue];
+  std::string const name = job->queue;
+
+  if (auto const* completed = std::get_if<Completed>(&report.outcome)) {
+    auto const* written = take<effect::JobCompleted>();
+    if (written == nullptr) return false;
+    WM_SIM_HOLD(written->number == job->number && written->at == now_ && written->result == completed->result,
+                "job {:x} is completed wrongly", raw(job->number));
+    if (job->cancel_requested) ++figures_[Figure::completed_while_cancel_requested];
+    ++queue.counters.completed;
+    ++figures_[Figure::jobs_completed];
+    job->finished_at = now_;
+    job->result_kind = completed->result_kind;
+    job->result = completed->result;
+    job->events += 1;
+    move(*job, JobState::completed, now_);
+    return surplus(raw(job->number), name, job->keep_result);
+  }
+  if (auto const* failed = std::get_if<Failed>(&report.outcome)) {
+    auto const* written = take<effect::JobFailed>();
+    if (written == nullptr) return false;
+    WM_SIM_HOLD(written->number == job->number && written->attempt == job->attempt && written->code == failed->code &&
+                    written->error_class == failed->error_class && written->at == now_,
+                "the failure of job {:x} is written down wrongly", raw(job->number));
+    ++queue.counters.failed;
+    ++figures_[Figure::jobs_failed];
+    add_error(*job, failed->error_class, failed->code, failed->message);
+    job->events += 1;
+    bool const again = failed->error_class == ErrorClass::retryable && job->attempt < job->max_attempts;
+    if (job->cancel_requested || !again) {
+      JobState const next = job->cancel_requested ? JobState::cancelled : JobState::dead;
+      WM_SIM_HOLD(written->next == next, "job {:x} failed attempt {} of {} and is {} instead of {}", raw(job->number),
+                  job->attempt, job->max_attempts, to_string(written->next), to_string(next));
+      ++figures_[job->cancel_requested                          ? Figure::failed_while_cancel_requested
+                 : failed->error_class == ErrorClass::retryable ? Figure::died_of_attempts
+                                                                : Figure::died_of_class];
+      ++(next == JobState::dead ? queue.counters.died : queue.counters.cancelled);
+      job->finished_at = now_;
+      move(*job, next, now_);
+      return next == JobState::dead || surplus(raw(job->number), name, job->keep_result);
+    }
+    Duration least{}, most{};
+    if (failed->retry_in) {
+      least = most = *failed->retry_in;
+    } else {
+      long double wait = static_cast<long double>(job->backoff.first.count());
+      for (std::uint32_t i = 1; i < job->attempt; ++i) wait *= job->backoff.factor_permille / 1000.0L;
+      wait = std::min(wait, static_cast<long double>(job->backoff.cap.count()));
+      long double const spread = wait * job->backoff.jitter_permille / 1000.0L;
+      least = Duration{static_cast<Duration::rep>(std::max(0.0L, std::floor(wait - spread) - 1))};
+      most = Duration{static_cast<Duration::rep>(std::ceil(wait + spread) + 1)};
+    }
+    JobState const next = written->next;
+    WM_SIM_HOLD(next == JobState::scheduled || next == JobState::ready, "job {:x} is to be retried and is {}",
+                raw(job->number), to_string(next));
+    Duration const wait = next == JobState::scheduled ? written->ready_at - now_ : Duration{0};
+    WM_SIM_HOLD(next == JobState::ready || wait > Duration{0}, "job {:x} is scheduled for now", raw(job->number));
+    WM_SIM_HOLD(wait >= least && wait <= most, "job {:x} is retried in {} ms, not {} to {}", raw(job->number),
+                wait.count(), least.count(), most.count());
+    ++figures_[next == JobState::scheduled ? Figure::retried_with_backoff : Figure::retried_at_once];
+    move(*job, next, now_ + wait);
+    return true;
+  }
+  if (auto const* extend = std::get_if<Extend>(&report.outcome)) {
+    auto const* written = take<effect::LeaseExtended>();
+    if (written == nullptr) return false;
+    WM_SIM_HOLD(written->number == job->number && written->deadline == now_ + extend->by,
+                "the lease of job {:x} is extended wrongly", raw(job->number));
+    timers_.erase({job->due, raw(job->number)});
+    job->due = now_ + extend->by;
+    timers_.emplace(job->due, raw(job->number));
+    return true;
+  }
+  if (auto const* progress = std::get_if<Progress>(&report.outcome)) {
+    job->progress = JobProgress{.percent = progress->percent, .message = progress->message};
+    return take_for<effect::ProgressMade>(*job, "progress");
+  }
+  if (auto const* log = std::get_if<LogLines>(&report.outcome)) {
+    if (log->lines.empty()) return true;
+    job->lines.insert(job->lines.end(), log->lines.begin(), log->lines.end());
+    return take_for<effect::LinesLogged>(*job, "log lines");
+  }
+  auto const* written = take<effect::JobReleased>();
+  if (written == nullptr) return false;
+  JobState const next = job->cancel_requested ? JobState::cancelled : JobState::ready;
+  WM_SIM_HOLD(written->number == job->number && written->next == next && written->at == now_,
+              "job {:x} is released wrongly", raw(job->number));
+  ++queue.counters.released;
+  job->attempt -= 1;
+  if (next == JobState::ready) {
+    move(*job, next, now_);
+    return true;
+  }
+  ++figures_[Figure::released_while_cancel_requested];
+  ++queue.counters.cancelled;
+  job->finished_at = now_;
+  move(*job, next, now_);
+  return surplus(raw(job->number), name, job->keep_result);
+}
+
+}  // namespace workmill::sim

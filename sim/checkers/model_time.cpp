@@ -1,0 +1,210 @@
+#include "sim/checkers/model_detail.h"
+
+#include <algorithm>
+
+namespace workmill::sim {
+
+bool Model::advance() {
+  std::uint64_t became_ready = 0;
+  while (at_ < effects_.size()) {
+    if (auto const* ready = next<effect::JobReady>()) {
+      ModelJob* const job = find(JobRef{.number = ready->number, .text = {}});
+      WM_SIM_HOLD(job != nullptr && job->state == JobState::scheduled, "job {:x} became ready, and was not scheduled",
+                  raw(ready->number));
+      WM_SIM_HOLD(job->due <= now_, "job {:x} became ready {} ms too soon", raw(job->number),
+                  (job->due - now_).count());
+      WM_SIM_HOLD(!can_expire(*job) || job->expires_at > now_, "job {:x} became ready instead of expiring",
+                  raw(job->number));
+      ++at_;
+      ++became_ready;
+      move(*job, JobState::ready, now_);
+      ++figures_[Figure::scheduled_became_ready];
+      continue;
+    }
+    if (auto const* failed = next<effect::JobFailed>()) {
+      ModelJob* const job = find(JobRef{.number = failed->number, .text = {}});
+      WM_SIM_HOLD(job != nullptr, "job {:x} failed, and is not there", raw(failed->number));
+      ++at_;
+      ModelQueue& queue = queues_[job->queue];
+      WM_SIM_HOLD(failed->attempt == job->attempt && failed->at == now_, "the failure of job {:x} is written wrongly",
+                  raw(job->number));
+      add_error(*job, failed->error_class, failed->code, failed->message);
+      job->events += 1;
+      if (failed->code == "expired") {
+        WM_SIM_HOLD(can_expire(*job) && job->expires_at <= now_ && failed->next == JobState::dead,
+                    "job {:x} expired and should not have", raw(job->number));
+        ++queue.counters.died;
+        ++figures_[Figure::expired_before_lease];
+        job->finished_at = now_;
+        move(*job, JobState::dead, now_);
+        continue;
+      }
+      WM_SIM_HOLD(failed->code == "lease_expired" && job->state == JobState::leased,
+                  "job {:x} failed with {} and nobody reported it", raw(job->number), failed->code);
+      WM_SIM_HOLD(job->due <= now_, "the lease of job {:x} ended {} ms too soon", raw(job->number),
+                  (job->due - now_).count());
+      JobState next = job->attempt >= job->max_attempts ? JobState::dead : JobState::ready;
+      if (job->cancel_requested) next = JobState::cancelled;
+      WM_SIM_HOLD(failed->next == next, "job {:x} is {} after its lease ran out in attempt {} of {}", raw(job->number),
+                  to_string(failed->next), job->attempt, job->max_attempts);
+      ++queue.counters.failed;
+      ++queue.counters.lease_expired;
+      ++figures_[Figure::lease_expired];
+      if (next != JobState::ready) job->finished_at = now_;
+      std::string const name = job->queue;
+      move(*job, next, now_);
+      if (next == JobState::dead) {
+        ++queue.counters.died;
+        ++figures_[Figure::lease_expired_to_dead];
+      } else if (next == JobState::cancelled) {
+        ++queue.counters.cancelled;
+        ++figures_[Figure::lease_expired_to_cancelled];
+        WM_SIM_STEP(surplus(raw(job->number), name, job->keep_result));
+      }
+      continue;
+    }
+    if (auto const* forgotten = next<effect::JobForgotten>()) {
+      ModelJob* const job = find(JobRef{.number = forgotten->number, .text = {}});
+      WM_SIM_HOLD(job != nullptr, "job {:x} was forgotten twice", raw(forgotten->number));
+      WM_SIM_HOLD(is_finished(job->state), "job {:x} was forgotten while {}", raw(job->number), to_string(job->state));
+      bool const is_dead = job->state == JobState::dead;
+      WM_SIM_HOLD(job->due + (is_dead ? options_.dead_kept : job->keep_result) <= now_, "job {:x} was forgotten early",
+                  raw(job->number));
+      ++at_;
+      ++figures_[is_dead ? Figure::dead_kept_long_enough : Figure::kept_long_enough];
+      forget(*job);
+      continue;
+    }
+    if (auto const* removed = next<effect::QueueRemoved>()) {
+      ModelQueue& queue = queues_[std::string(removed->name)];
+      WM_SIM_HOLD(queue.known != ModelQueue::Known::no && queue.jobs() == 0 && queue.settings == QueueSettings{},
+                  "queue {} was removed while in use", removed->name);
+      ++at_;
+      queue.known = ModelQueue::Known::no;
+      queue.counters = {};
+      ++figures_[Figure::idle_queue_removed];
+      continue;
+    }
+    break;
+  }
+  if (became_ready > 1) ++figures_[Figure::several_became_ready_at_once];
+  return true;
+}
+
+bool Model::serve_waiting() {
+  while (auto const* granted = next<effect::JobLeased>()) {
+    auto const waiter = std::find_if(waiters_.begin(), waiters_.end(), [&](auto const& w) {
+      return w.second.lease && w.second.lease->worker == granted->worker;
+    });
+    if (waiter == waiters_.end()) break;
+    auto const [cookie, waits] = *waiter;
+    waiters_.erase(waiter);
+    std::vector<LeasedJob> leased;
+    WM_SIM_STEP(lease_jobs(*waits.lease, leased));
+    ++figures_[Figure::waiter_served];
+    LeaseReply const* reply = nullptr;
+    WM_SIM_STEP(expect(cookie, reply));
+    if (reply == nullptr) continue;
+    WM_SIM_STEP(compare_leased(leased, reply->jobs) && compare_results(waits.reports, reply->reports));
+  }
+  for (auto waiter = waiters_.begin(); waiter != waiters_.end();) {
+    auto const& [cookie, waits] = *waiter;
+    WM_SIM_HOLD(!waits.lease || !is_leasable(*waits.lease), "a worker waits although there is a job for it");
+    bool const is_over = !waits.lease && finished_now_.contains(raw(waits.job));
+    if (is_over) WM_SIM_STEP(end_job_wait(cookie, waits.job));
+    waiter = is_over ? waiters_.erase(waiter) : std::next(waiter);
+  }
+  finished_now_.clear();
+  return true;
+}
+
+bool Model::end_job_wait(shard::Cookie cookie, JobNumber number) {
+  ++figures_[Figure::waiter_for_end_answered];
+  ModelJob const* const job = find(raw(number));
+  if (job == nullptr) return expect_error(cookie, ErrorCode::job_not_found);
+  JobReply const* reply = nullptr;
+  WM_SIM_STEP(expect(cookie, reply));
+  return reply == nullptr || compare_job(*job, reply->job, true);
+}
+
+bool Model::end_overdue() {
+  for (auto waiter = waiters_.begin(); waiter != waiters_.end();) {
+    auto const& [cookie, waits] = *waiter;
+    if (waits.deadline > now_ && !is_draining_) {
+      ++waiter;
+      continue;
+    }
+    ++figures_[Figure::waiter_timed_out];
+    if (!waits.lease) {
+      WM_SIM_STEP(end_job_wait(cookie, waits.job));
+    } else {
+      LeaseReply const* reply = nullptr;
+      WM_SIM_STEP(expect(cookie, reply));
+      if (reply != nullptr) {
+        WM_SIM_HOLD(reply->jobs.empty(), "who waited in vain got something");
+        WM_SIM_STEP(compare_results(waits.reports, reply->reports));
+      }
+    }
+    waiter = waiters_.erase(waiter);
+  }
+  return true;
+}
+
+// All that was due has been moved.
+bool Model::check_settled() {
+  if (!timers_.empty()) {
+    auto const& [due, number] = *timers_.begin();
+    WM_SIM_HOLD(due > now_, "job {:x} is {} since {} ms", number, to_string(jobs_.at(number).state),
+                (now_ - due).count());
+  }
+  if (!expiries_.empty()) {
+    auto const& [due, number] = *expiries_.begin();
+    WM_SIM_HOLD(due > now_, "job {:x} should have expired {} ms ago", number, (now_ - due).count());
+  }
+  for (auto const& [soonest, number] : keepers_) {
+    if (soonest > now_) break;
+    ModelJob const& job = jobs_.at(number);
+    Duration const keep = job.state == JobState::dead ? options_.dead_kept : job.keep_result;
+    WM_SIM_HOLD(job.due + keep + keep / 8 + Duration{1} > now_, "job {:x} is kept {} ms too long", number,
+                (now_ - job.due - keep).count());
+  }
+  return true;
+}
+
+// The log's own housekeeping: what still lives in the oldest segment is written once more, as it is.
+bool Model::take_copies() {
+  for (; at_ < effects_.size(); ++at_) {
+    if (next<effect::Alive>() != nullptr || next<effect::StoreCreated>() != nullptr) continue;
+    if (auto const* copy = next<effect::JobSnapshot>(); copy != nullptr && !copy->patched) {
+      ModelJob const* const job = find(JobRef{.number = copy->number, .text = {}});
+      WM_SIM_HOLD(job != nullptr, "job {:x} was copied ahead, and is not there", raw(copy->number));
+      WM_SIM_HOLD(copy->state == job->state && copy->spec == job->spec && copy->attempt == job->attempt &&
+                      copy->cancel_requested == job->cancel_requested && copy->due == job->due &&
+                      (job->state != JobState::leased || copy->token == job->token),
+                  "job {:x} was copied ahead wrongly", raw(copy->number));
+      ++figures_[Figure::survivor_copied];
+      if (job->state == JobState::leased) ++figures_[Figure::leased_job_copied];
+      if (is_finished(job->state)) ++figures_[Figure::finished_job_copied];
+      continue;
+    }
+    if (auto const* copy = next<effect::QueueChanged>()) {
+      auto const queue = queues_.find(std::string(copy->name));
+      WM_SIM_HOLD(queue != queues_.end() && queue->second.settings == copy->settings,
+                  "the settings of {} were copied ahead wrongly", copy->name);
+      ++figures_[Figure::settings_copied];
+      continue;
+    }
+    if (auto const* copy = next<effect::RequestRemembered>()) {
+      auto const kept = answers_.find(std::string(copy->key));
+      WM_SIM_HOLD(
+          kept != answers_.end() && kept->second.until == copy->until && kept->second.fingerprint == copy->fingerprint,
+          "an answer was copied ahead wrongly");
+      ++figures_[Figure::answer_copied];
+      continue;
+    }
+    return complain("a record of {} that nothing asked for", kEffectNames[effects_[at_].index()]);
+  }
+  return true;
+}
+
+}  // namespace workmill::sim

@@ -1,0 +1,99 @@
+#include "sim/setup.h"
+
+#include <fmt/format.h>
+
+#include <array>
+#include <initializer_list>
+
+#include "base/rng.h"
+
+namespace workmill::sim {
+
+Setup draw_setup(std::uint64_t seed) {
+  Rng chance{mix64(seed ^ 0x5e70b)};
+  auto const below = [&](std::uint64_t n) { return chance.below(n); };
+  auto const one_of = [&](std::initializer_list<std::uint64_t> values) {
+    return *(values.begin() + static_cast<std::ptrdiff_t>(chance.below(values.size())));
+  };
+  Setup setup;
+  auto const segment = static_cast<std::uint32_t>(one_of({4096, 4096, 8192, 16384, 65536}));
+  setup.log.segments.segment_bytes = segment;
+  setup.log.segments.recent_bytes = static_cast<std::size_t>(one_of({0, 2'000, 20'000, 1 << 20}));
+  setup.log.segments.log_id = chance.next();
+  if (chance.chance(300)) setup.log.slow_flush_max = Duration{static_cast<Duration::rep>(1 + below(500))};
+
+  setup.engine.finished_kept_per_queue = static_cast<std::uint32_t>(one_of({0, 1, 5, 30, 30, 100}));
+  setup.engine.dead_kept = Duration{static_cast<Duration::rep>(one_of({1'000, 60'000, 3'600'000}))};
+  setup.engine.idempotency_keys_max = static_cast<std::uint32_t>(one_of({1, 10, 50, 1'000'000}));
+  setup.engine.steps_max = static_cast<std::uint32_t>(one_of({1, 2, 5, 50, 1'000, 1'000, 1'000}));
+
+  using shard::FlushBy;
+  setup.shard.flush_by = std::array{FlushBy::turn, FlushBy::turn, FlushBy::writer, FlushBy::adaptive}[below(4)];
+  setup.shard.unflushed_bytes_max = one_of({500, 64 << 20, 64 << 20});
+  setup.shard.inbox_max = one_of({4, 65'536});
+  setup.shard.waiters_max = one_of({0, 2, 65'536, 65'536});
+  setup.shard.commands_per_turn = one_of({1, 3, 8'192, 8'192});
+  setup.shard.disk_reserve_bytes = 0;
+  setup.shard.survivors.used_to_live_max = 2.5;
+  setup.shard.survivors.slack_bytes = 2 * std::uint64_t{segment};
+  setup.shard.survivors.scan_bytes_per_step = one_of({1, 500, 4'000, 1 << 20});
+  setup.shard.survivors.copy_bytes_per_step = one_of({1, 200, 2'000, 256 << 10});
+
+  WorkloadOptions& work = setup.workload;
+  //               one  bulk rep lease report stale get log list canc retry rm patch bulk lq gq pq purge status
+  work.weights = {240, 40, 25, 250, 260, 30, 20, 6, 6, 15, 12, 8, 20, 2, 3, 5, 6, 1, 2};
+  for (std::uint32_t& weight : work.weights) {
+    if (chance.chance(150)) weight = static_cast<std::uint32_t>(weight * below(4));
+  }
+  work.weights[static_cast<std::size_t>(Action::enqueue_one)] += 50;
+  work.weights[static_cast<std::size_t>(Action::lease)] += 100;
+  work.weights[static_cast<std::size_t>(Action::report)] += 100;
+  work.queues = static_cast<std::uint32_t>(1 + below(5));
+  work.groups = static_cast<std::uint32_t>(one_of({0, 1, 4, 12}));
+  work.workers = static_cast<std::uint32_t>(1 + below(20));
+  work.backlog = one_of({5, 20, 60, 60, 200});
+  work.bulk_max = static_cast<std::uint32_t>(one_of({3, 10, 40}));
+  work.payload_bytes_max = one_of({10, 60, 60, 300, 3'000});
+  for (std::uint32_t* share : {&work.delay, &work.expiry, &work.id, &work.key, &work.group, &work.priority,
+                               &work.retries, &work.keep, &work.idempotent, &work.vanish}) {
+    if (chance.chance(250)) *share = 0;
+  }
+  setup.requests_per_turn_max = one_of({1, 4, 8, 16, 40});
+  // A restart reads the whole log: the larger its segments, the rarer.
+  setup.death_permille = static_cast<std::uint32_t>(segment <= 8192 ? one_of({1, 2, 5, 20}) : one_of({1, 1, 2}));
+  setup.fault_permille = static_cast<std::uint32_t>(segment <= 8192 ? one_of({0, 2, 5, 20}) : one_of({0, 1, 2}));
+  setup.recovery_fault_permille = static_cast<std::uint32_t>(one_of({0, 200, 500}));
+  setup.clock_back_permille = static_cast<std::uint32_t>(one_of({0, 2, 2, 20}));
+  setup.jump_permille = static_cast<std::uint32_t>(one_of({0, 2, 10}));
+  setup.tick_ms_max = static_cast<std::uint32_t>(one_of({0, 1, 20, 20, 200}));
+  setup.flip_permille = static_cast<std::uint32_t>(one_of({0, 0, 2, 10}));
+  if (chance.chance(150)) {  // A disk that gets full: more jobs, and larger, than it can hold.
+    setup.log.segments.segment_bytes = 4096;
+    setup.shard.survivors.slack_bytes = 2 * 4096;
+    setup.disk_bytes = std::uint64_t{4096} * (12 + below(20));
+    setup.shard.disk_reserve_bytes = std::uint64_t{4096} * one_of({0, 3, 6});
+    work.backlog = 400;
+    work.payload_bytes_max = one_of({300, 1'000});
+  }
+  if (chance.chance(200)) {
+    setup.log.segments.durability = chance.chance(600) ? log::Durability::interval : log::Durability::os;
+    setup.log.segments.sync_interval = Duration{static_cast<Duration::rep>(one_of({1, 10, 50, 500}))};
+    setup.log.segments.synced_elsewhere = chance.chance(500);
+  }
+  return setup;
+}
+
+std::string describe(Setup const& setup) {
+  return fmt::format(
+      "segments of {}, {} recent bytes, {} finished kept, {} answers kept, {} steps, {} commands a turn, {} waiters, "
+      "scans {}, copies {}, {} queues, {} groups, {} workers, {} jobs, payloads of {}, {} requests a turn, disk of {}, "
+      "flushes by {}, durability {}",
+      setup.log.segments.segment_bytes, setup.log.segments.recent_bytes, setup.engine.finished_kept_per_queue,
+      setup.engine.idempotency_keys_max, setup.engine.steps_max, setup.shard.commands_per_turn, setup.shard.waiters_max,
+      setup.shard.survivors.scan_bytes_per_step, setup.shard.survivors.copy_bytes_per_step, setup.workload.queues,
+      setup.workload.groups, setup.workload.workers, setup.workload.backlog, setup.workload.payload_bytes_max,
+      setup.requests_per_turn_max, setup.disk_bytes, static_cast<int>(setup.shard.flush_by),
+      static_cast<int>(setup.log.segments.durability));
+}
+
+}  // namespace workmill::sim

@@ -1,0 +1,44 @@
+#pragma once
+#include <cstdint>
+#include <string>
+
+#include "engine/engine.h"
+#include "shard/shard_loop.h"
+#include "sim/faulty_log.h"
+#include "sim/workloads/clients.h"
+
+namespace workmill::sim {
+
+// What a run can leave out, so that a finding is seen with as little as it needs. Each draws its own chances.
+enum class Without : std::uint32_t {
+  deaths = 1,       // Of the process between turns.
+  disk_faults = 2,  // Writes and syncs that fail.
+  jumps = 4,        // Of the clock, either way.
+  flips = 8,        // Of bits.
+  writer = 16,      // Flushes on the writer thread.
+  slow_flush = 32,
+};
+inline constexpr std::size_t kWithouts = 6;
+inline constexpr std::size_t kWithoutActionsFrom = 8;  // A bit for each Action.
+
+// How one run is set up: drawn from the seed, so that rare paths are common in some runs (small segments, tiny
+// channels, steps of one) and whole features are missing in others.
+struct Setup {
+  FaultyLogOptions log;
+  engine::EngineOptions engine;
+  shard::ShardOptions shard;
+  WorkloadOptions workload;
+  std::uint64_t requests_per_turn_max = 8;
+  std::uint32_t death_permille = 10;  // Turns after which the process dies...
+  std::uint32_t fault_permille = 10;  // ...and turns before which the disk is told to fail.
+  std::uint32_t recovery_fault_permille = 300;
+  std::uint32_t jump_permille = 5;        // Turns before which hours go by.
+  std::uint32_t clock_back_permille = 2;  // Turns before which the clock is set back.
+  std::uint32_t tick_ms_max = 20;
+  std::uint32_t flip_permille = 0;  // Turns before which a bit turns on the disk.
+  std::uint64_t disk_bytes = 0;     // Room on the disk; 0: enough.
+};
+Setup draw_setup(std::uint64_t seed);
+std::string describe(Setup const& setup);
+
+}  // namespace workmill::sim
