@@ -42,11 +42,11 @@ double process_cpu_seconds() {
 
 // Type, queue and payload: 100 bytes of payload.
 Bytes spec_of_100_bytes() {
-  static std::string const payload = '"' + std::string(98, 'x') + '"';
+  static std::string const kPayload = '"' + std::string(98, 'x') + '"';
   JobSpecView spec;
   spec.type = "bench";
   spec.payload_kind = PayloadKind::json;
-  spec.payload = payload;
+  spec.payload = kPayload;
   Bytes bytes;
   encode_spec(spec, bytes);
   return bytes;

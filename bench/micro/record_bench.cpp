@@ -39,8 +39,8 @@ void parse(benchmark::State& state, Effect const& effect) {
 }
 
 Bytes const& spec() {
-  static Bytes const bytes = hundred_byte_spec();
-  return bytes;
+  static Bytes const kBytes = hundred_byte_spec();
+  return kBytes;
 }
 Effect enqueued() {
   return effect::JobEnqueued{

@@ -57,7 +57,7 @@ Result<> read_bytes(toml::value const& value, std::uint64_t& out) {
 using Reader = std::function<Result<>(toml::value const&, Config&)>;
 
 std::map<std::string, Reader, std::less<>> const& readers() {
-  static std::map<std::string, Reader, std::less<>> const all{
+  static std::map<std::string, Reader, std::less<>> const kAll{
       {"data", [](auto const& v, Config& c) { return read_text(v, c.data); }},
       {"listen", [](auto const& v, Config& c) { return read_text(v, c.listen); }},
       {"insecure", [](auto const& v, Config& c) { return read_flag(v, c.insecure); }},
@@ -89,7 +89,7 @@ std::map<std::string, Reader, std::less<>> const& readers() {
       {"log_level", [](auto const& v, Config& c) { return read_parsed(v, parse_log_level_setting, c.log_level); }},
       {"log_format", [](auto const& v, Config& c) { return read_text(v, c.log_format); }},
   };
-  return all;
+  return kAll;
 }
 
 bool in_range(std::uint64_t value, std::uint64_t low, std::uint64_t high) { return value >= low && value <= high; }

@@ -65,7 +65,7 @@ class Scan {
   Result<> scan_segment(std::size_t index) {
     DiskFile const& file = files_[index];
     SegmentWalk walk{disk_, file.ordinal};
-    if (auto const opened = walk.open(); !opened) {
+    if (auto opened = walk.open(); !opened) {
       bool const is_version = opened.error().code == ErrorCode::log_version;
       if (opened.error().code != ErrorCode::log_corrupt && !is_version) return opened;
       add({.kind = is_version ? DamageKind::format_version : DamageKind::segment_header,

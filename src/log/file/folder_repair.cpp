@@ -76,7 +76,7 @@ bool FolderRepair::is_half_done() const { return has_unfinished_repair(folder_fd
 
 Result<std::string> FolderRepair::make_room() {
   give_up();  // What an earlier attempt may have left.
-  std::string const room = folder_ + "/" + kRoom;
+  std::string room = folder_ + "/" + kRoom;
   if (::mkdir(room.c_str(), 0750) != 0) return io_error("make the folder", room, errno);
   return room;
 }

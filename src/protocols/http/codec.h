@@ -6,6 +6,7 @@
 #include <string>
 #include <string_view>
 
+#include "base/assert.h"
 #include "base/error.h"
 
 // Bytes into HTTP/1.x requests. Pure: no socket, no clock. Fuzzed.
@@ -63,7 +64,11 @@ class RequestDecoder {
   Status next(std::string_view in, Request& request);
   std::size_t consumed() const { return consumed_; }
 
-  Error const& error() const { return *error_; }
+  // Only after `refused`.
+  Error const& error() const {
+    WM_ASSERT(error_);
+    return *error_;
+  }
   // Of a refused request as far as it was understood, for the log and the answer.
   Method refused_method() const { return refused_method_; }
 
