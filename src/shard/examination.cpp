@@ -122,6 +122,7 @@ void fill_in(engine::Engine& engine, Effect const& effect, EffectSink::Written a
   make_ready();
   if (*wanted != JobState::leased || state() != JobState::ready) return;
   auto const view = engine.view(*number);
+  if (!view) return;
   tell(effect::JobLeased{.number = *number,
                          .token = LeaseToken{order},
                          .at = when,
@@ -391,7 +392,11 @@ class Rebuild final : public log::ScanVisitor {
   }
 
   Result<> survive(Effect const& record, Position at) {
-    if (engine_.survive(record, at, batch_) == engine::Engine::Survival::copy_job) WM_TRY_VOID(copy(*job_of(record)));
+    if (engine_.survive(record, at, batch_) == engine::Engine::Survival::copy_job) {
+      auto const number = job_of(record);
+      WM_ASSERT(number.has_value());
+      WM_TRY_VOID(copy(*number));
+    }
     return batch_.payload().size() < kRebuiltBatchBytes ? Result<>{} : flush();
   }
 

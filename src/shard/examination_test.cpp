@@ -41,7 +41,7 @@ class ExaminationTest : public ShardTest {
         auto leased = ask<LeaseReply>(lease("default", 3));
         for (LeasedJob& job : leased.jobs) held.push_back(std::move(job));
       } else if (what < 10 && !held.empty()) {
-        LeasedJob const job = held[dice.below(held.size())];
+        LeasedJob const& job = held[dice.below(held.size())];
         Report report = completed(job, R"("done")");
         auto const how = dice.below(6);
         if (how == 0) report.outcome = Failed{.code = "c", .message = "m", .detail = {}, .retry_in = Duration{5'000}};
@@ -86,14 +86,16 @@ class ExaminationTest : public ShardTest {
     auto const disk = disk_.open();
     log::LogReader reader{*disk};
     while (true) {
-      auto const frame = reader.next();
-      EXPECT_TRUE(frame) << describe(frame.error());
-      if (!frame || !*frame) return all;
-      if ((*frame)->header.kind != log::FrameKind::batch) continue;
-      Told batch{.frame = (*frame)->header.start};
-      batch.end = batch.frame.offset + log::kFrameHeaderBytes + (*frame)->payload.size();
-      auto const read =
-          log::for_each_record((*frame)->payload, [&](Effect const& effect, std::uint32_t, std::uint32_t) -> Result<> {
+      auto const read = reader.next();
+      EXPECT_TRUE(read) << describe(read.error());
+      if (!read) return all;
+      auto const& frame = *read;
+      if (!frame) return all;
+      if (frame->header.kind != log::FrameKind::batch) continue;
+      Told batch{.frame = frame->header.start};
+      batch.end = batch.frame.offset + log::kFrameHeaderBytes + frame->payload.size();
+      auto const parsed =
+          log::for_each_record(frame->payload, [&](Effect const& effect, std::uint32_t, std::uint32_t) -> Result<> {
             if (auto const* e = std::get_if<effect::JobEnqueued>(&effect)) {
               batch.made.insert(std::to_underlying(e->number));
             } else if (auto const* c = std::get_if<effect::JobSnapshot>(&effect)) {
@@ -103,7 +105,7 @@ class ExaminationTest : public ShardTest {
             }
             return {};
           });
-      EXPECT_TRUE(read);
+      EXPECT_TRUE(parsed);
       all.push_back(std::move(batch));
     }
   }

@@ -350,12 +350,11 @@ class Backup {
       if (attempt == kAttemptsMax) {
         return fail(ErrorCode::overloaded, "the log changes faster than it can be read: try again at a quieter time");
       }
-      auto copied = copy_all();
-      if (copied && *copied) {
-        contents = std::move(**copied);
+      WM_TRY(auto copied, copy_all());
+      if (copied) {
+        contents = std::move(*copied);
         break;
       }
-      if (!copied) return std::unexpected(std::move(copied).error());
     }
     BackupReport report;
     report.segments = static_cast<std::uint32_t>(contents.segments.size());

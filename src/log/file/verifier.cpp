@@ -90,23 +90,26 @@ Result<> Verifier::verify(std::uint32_t ordinal) {
   }
   while (true) {
     std::uint64_t const offset = walk.offset();
-    auto frame = walk.next();
-    if (frame && !*frame && walk.stop() == SegmentWalk::Stop::full) return {};
-    if (frame && *frame) {
-      bytes_.fetch_add((*frame)->whole.size(), std::memory_order_relaxed);
-      if (!pace((*frame)->whole.size())) return stopped();
+    auto const read = walk.next();
+    if (!read) {  // The disk itself refuses.
+      found(ordinal, offset, read.error().message);
+      return {};
+    }
+    if (auto const& frame = *read) {
+      bytes_.fetch_add(frame->whole.size(), std::memory_order_relaxed);
+      if (!pace(frame->whole.size())) return stopped();
       continue;
     }
+    if (walk.stop() == SegmentWalk::Stop::full) return {};
     if (!disk_->is_still_there(ordinal)) return {};  // Dropped meanwhile, and the file may be another's by now.
-    found(ordinal, offset,
-          !frame                                          ? frame.error().message
-          : walk.stop() == SegmentWalk::Stop::bad_payload ? std::string{"the checksum of a batch does not match"}
-                                                          : std::string{"no frame begins here"});
-    if (!frame) return {};
-    auto const behind = walk.find_header(offset + kFrameAlignment);
-    if (!behind || !*behind) return {};
-    if (!pace((*behind)->offset - offset)) return stopped();
-    walk.go_to((*behind)->offset);
+    bool const is_payload = walk.stop() == SegmentWalk::Stop::bad_payload;
+    found(ordinal, offset, is_payload ? "the checksum of a batch does not match" : "no frame begins here");
+    auto const search = walk.find_header(offset + kFrameAlignment);
+    if (!search) return {};
+    auto const& behind = *search;
+    if (!behind) return {};
+    if (!pace(behind->offset - offset)) return stopped();
+    walk.go_to(behind->offset);
   }
 }
 
