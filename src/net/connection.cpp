@@ -12,8 +12,8 @@ namespace workmill::net {
 
 Connection::Connection(Poller& poller, Socket socket) : poller_(poller) {
   boost::system::error_code ignored;  // The peer may be gone already: the first receive says so.
-  static_cast<void>(socket.non_blocking(true, ignored));
-  static_cast<void>(socket.set_option(boost::asio::ip::tcp::no_delay{true}, ignored));
+  socket.non_blocking(true, ignored);
+  socket.set_option(boost::asio::ip::tcp::no_delay{true}, ignored);
   boost::system::error_code not_released;
   socket_ = socket.release(not_released);
   WM_ASSERT(!not_released);  // Linux can.

@@ -21,7 +21,7 @@ TaskScope::~TaskScope() {
 bool TaskScope::spawn(boost::asio::awaitable<void> task) {
   if (refusing_) return false;
   auto const place = tasks_.emplace(tasks_.end());
-  auto const on_end = [this, place](std::exception_ptr failure) {
+  auto const on_end = [this, place](std::exception_ptr const& failure) {
     WM_ASSERT(!failure);
     ended(place);
   };

@@ -48,18 +48,19 @@ void FlushWriter::run() {
     auto const start = clock_.monotonic();
     auto flushed = log_.flush();
     auto const took = clock_.monotonic() - start;
+    bool const is_durable = flushed.has_value();
     {
       Lock const lock{mutex_};
       progress_.last = took;
       progress_.total += took;
       progress_.flushes += 1;
-      if (flushed)
+      if (is_durable)
         progress_.durable = batch;
       else
         progress_.error = std::move(flushed).error();
     }
     wake_();
-    if (!flushed) return;
+    if (!is_durable) return;
   }
 }
 

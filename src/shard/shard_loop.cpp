@@ -19,6 +19,13 @@ std::uint64_t count(std::chrono::nanoseconds time) { return static_cast<std::uin
 
 bool contains(std::string_view text, std::string_view part) { return text.find(part) != std::string_view::npos; }
 
+// One that the table itself has just named.
+Waiter take_known(Waiters& waiters, Waiters::Id id) {
+  auto waiter = waiters.take(id);
+  WM_ASSERT(waiter.has_value());
+  return std::move(*waiter);
+}
+
 }  // namespace
 
 ShardLoop::ShardLoop(ShardOptions options, log::Log& log, engine::Engine& engine, Clock const& clock, Rng chance,
@@ -97,7 +104,7 @@ Result<Turn> ShardLoop::turn() {
     advance_more_ = engine_.advance(context(), batch_);
     serve_waiting();
     while (auto const overdue = draining_ ? waiters_.any() : waiters_.first_overdue(now_)) {
-      end_waiting(*waiters_.take(*overdue));
+      end_waiting(take_known(waiters_, *overdue));
     }
     std::uint64_t const trimmed = survivors_.figures().trimmed_segments;
     WM_TRY_VOID(survivors_.step(batch_, staged_, durable_));
@@ -328,7 +335,9 @@ Result<Reply> ShardLoop::job_log(GetJobLog const& get) {
   if (log == nullptr) return reply;
   auto const number = engine_.find(get.job);
   WM_ASSERT(number.has_value());
-  WM_TRY(log->lines, reader_.log_lines(*engine_.view(*number)));
+  auto const job = engine_.view(*number);
+  WM_ASSERT(job.has_value());
+  WM_TRY(log->lines, reader_.log_lines(*job));
   return reply;
 }
 
@@ -356,7 +365,7 @@ void ShardLoop::serve_waiting() {
     while (auto const id = waiters_.first_id_for_queue(queue)) {
       auto const& request = std::get<LeaseWait>(waiters_.first_for_queue(queue)->what).request;
       if (!engine_.has_ready(request)) break;
-      Waiter waiter = *waiters_.take(*id);
+      Waiter waiter = take_known(waiters_, *id);
       auto& wait = std::get<LeaseWait>(waiter.what);
       bool again = false;
       Reply reply = engine_.execute(std::move(wait.request), context(), batch_, &again);
@@ -365,7 +374,7 @@ void ShardLoop::serve_waiting() {
     }
   }
   for (JobNumber const job : happened.finished) {
-    for (Waiters::Id const id : waiters_.ids_for_job(job)) end_waiting(*waiters_.take(id));
+    for (Waiters::Id const id : waiters_.ids_for_job(job)) end_waiting(take_known(waiters_, id));
   }
 }
 

@@ -89,7 +89,7 @@ void ShardThread::run() {
       sleep = Duration{0};
     } else {
       sleep = kSleepMax;
-      if (turn->next) sleep = std::clamp(*turn->next - clock.now(), Duration{0}, kSleepMax);
+      if (auto const next = turn->next) sleep = std::clamp(*next - clock.now(), Duration{0}, kSleepMax);
     }
   }
 }
