@@ -4,7 +4,10 @@
 
 #include <cstdlib>
 #include <fstream>
+#include <span>
 #include <string>
+
+#include "sim/scenarios/next_year.h"
 
 // Long runs are for wm_simulate. Here: every seed that once found something, and a fixed few more.
 namespace workmill::sim {
@@ -48,6 +51,25 @@ TEST(Simulation, TheSameSeedGoesTheSameWay) {
   auto const again = Simulator{{.seed = 5, .operations = kOperations}}.run();
 
   EXPECT_EQ(first.figures.counts, again.figures.counts);
+}
+
+TEST(Simulation, JobsForNextYearUnderAChurnOfShortOnesTakeWhatTheyTakeWhateverTheHistory) {
+  // A turn may write more than a step scans: were steps no larger then, the log would stay beyond its bound.
+  NextYearOptions const options{
+      .scheduled = 2'000,
+      .rounds = 6,
+      .short_jobs_per_round = 10'000,
+      .survivors = {.scan_bytes_per_step = 2'000, .copy_bytes_per_step = 500},
+  };
+
+  auto const rounds = run_next_year(options);
+
+  ASSERT_EQ(rounds.size(), options.rounds);
+  EXPECT_GT(rounds.back().copied_jobs, 2 * options.scheduled) << "else this tests nothing";
+  for (NextYearRound const& round : std::span{rounds}.subspan(1)) {  // The first begins with no garbage to drop.
+    EXPECT_LE(round.beyond_max, 4 * std::uint64_t{options.segment_bytes})
+        << "after " << round.short_jobs << " short jobs";
+  }
 }
 
 // Those that end in an assertion are proven by `wm_simulate --mutations`, each in a process of its own.

@@ -143,7 +143,7 @@ bool Model::has_room(std::vector<Bytes> const& specs) const {
       ModelQueue const& queue = found->second;
       auto& [unfinished, ready] =
           rooms.try_emplace(key.first, queue.unfinished(), queue.depth_in(JobState::ready)).first->second;
-      if (unfinished >= *queue.settings.max_depth) {
+      if (unfinished >= queue.settings.max_depth.value_or(UINT64_MAX)) {
         if (queue.settings.when_full == WhenFull::refuse || ready == 0) return false;
         --ready;
         --unfinished;

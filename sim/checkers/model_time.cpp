@@ -100,7 +100,9 @@ bool Model::serve_waiting() {
     auto const [cookie, waits] = *waiter;
     waiters_.erase(waiter);
     std::vector<LeasedJob> leased;
-    WM_SIM_STEP(lease_jobs(*waits.lease, leased));
+    std::optional<Lease> const& lease = waits.lease;
+    WM_SIM_HOLD(lease.has_value(), "somebody who waits for no job got one");
+    WM_SIM_STEP(lease_jobs(lease.value(), leased));
     ++figures_[Figure::waiter_served];
     LeaseReply const* reply = nullptr;
     WM_SIM_STEP(expect(cookie, reply));

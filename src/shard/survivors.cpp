@@ -1,5 +1,7 @@
 #include "shard/survivors.h"
 
+#include <algorithm>
+
 #include "base/assert.h"
 #include "log/record.h"
 
@@ -36,11 +38,16 @@ Result<> Survivors::start_if_needed() {
   return {};
 }
 
+// Where 1 / 2.5 of a segment lives, giving back what a turn wrote and what was copied meanwhile takes scanning 1.7
+// times what it wrote and copying 0.7 times as much. Twice that is enough also where more lives in the oldest than
+// elsewhere.
 Result<> Survivors::copy_some(Batch& batch) {
+  std::uint64_t const written = batch.payload().size();
+  std::uint64_t const scan_bytes = std::max(options_.scan_bytes_per_step, 4 * written);
+  std::uint64_t const copy_bytes = std::max(options_.copy_bytes_per_step, 2 * written);
   std::uint64_t scanned = 0;
   std::uint64_t copied = 0;
-  while (scanned < options_.scan_bytes_per_step && copied < options_.copy_bytes_per_step &&
-         engine_.live_records_in(*oldest_) > 0) {
+  while (scanned < scan_bytes && copied < copy_bytes && engine_.live_records_in(*oldest_) > 0) {
     WM_TRY(auto const next, log_.next_batch(cursor_));
     // Every record was looked at, and each that is needed has moved: anything else is a bug of ours, and trimming
     // would make it a loss.

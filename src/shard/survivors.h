@@ -18,6 +18,7 @@ namespace workmill::shard {
 struct SurvivorOptions {
   double used_to_live_max = 2.5;
   std::uint64_t slack_bytes = 2 * (std::uint64_t{64} << 20);  // Two segments.
+  // At least so much a turn; a turn that writes much does more, or the log would grow under it: see copy_some().
   std::uint64_t scan_bytes_per_step = std::uint64_t{1} << 20;
   std::uint64_t copy_bytes_per_step = std::uint64_t{256} << 10;
 };
