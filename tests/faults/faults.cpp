@@ -720,7 +720,8 @@ WM_PUBLIC int epoll_wait(int fd, epoll_event* events, int count, int timeout) {
 WM_PUBLIC ssize_t recv(int fd, void* out, std::size_t size, int flags) {
   WM_MEET(recv, -1)
   WM_INTERRUPT(size)
-  return WM_REAL(recv)(fd, out, cut_short(size), flags);
+  // Never cut short: a socket that gives less than was asked for has no more, which edge-triggered epoll is built on.
+  return WM_REAL(recv)(fd, out, size, flags);
 }
 WM_PUBLIC ssize_t send(int fd, void const* bytes, std::size_t size, int flags) {
   WM_MEET(send, -1)

@@ -5,6 +5,7 @@ and at chosen ones; what each one hit is read from what it left behind, counted 
 import collections
 import os
 import random
+import shutil
 import struct
 import time
 
@@ -14,7 +15,8 @@ EMPTIED_EVERY = 20  # Rounds.
 FRAME = struct.Struct("<4sIIIIIQqIIIII")  # docs/log-format.md
 FRAME_BYTES = 64
 Frame = collections.namedtuple("Frame", "offset end sequence kinds")
-SNAPSHOT = 17  # docs/log-records.md: the record that a job copied ahead leaves.
+# docs/log-records.md. Copied ahead is what has a snapshot of a job, or remembers requests and takes no jobs.
+ENQUEUED, SNAPSHOT, REMEMBERED = 4, 17, 20
 
 
 class Segments:
@@ -105,7 +107,9 @@ def what_was_hit(server, said_before):
         hit.append("a segment being made")
     if path is not None and len(frames) <= 3 and path != segments.files[0]:
         hit.append("turn-over: at most three flushes into a new segment")
-    if any(SNAPSHOT in frame.kinds for frame in frames[-2:]):
+    if any(
+        SNAPSHOT in frame.kinds or (REMEMBERED in frame.kinds and ENQUEUED not in frame.kinds) for frame in frames[-2:]
+    ):
         hit.append("survivors being copied: in the last two flushes")
     return hit or ["ordinary work"]
 
@@ -144,9 +148,9 @@ class Killer:
             time.sleep(self.chance.choice([0, self.chance.uniform(0, 0.004)]))
         self.kill(said)
 
-    def round(self, number, producers, workers, longest_s):
+    def round(self, number, longest_s, **load):
         server = self.server
-        load = Load(self.ledger, server.port, self.chance, f"r{number}", producers, workers).start()
+        load = Load(self.ledger, server.port, self.chance, f"r{number}", **load).start()
         wait_for_moment(server, self.chance, longest_s)
         self.kill(self.started_at)
         load.end()
@@ -159,6 +163,10 @@ class Killer:
         settle_what_was_lost(self.ledger, connection, self.chance)
         if number % EMPTIED_EVERY == EMPTIED_EVERY - 1:
             empty(self.ledger, server, self.chance)
+            if self.chance.random() < 0.5:  # Else what is remembered of requests fills the log in the end.
+                server.stop()
+                shutil.rmtree(server.data)
+                self.start()
         self.longest["audit"] = max(self.longest["audit"], time.monotonic() - began)
         self.check(f"round {number}")
 
