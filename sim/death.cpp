@@ -11,6 +11,7 @@ namespace workmill::sim {
 namespace {
 
 constexpr std::uint64_t kDiskEnough = std::uint64_t{1} << 40;
+constexpr int kTurnsToDrainMax = 50'000;       // Several actions on many jobs, of one job a turn each.
 constexpr std::uint64_t kSegmentsOfRoom = 16;  // Made by somebody when a start finds the disk full.
 
 }  // namespace
@@ -156,7 +157,7 @@ void Simulator::stop_orderly() {
   loop_->drain();
   is_draining_ = true;
   for (int i = 0; ok() && loop_ && !loop_->idle(); ++i) {
-    if (i > 1'000) return complain("a drained shard does not become idle");
+    if (i > kTurnsToDrainMax) return complain("a drained shard does not become idle");
     turn();
   }
   if (!ok() || !is_draining_) return;

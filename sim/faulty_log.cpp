@@ -95,10 +95,7 @@ std::optional<Instant> LogWatch::newest_in_life_at() const {
   return newest == batches.rend() ? std::nullopt : std::optional{newest->at};
 }
 
-void LogWatch::recovered() {
-  is_recovering = false;
-  for (Batch& batch : batches) batch.of_recovery = false;
-}
+void LogWatch::recovered() { is_recovering = false; }
 
 FaultyLog::FaultyLog(log::MemoryDisk& memory, std::unique_ptr<log::Disk> disk, FaultyLogOptions const& options,
                      LogWatch& watch, SimClock& clock, Rng chance, Figures& figures)

@@ -378,6 +378,11 @@ void Simulator::tell_model() {
 void Simulator::tell_model(Open& open, bool was_answered) {
   if (open.restart) {
     model_.restarted(open.restart->resumed_at, open.restart->last_in_life_at);
+    // Not before: should this start be lost, one that failed before it may not be, and the next goes by the life
+    // before.
+    for (LogWatch::Batch& batch : watch_.batches) {
+      if (batch.serial <= open.rests_on) batch.of_recovery = false;
+    }
     return;
   }
   effects_.clear();
