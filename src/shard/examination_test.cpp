@@ -220,10 +220,14 @@ TEST_P(ExaminationOfDamage, SavesAllTheRestAndAServerStartsOnIt) {
   for (std::size_t i = 0; i < told_.size(); ++i) {
     if (hit.contains(i) || told_[i].frame.segment == gone) continue;
     for (std::uint64_t const number : told_[i].made) {
-      if (lived.contains(number)) ASSERT_TRUE(left.contains(number)) << "job " << number << " is gone";
+      if (lived.contains(number)) {
+        ASSERT_TRUE(left.contains(number)) << "job " << number << " is gone";
+      }
     }
     for (std::uint64_t const number : told_[i].completed) {
-      if (left.contains(number)) ASSERT_EQ(left.at(number), JobState::completed) << "job " << number;
+      if (left.contains(number)) {
+        ASSERT_EQ(left.at(number), JobState::completed) << "job " << number;
+      }
     }
   }
 }
