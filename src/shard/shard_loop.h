@@ -113,8 +113,6 @@ class ShardLoop {
   void execute_lease(Request&& request);
   void execute_get(Request&& request);
   Result<> execute_in_parts(Unfinished unfinished);
-  // The part of a bulk action that the engine cannot do: with a tag, which only the log knows. True: not done yet.
-
   // The part of a bulk action that the engine cannot do: by tag, which only the log knows. True: not done yet, and
   // `resume_before` says where to go on.
   Result<bool> bulk_by_tag(Unfinished& unfinished);
