@@ -7,7 +7,7 @@
 # wm_precompiled(target kind): the target's flags, but for -D, must be those of its kind:
 #   common  the product: the standard library, fmt
 #   net     the same and Asio: its static objects are not for everybody
-#   app     the same and CLI11
+#   app     the same and CLI11, at -O0 under sanitizers
 #   test    what net has, GoogleTest and rapidcheck, at -O0
 
 if(CMAKE_CXX_COMPILER_ID STREQUAL "Clang" AND WM_PCH)
@@ -37,6 +37,9 @@ if(CMAKE_CXX_COMPILER_ID STREQUAL "Clang" AND WM_PCH)
 
   add_library(wm_precompiled_app STATIC "${empty}")
   target_link_libraries(wm_precompiled_app PRIVATE wm_product_options fmt::fmt Boost::headers CLI11::CLI11)
+  if(WM_SANITIZE)
+    target_compile_options(wm_precompiled_app PRIVATE -O0)
+  endif()
   target_precompile_headers(wm_precompiled_app PRIVATE ${common} ${net} <CLI/CLI.hpp>)
 
   if(WM_TESTS AND NOT WM_FUZZ)
