@@ -122,7 +122,7 @@ def cut_and_count(server, power, chance, how=None, longest_s=0.4, stop_first=Fal
 def test_under_interval_what_is_lost_was_acknowledged_after_the_last_sync_began(plug, config, pytestconfig):
     server, power = plug(*config(durability="interval", sync_interval="50ms", segment_size="256KiB"))
     chance = random.Random(seed())
-    rounds = (pytestconfig.getoption("--rounds") or 15) // 5
+    rounds = max(3, (pytestconfig.getoption("--rounds") or 15) // 5)
     ages, gaps, all_sent, all_lost = [], [], 0, 0
     for number in range(rounds):
         if number % 10 == 9:  # So that listing what is there stays quick.
@@ -149,7 +149,7 @@ def test_whatever_a_power_cut_takes_a_start_finds_no_fault(plug, config, pytestc
     server, power = plug(*config(durability=durability, segment_size="64KiB"), sync_us=500)
     chance = random.Random(seed())
     all_lost = 0
-    for _ in range((pytestconfig.getoption("--rounds") or 10) // 10):
+    for _ in range(max(1, (pytestconfig.getoption("--rounds") or 10) // 10)):
         for how in ("all", "behind", "sectors"):
             lost, *_ = cut_and_count(server, power, chance, how)
             all_lost += len(lost)
@@ -163,7 +163,7 @@ def test_a_power_cut_in_the_middle_of_an_orderly_end_is_no_damage(plug, config, 
     """The mark of an orderly end must not be taken for a witness of what did not reach the disk before it."""
     server, power = plug(*config(durability=durability, segment_size="64KiB"), sync_us=3_000)
     chance = random.Random(seed())
-    for _ in range((pytestconfig.getoption("--rounds") or 20) // 10):
+    for _ in range(max(2, (pytestconfig.getoption("--rounds") or 20) // 10)):
         lost, *_ = cut_and_count(server, power, chance, stop_first=True, longest_s=0.2)
         assert not lost or durability != "sync"
 
