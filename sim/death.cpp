@@ -138,7 +138,7 @@ void Simulator::resolve_open_turns() {
   }
   open_.clear();
   if (kept > 0 && lost > 0) ++figures_[Figure::open_turns_partly_lost];
-  if (first_lost && setup_.log.segments.durability == log::Durability::interval) {
+  if (first_lost && last_lost && setup_.log.segments.durability == log::Durability::interval) {
     Duration const loss = *last_lost - *first_lost;
     // While a flush takes its time, the simulator's other thread stands still, which a real one does not.
     Duration const slow = setup_.log.slow_flush_max;

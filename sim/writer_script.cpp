@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "base/assert.h"
+
 namespace workmill::sim {
 
 // What the shard loop holds of it.
@@ -39,6 +41,7 @@ void WriterScript::flush() {
 }
 
 void WriterScript::tell() {
+  WM_ASSERT(done_.has_value());
   progress_.flushes += 1;
   progress_.error = std::move(done_->error);
   if (!progress_.error) {

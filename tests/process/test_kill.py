@@ -30,5 +30,5 @@ def test_nothing_acknowledged_is_lost_when_the_server_is_killed(start, config, w
 @pytest.mark.slow
 @pytest.mark.timeout(0)
 def test_nothing_acknowledged_is_lost_in_many_rounds(start, config, pytestconfig):
-    rounds = pytestconfig.getoption("--rounds") or 12
+    rounds = pytestconfig.getoption("--rounds") or 50
     killer(start, config(segment_size="64KiB")).run(rounds, producers=1, workers=2, cleaners=4, longest_s=0.5)
