@@ -8,6 +8,7 @@
 #include <string>
 #include <string_view>
 
+#include "net/client_key.h"
 #include "net/input_buffer.h"
 #include "net/poller.h"
 
@@ -36,6 +37,10 @@ class Connection {
   ~Connection();
   Connection(Connection const&) = delete;
   Connection& operator=(Connection const&) = delete;
+
+  // Whom it connects us with, as it was when it came; the unspecified address where the peer was gone by then.
+  boost::asio::ip::address const& peer() const { return peer_; }
+  ClientKey client() const { return client_; }
 
   // co_await connection.wait(…) answers one error_code: operation_aborted after wake() or a cancellation.
   //
@@ -74,6 +79,8 @@ class Connection {
   Poller& poller_;
   int socket_ = -1;
   Poller::Key key_{};
+  boost::asio::ip::address peer_;
+  ClientKey client_{};
   std::string_view scratch_;  // What is in the thread's scratch buffer; empty between wake-ups.
   InputBuffer buffer_;        // Else the input is here.
   std::string output_;

@@ -1,5 +1,6 @@
 #include "protocols/http/codec.h"
 
+#include <algorithm>
 #include <boost/beast/core/string.hpp>
 #include <boost/beast/http/basic_parser.hpp>
 #include <functional>
@@ -178,6 +179,11 @@ RequestDecoder::Status RequestDecoder::next(std::string_view in, Request& reques
   consumed_ = 0;
   if (chunked_ && !chunked_->parser.is_done()) return go_on_chunked(in, request);
   chunked_.reset();
+  if (skip_bytes_ > 0) {
+    consumed_ = std::min(in.size(), skip_bytes_);
+    skip_bytes_ -= consumed_;
+    if (skip_bytes_ > 0) return need_more(Phase::body);
+  }
   while (in.size() - consumed_ >= 2 && in.substr(consumed_, 2) == "\r\n") consumed_ += 2;  // RFC 9112, 2.2.
   in.remove_prefix(consumed_);
   if (in.empty() || in == "\r") return need_more(Phase::idle);  // The latter may become such a line.
@@ -204,17 +210,49 @@ RequestDecoder::Status RequestDecoder::next(std::string_view in, Request& reques
   if (parser.has_odd_length()) return refuse(ErrorCode::malformed_request, "more than one Content-Length");
   // RFC 9112, 6.1: a proxy that knows 1.0 only has handed on what it did not understand.
   if (parser.chunked() && request.is_http_1_0) return refuse(ErrorCode::malformed_request, "HTTP/1.0 has no chunks");
+  if (auto const fault = fault_of_head(parser, request)) {
+    return refuse(ErrorCode::malformed_request, std::string{*fault});
+  }
+  request.keep_alive = parser.keep_alive();
   expects_continue_ = parser.expects_continue() && !request.is_http_1_0;
 
-  if (parser.chunked()) return begin_chunked(in.substr(0, head_bytes), in.substr(head_bytes), request);
-  std::size_t const body_bytes = parser.content_length().value_or(0);
-  if (in.size() - head_bytes < body_bytes) {
-    bytes_needed_ = head_bytes + body_bytes;
-    return need_more(Phase::body);
+  if (parser.chunked()) {
+    if (!std::exchange(head_told_, true)) return tell_head(0, 0);
+    return begin_chunked(in.substr(0, head_bytes), in.substr(head_bytes), request);
   }
+  std::size_t const body_bytes = parser.content_length().value_or(0);
+  if (in.size() - head_bytes < body_bytes) return tell_head(head_bytes + body_bytes, body_bytes);
   request.body = in.substr(head_bytes, body_bytes);
   consumed_ += head_bytes + body_bytes;
-  return check_and_complete(parser, request);
+  return complete();
+}
+
+// What is wrong with a head that follows the grammar.
+std::optional<std::string_view> RequestDecoder::fault_of_head(Parser const& parser, Request const& request) const {
+  if (parser.has_folded_header()) return "a header goes over several lines";
+  if (parser.has_twin_header()) return "a header that may come once came twice";
+  bool const names_host = request.host.data() != nullptr;
+  if (!names_host && !request.is_http_1_0) return "no Host header";
+  return std::nullopt;
+}
+
+// `bytes`: of the whole request, 0 where its body is chunked.
+RequestDecoder::Status RequestDecoder::tell_head(std::size_t bytes, std::size_t body_bytes) {
+  bytes_needed_ = bytes;
+  body_bytes_ = body_bytes;
+  phase_ = Phase::body;
+  return Status::head;
+}
+
+bool RequestDecoder::can_skip_body() const {
+  return bytes_needed_ > 0 && body_bytes_ <= kSkippedBodyBytesMax && !expects_continue_;
+}
+
+void RequestDecoder::skip_body() {
+  WM_ASSERT(can_skip_body());
+  skip_bytes_ = bytes_needed_;
+  complete();
+  phase_ = Phase::body;
 }
 
 RequestDecoder::Status RequestDecoder::begin_chunked(std::string_view head, std::string_view rest, Request& request) {
@@ -254,18 +292,16 @@ RequestDecoder::Status RequestDecoder::go_on_chunked(std::string_view in, Reques
     return refuse(ErrorCode::malformed_request, "the body is not chunked as HTTP/1.1 has it: " + error.message());
   if (!chunked.parser.is_done()) return need_more(Phase::body);
   request = chunked.request;
+  request.keep_alive = chunked.parser.keep_alive();
   request.body = chunked.body;
-  return check_and_complete(chunked.parser, request);
+  return complete();
 }
 
-RequestDecoder::Status RequestDecoder::check_and_complete(Parser const& parser, Request& request) {
-  request.keep_alive = parser.keep_alive();
-  if (parser.has_folded_header()) return refuse(ErrorCode::malformed_request, "a header goes over several lines");
-  if (parser.has_twin_header()) return refuse(ErrorCode::malformed_request, "a header that may come once came twice");
-  bool const names_host = request.host.data() != nullptr;
-  if (!names_host && !request.is_http_1_0) return refuse(ErrorCode::malformed_request, "no Host header");
+RequestDecoder::Status RequestDecoder::complete() {
   phase_ = Phase::idle;
   bytes_needed_ = 0;
+  body_bytes_ = 0;
+  head_told_ = false;
   continue_told_ = false;
   expects_continue_ = false;
   return Status::complete;

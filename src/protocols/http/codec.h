@@ -39,7 +39,7 @@ struct Request {
   std::string_view traceparent;
   std::string_view tracestate;
 
-  std::string_view body;
+  std::string_view body;  // Empty while only the head is there.
 };
 
 struct DecoderLimits {
@@ -56,8 +56,12 @@ class RequestDecoder {
 
   enum class Status : std::uint8_t {
     need_more,  // Call again when there are more bytes behind these.
-    complete,   // `request` is whole.
-    refused,    // See error(). The stream cannot be understood any further: answer, and close.
+    // `request` is whole but for its body, which has not come or comes in chunks. Once for such a request, so that it
+    // can be judged before anything is done for its body: then call again, perhaps after skip_body(). A request that
+    // is there with its whole body when it is first looked at is `complete` at once.
+    head,
+    complete,  // `request` is whole.
+    refused,   // See error(). The stream cannot be understood any further: answer, and close.
   };
   // Looks at `in`, all that has come and was not consumed. Always drop the first consumed() bytes of it afterwards,
   // but in the case of `complete` only when done with the request.
@@ -79,6 +83,17 @@ class RequestDecoder {
   std::size_t bytes_needed() const { return bytes_needed_; }
   // The client waits for a "100 Continue" before it sends its body. True once for such a request.
   bool take_expects_continue();
+
+  // After `head`, where the request is refused: may the stream go on behind its body? Only where that is short and of a
+  // known length; and not where the client waits for leave to send it, as nobody knows then whether it will.
+  bool can_skip_body() const;
+  // Drops that body as it comes. Wants can_skip_body().
+  void skip_body();
+  // A body is being dropped: its request has been answered already.
+  bool is_skipping() const { return skip_bytes_ > 0; }
+  static constexpr std::size_t kSkippedBodyBytesMax =
+      64 * 1024;  // As a receive is large; beyond it, closing is cheaper.
+
   // Bytes held for a chunked body.
   std::size_t memory_bytes() const;
 
@@ -90,15 +105,20 @@ class RequestDecoder {
   Status go_on_chunked(std::string_view in, Request& request);
   Status need_more(Phase phase);
   Status refuse(ErrorCode code, std::string message);
-  Status check_and_complete(Parser const& parser, Request& request);
+  std::optional<std::string_view> fault_of_head(Parser const& parser, Request const& request) const;
+  Status tell_head(std::size_t bytes, std::size_t body_bytes);
+  Status complete();
 
   DecoderLimits limits_;
   std::unique_ptr<Chunked> chunked_;  // Where a request with such a body is under way, or just was complete.
   std::optional<Error> error_;
   std::size_t consumed_ = 0;
   std::size_t bytes_needed_ = 0;
+  std::size_t body_bytes_ = 0;  // Of bytes_needed_.
+  std::size_t skip_bytes_ = 0;  // Of a refused request, its head included: still to come and to be dropped.
   Phase phase_ = Phase::idle;
   Method refused_method_ = Method::other;
+  bool head_told_ = false;      // Of the request under way.
   bool continue_told_ = false;  // Of the request under way: take_expects_continue() has been answered.
   bool expects_continue_ = false;
 };

@@ -40,15 +40,21 @@ struct Feeder {
       Status const status = decoder.next(pending, request);
       if (status == Status::complete) requests.push_back(seen(request));
       if (status == Status::refused) refused = true;
+      if (status == Status::head) {
+        heads.push_back(seen(request));
+        if (skips) decoder.skip_body();
+      }
       pending.erase(0, decoder.consumed());
-      if (status != Status::complete) return;
+      if (status == Status::need_more) return;
     }
   }
 
   RequestDecoder decoder;
   std::string pending;
   std::vector<Seen> requests;
+  std::vector<Seen> heads;
   bool refused = false;
+  bool skips = false;  // Refuses each request by its head.
 };
 
 std::vector<Seen> decode(std::string_view text) {
@@ -249,6 +255,75 @@ TEST(RequestDecoder, SaysOnceThatTheClientWaitsToBeToldToGoOn) {
   feeder.feed("cd" + std::string{kSized.substr(0, kSized.size() - 1)});
   EXPECT_FALSE(feeder.decoder.take_expects_continue());
   EXPECT_EQ(feeder.requests.size(), 1U);
+}
+
+TEST(RequestDecoder, ShowsAHeadOnceBeforeItsBodyHasCome) {
+  Feeder feeder;
+  feeder.feed(kSized.substr(0, kSized.size() - 3));
+
+  ASSERT_EQ(feeder.heads.size(), 1U);
+  EXPECT_EQ(feeder.heads[0], (Seen{"POST", "/v1/jobs", "a=b", "", "\"k\"", true}));
+  EXPECT_EQ(feeder.decoder.phase(), Phase::body);
+  feeder.feed(kSized.substr(kSized.size() - 3, 2));
+  EXPECT_EQ(feeder.heads.size(), 1U);
+  feeder.feed(kSized.substr(kSized.size() - 1));
+  EXPECT_EQ(feeder.requests.size(), 1U);
+}
+
+TEST(RequestDecoder, ShowsNoHeadOfARequestThatIsWholeAtOnce) {
+  Feeder feeder;
+  feeder.feed(kSized);
+  feeder.feed(kBare);
+
+  EXPECT_TRUE(feeder.heads.empty());
+}
+
+TEST(RequestDecoder, ShowsTheHeadOfAChunkedRequestAlways) {
+  Feeder feeder;
+  feeder.feed(kChunked);
+
+  EXPECT_EQ(feeder.heads.size(), 1U);
+  EXPECT_EQ(feeder.requests.size(), 1U);
+}
+
+TEST(RequestDecoder, DropsTheBodyOfARequestThatWasRefusedByItsHeadAndFindsTheNext) {
+  std::string const stream = std::string{kSized} + std::string{kBare};
+  std::size_t const head = kSized.size() - 5;
+  for (std::size_t cut = head; cut < kSized.size(); ++cut) {
+    for (std::size_t again = cut; again <= stream.size(); ++again) {
+      Feeder feeder;
+      feeder.skips = true;
+      feeder.feed(stream.substr(0, cut));
+      EXPECT_TRUE(feeder.decoder.is_skipping());
+      feeder.feed(stream.substr(cut, again - cut));
+      feeder.feed(stream.substr(again));
+
+      ASSERT_EQ(feeder.heads.size(), 1U);
+      ASSERT_EQ(feeder.requests, decode(kBare)) << "cut at " << cut << " and " << again;
+      ASSERT_FALSE(feeder.decoder.is_skipping());
+    }
+  }
+}
+
+TEST(RequestDecoder, DropsNoBodyThatIsLongOrOfUnknownLengthOrThatMayNeverCome) {
+  auto const can_skip = [](std::string_view headers) {
+    RequestDecoder decoder{{}};
+    Request request;
+    std::string const text = "POST / HTTP/1.1\r\nHost: h\r\n" + std::string{headers} + "\r\n";
+    EXPECT_EQ(decoder.next(text, request), Status::head);
+    return decoder.can_skip_body();
+  };
+
+  EXPECT_TRUE(can_skip("Content-Length: 65536\r\n"));
+  EXPECT_FALSE(can_skip("Content-Length: 65537\r\n"));
+  EXPECT_FALSE(can_skip("Transfer-Encoding: chunked\r\n"));
+  EXPECT_FALSE(can_skip("Content-Length: 10\r\nExpect: 100-continue\r\n"));
+}
+
+TEST(RequestDecoder, RefusesABadHeadBeforeItsBodyHasCome) {
+  EXPECT_EQ(refusal("POST / HTTP/1.1\r\nContent-Length: 9\r\n\r\n"), ErrorCode::malformed_request);
+  EXPECT_EQ(refusal("POST / HTTP/1.1\r\nHost: a\r\nHost: b\r\nContent-Length: 9\r\n\r\n"),
+            ErrorCode::malformed_request);
 }
 
 TEST(PercentDecoding, TurnsEscapesIntoBytes) {

@@ -147,17 +147,41 @@ Endpoints::Endpoints(service::Service& service, HttpCounters& counters, telemetr
                      telemetry::Logger& logger, Rng chance)
     : service_(service), counters_(counters), metrics_(metrics), logger_(logger), chance_(chance), json_in_(service) {}
 
-std::optional<Command> Endpoints::begin(Request const& request, Exchange& exchange) {
-  exchange.is_http_1_0 = request.is_http_1_0;
-  exchange.is_head = request.method == Method::head;
-  if (!request.traceparent.empty()) exchange.trace = telemetry::parse_traceparent(request.traceparent);
+bool Endpoints::judge_head(Request const& request, Exchange& exchange) {
+  note_head(request, exchange);
+  if (request.method == Method::options) return true;
+  auto const judged = judge(request, exchange);
+  if (!judged) answer(exchange, judged.error(), exchange.text);
+  return judged.has_value();
+}
 
+std::optional<Command> Endpoints::begin(Request const& request, Exchange& exchange) {
+  note_head(request, exchange);
   auto command = plan(request, exchange);
   if (!command) {
     answer(exchange, command.error(), exchange.text);
     return std::nullopt;
   }
   return *std::move(command);
+}
+
+void Endpoints::note_head(Request const& request, Exchange& exchange) {
+  exchange.is_http_1_0 = request.is_http_1_0;
+  exchange.is_head = request.method == Method::head;
+  if (!request.traceparent.empty()) exchange.trace = telemetry::parse_traceparent(request.traceparent);
+}
+
+// All that can be said by a request's head alone, the cheapest first: every request goes through here, before its body
+// is looked at, and one whose body comes later goes through here twice.
+Result<Match> Endpoints::judge(Request const& request, Exchange& exchange) {
+  auto const found = match(request.method, request.path);
+  if (!found) {
+    if (found.error().code == ErrorCode::method_not_allowed) exchange.allow = allowed_methods(request.path);
+    return found;
+  }
+  exchange.route = found->route;
+  exchange.is_routed = true;
+  return found;
 }
 
 Result<std::optional<Command>> Endpoints::plan(Request const& request, Exchange& exchange) {
@@ -168,16 +192,10 @@ Result<std::optional<Command>> Endpoints::plan(Request const& request, Exchange&
     answer_page(exchange, page);
     return std::nullopt;
   }
-  auto const found = match(request.method, request.path);
-  if (!found) {
-    if (found.error().code == ErrorCode::method_not_allowed) exchange.allow = allowed_methods(request.path);
-    return std::unexpected(found.error());
-  }
-  exchange.route = found->route;
-  exchange.is_routed = true;
-  WM_TRY(Query const query, Query::parse(request.query, found->query_names));
+  WM_TRY(Match const found, judge(request, exchange));
+  WM_TRY(Query const query, Query::parse(request.query, found.query_names));
   if (answer_at_once(request, query, exchange)) return std::nullopt;
-  WM_TRY(Command command, plan_command(request, *found, query, exchange));
+  WM_TRY(Command command, plan_command(request, found, query, exchange));
   return command;
 }
 

@@ -29,7 +29,11 @@ class Endpoints {
   Endpoints(Endpoints const&) = delete;
   Endpoints& operator=(Endpoints const&) = delete;
 
-  // Fills in `exchange`. The command, where the shard is to be asked; otherwise `exchange.text` is the response.
+  // Looks at a request of which the head is there and the body is not. True where it is let in so far. Else
+  // `exchange.text` is the response, and the body need not be taken; begin() would refuse it too.
+  bool judge_head(Request const& request, Exchange& exchange);
+  // For a request that is whole, whether judge_head() has seen its head or not. Fills in `exchange`. The command, where
+  // the shard is to be asked; otherwise `exchange.text` is the response.
   std::optional<Command> begin(Request const& request, Exchange& exchange);
 
   // Appends the response to `out`, counts it, and logs it where it is an error.
@@ -47,6 +51,8 @@ class Endpoints {
     std::string extra;
   };
 
+  void note_head(Request const& request, Exchange& exchange);
+  Result<Match> judge(Request const& request, Exchange& exchange);
   Result<std::optional<Command>> plan(Request const& request, Exchange& exchange);
   Result<Command> plan_command(Request const& request, Match const& found, Query const& query, Exchange& exchange);
   Result<Command> plan_enqueue(Request const& request, Exchange& exchange);

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "model/client.h"
 #include "model/command.h"
 #include "protocols/http/response.h"
 #include "protocols/http/router.h"
@@ -28,6 +29,7 @@ struct Exchange {
   telemetry::MetricsFormat metrics_format{};
   std::optional<telemetry::TraceContext> trace;  // As the client sent it.
   std::chrono::nanoseconds received_at{};
+  ClientKey client{};            // Who asks: by address, or by token where one was shown.
   std::vector<JobRef> reported;  // The jobs that were reported on, in order.
   std::string allow;             // For method_not_allowed.
   std::string text;

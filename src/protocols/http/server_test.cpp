@@ -281,6 +281,73 @@ TEST_F(ServerTest, ABodyOverTheLimitIsRefusedBeforeItIsRead) {
   EXPECT_FALSE(client.reset);
 }
 
+std::string head_of(std::string_view path, std::size_t length, std::string_view headers = "") {
+  std::string text = "POST ";
+  text.append(path).append(" HTTP/1.1\r\nHost: h\r\nContent-Length: ").append(std::to_string(length));
+  text.append("\r\n").append(headers).append("\r\n");
+  return text;
+}
+
+TEST_F(ServerTest, ARequestThatGoesNowhereIsRefusedByItsHeadAndTheConnectionGoesOnBehindItsBody) {
+  TestClient client{port};
+  client.send(head_of("/v1/nothing", 5));
+  ASSERT_TRUE(received(client, "HTTP/1.1 404"));
+  EXPECT_THAT(client.received, Not(HasSubstr("Connection: close")));
+
+  client.send("hel");
+  settle();
+  client.send("lo" + get("/healthz"));
+
+  EXPECT_TRUE(received(client, "HTTP/1.1 200"));
+  EXPECT_FALSE(client.closed);
+}
+
+TEST_F(ServerTest, BeforeALongBodyARefusalEndsTheConnection) {
+  TestClient client{port};
+  client.send(head_of("/v1/nothing", 1'000'000) + "{");
+
+  ASSERT_TRUE(received(client, "HTTP/1.1 404"));
+  EXPECT_THAT(client.received, HasSubstr("Connection: close\r\n"));
+  client.send(std::string(10'000, 'x'));
+  EXPECT_TRUE(closed(client));
+  EXPECT_FALSE(client.reset);  // Its answer would be lost.
+}
+
+TEST_F(ServerTest, ABodyThatIsDroppedAndDoesNotComeEndsTheConnectionWithoutASecondAnswer) {
+  TestClient client{port};
+  client.send(head_of("/v1/nothing", 5));
+  ASSERT_TRUE(received(client, "HTTP/1.1 404"));
+  client.received.clear();
+
+  advance(std::chrono::seconds{32});
+
+  EXPECT_TRUE(closed(client));
+  EXPECT_EQ(client.received, "");
+}
+
+TEST_F(ServerTest, AClientThatAsksBeforeItSendsHearsTheRefusalInsteadOfLeave) {
+  TestClient client{port};
+  client.send(head_of("/v1/nothing", 5, "Expect: 100-continue\r\n"));
+
+  ASSERT_TRUE(closed(client));
+  EXPECT_THAT(client.received, StartsWith("HTTP/1.1 404"));
+  EXPECT_THAT(client.received, HasSubstr("Connection: close\r\n"));
+}
+
+TEST_F(ServerTest, ARequestWhoseHeadCameFirstIsCountedOnce) {
+  TestClient client{port};
+  client.send(head_of("/v1/jobs", 12));
+  settle();
+  client.send(R"({"type":"t"})");
+  ASSERT_TRUE(asked(1));
+
+  server->sweep();
+  EXPECT_THAT(metrics.render({}), HasSubstr("workmill_http_requests_under_way 1\n"));
+  service.answer_all([](Command const&) { return enqueued("a"); });
+  server->sweep();
+  EXPECT_THAT(metrics.render({}), HasSubstr("workmill_http_requests_under_way 0\n"));
+}
+
 TEST_F(ServerTest, AHeaderOverTheLimitIsRefused) {
   TestClient client{port};
   client.send("GET / HTTP/1.1\r\nHost: h\r\nX: " + std::string(17 * 1024, 'x'));

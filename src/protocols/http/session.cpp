@@ -108,6 +108,7 @@ void Session::parse_input() {
       break;
     }
     switch (decoder_.next(connection_.input(), request)) {
+      case RequestDecoder::Status::head: judge_head(request); break;
       case RequestDecoder::Status::complete: handle(request); break;
       case RequestDecoder::Status::refused: refuse(decoder_.error(), decoder_.refused_method()); break;
       case RequestDecoder::Status::need_more: partial = true; break;
@@ -120,6 +121,38 @@ void Session::parse_input() {
   if (partial && decoder_.phase() != RequestDecoder::Phase::idle) on_partial();
 }
 
+// What can be refused by its head is refused before its body has come: the body is never looked at. A body that is
+// short is dropped and the connection goes on; before a long one, or one of unknown length, it ends.
+void Session::judge_head(Request const& request) {
+  auto const sequence = exchanges_.push();
+  Exchange& exchange = *exchanges_.find(sequence);
+  exchange.received_at = shared_.round_now();
+  exchange.client = connection_.client();
+  exchange.keep_alive = request.keep_alive && !shared_.draining && decoder_.can_skip_body();
+  if (welcome_ == Welcome::served && shared_.endpoints.judge_head(request, exchange)) {
+    exchanges_.pop_back();  // Let in so far. It gets its place when it is whole.
+    return;
+  }
+  shared_.under_way += 1;
+  if (welcome_ == Welcome::turned_away) {
+    exchange.keep_alive = false;
+    answer_turned_away(exchange);
+  }
+  exchange.is_done = true;
+  exchange.waits = true;  // Its time says nothing about ours.
+  if (exchange.keep_alive) {
+    decoder_.skip_body();
+  } else {
+    end_after_refusal();
+  }
+  release_done();
+}
+
+void Session::answer_turned_away(Exchange& exchange) {
+  Error const error{.code = ErrorCode::overloaded, .message = "too many connections"};
+  shared_.endpoints.answer(exchange, error, exchange.text);
+}
+
 void Session::on_partial() {
   if (decoder_.take_expects_continue()) {
     if (exchanges_.empty()) {
@@ -129,6 +162,7 @@ void Session::on_partial() {
     }
   }
   if (deadline_ != Deadline::request) set_deadline(Deadline::request);
+  if (decoder_.is_skipping()) return;
   if (shared_.buffered_bytes > shared_.limits.buffered_bytes_max) {
     shared_.counters.refused_memory.add();
     refuse({.code = ErrorCode::overloaded, .message = "too many bytes of requests are under way"}, Method::other);
@@ -143,12 +177,12 @@ void Session::handle(Request const& request) {
   Exchange& exchange = *exchanges_.find(sequence);
   shared_.under_way += 1;
   exchange.received_at = shared_.round_now();
+  exchange.client = connection_.client();
   exchange.keep_alive = request.keep_alive && !shared_.draining && welcome_ == Welcome::served;
   if (!exchange.keep_alive) last_taken_ = true;
 
   if (welcome_ == Welcome::turned_away) {
-    Error const error{.code = ErrorCode::overloaded, .message = "too many connections"};
-    shared_.endpoints.answer(exchange, error, exchange.text);
+    answer_turned_away(exchange);
     exchange.is_done = true;
   } else if (auto command = shared_.endpoints.begin(request, exchange)) {
     auto const taken = shared_.service.submit(cookie(sequence), *std::move(command));
@@ -170,11 +204,16 @@ void Session::refuse(Error const& error, Method method) {
   exchange.waits = true;  // Its time says nothing about ours.
   shared_.endpoints.answer(exchange, error, exchange.text);
   exchange.is_done = true;
+  end_after_refusal();
+  release_done();
+}
+
+// What the peer may still be sending is read over, and then the connection is closed.
+void Session::end_after_refusal() {
   deadline_ = Deadline::none;
   last_taken_ = true;
   linger_due_ = true;
   continue_due_ = false;
-  release_done();
 }
 
 bool Session::take_answer(std::uint16_t sequence, Reply const& reply) {
@@ -282,6 +321,10 @@ void Session::sweep() {
     case Deadline::linger: closing_ = true; break;
     case Deadline::request:
       shared_.counters.request_timeouts.add();
+      if (decoder_.is_skipping()) {  // Its request has been answered.
+        closing_ = true;
+        break;
+      }
       refuse({.code = ErrorCode::request_timeout, .message = "the request did not come in time"}, Method::other);
       flush();
       break;

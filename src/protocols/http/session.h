@@ -103,8 +103,11 @@ class Session {
   void process_input();
   void parse_input();
   void on_partial();
+  void judge_head(Request const& request);
   void handle(Request const& request);
   void refuse(Error const& error, Method method);
+  void answer_turned_away(Exchange& exchange);
+  void end_after_refusal();
   void release_done();
   void abandon_from(std::uint16_t sequence);
   void flush();
