@@ -11,7 +11,8 @@ namespace workmill::sim {
 namespace {
 
 constexpr std::uint64_t kDiskEnough = std::uint64_t{1} << 40;
-constexpr int kTurnsToDrainMax = 50'000;       // Several actions on many jobs, of one job a turn each.
+constexpr int kTurnsToDrainMax = 50'000;  // Several actions on many jobs, of one job a turn each.
+constexpr std::uint64_t kTurnsAskedWhileDraining = 4;
 constexpr std::uint64_t kSegmentsOfRoom = 16;  // Made by somebody when a start finds the disk full.
 
 }  // namespace
@@ -26,6 +27,7 @@ void Simulator::die(Death death) {
   if (std::count_if(open_.begin(), open_.end(), [](Open const& open) { return open.batch != 0; }) > 1) {
     ++figures_[Figure::died_with_several_turns_open];
   }
+  front_.reset();
   loop_.reset();
   engine_.reset();
   log_.reset();
@@ -106,6 +108,8 @@ Result<> Simulator::boot() {
   engine_ = std::make_unique<engine::Engine>(setup_.engine);
   WM_TRY(auto const recovery, shard::recover(*log_, *engine_, clock_, chance, {}));
   loop_ = std::make_unique<shard::ShardLoop>(setup_.shard, *log_, *engine_, clock_, chance.fork(), 1, [] {}, recovery);
+  front_ = std::make_unique<FrontEnd>(*loop_, clock_, figures_);
+  check_ids();
   return {};
 }
 
@@ -154,15 +158,23 @@ void Simulator::resolve_open_turns() {
 
 void Simulator::stop_orderly() {
   trace("an orderly stop");
-  loop_->drain();
+  if (model_.waiting() > 0) ++figures_[Figure::drained_with_waiters];
+  front_->drain();
   is_draining_ = true;
-  for (int i = 0; ok() && loop_ && !loop_->idle(); ++i) {
+  // Connections stay open for a while, and their clients go on.
+  for (std::uint64_t i = chance_.below(kTurnsAskedWhileDraining); ok() && is_draining_ && i > 0; --i) {
+    send_requests();
+    turn();
+  }
+  for (int i = 0; ok() && is_draining_ && !front_->idle(); ++i) {
     if (i > kTurnsToDrainMax) return complain("a drained shard does not become idle");
     turn();
   }
   if (!ok() || !is_draining_) return;
   hurry();
   if (!ok() || !is_draining_) return;
+  front_->check_drained();
+  if (!front_->complaint().empty()) return complain(front_->complaint());
   if (open_.empty() && model_.waiting() > 0) return complain("somebody still waits after a drain");
   ++figures_[Figure::orderly_stop];
   if (auto const sealed = log_->seal();

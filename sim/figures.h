@@ -109,6 +109,14 @@ enum class FigureKind : std::uint8_t { amount, fault, rare };
   X(waiter_reports_kept, rare, "a worker's reports are answered when its waiting ends")                               \
   X(waiter_for_end_answered, rare, "a caller waits for the end of a job, and it comes")                               \
   X(waiter_abandoned, rare, "somebody hangs up who waits")                                                            \
+  X(hung_up_before_turn, rare, "somebody hangs up whose request no turn has seen")                                    \
+  X(hung_up_before_answer, rare, "somebody hangs up between the turn that decided and its answer")                    \
+  X(answer_to_nobody, rare, "an answer comes for somebody who has hung up")                                           \
+  X(lease_given_back, rare, "a job is leased to somebody who has hung up, and given back")                            \
+  X(drained_with_waiters, rare, "a drain begins while somebody waits")                                                \
+  X(asked_while_draining, rare, "a request comes during a drain")                                                     \
+  X(unready_as_draining, rare, "the service says that it is draining")                                                \
+  X(unready_as_disk_low, rare, "the service says that the disk is nearly full")                                       \
   X(waiters_full, rare, "as many wait as may")                                                                        \
   X(paused_queue_held_back, rare, "a paused queue has jobs and gives none")                                           \
   X(groups_in_turn, rare, "several groups take turns")                                                                \

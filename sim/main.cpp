@@ -1,3 +1,4 @@
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -190,6 +191,19 @@ void report_finding(SimOptions options, Outcome const& found, std::string_view m
              tail);
 }
 
+// Of this process and of those that it ran seeds in.
+double cpu_seconds() {
+  double sum = 0;
+  for (auto const who : {RUSAGE_SELF, RUSAGE_CHILDREN}) {
+    rusage usage{};
+    if (getrusage(who, &usage) != 0) continue;
+    for (timeval const& time : {usage.ru_utime, usage.ru_stime}) {
+      sum += static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_usec) / 1e6;
+    }
+  }
+  return sum;
+}
+
 void print_figures(Figures const& figures, double seconds, std::uint64_t seeds) {
   for (std::size_t i = 0; i < kFigures; ++i) {
     if (i > 0 && kFigureTexts[i].kind != kFigureTexts[i - 1].kind) fmt::print("\n");
@@ -197,9 +211,11 @@ void print_figures(Figures const& figures, double seconds, std::uint64_t seeds) 
   }
   fmt::print("\nunder durability interval, one power cut took {} ms of answered batches at most, within the interval\n",
              figures.interval_loss_ms_max);
-  fmt::print("{} seeds, {} operations, {} restarts in {:.1f} s: {:.0f} operations/s\n", seeds,
-             figures[Figure::operations], figures[Figure::restarts], seconds,
-             static_cast<double>(figures[Figure::operations]) / seconds);
+  double const cpu = cpu_seconds();
+  auto const operations = static_cast<double>(figures[Figure::operations]);
+  fmt::print("{} seeds, {} operations, {} restarts in {:.1f} s: {:.0f} operations/s; {:.1f} s of CPU: {:.0f}/s\n",
+             seeds, figures[Figure::operations], figures[Figure::restarts], seconds, operations / seconds, cpu,
+             operations / cpu);
 }
 
 bool met_every_rare_state(Figures const& figures) {

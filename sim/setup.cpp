@@ -9,6 +9,11 @@
 
 namespace workmill::sim {
 
+std::uint64_t chance_per_turn(Setup const& setup, std::uint64_t requests_per_event) {
+  // A turn sends 0 to requests_per_turn_max, each as likely as the others.
+  return requests_per_event == 0 ? 0 : setup.requests_per_turn_max * 500'000 / requests_per_event;
+}
+
 Setup draw_setup(std::uint64_t seed) {
   Rng chance{mix64(seed ^ 0x5e70b)};
   auto const below = [&](std::uint64_t n) { return chance.below(n); };
@@ -59,9 +64,11 @@ Setup draw_setup(std::uint64_t seed) {
     if (chance.chance(250)) *share = 0;
   }
   setup.requests_per_turn_max = one_of({1, 4, 8, 16, 40});
-  // A restart reads the whole log: the larger its segments, the rarer.
-  setup.death_permille = static_cast<std::uint32_t>(segment <= 8192 ? one_of({1, 2, 5, 20}) : one_of({1, 1, 2}));
-  setup.fault_permille = static_cast<std::uint32_t>(segment <= 8192 ? one_of({0, 2, 5, 20}) : one_of({0, 1, 2}));
+  // A restart costs as much as hundreds of requests, the more the larger the segments: in most worlds it is rare, and
+  // in a few there is little else.
+  bool const is_small = segment <= 8192;
+  setup.requests_per_death = is_small ? one_of({80, 1'000, 2'000, 4'000}) : one_of({1'500, 3'000, 5'000});
+  setup.requests_per_fault = is_small ? one_of({0, 0, 300, 2'000, 5'000}) : one_of({0, 0, 2'000, 5'000});
   setup.recovery_fault_permille = static_cast<std::uint32_t>(one_of({0, 200, 500}));
   setup.clock_back_permille = static_cast<std::uint32_t>(one_of({0, 2, 2, 20}));
   setup.jump_permille = static_cast<std::uint32_t>(one_of({0, 2, 10}));
@@ -86,14 +93,15 @@ Setup draw_setup(std::uint64_t seed) {
 std::string describe(Setup const& setup) {
   return fmt::format(
       "segments of {}, {} recent bytes, {} finished kept, {} answers kept, {} steps, {} commands a turn, {} waiters, "
-      "scans {}, copies {}, {} queues, {} groups, {} workers, {} jobs, payloads of {}, {} requests a turn, disk of {}, "
-      "flushes by {}, durability {}",
+      "scans {}, copies {}, {} queues, {} groups, {} workers, {} jobs, payloads of {}, {} requests a turn, a death in "
+      "{}, "
+      "a fault in {}, disk of {}, flushes by {}, durability {}",
       setup.log.segments.segment_bytes, setup.log.segments.recent_bytes, setup.engine.finished_kept_per_queue,
       setup.engine.idempotency_keys_max, setup.engine.steps_max, setup.shard.commands_per_turn, setup.shard.waiters_max,
       setup.shard.survivors.scan_bytes_per_step, setup.shard.survivors.copy_bytes_per_step, setup.workload.queues,
       setup.workload.groups, setup.workload.workers, setup.workload.backlog, setup.workload.payload_bytes_max,
-      setup.requests_per_turn_max, setup.disk_bytes, static_cast<int>(setup.shard.flush_by),
-      static_cast<int>(setup.log.segments.durability));
+      setup.requests_per_turn_max, setup.requests_per_death, setup.requests_per_fault, setup.disk_bytes,
+      static_cast<int>(setup.shard.flush_by), static_cast<int>(setup.log.segments.durability));
 }
 
 }  // namespace workmill::sim

@@ -29,8 +29,10 @@ struct Setup {
   shard::ShardOptions shard;
   WorkloadOptions workload;
   std::uint64_t requests_per_turn_max = 8;
-  std::uint32_t death_permille = 10;  // Turns after which the process dies...
-  std::uint32_t fault_permille = 10;  // ...and turns before which the disk is told to fail.
+  // How often the process dies, and how often the disk is told to fail, which ends it too: once in so many requests, or
+  // never (0). By requests, as a world with few in a turn would else do little but restart.
+  std::uint64_t requests_per_death = 2'000;
+  std::uint64_t requests_per_fault = 2'000;
   std::uint32_t recovery_fault_permille = 300;
   std::uint32_t jump_permille = 5;        // Turns before which hours go by.
   std::uint32_t clock_back_permille = 2;  // Turns before which the clock is set back.
@@ -38,6 +40,8 @@ struct Setup {
   std::uint32_t flip_permille = 0;  // Turns before which a bit turns on the disk.
   std::uint64_t disk_bytes = 0;     // Room on the disk; 0: enough.
 };
+// In millionths: the chance in each turn of what comes once in so many requests.
+std::uint64_t chance_per_turn(Setup const& setup, std::uint64_t requests_per_event);
 Setup draw_setup(std::uint64_t seed);
 std::string describe(Setup const& setup);
 

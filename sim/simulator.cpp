@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <iterator>
+#include <ranges>
 #include <utility>
 
 #include "base/assert.h"
@@ -17,6 +19,7 @@ constexpr int kTurnsToRestMax = 50'000;
 constexpr int kTurnsToSettleMax = 60;
 constexpr std::size_t kUnansweredMax = 100;
 constexpr std::size_t kOpenMax = 200;
+constexpr std::size_t kIdsRemembered = 8;
 
 // For what only looks.
 class NoSink final : public EffectSink {
@@ -88,8 +91,8 @@ Simulator::Simulator(SimOptions const& options)
   setup_.log.mutation = options.mutation;
   setup_.shard.make_flusher = [this](log::Log& log) { return writer_.make(log); };
   disk_bytes_ = setup_.disk_bytes;
-  if (is_without(Without::deaths)) setup_.death_permille = 0;
-  if (is_without(Without::disk_faults)) setup_.fault_permille = setup_.recovery_fault_permille = 0;
+  if (is_without(Without::deaths)) setup_.requests_per_death = 0;
+  if (is_without(Without::disk_faults)) setup_.requests_per_fault = setup_.recovery_fault_permille = 0;
   if (is_without(Without::jumps)) setup_.jump_permille = setup_.clock_back_permille = 0;
   if (is_without(Without::flips)) setup_.flip_permille = 0;
   if (is_without(Without::writer)) setup_.shard.flush_by = shard::FlushBy::turn;
@@ -123,12 +126,12 @@ void Simulator::trace(std::string_view text) const {
 void Simulator::step() {
   pass_time();
   send_requests();
-  if (chance_.chance(setup_.fault_permille)) arm_fault();
+  if (comes_once_in(setup_.requests_per_fault)) arm_fault();
   if (!flipped_ && chance_.chance(setup_.flip_permille)) flip_a_bit_in_life();
   turn();
   if (ok() && chance_.chance(30) && settle()) look_closely(chance_.chance(100));
   if (ok() && chance_.chance(2)) come_to_rest();
-  if (!ok() || !chance_.chance(setup_.death_permille)) return;
+  if (!ok() || !comes_once_in(setup_.requests_per_death)) return;
   if (chance_.chance(50)) {
     stop_orderly();
   } else {
@@ -136,6 +139,10 @@ void Simulator::step() {
     die(draw_death());
   }
   if (ok()) start();
+}
+
+bool Simulator::comes_once_in(std::uint64_t requests) {
+  return chance_.below(1'000'000) < chance_per_turn(setup_, requests);
 }
 
 void Simulator::pass_time() {
@@ -185,14 +192,65 @@ void Simulator::send_requests() {
     shard::Cookie const cookie = next_cookie_++;
     send(clients_.next(model_, std::max(now_, clock_.now()), cookie), cookie);
   }
-  if (chance_.chance(10)) {
-    auto const cookie = clients_.hang_up();
-    if (cookie && std::none_of(sent_.begin(), sent_.end(), [&](Asked const& a) { return a.cookie == *cookie; })) {
-      loop_->abandon(0, *cookie);
-      abandoned_.push_back(*cookie);
-      ++figures_[Figure::waiter_abandoned];
-    }
+  if (chance_.chance(15)) hang_up();
+}
+
+// A connection is closed: of a worker, or of anybody whose request is under way.
+void Simulator::hang_up() {
+  auto const is = [](shard::Cookie cookie) { return [cookie](Asked const& asked) { return asked.cookie == cookie; }; };
+  std::optional<shard::Cookie> cookie;
+  if (chance_.chance(500)) {
+    cookie = clients_.hang_up();
+  } else if (!sent_.empty()) {
+    cookie = sent_[chance_.below(sent_.size())].cookie;
+  } else if (!open_.empty() && !open_.back().is_answered && !open_.back().asked.empty()) {
+    cookie = open_.back().asked[chance_.below(open_.back().asked.size())].cookie;
   }
+  if (!cookie) return;
+  if (std::ranges::any_of(sent_, is(*cookie))) {
+    ++figures_[Figure::hung_up_before_turn];
+  } else if (std::ranges::any_of(
+                 open_, [&](Open const& o) { return !o.is_answered && std::ranges::any_of(o.asked, is(*cookie)); })) {
+    ++figures_[Figure::hung_up_before_answer];
+  } else {
+    ++figures_[Figure::waiter_abandoned];
+  }
+  trace(fmt::format("{} hangs up", *cookie));
+  clients_.refused(*cookie);
+  front_->hang_up(*cookie);
+  abandoned_.push_back(*cookie);
+}
+
+void Simulator::remember_ids(EnqueueReply const& reply) {
+  for (EnqueuedJob const& job : reply.jobs) {
+    if (!job.client_id.empty()) continue;
+    std::pair id{job.number, front_->id(job.number)};
+    if (ids_.size() < kIdsRemembered) {
+      ids_.push_back(std::move(id));
+    } else if (chance_.chance(50)) {
+      ids_[chance_.below(kIdsRemembered)] = std::move(id);
+    }
+    return;
+  }
+}
+
+void Simulator::check_ids() {
+  // What a power cut may take under other durabilities, is the store itself too, and what ids are made with.
+  if (setup_.log.segments.durability != log::Durability::sync) return;
+  for (auto const& [number, text] : ids_) {
+    if (front_->ref(text).number != number) return complain("an id that was given out names another job");
+  }
+}
+
+// As an adapter does it for a client that went while its lease was being decided.
+void Simulator::give_back(LeaseReply const& leased) {
+  if (leased.jobs.empty()) return;
+  ReportBatch batch;
+  for (LeasedJob const& job : leased.jobs) {
+    batch.reports.push_back({.job = {.number = job.number, .text = {}}, .lease = job.token, .outcome = Released{}});
+  }
+  ++figures_[Figure::lease_given_back];
+  send(std::move(batch), next_cookie_++);
 }
 
 void Simulator::send(Command command, shard::Cookie cookie) {
@@ -206,7 +264,8 @@ void Simulator::send(Command command, shard::Cookie cookie) {
   Asked asked{.cookie = cookie, .command = std::move(command)};
   Asked mutated = asked;
   if (options_.mutation != Mutation::none) mutate(mutated);
-  auto const taken = loop_->submit({.port = 0, .cookie = cookie, .command = std::move(mutated.command)});
+  if (is_draining_) ++figures_[Figure::asked_while_draining];
+  auto const taken = front_->submit(cookie, std::move(mutated.command));
   if (taken) {
     sent_.push_back(std::move(asked));
     return;
@@ -267,7 +326,7 @@ bool Simulator::turn() {
   std::uint64_t const told = writer_.told();
   if (writer_.is_unheard()) ++figures_[Figure::turn_while_flush_under_way];
 
-  auto const turned = loop_->turn();
+  auto const turned = front_->turn();
 
   ++loop_turns_;
   if (sent_.size() < loop_->requests()) {
@@ -348,15 +407,19 @@ void Simulator::turn_failed(Error const& error, Open open, bool was_in_bulk) {
 // An answer may leave once batch `durable` and all before it are durable, if it rests on no later one; and then it
 // does.
 void Simulator::take_answers(std::uint64_t durable) {
-  std::vector<shard::Answer> answers;
-  loop_->take_answers(0, answers);
-  for (shard::Answer& answer : answers) {
+  std::vector<LeaseReply> to_nobody;
+  for (auto& [answer, has_gone] : front_->take_answers()) {
     auto const open = std::lower_bound(open_.begin(), open_.end(), answer.turn,
                                        [](Open const& o, std::uint64_t number) { return o.number < number; });
     if (open == open_.end() || open->number != answer.turn || open->is_answered) {
       return complain("an answer came of a turn that is over");
     }
     if (open->rests_on > durable) return complain("an answer left before what it rests on was durable");
+    if (has_gone) {
+      ++figures_[Figure::answer_to_nobody];
+      open->gone.push_back(answer.cookie);
+      if (auto const* leased = std::get_if<LeaseReply>(&answer.reply)) to_nobody.push_back(*leased);
+    }
     open->replies.emplace(answer.cookie, std::move(answer.reply));
   }
   for (Open& open : open_) {
@@ -364,8 +427,14 @@ void Simulator::take_answers(std::uint64_t durable) {
     open.is_answered = true;
     open.record.answered_at = std::max(now_, clock_.now());
     if (options_.mutation != Mutation::none) mutate(open.replies);
-    for (auto const& [cookie, reply] : open.replies) clients_.answered(cookie, reply);
+    for (auto const& [cookie, reply] : open.replies) {
+      if (std::ranges::find(open.gone, cookie) != open.gone.end()) continue;
+      clients_.answered(cookie, reply);
+      if (auto const* enqueued = std::get_if<EnqueueReply>(&reply)) remember_ids(*enqueued);
+    }
   }
+  for (LeaseReply const& leased : to_nobody) give_back(leased);
+  if (!front_->complaint().empty()) complain(front_->complaint());
 }
 
 void Simulator::tell_model() {
@@ -388,6 +457,10 @@ void Simulator::tell_model(Open& open, bool was_answered) {
   effects_.clear();
   if (open.batch != 0) {
     if (auto const read = read_effects(open.payload, effects_); !read) return complain(describe(read.error()));
+  }
+  if (options_.trace) {
+    trace(fmt::format("the model is told of turn {}{}: {} requests, {} records", open.number,
+                      was_answered ? "" : ", unanswered", open.asked.size(), effects_.size()));
   }
   for (shard::Cookie const cookie : open.abandoned) model_.abandon(cookie);
   open.record.asked = open.asked;
@@ -461,8 +534,12 @@ std::vector<JobView> Simulator::all_jobs(engine::Engine& engine, log::Log& log, 
     Reply reply = engine.execute(ListJobs{.filter = {}, .limit = 1'000, .before = before}, {.now = now_, .chance = 0},
                                  sink, &again);
     auto& page = std::get<JobsReply>(reply);
-    for (JobView& job : page.jobs) all.push_back(std::move(job));
     before = page.next;
+    if (all.empty() && !before) {  // Nearly always, and there are some at each restart.
+      all = std::move(page.jobs);
+    } else {
+      std::move(page.jobs.begin(), page.jobs.end(), std::back_inserter(all));
+    }
   } while (before);
   if (!with_content) return all;
   shard::JobReader reader{log};

@@ -15,14 +15,15 @@
 #include "sim/checkers/model.h"
 #include "sim/faulty_log.h"
 #include "sim/figures.h"
+#include "sim/front_end.h"
 #include "sim/mutation.h"
 #include "sim/setup.h"
 #include "sim/workloads/clients.h"
 #include "sim/writer_script.h"
 
-// The server but its sockets, in one thread, in a made-up world: the real shard loop, engine and log over a disk in
-// memory that breaks, on a clock that is turned, with callers and workers that misbehave, from one seed. The model
-// (checkers/model.h) looks at every turn.
+// The server but its sockets, in one thread, in a made-up world: the real service, shard loop, engine and log over a
+// disk in memory that breaks, on a clock that is turned, with callers and workers that misbehave, from one seed. The
+// model (checkers/model.h) looks at every turn.
 //
 // A turn is decided when it is decided, but the model is told of it once it can no longer be undone: when all it rests
 // on is durable, and who asked has been answered. Until then it is open. At the end of a process the open turns whose
@@ -66,6 +67,7 @@ class Simulator {
     std::optional<std::chrono::nanoseconds> flushed_at;
     bool is_answered = false;
     std::unordered_map<shard::Cookie, Reply> replies;
+    std::vector<shard::Cookie> gone;  // Of those who asked: nobody reads these.
   };
   struct Flipped {  // A bit of a durable batch, while the server runs.
     std::uint32_t ordinal = 0;
@@ -76,11 +78,16 @@ class Simulator {
 
   // --- simulator.cpp: life.
   void step();
+  bool comes_once_in(std::uint64_t requests);  // In this turn?
   void pass_time();
   void advance(Duration by);
   void run_syncer();
   void send_requests();
   void send(Command command, shard::Cookie cookie);
+  void hang_up();
+  void give_back(LeaseReply const& leased);
+  void remember_ids(EnqueueReply const& reply);
+  void check_ids();
   void arm_fault();
   void step_writer();
   void flush_by_writer();
@@ -139,6 +146,7 @@ class Simulator {
   std::chrono::nanoseconds synced_at_{};
   std::uint64_t disk_bytes_ = 0;
   std::optional<Flipped> flipped_;
+  std::vector<std::pair<JobNumber, std::string>> ids_;  // Some that were given out: they hold across restarts.
   std::string complaint_;
   Reply last_reply_;  // answers_twice
   std::vector<Effect> effects_;
@@ -147,6 +155,7 @@ class Simulator {
   std::unique_ptr<FaultyLog> log_;
   std::unique_ptr<engine::Engine> engine_;
   std::unique_ptr<shard::ShardLoop> loop_;
+  std::unique_ptr<FrontEnd> front_;
 };
 
 }  // namespace workmill::sim

@@ -19,7 +19,11 @@ bool Model::turn(TurnRecord const& record) {
   if (!bulks_.empty()) {
     Bulk next = std::move(bulks_.front());
     bulks_.pop_front();
-    WM_SIM_STEP(bulk_part(std::move(next)));
+    shard::Cookie const cookie = next.cookie;
+    if (!bulk_part(std::move(next))) {
+      complaint_ += fmt::format(" (a later part of request {})", cookie);
+      return false;
+    }
   }
   for (Asked const& asked : record.asked) {
     ++moment_;
@@ -42,6 +46,7 @@ bool Model::turn(TurnRecord const& record) {
 
 bool Model::restarted(Instant now, Instant last_batch_at) {
   waiters_.clear();
+  gone_.clear();
   bulks_.clear();
   ++moment_;
   Duration const down = now - last_batch_at;
@@ -67,7 +72,9 @@ bool Model::restarted(Instant now, Instant last_batch_at) {
 }
 
 bool Model::execute(Asked const& asked) {
-  return std::visit([&](auto const& command) { return run(asked.cookie, command); }, asked.command);
+  if (std::visit([&](auto const& command) { return run(asked.cookie, command); }, asked.command)) return true;
+  complaint_ += fmt::format(" (request {})", asked.cookie);
+  return false;
 }
 
 // ---- Answers.

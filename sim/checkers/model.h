@@ -124,7 +124,10 @@ class Model {
   bool turn(TurnRecord const& record);
   // The process was started again at `now`; the newest batch that came through is of `last_batch_at`.
   bool restarted(Instant now, Instant last_batch_at);
-  void abandon(shard::Cookie cookie) { waiters_.erase(cookie); }
+  // Who asked has gone: waits no more, and gets nothing if no turn has decided it yet.
+  void abandon(shard::Cookie cookie) {
+    if (waiters_.erase(cookie) == 0) gone_.insert(cookie);
+  }
 
   // Everything the engine knows against everything we know. `with_content`: `views` carry specs and histories too.
   bool compare(std::span<JobView const> views, bool with_content);
@@ -220,6 +223,7 @@ class Model {
   void add_error(ModelJob& job, ErrorClass error_class, std::string_view code, std::string_view message);
   bool is_leasable(Lease const& request) const;
   bool matches(ModelJob const& job, JobFilter const& filter, bool with_text) const;
+  bool no_job_can_match(JobFilter const& filter) const;
 
   // --- Effects and replies.
   template <class E>
@@ -255,6 +259,7 @@ class Model {
   std::map<std::string, Answer> answers_;
   std::deque<std::pair<Instant, std::string>> answers_by_age_;
   std::map<shard::Cookie, Waiter> waiters_;
+  std::set<shard::Cookie> gone_;  // Since they asked; some were decided before.
   std::deque<Bulk> bulks_;
   std::uint64_t unfinished_ = 0;
   std::uint64_t last_number_ = 0;

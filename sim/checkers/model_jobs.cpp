@@ -14,8 +14,8 @@ constexpr std::uint32_t kTaggedPage = 500;  // Jobs whose tags are read in one p
 bool Model::run(shard::Cookie cookie, GetJob const& command) {
   ModelJob* const job = find(command.job);
   if (job == nullptr) return expect_error(cookie, ErrorCode::job_not_found);
-  bool const waits =
-      job->is_unfinished() && command.wait > Duration{0} && !is_draining_ && waiters_.size() < options_.waiters_max;
+  bool const waits = job->is_unfinished() && command.wait > Duration{0} && !is_draining_ && !gone_.contains(cookie) &&
+                     waiters_.size() < options_.waiters_max;
   if (waits) {
     waiters_.emplace(cookie, Waiter{.lease = {}, .reports = {}, .job = job->number, .deadline = now_ + command.wait});
     return true;
@@ -204,6 +204,7 @@ bool Model::bulk_part(Bulk bulk) {
   auto* const purge = std::get_if<PurgeQueue>(&bulk.command);
   JobFilter const filter = jobs != nullptr ? jobs->filter : JobFilter{.state = purge->state, .queue = purge->name};
   auto& before = jobs != nullptr ? jobs->before : purge->before;
+  bool const is_hopeless = no_job_can_match(filter);
   std::vector<std::uint64_t> found;
   JobFilter untagged = filter;
   untagged.tag.clear();
@@ -241,8 +242,9 @@ bool Model::bulk_part(Bulk bulk) {
     if (!fine) return false;
     if (!error) ++bulk.count;
   }
-  // The server sees sooner that there is nothing more where a whole queue or a type has no more jobs.
-  bool const is_answered = replies_ != nullptr ? replies_->contains(bulk.cookie) : !more_match;
+  // The server sees sooner that there is nothing more where a whole queue or a type has no more jobs. Where nobody was
+  // answered, whether it did so decides what it does in its next turns.
+  bool const is_answered = replies_ != nullptr ? replies_->contains(bulk.cookie) : is_hopeless;
   if (is_answered && more && !more_match) more = false;
   WM_SIM_HOLD(replies_ == nullptr || is_answered == !more, "an action on many jobs {}",
               more ? "ended too soon" : "was not answered");
@@ -257,6 +259,19 @@ bool Model::bulk_part(Bulk bulk) {
   if (reply == nullptr) return true;
   WM_SIM_HOLD(reply->count == bulk.count, "an action on many jobs counts {} instead of {}", reply->count, bulk.count);
   return true;
+}
+
+// No job of that type, of that group, or in that queue and state.
+bool Model::no_job_can_match(JobFilter const& filter) const {
+  auto const has = [&](std::string const& wanted, std::string ModelJob::* name) {
+    return wanted.empty() ||
+           std::any_of(jobs_.begin(), jobs_.end(), [&](auto const& job) { return job.second.*name == wanted; });
+  };
+  if (!has(filter.type, &ModelJob::type) || !has(filter.group, &ModelJob::group)) return true;
+  if (filter.queue.empty()) return false;
+  auto const queue = queues_.find(filter.queue);
+  if (queue == queues_.end() || queue->second.jobs() == 0) return true;
+  return filter.state && queue->second.depth_in(*filter.state) == 0;
 }
 
 bool Model::matches(ModelJob const& job, JobFilter const& filter, bool with_text) const {

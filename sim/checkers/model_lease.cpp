@@ -12,8 +12,9 @@ bool Model::run(shard::Cookie cookie, Lease const& command) {
     ++moment_;
     WM_SIM_STEP(decide_report(report, wanted.reports.emplace_back()));
   }
-  WM_SIM_STEP(lease_jobs(command, wanted.jobs));
-  bool waits = wanted.jobs.empty() && command.wait > Duration{0} && !is_draining_;
+  bool const has_gone = gone_.erase(cookie) > 0;
+  if (!has_gone) WM_SIM_STEP(lease_jobs(command, wanted.jobs));
+  bool waits = wanted.jobs.empty() && command.wait > Duration{0} && !is_draining_ && !has_gone;
   if (waits && waiters_.size() >= options_.waiters_max) {
     ++figures_[Figure::waiters_full];
     waits = false;

@@ -24,7 +24,7 @@ Readiness InlineService::readiness() const {
 Duration InlineService::uptime() const { return now_ - started_at_; }
 
 Result<Duration> InlineService::turn() {
-  WM_TRY(auto const turn, loop_.turn());
+  WM_TRY(newest_turn_, loop_.turn());
   now_ = clock_.now();
   answers_.clear();
   loop_.take_answers(0, answers_);
@@ -32,9 +32,9 @@ Result<Duration> InlineService::turn() {
     WM_ASSERT(sink_ != nullptr);
     sink_->on_answers(answers_);
   }
-  if (turn.more || loop_.has_requests()) return Duration{0};
-  if (!turn.next) return kSleepMax;
-  return std::clamp(*turn.next - now_, Duration{0}, kSleepMax);
+  if (newest_turn_.more || loop_.has_requests()) return Duration{0};
+  if (!newest_turn_.next) return kSleepMax;
+  return std::clamp(*newest_turn_.next - now_, Duration{0}, kSleepMax);
 }
 
 void InlineService::drain() {

@@ -24,6 +24,8 @@ class InlineService final : public Service {
   // A turn of the shard, between two polls of the loop. Answers how long the loop may sleep. An error is final: the
   // process must end (see ShardLoop::turn).
   Result<Duration> turn();
+  // What the newest turn said of itself: for whoever turns it and wants to know more than how long to sleep.
+  shard::Turn const& newest_turn() const { return newest_turn_; }
   void drain();
   bool idle() const { return loop_.idle(); }
 
@@ -36,6 +38,7 @@ class InlineService final : public Service {
   Instant now_;
   AnswerSink* sink_ = nullptr;
   std::vector<Answer> answers_;
+  shard::Turn newest_turn_;
   bool draining_ = false;
 };
 

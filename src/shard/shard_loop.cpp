@@ -13,7 +13,8 @@ constexpr Duration kLookAround =
 constexpr Duration kAliveEvery = std::chrono::seconds{1};  // While anything is leased.
 constexpr int kListRoundsMax = 16;                         // Steps of the engine that one page may cost.
 constexpr std::uint32_t kBulkPage = 500;
-constexpr double kFlushWeight = 0.05;  // Of a new flush in the moving average.
+constexpr std::size_t kGoneMax = 65'536;  // Beyond it a request is decided as if its client were still there.
+constexpr double kFlushWeight = 0.05;     // Of a new flush in the moving average.
 
 std::uint64_t count(std::chrono::nanoseconds time) { return static_cast<std::uint64_t>(time.count()); }
 
@@ -63,7 +64,13 @@ Result<> ShardLoop::submit(Request&& request) {
 void ShardLoop::abandon(Port port, Cookie cookie) {
   if (auto const waiter = waiters_.take(port, cookie)) {
     if (auto const* job = std::get_if<JobWait>(&waiter->what)) engine_.unwatch(job->job);
+  } else if (has_requests() && gone_.size() < kGoneMax) {
+    gone_.emplace(port, cookie);
   }
+}
+
+bool ShardLoop::take_gone(Request const& request) {
+  return !gone_.empty() && gone_.erase({request.port, request.cookie}) > 0;
 }
 
 void ShardLoop::take_answers(Port port, std::vector<Answer>& out) {
@@ -149,6 +156,7 @@ Result<> ShardLoop::take_commands() {
   if (inbox_done_ == inbox_.size()) {
     inbox_.clear();
     inbox_done_ = 0;
+    gone_.clear();
   } else if (inbox_done_ > options_.commands_per_turn) {
     inbox_.erase(inbox_.begin(), inbox_.begin() + static_cast<std::ptrdiff_t>(inbox_done_));
     inbox_done_ = 0;
@@ -217,9 +225,13 @@ Result<> ShardLoop::prepare_patch(PatchJob& patch) {
 
 void ShardLoop::execute_lease(Request&& request) {
   serve_waiting();  // Who waits already comes first.
+  auto& lease = std::get<Lease>(request.command);
+  if (take_gone(request)) {  // Its reports count all the same.
+    lease.max = 0;
+    lease.wait = Duration{0};
+  }
   bool again = false;
   Reply reply = engine_.execute(request.command, context(), batch_, &again);
-  auto& lease = std::get<Lease>(request.command);
   auto* leased = std::get_if<LeaseReply>(&reply);
   bool const waits = leased != nullptr && leased->jobs.empty() && lease.wait > Duration{0} && !draining_;
   if (!waits) {
@@ -244,7 +256,7 @@ void ShardLoop::execute_get(Request&& request) {
   Reply reply = engine_.execute(request.command, context(), batch_, &again);
   auto const& get = std::get<GetJob>(request.command);
   auto const* job = std::get_if<JobReply>(&reply);
-  if (job == nullptr || is_finished(job->job.state) || get.wait <= Duration{0} || draining_ ||
+  if (job == nullptr || is_finished(job->job.state) || get.wait <= Duration{0} || draining_ || take_gone(request) ||
       waiters_.size() >= options_.waiters_max) {
     answer(request.port, request.cookie, std::move(reply));
     return;

@@ -5,6 +5,8 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <set>
+#include <utility>
 #include <vector>
 
 #include "base/error.h"
@@ -72,7 +74,8 @@ class ShardLoop {
   // Takes a request for the next turn. overloaded, shutting_down or disk_full (enqueues) where it does not; then
   // nothing happened. Every request taken is answered once, unless it is abandoned.
   Result<> submit(Request&& request);
-  // Who asked has gone: if the request still waits, it is forgotten.
+  // Who asked has gone: if the request waits, it is forgotten. One that no turn has seen yet is decided, as it was sent
+  // whole, but leases no job and waits for nothing.
   void abandon(Port port, Cookie cookie);
 
   // One turn. An error is the end: a flush failed, or the log cannot be read back. Nobody knows then what is durable;
@@ -130,6 +133,7 @@ class ShardLoop {
   Result<> finish_batch();
   Result<> harvest();
   bool has_room() const;
+  bool take_gone(Request const& request);  // True: who asked has gone meanwhile.
   void choose_flusher();
   void note_flush(std::chrono::nanoseconds took, std::uint64_t flushes);
   void release(std::uint64_t durable);
@@ -149,7 +153,8 @@ class ShardLoop {
   Rates rates_;
 
   std::vector<Request> inbox_;
-  std::size_t inbox_done_ = 0;  // So many of the inbox have been decided.
+  std::size_t inbox_done_ = 0;              // So many of the inbox have been decided.
+  std::set<std::pair<Port, Cookie>> gone_;  // Of requests in the inbox, perhaps: who has gone. Empty when that is.
   std::deque<Unfinished> unfinished_;
   std::vector<Held> pending_;               // Answers of this turn.
   std::deque<Held> held_;                   // Answers of earlier turns whose batch is not durable yet.

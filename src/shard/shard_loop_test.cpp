@@ -85,6 +85,35 @@ TEST_F(ShardLoopTest, AClientThatHasGoneIsLeasedNothing) {
   EXPECT_EQ(ask<LeaseReply>(lease()).jobs.size(), 1u);
 }
 
+// It once waited all the same, and the next job went to nobody.
+TEST_F(ShardLoopTest, AClientThatHasGoneBeforeItsTurnIsLeasedNothingAndDoesNotWait) {
+  ask<EnqueueReply>(enqueue({spec_of_job("a")}));
+  auto const held = ask<LeaseReply>(lease()).jobs.at(0);
+  ask<EnqueueReply>(enqueue({spec_of_job("b")}));
+  Lease asks_and_reports = lease("default", 1, kTwentySeconds);
+  asks_and_reports.reports = {completed(held)};
+  Cookie const gone = submit(asks_and_reports);
+  loop_->abandon(0, gone);
+  turn();
+
+  auto const leased = ask<LeaseReply>(lease());
+
+  EXPECT_EQ(leased.jobs.size(), 1u);
+  EXPECT_TRUE(take<LeaseReply>(gone).jobs.empty());
+  auto const reported = ask<JobReply>(GetJob{.job = {.number = held.number, .text = {}}, .wait = {}});
+  EXPECT_EQ(reported.job.state, JobState::completed) << "what was sent whole is decided";
+}
+
+TEST_F(ShardLoopTest, AReaderThatHasGoneBeforeItsTurnDoesNotWait) {
+  auto const sent = ask<EnqueueReply>(enqueue({spec_of_job("a")}));
+  Cookie const gone = submit(GetJob{.job = {.number = sent.jobs[0].number, .text = {}}, .wait = kTwentySeconds});
+  loop_->abandon(0, gone);
+
+  turn();
+
+  EXPECT_TRUE(loop_->idle());
+}
+
 TEST_F(ShardLoopTest, AReadThatWaitsIsAnsweredWhenTheJobIsFinished) {
   auto const sent = ask<EnqueueReply>(enqueue({spec_of_job("a")}));
   Cookie const reading = submit(GetJob{.job = {.number = sent.jobs[0].number, .text = {}}, .wait = kTwentySeconds});

@@ -1,0 +1,79 @@
+#include "sim/front_end.h"
+
+#include <utility>
+
+namespace workmill::sim {
+
+FrontEnd::FrontEnd(shard::ShardLoop& loop, Clock const& clock, Figures& figures)
+    : loop_(loop), figures_(figures), service_(loop, clock) {
+  service_.set_sink(this);
+}
+
+Result<> FrontEnd::submit(shard::Cookie cookie, Command command) {
+  is_submitting_ = true;
+  auto taken = service_.submit(cookie, std::move(command));
+  is_submitting_ = false;
+  if (taken) asked_.emplace(cookie, false);
+  return taken;
+}
+
+void FrontEnd::hang_up(shard::Cookie cookie) {
+  auto const asked = asked_.find(cookie);
+  if (asked == asked_.end() || asked->second) return;
+  asked->second = true;
+  service_.abandon(cookie);
+}
+
+Result<shard::Turn> FrontEnd::turn() {
+  WM_TRY(Duration const sleep, service_.turn());
+  shard::Turn const& turn = service_.newest_turn();
+  bool const has_more = turn.more || loop_.has_requests();
+  if (sleep < Duration{0} || sleep > std::chrono::seconds{1} || (has_more && sleep != Duration{0})) {
+    complain("the service lets its thread sleep although there is work");
+  }
+  check_readiness();
+  return turn;
+}
+
+void FrontEnd::drain() {
+  is_draining_ = true;
+  service_.drain();
+  check_readiness();
+}
+
+void FrontEnd::check_readiness() {
+  auto const readiness = service_.readiness();
+  auto wanted = service::Readiness::ready;
+  if (is_draining_) {
+    wanted = service::Readiness::draining;
+    ++figures_[Figure::unready_as_draining];
+  } else if (loop_.disk_low()) {
+    wanted = service::Readiness::disk_full;
+    ++figures_[Figure::unready_as_disk_low];
+  }
+  if (readiness != wanted) complain("the service says that it is ready for something else than it is");
+}
+
+void FrontEnd::check_drained() {
+  for (auto const& [cookie, has_gone] : asked_) {
+    if (!has_gone) return complain("a drained server owes somebody an answer");
+  }
+}
+
+std::string FrontEnd::id(JobNumber number) const {
+  std::string text;
+  service_.append_id(number, {}, text);
+  return text;
+}
+
+void FrontEnd::on_answers(std::span<service::Answer> answers) {
+  if (is_submitting_) complain("an answer came from inside a submit");
+  for (service::Answer& answer : answers) {
+    auto const asked = asked_.find(answer.cookie);
+    if (asked == asked_.end()) return complain("an answer came twice, or to nobody");
+    answers_.push_back({.answer = std::move(answer), .has_gone = asked->second});
+    asked_.erase(asked);
+  }
+}
+
+}  // namespace workmill::sim
