@@ -8,9 +8,11 @@
 #include <exception>
 #include <functional>
 #include <map>
+#include <string>
 #include <toml.hpp>
 #include <utility>
 
+#include "base/assert.h"
 #include "net/listener.h"
 
 namespace workmill::app {
@@ -18,8 +20,11 @@ namespace {
 
 auto bad(std::string message) { return fail(ErrorCode::bad_configuration, std::move(message)); }
 
+// ---- One overload for each type that a setting can have: from the file, and as a text.
+
 template <std::unsigned_integral T>
-Result<> read_number(toml::value const& value, T& out) {
+  requires(!std::same_as<T, bool>)
+Result<> read_value(toml::value const& value, T& out) {
   if (!value.is_integer()) return bad("is not a whole number");
   auto const number = value.as_integer();
   if (number < 0 || !std::in_range<T>(number)) return bad("is out of range");
@@ -27,13 +32,13 @@ Result<> read_number(toml::value const& value, T& out) {
   return {};
 }
 
-Result<> read_text(toml::value const& value, std::string& out) {
+Result<> read_value(toml::value const& value, std::string& out) {
   if (!value.is_string()) return bad("is not a string");
   out = value.as_string().str;
   return {};
 }
 
-Result<> read_flag(toml::value const& value, bool& out) {
+Result<> read_value(toml::value const& value, bool& out) {
   if (!value.is_boolean()) return bad("is neither true nor false");
   out = value.as_boolean();
   return {};
@@ -42,52 +47,116 @@ Result<> read_flag(toml::value const& value, bool& out) {
 template <class T>
 Result<> read_parsed(toml::value const& value, Result<T> (*parse)(std::string_view), T& out) {
   std::string text;
-  WM_TRY_VOID(read_text(value, text));
+  WM_TRY_VOID(read_value(value, text));
   auto parsed = parse(text);
   if (!parsed) return bad(parsed.error().message);
   out = *parsed;
   return {};
 }
 
-Result<> read_bytes(toml::value const& value, std::uint64_t& out) {
-  if (value.is_integer()) return read_number(value, out);
-  return read_parsed(value, parse_bytes, out);
+Result<> read_value(toml::value const& value, Duration& out) { return read_parsed(value, parse_duration, out); }
+Result<> read_value(toml::value const& value, log::Durability& out) {
+  return read_parsed(value, parse_durability, out);
+}
+Result<> read_value(toml::value const& value, shard::FlushBy& out) { return read_parsed(value, parse_flush_by, out); }
+Result<> read_value(toml::value const& value, telemetry::LogLevel& out) {
+  return read_parsed(value, parse_log_level_setting, out);
 }
 
-using Reader = std::function<Result<>(toml::value const&, Config&)>;
+std::string text_of(std::string const& value) { return value; }
+std::string text_of(bool value) { return value ? "true" : "false"; }
+template <std::unsigned_integral T>
+std::string text_of(T value) {
+  return std::to_string(value);
+}
+std::string text_of(Duration value) { return format_duration(value); }
+std::string text_of(log::Durability value) {
+  switch (value) {
+    case log::Durability::sync: return "sync";
+    case log::Durability::interval: return "interval";
+    case log::Durability::os: return "os";
+  }
+  return "";
+}
+std::string text_of(shard::FlushBy value) {
+  switch (value) {
+    case shard::FlushBy::adaptive: return "adaptive";
+    case shard::FlushBy::turn: return "turn";
+    case shard::FlushBy::writer: return "writer";
+  }
+  return "";
+}
+std::string text_of(telemetry::LogLevel value) {
+  switch (value) {
+    case telemetry::LogLevel::debug: return "debug";
+    case telemetry::LogLevel::info: return "info";
+    case telemetry::LogLevel::warn: return "warn";
+    case telemetry::LogLevel::error: return "error";
+    case telemetry::LogLevel::off: return "off";
+  }
+  return "";
+}
 
-std::map<std::string, Reader, std::less<>> const& readers() {
-  static std::map<std::string, Reader, std::less<>> const kAll{
-      {"data", [](auto const& v, Config& c) { return read_text(v, c.data); }},
-      {"listen", [](auto const& v, Config& c) { return read_text(v, c.listen); }},
-      {"insecure", [](auto const& v, Config& c) { return read_flag(v, c.insecure); }},
-      {"io_threads", [](auto const& v, Config& c) { return read_number(v, c.io_threads); }},
-      {"durability", [](auto const& v, Config& c) { return read_parsed(v, parse_durability, c.durability); }},
-      {"sync_interval", [](auto const& v, Config& c) { return read_parsed(v, parse_duration, c.sync_interval); }},
-      {"segment_size", [](auto const& v, Config& c) { return read_bytes(v, c.segment_bytes); }},
-      {"disk_reserve", [](auto const& v, Config& c) { return read_bytes(v, c.disk_reserve_bytes); }},
-      {"verify_rate", [](auto const& v, Config& c) { return read_bytes(v, c.verify_bytes_per_second); }},
-      {"verify_every", [](auto const& v, Config& c) { return read_parsed(v, parse_duration, c.verify_every); }},
-      {"flush_by", [](auto const& v, Config& c) { return read_parsed(v, parse_flush_by, c.flush_by); }},
-      {"connections_max", [](auto const& v, Config& c) { return read_number(v, c.connections_max); }},
-      {"body_size_max", [](auto const& v, Config& c) { return read_bytes(v, c.body_bytes_max); }},
-      {"header_size_max",
-       [](auto const& v, Config& c) -> Result<> {
-         std::uint64_t bytes = 0;
-         WM_TRY_VOID(read_bytes(v, bytes));
-         if (bytes > std::uint64_t{1} << 20) return bad("is out of range");
-         c.header_bytes_max = static_cast<std::uint32_t>(bytes);
-         return {};
-       }},
-      {"pipelined_max", [](auto const& v, Config& c) { return read_number(v, c.pipelined_max); }},
-      {"buffered_size_max", [](auto const& v, Config& c) { return read_bytes(v, c.buffered_bytes_max); }},
-      {"idle_timeout", [](auto const& v, Config& c) { return read_parsed(v, parse_duration, c.idle_timeout); }},
-      {"request_timeout", [](auto const& v, Config& c) { return read_parsed(v, parse_duration, c.request_timeout); }},
-      {"write_timeout", [](auto const& v, Config& c) { return read_parsed(v, parse_duration, c.write_timeout); }},
-      {"drain_timeout", [](auto const& v, Config& c) { return read_parsed(v, parse_duration, c.drain_timeout); }},
-      {"finished_kept", [](auto const& v, Config& c) { return read_number(v, c.finished_kept); }},
-      {"log_level", [](auto const& v, Config& c) { return read_parsed(v, parse_log_level_setting, c.log_level); }},
-      {"log_format", [](auto const& v, Config& c) { return read_text(v, c.log_format); }},
+// One setting of the file and the field that it fills.
+struct Setting {
+  std::function<Result<>(toml::value const&, Config&)> read;
+  std::function<std::string(Config const&)> text;  // Two configurations differ in a setting where its texts do.
+  std::function<void(Config const& from, Config& to)> copy;
+};
+
+template <class T>
+Setting setting(T Config::* field) {
+  return {.read = [field](toml::value const& value, Config& out) { return read_value(value, out.*field); },
+          .text = [field](Config const& config) { return text_of(config.*field); },
+          .copy = [field](Config const& from, Config& to) { to.*field = from.*field; }};
+}
+
+// The same for a number of bytes, which may be written with a unit.
+template <std::unsigned_integral T>
+Setting size(T Config::* field) {
+  auto made = setting(field);
+  made.read = [field](toml::value const& value, Config& out) -> Result<> {
+    std::uint64_t bytes = 0;
+    if (value.is_integer()) {
+      WM_TRY_VOID(read_value(value, bytes));
+    } else {
+      WM_TRY_VOID(read_parsed(value, parse_bytes, bytes));
+    }
+    if (!std::in_range<T>(bytes)) return bad("is out of range");
+    out.*field = static_cast<T>(bytes);
+    return {};
+  };
+  return made;
+}
+
+// A new setting: a field in config.h, a line here, what holds of it in check_config, a row in
+// docs/reference/configuration.md; and a line in options.cpp and reload wiring where it can change while the server
+// runs.
+std::map<std::string_view, Setting> const& settings() {
+  static std::map<std::string_view, Setting> const kAll{
+      {"data", setting(&Config::data)},
+      {"listen", setting(&Config::listen)},
+      {"insecure", setting(&Config::insecure)},
+      {"io_threads", setting(&Config::io_threads)},
+      {"durability", setting(&Config::durability)},
+      {"sync_interval", setting(&Config::sync_interval)},
+      {"segment_size", size(&Config::segment_bytes)},
+      {"disk_reserve", size(&Config::disk_reserve_bytes)},
+      {"verify_rate", size(&Config::verify_bytes_per_second)},
+      {"verify_every", setting(&Config::verify_every)},
+      {"flush_by", setting(&Config::flush_by)},
+      {"connections_max", setting(&Config::connections_max)},
+      {"body_size_max", size(&Config::body_bytes_max)},
+      {"header_size_max", size(&Config::header_bytes_max)},
+      {"pipelined_max", setting(&Config::pipelined_max)},
+      {"buffered_size_max", size(&Config::buffered_bytes_max)},
+      {"idle_timeout", setting(&Config::idle_timeout)},
+      {"request_timeout", setting(&Config::request_timeout)},
+      {"write_timeout", setting(&Config::write_timeout)},
+      {"drain_timeout", setting(&Config::drain_timeout)},
+      {"finished_kept", setting(&Config::finished_kept)},
+      {"log_level", setting(&Config::log_level)},
+      {"log_format", setting(&Config::log_format)},
   };
   return kAll;
 }
@@ -104,15 +173,32 @@ Result<> read_config(std::string const& path, Config& config) {
     return bad(fmt::format("the configuration file {} cannot be read: {}", path, error.what()));
   }
   for (auto const& [key, value] : file.as_table()) {
-    auto const reader = readers().find(key);
-    if (reader == readers().end()) {
+    auto const found = settings().find(key);
+    if (found == settings().end()) {
       return bad(fmt::format("{}:{}: there is no setting '{}'", path, value.location().line(), key));
     }
-    if (auto read = reader->second(value, config); !read) {
+    if (auto read = found->second.read(value, config); !read) {
       return bad(fmt::format("{}:{}: {}: {}", path, value.location().line(), key, read.error().message));
     }
   }
   return {};
+}
+
+std::vector<Change> changes(Config const& before, Config const& after) {
+  std::vector<Change> all;
+  for (auto const& [name, setting] : settings()) {
+    Change change{.setting = name, .before = setting.text(before), .after = setting.text(after)};
+    if (change.before != change.after) all.push_back(std::move(change));
+  }
+  return all;
+}
+
+bool is_setting(std::string_view name) { return settings().contains(name); }
+
+void copy_setting(std::string_view name, Config const& from, Config& to) {
+  auto const found = settings().find(name);
+  WM_ASSERT(found != settings().end());
+  found->second.copy(from, to);
 }
 
 Result<> check_config(Config const& config) {

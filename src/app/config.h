@@ -1,6 +1,7 @@
 #pragma once
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/error.h"
@@ -48,6 +49,18 @@ Result<> read_config(std::string const& path, Config& config);
 
 // What holds between the fields, and whether the address may be listened on. bad_configuration.
 Result<> check_config(Config const& config);
+
+// A setting, as the file names it, that two configurations have differently, with both values as the file has them.
+struct Change {
+  std::string_view setting;  // Lives for ever.
+  std::string before, after;
+};
+// By name.
+std::vector<Change> changes(Config const& before, Config const& after);
+// Whether the file may have such a setting.
+bool is_setting(std::string_view name);
+// `name` is one.
+void copy_setting(std::string_view name, Config const& from, Config& to);
 
 // "64MiB", "8 MB", "1024": bytes, with the binary and decimal units of IEC 80000-13. bad_configuration otherwise.
 Result<std::uint64_t> parse_bytes(std::string_view text);

@@ -103,5 +103,34 @@ TEST(Config, ReadsSizesWithUnits) {
     EXPECT_FALSE(parse_bytes(text)) << text;
 }
 
+TEST(ConfigChanges, NamesEachSettingThatDiffersWithBothValues) {
+  Config const before;
+  Config after;
+  after.connections_max = 7;
+  after.idle_timeout = std::chrono::seconds{90};
+
+  auto const found = changes(before, after);
+
+  ASSERT_EQ(found.size(), 2u);
+  EXPECT_EQ(found[0].setting, "connections_max");
+  EXPECT_EQ(found[0].before, "20000");
+  EXPECT_EQ(found[0].after, "7");
+  EXPECT_EQ(found[1].setting, "idle_timeout");
+  EXPECT_EQ(found[1].after, "1m30s");
+  EXPECT_TRUE(changes(after, after).empty());
+}
+
+TEST(ConfigChanges, CopiesOneSettingAlone) {
+  Config from;
+  from.connections_max = 7;
+  from.pipelined_max = 8;
+  Config to;
+
+  copy_setting("connections_max", from, to);
+
+  EXPECT_EQ(to.connections_max, 7u);
+  EXPECT_EQ(to.pipelined_max, Config{}.pipelined_max);
+}
+
 }  // namespace
 }  // namespace workmill::app

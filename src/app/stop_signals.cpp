@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <signal.h>
 #include <sys/eventfd.h>
+#include <sys/types.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -20,20 +21,40 @@ namespace {
 
 // What a signal handler may touch: it has no object to be a member of.
 std::atomic<int> wake_fd{-1};
-std::atomic<int> last_signal{0};
+std::atomic<int> stop_signal{0};  // 0: none yet.
+std::atomic<bool> hangup_due{false};
 
-void note_signal(int signal) {
-  int const saved = errno;
-  last_signal.store(signal);
+bool wake() {
   std::uint64_t const one = 1;
-  if (::write(wake_fd.load(), &one, sizeof one) != sizeof one) {  // Then without ado, once this handler returns.
+  return ::write(wake_fd.load(), &one, sizeof one) == sizeof one;
+}
+
+void note_stop(int signal) {
+  int const saved = errno;
+  stop_signal.store(signal);
+  if (!wake()) {  // Then without ado, once this handler returns.
     std::signal(signal, SIG_DFL);
     ::raise(signal);
   }
   errno = saved;
 }
 
-void back_to_default() {
+void note_hangup(int) {
+  int const saved = errno;
+  hangup_due.store(true);
+  if (wake_fd.load() >= 0) static_cast<void>(wake());
+  errno = saved;
+}
+
+bool handle(int signal, void (*handler)(int)) {
+  struct sigaction action{};
+  action.sa_handler = handler;
+  action.sa_flags = SA_RESTART;
+  ::sigemptyset(&action.sa_mask);
+  return ::sigaction(signal, &action, nullptr) == 0;
+}
+
+void stop_by_default() {
   std::signal(SIGTERM, SIG_DFL);
   std::signal(SIGINT, SIG_DFL);
 }
@@ -44,11 +65,12 @@ auto refused(std::string_view what, std::string const& reason) {
 
 class Watch final : public StopSignals {
  public:
-  Watch(net::IoLoop& loop, std::move_only_function<void(int)> on_signal)
-      : event_(loop.context()), on_signal_(std::move(on_signal)) {}
+  Watch(net::IoLoop& loop, SignalCalls calls) : event_(loop.context()), calls_(std::move(calls)) {}
   ~Watch() override {
-    back_to_default();
+    stop_by_default();
+    std::signal(SIGHUP, SIG_IGN);  // The server is at its end: there is nothing left to reload.
     wake_fd.store(-1);
+    stop_signal.store(0);
   }
 
   Result<> start() {
@@ -61,34 +83,51 @@ class Watch final : public StopSignals {
       return refused("watch for signals", error.message());
     }
     WM_ASSERT(wake_fd.exchange(fd) == -1);
-    event_.async_wait(boost::asio::posix::stream_descriptor::wait_read,
-                      [this](boost::system::error_code const& failed) {
-                        if (failed) return;
-                        back_to_default();
-                        on_signal_(last_signal.load());
-                      });
-    struct sigaction action{};
-    action.sa_handler = note_signal;
-    action.sa_flags = SA_RESTART;
-    ::sigemptyset(&action.sa_mask);
-    for (int const signal : {SIGTERM, SIGINT}) {
-      if (::sigaction(signal, &action, nullptr) != 0) {
-        return refused("handle signals", std::generic_category().message(errno));
-      }
+    wait();
+    if (!handle(SIGTERM, note_stop) || !handle(SIGINT, note_stop) || !handle(SIGHUP, note_hangup)) {
+      return refused("handle signals", std::generic_category().message(errno));
     }
+    if (hangup_due.load()) static_cast<void>(wake());  // One that was held.
     return {};
   }
 
  private:
+  void wait() {
+    event_.async_wait(boost::asio::posix::stream_descriptor::wait_read,
+                      [this](boost::system::error_code const& failed) {
+                        if (failed) return;
+                        std::uint64_t count = 0;
+                        [[maybe_unused]] ssize_t const got = ::read(event_.native_handle(), &count, sizeof count);
+                        wait();
+                        act();
+                      });
+  }
+  void act() {
+    if (stopping_) return;
+    bool const hung_up = hangup_due.exchange(false);
+    // Whoever closes the terminal in which a server runs wants no server without one.
+    bool const lost_terminal = hung_up && had_terminal_ && ::isatty(STDERR_FILENO) != 1;
+    if (int const signal = stop_signal.load(); signal != 0 || lost_terminal) {
+      stopping_ = true;
+      stop_by_default();
+      calls_.on_stop(signal != 0 ? signal : SIGHUP);
+    } else if (hung_up) {
+      calls_.on_hangup();
+    }
+  }
+
   boost::asio::posix::stream_descriptor event_;
-  std::move_only_function<void(int)> on_signal_;
+  SignalCalls calls_;
+  bool const had_terminal_ = ::isatty(STDERR_FILENO) == 1;
+  bool stopping_ = false;
 };
 
 }  // namespace
 
-Result<std::unique_ptr<StopSignals>> StopSignals::watch(net::IoLoop& loop,
-                                                        std::move_only_function<void(int)> on_signal) {
-  auto watch = std::make_unique<Watch>(loop, std::move(on_signal));
+void StopSignals::hold_hangups() { static_cast<void>(handle(SIGHUP, note_hangup)); }
+
+Result<std::unique_ptr<StopSignals>> StopSignals::watch(net::IoLoop& loop, SignalCalls calls) {
+  auto watch = std::make_unique<Watch>(loop, std::move(calls));
   WM_TRY_VOID(watch->start());
   return watch;
 }

@@ -43,7 +43,8 @@ ShardLoop::ShardLoop(ShardOptions options, log::Log& log, engine::Engine& engine
       survivors_(options_.survivors, log, engine, reader_),
       ready_(ports),
       now_(std::max(clock.now(), recovery.replay.last_batch_at)),
-      batch_at_(now_) {
+      batch_at_(now_),
+      disk_reserve_(options_.disk_reserve_bytes) {
   look_around();
 }
 
@@ -532,7 +533,7 @@ void ShardLoop::sample_rates() {
 void ShardLoop::look_around() {
   looked_at_ = now_;
   segment_ = log_.next_base().segment;
-  bool const low = log_.status().free_bytes < options_.disk_reserve_bytes;
+  bool const low = log_.status().free_bytes < disk_reserve_.load(std::memory_order_relaxed);
   disk_low_.store(low, std::memory_order_relaxed);
   survivors_.look_again(low);
   sample_rates();

@@ -95,6 +95,8 @@ class ShardLoop {
   std::size_t requests() const { return inbox_.size() - inbox_done_; }
   // Free space is below the reserve. Any thread may ask.
   bool disk_low() const { return disk_low_.load(std::memory_order_relaxed); }
+  // Changes ShardOptions::disk_reserve_bytes; it counts when the loop looks at the disk next. Any thread.
+  void set_disk_reserve(std::uint64_t bytes) { disk_reserve_.store(bytes, std::memory_order_relaxed); }
   JobIdCodec const& ids() const { return ids_; }
 
  private:
@@ -166,6 +168,7 @@ class ShardLoop {
   Instant looked_at_{};
   bool draining_ = false;
   bool advance_more_ = false;  // advance() had more to do than a step allows.
+  std::atomic<std::uint64_t> disk_reserve_;
   std::atomic<bool> disk_low_{false};
   std::uint64_t staged_ = 0;                                     // Batches.
   std::uint64_t durable_ = 0;                                    // Of these.

@@ -48,6 +48,7 @@ class ShardThread {
   void drain();
   bool is_idle() const { return idle_.load(); }
   bool disk_low() const { return loop_->disk_low(); }
+  void set_disk_reserve(std::uint64_t bytes) { loop_->set_disk_reserve(bytes); }
   JobIdCodec const& ids() const { return loop_->ids(); }
 
  private:

@@ -60,7 +60,7 @@ int serve(ServeOptions const& options, Context const& context) {
   Result<> ran;
   {
     telemetry::Logger logger{context.clock, {.level = config->log_level, .format = format}, telemetry::stderr_sink()};
-    ran = run_server(*config, context.clock, logger);
+    ran = run_server(*config, [&options] { return configure(options); }, context.clock, logger);
     if (!ran)
       logger.error("stopped by an error", {{"code", to_string(ran.error().code)}, {"error", describe(ran.error())}});
   }  // What is logged is out before the last words.

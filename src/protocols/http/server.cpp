@@ -37,15 +37,15 @@ HttpServer::HttpServer(net::IoLoop& loop, service::Service& service, Clock const
       connections_gauge_(metrics.gauge("workmill_http_connections", "Open HTTP connections.")),
       buffered_gauge_(metrics.gauge("workmill_http_buffered_bytes", "Memory held for requests and responses.")),
       under_way_gauge_(metrics.gauge("workmill_http_requests_under_way", "Requests read and not answered yet.")),
+      connections_limit_gauge_(
+          metrics.gauge("workmill_http_connections_limit", "Connections above which more are turned away.")),
+      buffered_limit_gauge_(metrics.gauge("workmill_http_buffered_bytes_limit",
+                                          "Above which requests that are still coming in are refused.")),
       second_timer_(loop.context()),
       housekeeping_(loop.context()),
       scope_(loop.context()),
       drain_(loop, scope_) {
   WM_ASSERT(limits_.connections_max + kTurnedAwayMax < CookieParts::kSlots);
-  metrics.gauge("workmill_http_connections_limit", "Connections above which more are turned away.")
-      .add(limits_.connections_max);
-  metrics.gauge("workmill_http_buffered_bytes_limit", "Above which requests that are still coming in are refused.")
-      .add(static_cast<double>(limits_.buffered_bytes_max));
   service_.set_sink(this);
   sweep();
   housekeeping_.spawn(keep_time());
@@ -113,6 +113,12 @@ Session* HttpServer::find(CookieParts name) {
   return slot.generation == name.generation ? slot.session : nullptr;
 }
 
+void HttpServer::set_limits(HttpLimits const& limits) {
+  WM_ASSERT(limits.connections_max + kTurnedAwayMax < CookieParts::kSlots);
+  limits_ = limits;
+  publish();
+}
+
 void HttpServer::on_answers(std::span<service::Answer> answers) {
   shared_.now = shared_.clock.monotonic();
   for (service::Answer const& answer : answers) {
@@ -168,6 +174,8 @@ void HttpServer::publish() {
     auto const value = static_cast<double>(now);
     gauge.add(value - std::exchange(published, value));
   };
+  publish(connections_limit_gauge_, connections_limit_published_, limits_.connections_max);
+  publish(buffered_limit_gauge_, buffered_limit_published_, limits_.buffered_bytes_max);
   publish(connections_gauge_, connections_published_, scope_.size());
   publish(buffered_gauge_, buffered_published_, shared_.buffered_bytes);
   publish(under_way_gauge_, under_way_published_, shared_.under_way);

@@ -46,6 +46,9 @@ class HttpServer final : public service::AnswerSink {
   // Serves a connection that somebody else has accepted.
   void adopt(Socket socket);
 
+  // New limits, at once: those of the size of a request for connections that come from now on. On the loop's thread.
+  void set_limits(HttpLimits const& limits);
+
   void on_answers(std::span<service::Answer> answers) override;
 
   // No new connections and no further requests; what is under way is answered, for as long as `patience`, and then cut
@@ -76,7 +79,7 @@ class HttpServer final : public service::AnswerSink {
 
   net::IoLoop& loop_;
   service::Service& service_;
-  HttpLimits const limits_;
+  HttpLimits limits_;
   telemetry::Logger& logger_;
   HttpCounters counters_;
   Endpoints endpoints_;
@@ -90,6 +93,9 @@ class HttpServer final : public service::AnswerSink {
   telemetry::Gauge& connections_gauge_;
   telemetry::Gauge& buffered_gauge_;
   telemetry::Gauge& under_way_gauge_;
+  telemetry::Gauge& connections_limit_gauge_;
+  telemetry::Gauge& buffered_limit_gauge_;
+  double connections_limit_published_ = 0, buffered_limit_published_ = 0;
   double connections_published_ = 0, buffered_published_ = 0, under_way_published_ = 0;
 
   std::vector<HttpServer*> others_;

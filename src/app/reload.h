@@ -1,0 +1,78 @@
+#pragma once
+#include <functional>
+#include <set>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "app/config.h"
+#include "base/error.h"
+#include "telemetry/log.h"
+
+// SIGHUP: the configuration is read again while the server runs, and what can change without a restart changes.
+//
+// All or nothing: the new configuration is checked as a whole, and every part that has to open something of its own (a
+// certificate, a file of tokens) prepares that first; if anything is refused, the log says why and nothing has changed.
+// Else the log names what has changed, and what waits for a restart.
+//
+// The wiring makes one and registers what can change. All calls on one thread, that of the first I/O loop (or before it
+// runs); a callback that concerns another thread posts to its loop, with a copy of what it needs.
+namespace workmill::app {
+
+class Reload {
+ public:
+  // Reads the file again, with the command line over it, and checks it: all that the start did.
+  using Read = std::function<Result<Config>()>;
+  using Apply = std::move_only_function<void(Config const& running)>;
+  using Commit = std::move_only_function<void()>;
+  using Prepare = std::move_only_function<Result<Commit>(Config const& next)>;
+
+  // `running` is what the server was started with. `logger` outlives the object.
+  Reload(Config running, Read read, telemetry::Logger& logger);
+  Reload(Reload const&) = delete;
+  Reload& operator=(Reload const&) = delete;
+
+  // These settings, as the file names them, take effect at once: `apply` is called after a reload that changed any of
+  // them, with the configuration that runs from now on (settings that need a restart have their old values in it). It
+  // cannot fail. A setting may be named for several callbacks; one that is named for none needs a restart.
+  void on_change(std::vector<std::string_view> settings, Apply apply);
+  // For what lives in files of its own, whose contents may change under the same name: called on every reload. It reads
+  // and checks, and changes nothing; the call that it answers is made when everybody has agreed, and cannot fail. An
+  // error refuses the reload. `settings` are those that it sees to, such as the file's name; `part` is for the log.
+  void on_reload(std::string_view part, std::vector<std::string_view> settings, Prepare prepare);
+
+  // Reads and applies, or refuses. Everything that there is to say goes to the log.
+  void run();
+
+  // What runs now.
+  Config const& running() const { return running_; }
+
+ private:
+  struct Watcher {
+    std::vector<std::string_view> settings;
+    Apply apply;
+  };
+  struct Part {
+    std::string_view name;
+    Prepare prepare;
+  };
+  // What a reload would change, ready to be done.
+  struct Plan {
+    Config next;
+    std::vector<Change> changes;
+    std::vector<Commit> commits;
+  };
+
+  Result<Plan> plan();
+  bool is_live(std::string_view setting) const { return live_.contains(setting); }
+  void tell(Plan const& plan);
+
+  Config running_;
+  Read read_;
+  telemetry::Logger& logger_;
+  std::set<std::string_view> live_;
+  std::vector<Watcher> watchers_;
+  std::vector<Part> parts_;
+};
+
+}  // namespace workmill::app

@@ -1,0 +1,76 @@
+#include "app/store.h"
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <utility>
+
+#include "app/terminal.h"
+#include "log/file/file_log.h"
+
+namespace workmill::app {
+namespace {
+
+constexpr std::chrono::seconds kProgressEvery{1};
+
+// Says how far the recovery has come: a line in the log each second, or one on a terminal that is written over.
+class RecoveryProgress {
+ public:
+  RecoveryProgress(Clock const& clock, telemetry::Logger& logger)
+      : clock_(clock), logger_(logger), started_(clock.now()), next_(started_ + kProgressEvery) {}
+
+  void operator()(std::uint64_t done, std::uint64_t total) {
+    Instant const now = clock_.now();
+    if (line_.is_due(now)) {
+      line_.show(progress_line("recovering (bytes)", done, total, now - started_, terminal_width(stderr)), now);
+    }
+    if (now < next_) return;
+    next_ = now + kProgressEvery;
+    if (!line_.enabled()) logger_.info("recovering", {{"done_bytes", done}, {"total_bytes", total}});
+  }
+
+ private:
+  Clock const& clock_;
+  telemetry::Logger& logger_;
+  Instant const started_;
+  Instant next_;
+  ProgressLine line_;
+};
+
+}  // namespace
+
+Result<Store> open_store(Config const& config, Clock const& clock, Rng& chance, telemetry::Logger& logger) {
+  Store store;
+  log::FileLogOptions options;
+  options.folder = config.data;
+  options.segment_bytes = static_cast<std::uint32_t>(config.segment_bytes);
+  options.durability = config.durability;
+  options.sync_interval = config.sync_interval;
+  WM_TRY(store.log, log::open_file_log(options));
+
+  engine::EngineOptions engine_options;
+  engine_options.finished_kept_per_queue = config.finished_kept;
+  store.engine = std::make_unique<engine::Engine>(engine_options);
+  RecoveryProgress progress{clock, logger};
+  WM_TRY(store.recovery, shard::recover(*store.log, *store.engine, clock, chance, std::ref(progress)));
+
+  auto const& replay = store.recovery.replay;
+  if (replay.cut_at) {
+    logger.warn(
+        "a torn tail was cut off: the last write before the end was not finished, and nobody was told that it was",
+        {{"file", replay.cut_file},
+         {"segment", replay.cut_at.segment},
+         {"offset", replay.cut_at.offset},
+         {"cut_bytes", replay.cut_bytes}});
+  }
+  logger.info(store.recovery.created ? "created" : "recovered", {{"data", config.data},
+                                                                 {"jobs", store.engine->status().jobs},
+                                                                 {"batches", replay.batches},
+                                                                 {"log_bytes", replay.bytes},
+                                                                 {"down_ms", store.recovery.down.count()},
+                                                                 {"took_ms", store.recovery.took.count()},
+                                                                 {"epoch", std::to_underlying(store.recovery.epoch)}});
+  return store;
+}
+
+}  // namespace workmill::app
