@@ -59,8 +59,8 @@ Result<> read_value(toml::value const& value, log::Durability& out) {
   return read_parsed(value, parse_durability, out);
 }
 Result<> read_value(toml::value const& value, shard::FlushBy& out) { return read_parsed(value, parse_flush_by, out); }
-Result<> read_value(toml::value const& value, telemetry::LogLevel& out) {
-  return read_parsed(value, parse_log_level_setting, out);
+Result<> read_value(toml::value const& value, telemetry::LogLevels& out) {
+  return read_parsed(value, telemetry::parse_log_levels, out);
 }
 
 std::string text_of(std::string const& value) { return value; }
@@ -86,16 +86,7 @@ std::string text_of(shard::FlushBy value) {
   }
   return "";
 }
-std::string text_of(telemetry::LogLevel value) {
-  switch (value) {
-    case telemetry::LogLevel::debug: return "debug";
-    case telemetry::LogLevel::info: return "info";
-    case telemetry::LogLevel::warn: return "warn";
-    case telemetry::LogLevel::error: return "error";
-    case telemetry::LogLevel::off: return "off";
-  }
-  return "";
-}
+std::string text_of(telemetry::LogLevels const& value) { return to_string(value); }
 
 // One setting of the file and the field that it fills.
 struct Setting {
@@ -157,6 +148,7 @@ std::map<std::string_view, Setting> const& settings() {
       {"finished_kept", setting(&Config::finished_kept)},
       {"log_level", setting(&Config::log_level)},
       {"log_format", setting(&Config::log_format)},
+      {"log_repeats_max", setting(&Config::log_repeats_max)},
   };
   return kAll;
 }
@@ -262,11 +254,6 @@ Result<std::uint64_t> parse_bytes(std::string_view text) {
     }
   }
   return bad(fmt::format("'{}' is no size: it takes a whole number and B, KB, MB, GB, KiB, MiB or GiB", text));
-}
-
-Result<telemetry::LogLevel> parse_log_level_setting(std::string_view text) {
-  if (auto const level = telemetry::parse_log_level(text)) return *level;
-  return bad(fmt::format("'{}' is none of debug, info, warn, error, off", text));
 }
 
 Result<log::Durability> parse_durability(std::string_view text) {

@@ -39,8 +39,9 @@ struct Config {
 
   std::uint32_t finished_kept = kFinishedBudgetDefault;  // Finished jobs kept in a queue.
 
-  telemetry::LogLevel log_level = telemetry::LogLevel::info;
-  std::string log_format = "auto";  // auto | text | json
+  telemetry::LogLevels log_level{};
+  std::string log_format = "auto";     // auto | text | json
+  std::uint32_t log_repeats_max = 20;  // Lines of one message in ten seconds; 0: all.
 };
 
 // Reads `path` over `config`. bad_configuration, with file and line where toml11 knows them, for what is malformed, of
@@ -68,6 +69,5 @@ Result<std::uint64_t> parse_bytes(std::string_view text);
 // Names in the file and on the command line.
 Result<log::Durability> parse_durability(std::string_view text);
 Result<shard::FlushBy> parse_flush_by(std::string_view text);
-Result<telemetry::LogLevel> parse_log_level_setting(std::string_view text);
 
 }  // namespace workmill::app

@@ -20,7 +20,7 @@ class ReloadTest : public testing::Test {
 
   Config file;  // What is read next.
   std::string said;
-  std::vector<telemetry::LogLevel> levels;
+  std::vector<telemetry::LogLevels> levels;
   shard::SystemClock clock;
   telemetry::Logger logger{clock,
                            {.format = telemetry::LogFormat::text, .delivery = telemetry::LogDelivery::immediate},
@@ -41,7 +41,7 @@ TEST_F(ReloadTest, AppliesWhatCanChangeAndNamesWhatNeedsARestart) {
 
   reload.run();
 
-  EXPECT_EQ(levels, std::vector{telemetry::LogLevel::debug});
+  EXPECT_EQ(levels, std::vector{telemetry::LogLevels{telemetry::LogLevel::debug}});
   EXPECT_TRUE(was_said("reloaded changed=log_level needs_restart=listen")) << said;
   EXPECT_TRUE(was_said("setting=log_level before=info after=debug")) << said;
   EXPECT_EQ(reload.running().log_level, telemetry::LogLevel::debug);
@@ -98,7 +98,7 @@ TEST_F(ReloadTest, RefusesWhatIsRightOnlyAfterARestart) {
 }
 
 TEST_F(ReloadTest, IsHeardWhereTheLogFallsSilentByIt) {
-  reload.on_change({"log_level"}, [this](Config const& config) { logger.set_level(config.log_level); });
+  reload.on_change({"log_level"}, [this](Config const& config) { logger.set_levels(config.log_level); });
   file.log_level = telemetry::LogLevel::error;
   reload.run();
   EXPECT_TRUE(was_said("changed=log_level")) << said;

@@ -39,7 +39,8 @@ class RecoveryProgress {
 
 }  // namespace
 
-Result<Store> open_store(Config const& config, Clock const& clock, Rng& chance, telemetry::Logger& logger) {
+Result<Store> open_store(Config const& config, Clock const& clock, Rng& chance, telemetry::Logger& root) {
+  telemetry::Logger& logger = root.of(telemetry::LogComponent::shard);
   Store store;
   log::FileLogOptions options;
   options.folder = config.data;
@@ -56,12 +57,13 @@ Result<Store> open_store(Config const& config, Clock const& clock, Rng& chance, 
 
   auto const& replay = store.recovery.replay;
   if (replay.cut_at) {
-    logger.warn(
-        "a torn tail was cut off: the last write before the end was not finished, and nobody was told that it was",
-        {{"file", replay.cut_file},
-         {"segment", replay.cut_at.segment},
-         {"offset", replay.cut_at.offset},
-         {"cut_bytes", replay.cut_bytes}});
+    root.of(telemetry::LogComponent::log)
+        .warn(
+            "a torn tail was cut off: the last write before the end was not finished, and nobody was told that it was",
+            {{"file", replay.cut_file},
+             {"segment", replay.cut_at.segment},
+             {"offset", replay.cut_at.offset},
+             {"cut_bytes", replay.cut_bytes}});
   }
   logger.info(store.recovery.created ? "created" : "recovered", {{"data", config.data},
                                                                  {"jobs", store.engine->status().jobs},

@@ -21,6 +21,7 @@
 #include "service/channel_service.h"
 #include "service/inline_service.h"
 #include "shard/shard_thread.h"
+#include "telemetry/log_metrics.h"
 #include "telemetry/metrics.h"
 
 namespace workmill::app {
@@ -30,7 +31,7 @@ constexpr std::chrono::seconds kTurnEvery{1};  // Of an I/O thread without event
 
 // What can change in any server; its own parts register theirs.
 void reload_common(Reload& reload, telemetry::Logger& logger) {
-  reload.on_change({"log_level"}, [&logger](Config const& config) { logger.set_level(config.log_level); });
+  reload.on_change({"log_level"}, [&logger](Config const& config) { logger.set_levels(config.log_level); });
   reload.on_change({"drain_timeout"}, [](Config const&) {});  // Looked up when it is needed.
 }
 
@@ -46,16 +47,19 @@ void log_listening(telemetry::Logger& logger, Config const& config, std::uint16_
 Result<> run_inline(Reload& reload, Clock const& clock, telemetry::Logger& logger, Store& store, Rng& chance) {
   Config const& config = reload.running();
   telemetry::Metrics metrics;
-  WM_TRY(auto const verifier, start_verifier(config, clock, logger, metrics));
+  telemetry::add_log_metrics(metrics, logger);
+  WM_TRY(auto const verifier, start_verifier(config, clock, logger.of(telemetry::LogComponent::log), metrics));
   net::IoLoop loop;
   shard::ShardLoop shard{shard_options(config),         *store.log,    *store.engine, clock, chance.fork(), 1,
                          [&loop] { loop.post([] {}); }, store.recovery};
   service::InlineService service{shard, clock};
-  http::HttpServer server{loop, service, clock, http_limits(config), logger, metrics, chance.fork()};
+  http::HttpServer server{loop,    service,      clock, http_limits(config), logger.of(telemetry::LogComponent::http),
+                          metrics, chance.fork()};
   service.set_sink(&server);
 
   std::optional<Error> failure;
   loop.set_turn([&]() -> Duration {
+    logger.tell_repeats();
     if (failure) return net::IoLoop::kForever;
     auto sleep = service.turn();
     if (sleep) return *sleep;
@@ -98,7 +102,8 @@ struct FrontEnd {
       : service(shard, port, io.mailbox, clock, draining),
         server(io.loop, service, clock, limits, logger, metrics, chance) {
     service.set_sink(&server);
-    io.loop.set_turn([this]() -> Duration {
+    io.loop.set_turn([this, &logger]() -> Duration {
+      logger.tell_repeats();
       service.collect();
       return kTurnEvery;
     });
@@ -110,7 +115,8 @@ struct FrontEnd {
 Result<> run_threads(Reload& reload, Clock const& clock, telemetry::Logger& logger, Store& store, Rng& chance) {
   Config const& config = reload.running();
   telemetry::Metrics metrics;
-  WM_TRY(auto const verifier, start_verifier(config, clock, logger, metrics));
+  telemetry::add_log_metrics(metrics, logger);
+  WM_TRY(auto const verifier, start_verifier(config, clock, logger.of(telemetry::LogComponent::log), metrics));
   std::atomic<bool> draining{false};
   Guarded<std::optional<Error>> failure;
   std::vector<std::unique_ptr<IoThread>> io;
@@ -132,8 +138,8 @@ Result<> run_threads(Reload& reload, Clock const& clock, telemetry::Logger& logg
   std::vector<std::unique_ptr<FrontEnd>> front_ends;
   std::vector<http::HttpServer*> others;
   for (std::uint32_t i = 0; i < config.io_threads; ++i) {
-    front_ends.push_back(std::make_unique<FrontEnd>(shard, i, *io[i], clock, draining, http_limits(config), logger,
-                                                    metrics, chance.fork()));
+    front_ends.push_back(std::make_unique<FrontEnd>(shard, i, *io[i], clock, draining, http_limits(config),
+                                                    logger.of(telemetry::LogComponent::http), metrics, chance.fork()));
     if (i > 0) others.push_back(&front_ends[i]->server);
   }
   front_ends[0]->server.share_with(others);

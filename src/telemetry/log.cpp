@@ -15,6 +15,9 @@
 #include <mutex>
 #include <span>
 #include <utility>
+#include <vector>
+
+#include "telemetry/log_repeats.h"
 
 namespace workmill::telemetry {
 namespace {
@@ -100,6 +103,7 @@ class ValueWriter {
  public:
   ValueWriter(Line& line, LogFormat format) : line_(line), format_(format) {}
 
+  void operator()(std::monostate) const {}  // Left out before it comes here.
   void operator()(std::string_view value) const {
     if (format_ == LogFormat::json) {
       append_quoted(line_, value);
@@ -136,14 +140,27 @@ std::span<LogField const> bounded(LogFields fields) {
   return {fields.begin(), std::min(fields.size(), Logger::kFieldsMax)};
 }
 
-void append_json(Line& line, std::string_view time, LogLevel level, std::string_view message, LogFields fields) {
+bool is_left_out(LogField const& field) { return std::holds_alternative<std::monostate>(field.value()); }
+
+// What comes before the fields.
+struct Head {
+  std::string_view time;
+  LogLevel level{};
+  LogComponent component{};
+  std::string_view message;
+};
+
+void append_json(Line& line, Head const& head, LogFields fields) {
   append(line, R"({"timestamp":")");
-  append(line, time);
+  append(line, head.time);
   append(line, R"(","severity":")");
-  append(line, severity_text(level));
+  append(line, severity_text(head.level));
+  append(line, R"(","component":")");
+  append(line, to_string(head.component));
   append(line, R"(","body":)");
-  append_quoted(line, message);
+  append_quoted(line, head.message);
   for (LogField const& field : bounded(fields)) {
+    if (is_left_out(field)) continue;
     line.push_back(',');
     append_quoted(line, field.key());
     line.push_back(':');
@@ -152,10 +169,12 @@ void append_json(Line& line, std::string_view time, LogLevel level, std::string_
   line.push_back('}');
 }
 
-void append_text(Line& line, std::string_view time, LogLevel level, std::string_view message, LogFields fields) {
-  fmt::format_to(std::back_inserter(line), "{} {:<5} ", time, severity_text(level));
-  append_safely(line, message, Quoting::none);
+void append_text(Line& line, Head const& head, LogFields fields) {
+  fmt::format_to(std::back_inserter(line), "{} {:<5} {}: ", head.time, severity_text(head.level),
+                 to_string(head.component));
+  append_safely(line, head.message, Quoting::none);
   for (LogField const& field : bounded(fields)) {
+    if (is_left_out(field)) continue;
     line.push_back(' ');
     append_word(line, field.key());
     line.push_back('=');
@@ -179,21 +198,48 @@ class FunctionSink final : public spdlog::sinks::base_sink<std::mutex> {
 
 }  // namespace
 
-// spdlog wants its parts in shared_ptrs. Each has one owner here all the same, and dies with the Backend: the pool
+// spdlog wants its parts in shared_ptrs. Each has one owner here all the same, and dies with the Core: the pool
 // first, whose destructor writes what is queued and joins the thread; then nobody else is left who uses the logger.
-struct Logger::Backend {
-  std::shared_ptr<spdlog::logger> logger;
-  std::shared_ptr<spdlog::details::thread_pool> pool;  // None where delivery is immediate.
-};
+struct Logger::Core {
+  Core(Clock const& its_clock, LogOptions const& options)
+      : clock(its_clock),
+        format(options.format),
+        queue_lines_max(options.queue_lines_max),
+        repeats(options.repeats_max, options.repeats_window) {}
 
-std::optional<LogLevel> parse_log_level(std::string_view text) {
-  if (text == "debug") return LogLevel::debug;
-  if (text == "info") return LogLevel::info;
-  if (text == "warn") return LogLevel::warn;
-  if (text == "error") return LogLevel::error;
-  if (text == "off") return LogLevel::off;
-  return std::nullopt;
-}
+  void put(Head head, LogFields fields) {
+    std::array<char, kRfc3339Bytes> time;
+    format_rfc3339_to(clock.now(), time.data());
+    head.time = {time.data(), time.size()};
+    Line line;
+    if (format == LogFormat::json) {
+      append_json(line, head, fields);
+    } else {
+      append_text(line, head, fields);
+    }
+    written.fetch_add(1, std::memory_order_relaxed);
+    logger->log(spdlog::level::info, spdlog::string_view_t{line.data(), line.size()});
+  }
+
+  void put(LogRepeats::Held const& held) {
+    auto const window = std::chrono::floor<std::chrono::milliseconds>(repeats.window()).count();
+    put({.time = {},
+         .level = held.level,
+         .component = held.component,
+         .message = "a message that repeats was held back"},
+        {{"message", held.message}, {"lines", held.lines}, {"window_ms", window}});
+  }
+
+  Clock const& clock;
+  LogFormat const format;
+  std::size_t const queue_lines_max;
+  LogRepeats repeats;
+  std::atomic<std::uint64_t> written{0};
+  std::shared_ptr<spdlog::logger> logger;
+  std::shared_ptr<spdlog::details::thread_pool> pool;          // None where delivery is immediate.
+  std::array<std::unique_ptr<Logger>, kLogComponents> others;  // Not the first one, which owns this.
+  Logger* first = nullptr;
+};
 
 LogFormat format_for_stderr() { return ::isatty(STDERR_FILENO) == 1 ? LogFormat::text : LogFormat::json; }
 
@@ -219,33 +265,77 @@ LogSink stderr_sink() {
 }
 
 Logger::Logger(Clock const& clock, LogOptions options, LogSink sink)
-    : clock_(clock), format_(options.format), level_(options.level), backend_(std::make_unique<Backend>()) {
+    : owned_(std::make_unique<Core>(clock, options)),
+      core_(*owned_),
+      component_(LogComponent::server),
+      level_(options.level[LogComponent::server]) {
   auto spdlog_sink = std::make_shared<FunctionSink>(std::move(sink));
   if (options.delivery == LogDelivery::background) {
-    backend_->pool = std::make_shared<spdlog::details::thread_pool>(options.queue_lines_max, 1);
-    backend_->logger = std::make_shared<spdlog::async_logger>("workmill", std::move(spdlog_sink), backend_->pool,
-                                                              spdlog::async_overflow_policy::overrun_oldest);
+    core_.pool = std::make_shared<spdlog::details::thread_pool>(options.queue_lines_max, 1);
+    core_.logger = std::make_shared<spdlog::async_logger>("workmill", std::move(spdlog_sink), core_.pool,
+                                                          spdlog::async_overflow_policy::overrun_oldest);
   } else {
-    backend_->logger = std::make_shared<spdlog::logger>("workmill", std::move(spdlog_sink));
+    core_.logger = std::make_shared<spdlog::logger>("workmill", std::move(spdlog_sink));
   }
-  backend_->logger->set_level(spdlog::level::trace);  // Levels are ours to judge.
+  core_.logger->set_level(spdlog::level::trace);  // Levels are ours to judge.
+  core_.first = this;
+  for (std::size_t i = 0; i < kLogComponents; ++i) {
+    auto const component = static_cast<LogComponent>(i);
+    if (component == component_) continue;
+    core_.others[i].reset(new Logger(core_, component, options.level[component]));  // make_unique has no access.
+  }
 }
 
-Logger::~Logger() = default;
+Logger::Logger(Core& core, LogComponent component, LogLevel level)
+    : core_(core), component_(component), level_(level) {}
 
-std::uint64_t Logger::dropped() const { return backend_->pool ? backend_->pool->overrun_counter() : 0; }
+Logger::~Logger() {
+  if (!owned_) return;
+  for (LogRepeats::Held const& held : core_.repeats.take_all()) core_.put(held);
+}
+
+Logger& Logger::of(LogComponent component) {
+  if (component == core_.first->component_) return *core_.first;
+  return *core_.others[static_cast<std::size_t>(component)];
+}
+
+void Logger::set_levels(LogLevels const& levels) {
+  for (std::size_t i = 0; i < kLogComponents; ++i) {
+    auto const component = static_cast<LogComponent>(i);
+    of(component).level_.store(levels[component], std::memory_order_relaxed);
+  }
+}
+
+LogLevels Logger::levels() const {
+  LogLevels levels;
+  levels.set(core_.first->component_, core_.first->level_.load(std::memory_order_relaxed));
+  for (auto const& other : core_.others) {
+    if (other) levels.set(other->component_, other->level_.load(std::memory_order_relaxed));
+  }
+  return levels;
+}
+
+LogFigures Logger::figures() const {
+  return {.written = core_.written.load(std::memory_order_relaxed),
+          .dropped = core_.pool ? core_.pool->overrun_counter() : 0,
+          .held_back = core_.repeats.held_lines(),
+          .queued = core_.pool ? core_.pool->queue_size() : 0,
+          .queue_lines_max = core_.queue_lines_max};
+}
+
+bool Logger::has_repeats() const { return core_.repeats.has_held(); }
+
+void Logger::write_repeats() {
+  for (LogRepeats::Held const& held : core_.repeats.take_ended(core_.clock.monotonic())) core_.put(held);
+}
 
 void Logger::write(LogLevel level, std::string_view message, LogFields fields) {
-  std::array<char, kRfc3339Bytes> time;
-  format_rfc3339_to(clock_.now(), time.data());
-  std::string_view const time_text{time.data(), time.size()};
-  Line line;
-  if (format_ == LogFormat::json) {
-    append_json(line, time_text, level, message, fields);
-  } else {
-    append_text(line, time_text, level, message, fields);
+  if (may_hold_back(component_)) {
+    auto const verdict = core_.repeats.judge(component_, level, message, core_.clock.monotonic());
+    if (verdict.ended) core_.put(*verdict.ended);
+    if (verdict.is_held_back) return;
   }
-  backend_->logger->log(spdlog::level::info, spdlog::string_view_t{line.data(), line.size()});
+  core_.put({.time = {}, .level = level, .component = component_, .message = message}, fields);
 }
 
 }  // namespace workmill::telemetry

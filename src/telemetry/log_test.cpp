@@ -4,6 +4,7 @@
 #include <rapidcheck/gtest.h>
 
 #include <limits>
+#include <optional>
 #include <semaphore>
 #include <string>
 #include <thread>
@@ -15,11 +16,13 @@ namespace {
 class StoppedClock final : public Clock {
  public:
   Instant now() const override { return instant_from_ms(1'795'338'000'000); }
-  std::chrono::nanoseconds monotonic() const override { return {}; }
+  std::chrono::nanoseconds monotonic() const override { return time; }
+
+  std::chrono::nanoseconds time{};
 };
 
-constexpr LogOptions kText{.level = LogLevel::info, .format = LogFormat::text, .delivery = LogDelivery::immediate};
-constexpr LogOptions kJson{.level = LogLevel::info, .format = LogFormat::json, .delivery = LogDelivery::immediate};
+LogOptions const kText{.level = LogLevel::info, .format = LogFormat::text, .delivery = LogDelivery::immediate};
+LogOptions const kJson{.level = LogLevel::info, .format = LogFormat::json, .delivery = LogDelivery::immediate};
 
 // One line logged with these options.
 std::string line_of(LogOptions const& options, std::string_view message, LogFields fields = {}) {
@@ -32,41 +35,42 @@ std::string line_of(LogOptions const& options, std::string_view message, LogFiel
 
 TEST(Logger, TextIsForPeople) {
   EXPECT_EQ(line_of(kText, "listening", {{"address", "127.0.0.1"}, {"port", 7330}, {"tls", false}, {"load", 0.25}}),
-            "2026-11-22T09:00:00.000Z INFO  listening address=127.0.0.1 port=7330 tls=false load=0.25");
+            "2026-11-22T09:00:00.000Z INFO  server: listening address=127.0.0.1 port=7330 tls=false load=0.25");
 }
 
 TEST(Logger, JsonIsForPrograms) {
   EXPECT_EQ(line_of(kJson, "listening", {{"address", "127.0.0.1"}, {"port", 7330}, {"tls", false}, {"load", 0.25}}),
-            R"({"timestamp":"2026-11-22T09:00:00.000Z","severity":"INFO","body":"listening","address":"127.0.0.1",)"
-            R"("port":7330,"tls":false,"load":0.25})");
+            R"({"timestamp":"2026-11-22T09:00:00.000Z","severity":"INFO","component":"server","body":"listening",)"
+            R"("address":"127.0.0.1","port":7330,"tls":false,"load":0.25})");
 }
 
 TEST(Logger, EveryKindOfValueKeepsItsType) {
-  EXPECT_EQ(line_of(kJson, "m",
-                    {{"a", std::string{"text"}},
-                     {"b", std::string_view{"view"}},
-                     {"c", std::numeric_limits<std::uint64_t>::max()},
-                     {"d", std::numeric_limits<std::int64_t>::min()},
-                     {"e", true},
-                     {"f", std::numeric_limits<double>::infinity()},
-                     {"g", std::uint8_t{65}},
-                     {"h", 1.5f}}),
-            R"({"timestamp":"2026-11-22T09:00:00.000Z","severity":"INFO","body":"m","a":"text","b":"view",)"
-            R"("c":18446744073709551615,"d":-9223372036854775808,"e":true,"f":null,"g":65,"h":1.5})");
+  EXPECT_EQ(
+      line_of(kJson, "m",
+              {{"a", std::string{"text"}},
+               {"b", std::string_view{"view"}},
+               {"c", std::numeric_limits<std::uint64_t>::max()},
+               {"d", std::numeric_limits<std::int64_t>::min()},
+               {"e", true},
+               {"f", std::numeric_limits<double>::infinity()},
+               {"g", std::uint8_t{65}},
+               {"h", 1.5f}}),
+      R"({"timestamp":"2026-11-22T09:00:00.000Z","severity":"INFO","component":"server","body":"m","a":"text","b":"view",)"
+      R"("c":18446744073709551615,"d":-9223372036854775808,"e":true,"f":null,"g":65,"h":1.5})");
 }
 
 TEST(Logger, AValueCannotForgeALineOrSteerATerminal) {
   EXPECT_EQ(
       line_of(kText, "a\nb", {{"path", "x y"}, {"q", "say \"hi\""}, {"evil", "\x1b[2J\r\n\xc2\x9b"}, {"none", ""}}),
-      "2026-11-22T09:00:00.000Z INFO  a\\nb path=\"x y\" q=\"say \\\"hi\\\"\" "
+      "2026-11-22T09:00:00.000Z INFO  server: a\\nb path=\"x y\" q=\"say \\\"hi\\\"\" "
       "evil=\"\\u001b[2J\\u000d\\n\\u009b\" none=\"\"");
 }
 
 TEST(Logger, JsonEscapesAndReplacesWhatIsNotUtf8) {
-  EXPECT_EQ(
-      line_of(kJson, "caf\xc3\xa9 \"\\", {{"bad", "a\xff\xc0\xaf\xed\xa0\x80z\xe2\x82"}}),
-      "{\"timestamp\":\"2026-11-22T09:00:00.000Z\",\"severity\":\"INFO\",\"body\":\"caf\xc3\xa9 \\\"\\\\\",\"bad\":\"a"
-      "\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbdz\xef\xbf\xbd\xef\xbf\xbd\"}");
+  EXPECT_EQ(line_of(kJson, "caf\xc3\xa9 \"\\", {{"bad", "a\xff\xc0\xaf\xed\xa0\x80z\xe2\x82"}}),
+            "{\"timestamp\":\"2026-11-22T09:00:00.000Z\",\"severity\":\"INFO\",\"component\":\"server\",\"body\":"
+            "\"caf\xc3\xa9 \\\"\\\\\",\"bad\":\"a"
+            "\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbdz\xef\xbf\xbd\xef\xbf\xbd\"}");
 }
 
 TEST(Logger, LongTextsAndManyFieldsAreCut) {
@@ -74,7 +78,7 @@ TEST(Logger, LongTextsAndManyFieldsAreCut) {
   std::string const kept = long_text;
   long_text += "\xc3\xa9 and more";  // The limit falls into the middle of a character.
 
-  EXPECT_EQ(line_of(kText, long_text), "2026-11-22T09:00:00.000Z INFO  " + kept + "\xe2\x80\xa6");
+  EXPECT_EQ(line_of(kText, long_text), "2026-11-22T09:00:00.000Z INFO  server: " + kept + "\xe2\x80\xa6");
 }
 
 TEST(Logger, LinesBelowTheLevelAreNotWritten) {
@@ -84,29 +88,103 @@ TEST(Logger, LinesBelowTheLevelAreNotWritten) {
 
   logger.debug("one");
   logger.info("two");
-  logger.set_level(LogLevel::error);
+  logger.set_levels(LogLevel::error);
   logger.warn("three");
   logger.error("four");
-  logger.set_level(LogLevel::debug);
+  logger.set_levels(LogLevel::debug);
   logger.debug("five");
-  logger.set_level(LogLevel::off);
+  logger.set_levels(LogLevel::off);
   logger.error("six");
 
-  EXPECT_EQ(lines, (std::vector<std::string>{"INFO  two", "ERROR four", "DEBUG five"}));
+  EXPECT_EQ(lines, (std::vector<std::string>{"INFO  server: two", "ERROR server: four", "DEBUG server: five"}));
   EXPECT_FALSE(logger.is_enabled(LogLevel::error));
 }
 
-TEST(Logger, LevelsAreReadByName) {
-  EXPECT_EQ(parse_log_level("warn"), LogLevel::warn);
-  EXPECT_EQ(parse_log_level("off"), LogLevel::off);
-  EXPECT_EQ(parse_log_level("WARN"), std::nullopt);
-  EXPECT_EQ(parse_log_level(""), std::nullopt);
+TEST(Logger, EachComponentHasALevelOfItsOwnThatChangesWhileItRuns) {
+  StoppedClock const clock;
+  std::vector<std::string> lines;
+  Logger logger{clock, kText, [&lines](std::string_view line) { lines.emplace_back(line.substr(25)); }};
+  Logger& http = logger.of(LogComponent::http);
+  LogLevels loud_http{LogLevel::warn};
+  loud_http.set(LogComponent::http, LogLevel::debug);
+
+  http.debug("one");
+  http.of(LogComponent::server).info("two");
+  http.set_levels(loud_http);
+  http.debug("three");
+  logger.info("four");
+  logger.of(LogComponent::shard).warn("five");
+
+  EXPECT_EQ(lines, (std::vector<std::string>{"INFO  server: two", "DEBUG http: three", "WARN  shard: five"}));
+  EXPECT_EQ(logger.levels(), loud_http);
+}
+
+TEST(Logger, AFieldWithoutAValueIsLeftOut) {
+  std::optional<std::string_view> const none;
+
+  EXPECT_EQ(line_of(kText, "m", {{"trace_id", std::optional<std::string_view>{"ab"}}, {"span_id", none}}),
+            "2026-11-22T09:00:00.000Z INFO  server: m trace_id=ab");
+  EXPECT_EQ(line_of(kJson, "m", {{"span_id", none}}),
+            R"({"timestamp":"2026-11-22T09:00:00.000Z","severity":"INFO","component":"server","body":"m"})");
+}
+
+// What a component says with these options: so many lines of one message, and what is told of them a window later.
+std::vector<std::string> said_by(LogComponent component, LogOptions const& options, int lines_logged) {
+  StoppedClock clock;
+  std::vector<std::string> lines;
+  Logger logger{clock, options, [&lines](std::string_view line) { lines.emplace_back(line.substr(25)); }};
+  for (int i = 0; i < lines_logged; ++i) logger.of(component).warn("full", {{"number", i}});
+  logger.tell_repeats();
+  clock.time += options.repeats_window;
+  logger.tell_repeats();
+  logger.tell_repeats();
+  return lines;
+}
+
+TEST(Logger, AMessageThatRepeatsIsHeldBackAndOneLineSaysHowOften) {
+  LogOptions options = kText;
+  options.repeats_max = 2;
+
+  EXPECT_EQ(said_by(LogComponent::http, options, 5),
+            (std::vector<std::string>{
+                "WARN  http: full number=0", "WARN  http: full number=1",
+                "WARN  http: a message that repeats was held back message=full lines=3 window_ms=10000"}));
+  EXPECT_EQ(said_by(LogComponent::http, options, 2).size(), 2u);
+}
+
+TEST(Logger, WhatSaysSomethingElseEachTimeIsNeverHeldBack) {
+  LogOptions options = kText;
+  options.repeats_max = 2;
+
+  EXPECT_EQ(said_by(LogComponent::audit, options, 50).size(), 50u);
+  EXPECT_EQ(said_by(LogComponent::log, options, 50).size(), 50u);
+  EXPECT_EQ(said_by(LogComponent::server, options, 50).size(), 50u);
+}
+
+TEST(Logger, WhatIsHeldBackAtTheEndIsToldAtTheEnd) {
+  StoppedClock const clock;
+  LogOptions options = kText;
+  options.repeats_max = 1;
+  options.delivery = LogDelivery::background;
+  std::vector<std::string> lines;
+  LogFigures figures;
+  {
+    Logger logger{clock, options, [&lines](std::string_view line) { lines.emplace_back(line.substr(25)); }};
+    for (int i = 0; i < 3; ++i) logger.of(LogComponent::http).info("full");
+    figures = logger.figures();
+  }
+
+  EXPECT_EQ(figures.held_back, 2u);
+  EXPECT_EQ(figures.written, 1u);
+  ASSERT_EQ(lines.size(), 2u);
+  EXPECT_TRUE(lines.back().ends_with("message=full lines=2 window_ms=10000"));
 }
 
 TEST(Logger, InTheBackgroundEveryLineIsWrittenInOrderBeforeItEnds) {
   StoppedClock const clock;
   LogOptions options = kText;
   options.delivery = LogDelivery::background;
+  options.repeats_max = 0;
   std::vector<std::string> lines;
   {
     Logger logger{clock, options, [&lines](std::string_view line) { lines.emplace_back(line); }};
@@ -138,7 +216,7 @@ TEST(Logger, AReaderThatHangsStopsNobodyAndTheOldestLinesGiveWay) {
     logger.info("line", {{"number", 0}});
     hanging.acquire();
     for (int i = 1; i <= 10; ++i) logger.info("line", {{"number", i}});
-    dropped = logger.dropped();
+    dropped = logger.figures().dropped;
     go_on.release();
   }
 
@@ -153,6 +231,7 @@ TEST(Logger, ManyThreadsMayLogAtOnce) {
     StoppedClock const clock;
     LogOptions options = kText;
     options.delivery = delivery;
+    options.repeats_max = 0;
     std::size_t lines = 0;
     {
       Logger logger{clock, options, [&lines](std::string_view) { ++lines; }};

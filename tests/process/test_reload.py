@@ -29,6 +29,7 @@ OTHER_VALUES = {
     "finished_kept": "1000",
     "log_level": '"debug"',
     "log_format": '"json"',
+    "log_repeats_max": "30",
 }
 
 
@@ -100,6 +101,26 @@ def test_the_log_level_changes_at_once(start, tmp_path):
     configured.write(log_level='"info"')
 
     assert '"setting":"log_level","before":"error","after":"info"' in configured.reload()
+
+
+def test_the_level_of_one_component_changes_at_once(start, tmp_path):
+    configured = Configured(start, tmp_path, log_level='"info"')
+    api = configured.server.api()
+    body = "a request was answered with an error"
+    api.refused("GET", "/v1/jobs/nobody", code="job_not_found")
+
+    configured.write(log_level='"info,http=debug"')
+    configured.reload()
+    problem = api.refused("GET", "/v1/jobs/nobody", code="job_not_found")
+
+    eventually(lambda: problem["trace_id"] in configured.server.log(), "the request is in the log")
+    assert configured.server.log().count(body) == 1
+
+    configured.write(log_level='"info"')
+    configured.reload()
+    api.refused("GET", "/v1/jobs/nobody", code="job_not_found")
+    configured.server.stop()
+    assert configured.server.log().count(body) == 1
 
 
 def test_what_the_command_line_said_holds_against_the_file(start, tmp_path):

@@ -46,7 +46,7 @@ Result<Config> configure(ServeOptions const& options) {
   WM_TRY_VOID(set(options.disk_reserve, parse_bytes, config.disk_reserve_bytes));
   WM_TRY_VOID(set(options.buffered_size_max, parse_bytes, config.buffered_bytes_max));
   WM_TRY_VOID(set(options.verify_rate, parse_bytes, config.verify_bytes_per_second));
-  WM_TRY_VOID(set(options.log_level, parse_log_level_setting, config.log_level));
+  WM_TRY_VOID(set(options.log_level, telemetry::parse_log_levels, config.log_level));
   WM_TRY_VOID(check_config(config));
   return config;
 }
@@ -59,7 +59,9 @@ int serve(ServeOptions const& options, Context const& context) {
   if (config->log_format == "json") format = telemetry::LogFormat::json;
   Result<> ran;
   {
-    telemetry::Logger logger{context.clock, {.level = config->log_level, .format = format}, telemetry::stderr_sink()};
+    telemetry::LogOptions const log_options{
+        .level = config->log_level, .format = format, .repeats_max = config->log_repeats_max};
+    telemetry::Logger logger{context.clock, log_options, telemetry::stderr_sink()};
     ran = run_server(*config, [&options] { return configure(options); }, context.clock, logger);
     if (!ran)
       logger.error("stopped by an error", {{"code", to_string(ran.error().code)}, {"error", describe(ran.error())}});
