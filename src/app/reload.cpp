@@ -26,12 +26,12 @@ void Reload::on_reload(std::string_view part, std::vector<std::string_view> sett
   parts_.push_back({.name = part, .prepare = std::move(prepare)});
 }
 
-void Reload::run() {
+bool Reload::run() {
   auto planned = plan();
   if (!planned) {
     logger_.error("the configuration is not reloaded, and nothing has changed",
                   {{"code", to_string(planned.error().code)}, {"error", describe(planned.error())}});
-    return;
+    return false;
   }
   // Said before it changes the log's own level, or after it, whichever lets it through.
   bool const is_heard = logger_.is_enabled(telemetry::LogLevel::info);
@@ -45,6 +45,7 @@ void Reload::run() {
     if (concerns) watcher.apply(running_);
   }
   if (!is_heard) tell(*planned);
+  return true;
 }
 
 Result<Reload::Plan> Reload::plan() {

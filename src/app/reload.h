@@ -41,8 +41,8 @@ class Reload {
   // error refuses the reload. `settings` are those that it sees to, such as the file's name; `part` is for the log.
   void on_reload(std::string_view part, std::vector<std::string_view> settings, Prepare prepare);
 
-  // Reads and applies, or refuses. Everything that there is to say goes to the log.
-  void run();
+  // Reads and applies (true), or refuses. Everything that there is to say goes to the log.
+  bool run();
 
   // What runs now.
   Config const& running() const { return running_; }

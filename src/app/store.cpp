@@ -1,5 +1,7 @@
 #include "app/store.h"
 
+#include <fmt/format.h>
+
 #include <chrono>
 #include <cstdint>
 #include <functional>
@@ -12,12 +14,15 @@ namespace workmill::app {
 namespace {
 
 constexpr std::chrono::seconds kProgressEvery{1};
+// What the service manager is asked for, each time that the recovery has come further: it is given up only when it
+// stands still for so long.
+constexpr std::chrono::seconds kPatience{60};
 
 // Says how far the recovery has come: a line in the log each second, or one on a terminal that is written over.
 class RecoveryProgress {
  public:
-  RecoveryProgress(Clock const& clock, telemetry::Logger& logger)
-      : clock_(clock), logger_(logger), started_(clock.now()), next_(started_ + kProgressEvery) {}
+  RecoveryProgress(Clock const& clock, telemetry::Logger& logger, ServiceManager const& manager)
+      : clock_(clock), logger_(logger), manager_(manager), started_(clock.now()), next_(started_ + kProgressEvery) {}
 
   void operator()(std::uint64_t done, std::uint64_t total) {
     Instant const now = clock_.now();
@@ -26,12 +31,14 @@ class RecoveryProgress {
     }
     if (now < next_) return;
     next_ = now + kProgressEvery;
+    manager_.extend(kPatience, fmt::format("recovering: {} of {} MiB of the log read", done >> 20, total >> 20));
     if (!line_.enabled()) logger_.info("recovering", {{"done_bytes", done}, {"total_bytes", total}});
   }
 
  private:
   Clock const& clock_;
   telemetry::Logger& logger_;
+  ServiceManager const& manager_;
   Instant const started_;
   Instant next_;
   ProgressLine line_;
@@ -39,7 +46,8 @@ class RecoveryProgress {
 
 }  // namespace
 
-Result<Store> open_store(Config const& config, Clock const& clock, Rng& chance, telemetry::Logger& root) {
+Result<Store> open_store(Config const& config, Clock const& clock, Rng& chance, telemetry::Logger& root,
+                         ServiceManager const& manager) {
   telemetry::Logger& logger = root.of(telemetry::LogComponent::shard);
   Store store;
   log::FileLogOptions options;
@@ -52,7 +60,7 @@ Result<Store> open_store(Config const& config, Clock const& clock, Rng& chance, 
   engine::EngineOptions engine_options;
   engine_options.finished_kept_per_queue = config.finished_kept;
   store.engine = std::make_unique<engine::Engine>(engine_options);
-  RecoveryProgress progress{clock, logger};
+  RecoveryProgress progress{clock, logger, manager};
   WM_TRY(store.recovery, shard::recover(*store.log, *store.engine, clock, chance, std::ref(progress)));
 
   auto const& replay = store.recovery.replay;

@@ -2,6 +2,7 @@
 #include <memory>
 
 #include "app/config.h"
+#include "app/service_manager.h"
 #include "base/error.h"
 #include "base/rng.h"
 #include "engine/engine.h"
@@ -18,8 +19,10 @@ struct Store {
   shard::RecoveryReport recovery;
 };
 
-// Opens the data folder and recovers what is in it, and says in the log, or on a terminal, how far it has come.
+// Opens the data folder and recovers what is in it, and says in the log or on a terminal, and to the service manager,
+// how far it has come.
 // Errors: what the log and shard::recover() say.
-Result<Store> open_store(Config const& config, Clock const& clock, Rng& chance, telemetry::Logger& logger);
+Result<Store> open_store(Config const& config, Clock const& clock, Rng& chance, telemetry::Logger& logger,
+                         ServiceManager const& manager);
 
 }  // namespace workmill::app

@@ -13,10 +13,13 @@
 
 #include "app/options.h"
 #include "app/reload.h"
+#include "app/service_manager.h"
 #include "app/stop_signals.h"
 #include "app/store.h"
 #include "app/verification.h"
+#include "app/watchdog.h"
 #include "net/io_loop.h"
+#include "net/listener.h"
 #include "protocols/http/server.h"
 #include "service/channel_service.h"
 #include "service/inline_service.h"
@@ -27,7 +30,8 @@
 namespace workmill::app {
 namespace {
 
-constexpr std::chrono::seconds kTurnEvery{1};  // Of an I/O thread without events: it has nothing to do but collect.
+constexpr std::chrono::seconds kCloseTime{30};  // Beyond the drain: to flush and close the log.
+constexpr std::chrono::seconds kTurnEvery{1};   // Of an I/O thread without events: it has nothing to do but collect.
 
 // What can change in any server; its own parts register theirs.
 void reload_common(Reload& reload, telemetry::Logger& logger) {
@@ -35,17 +39,50 @@ void reload_common(Reload& reload, telemetry::Logger& logger) {
   reload.on_change({"drain_timeout"}, [](Config const&) {});  // Looked up when it is needed.
 }
 
-void log_listening(telemetry::Logger& logger, Config const& config, std::uint16_t port) {
-  logger.info("listening", {{"address", config.listen},
-                            {"port", port},
-                            {"io_threads", config.io_threads},
-                            {"pid", static_cast<std::int64_t>(getpid())}});
+// What is around the server: who started it, and what was handed to it.
+struct Host {
+  Clock const& clock;
+  telemetry::Logger& logger;
+  ServiceManager const& manager;
+  std::vector<InheritedSocket> const& sockets;
+};
+
+// On the sockets that were handed to us, else on the address of the configuration. Answers the port.
+Result<std::uint16_t> listen(http::HttpServer& server, Config const& config, Host const& host) {
+  if (host.sockets.empty()) return server.listen(config.listen);
+  for (InheritedSocket const& socket : host.sockets) {
+    WM_TRY_VOID(server.listen_on(socket.descriptor));
+    host.logger.info("accepting from an inherited socket", {{"address", socket.address}, {"name", socket.name}});
+  }
+  WM_TRY(auto const address, net::parse_address(host.sockets.front().address));
+  return address.port;
+}
+
+void tell_ready(Host const& host, Config const& config, std::uint16_t port) {
+  host.logger.info("listening", {{"address", config.listen},
+                                 {"port", port},
+                                 {"io_threads", config.io_threads},
+                                 {"pid", static_cast<std::int64_t>(getpid())}});
+  host.manager.ready("serving");
+}
+
+void tell_stopping(Host const& host, Config const& config, int signal) {
+  host.logger.info("draining", {{"signal", signal}});
+  host.manager.stopping("draining");
+  host.manager.extend(config.drain_timeout + kCloseTime, "draining");
+}
+
+void reload_now(Reload& reload, Host const& host) {
+  host.manager.reloading(host.clock.monotonic());
+  host.manager.ready(reload.run() ? "serving" : "serving; the last reload was refused: see the log");
 }
 
 // ---- One I/O thread, which turns the shard between two polls.
 
-Result<> run_inline(Reload& reload, Clock const& clock, telemetry::Logger& logger, Store& store, Rng& chance) {
+Result<> run_inline(Reload& reload, Host const& host, Store& store, Rng& chance) {
   Config const& config = reload.running();
+  Clock const& clock = host.clock;
+  telemetry::Logger& logger = host.logger;
   telemetry::Metrics metrics;
   telemetry::add_log_metrics(metrics, logger);
   WM_TRY(auto const verifier, start_verifier(config, clock, logger.of(telemetry::LogComponent::log), metrics));
@@ -58,28 +95,34 @@ Result<> run_inline(Reload& reload, Clock const& clock, telemetry::Logger& logge
   service.set_sink(&server);
 
   std::optional<Error> failure;
+  std::uint64_t turns = 0;
   loop.set_turn([&]() -> Duration {
     logger.tell_repeats();
     if (failure) return net::IoLoop::kForever;
+    ++turns;
     auto sleep = service.turn();
     if (sleep) return *sleep;
     failure = std::move(sleep).error();
     loop.stop();
     return Duration{0};
   });
-  WM_TRY(auto const port, server.listen(config.listen));
+  auto const watchdog = Watchdog::start(host.manager, loop, {}, [&turns] { return turns; });
+  WM_TRY(auto const port, listen(server, config, host));
   reload.on_change(http_settings(), [&](Config const& next) { server.set_limits(http_limits(next)); });
   reload.on_change({"disk_reserve"}, [&](Config const& next) { shard.set_disk_reserve(next.disk_reserve_bytes); });
   auto const drain = [&](int signal) {
-    logger.info("draining", {{"signal", signal}, {"connections", server.connections()}});
-    service.drain();
-    server.drain(config.drain_timeout, [&](net::Drained how) {
-      logger.info("drained", {{"in_time", how == net::Drained::in_time}});
-      loop.stop();
+    tell_stopping(host, config, signal);
+    server.stop_accepting([&] {
+      service.drain();
+      server.drain(config.drain_timeout, [&](net::Drained how) {
+        logger.info("drained", {{"in_time", how == net::Drained::in_time}});
+        loop.stop();
+      });
     });
   };
-  WM_TRY(auto const signals, StopSignals::watch(loop, {.on_stop = drain, .on_hangup = [&] { reload.run(); }}));
-  log_listening(logger, config, port);  // From here on, as some wait for it, signals are answered too.
+  WM_TRY(auto const signals,
+         StopSignals::watch(loop, {.on_stop = drain, .on_hangup = [&] { reload_now(reload, host); }}));
+  tell_ready(host, config, port);  // From here on, as some wait for it, signals are answered too.
   loop.run();
   if (failure) return std::unexpected(std::move(*failure));
   // Everybody has been answered; what a writer thread may still have under way was answered to nobody.
@@ -112,8 +155,10 @@ struct FrontEnd {
   http::HttpServer server;
 };
 
-Result<> run_threads(Reload& reload, Clock const& clock, telemetry::Logger& logger, Store& store, Rng& chance) {
+Result<> run_threads(Reload& reload, Host const& host, Store& store, Rng& chance) {
   Config const& config = reload.running();
+  Clock const& clock = host.clock;
+  telemetry::Logger& logger = host.logger;
   telemetry::Metrics metrics;
   telemetry::add_log_metrics(metrics, logger);
   WM_TRY(auto const verifier, start_verifier(config, clock, logger.of(telemetry::LogComponent::log), metrics));
@@ -135,6 +180,12 @@ Result<> run_threads(Reload& reload, Clock const& clock, telemetry::Logger& logg
                              failure.with([&](std::optional<Error>& first) { first = std::move(error); });
                              for (auto& thread : io) thread->loop.stop();
                            }};
+  std::vector<net::IoLoop*> other_loops;
+  for (std::size_t i = 1; i < io.size(); ++i) other_loops.push_back(&io[i]->loop);
+  auto const watchdog = Watchdog::start(host.manager, io[0]->loop, other_loops, [&shard] {
+    shard.nudge();
+    return shard.turns();
+  });
   std::vector<std::unique_ptr<FrontEnd>> front_ends;
   std::vector<http::HttpServer*> others;
   for (std::uint32_t i = 0; i < config.io_threads; ++i) {
@@ -143,7 +194,7 @@ Result<> run_threads(Reload& reload, Clock const& clock, telemetry::Logger& logg
     if (i > 0) others.push_back(&front_ends[i]->server);
   }
   front_ends[0]->server.share_with(others);
-  WM_TRY(auto const port, front_ends[0]->server.listen(config.listen));
+  WM_TRY(auto const port, listen(front_ends[0]->server, config, host));
 
   std::atomic<std::uint32_t> running{config.io_threads};
   reload.on_change(http_settings(), [&](Config const& next) {
@@ -152,8 +203,9 @@ Result<> run_threads(Reload& reload, Clock const& clock, telemetry::Logger& logg
     }
   });
   reload.on_change({"disk_reserve"}, [&](Config const& next) { shard.set_disk_reserve(next.disk_reserve_bytes); });
-  auto const drain = [&](int signal) {
-    logger.info("draining", {{"signal", signal}});
+  // In this order: once nothing is accepted any more, and the last connection is under way to the loop that gets it,
+  // each loop is told to drain, and will find it before.
+  auto const drain_all = [&] {
     draining.store(true);
     shard.drain();
     for (std::uint32_t i = 0; i < io.size(); ++i) {
@@ -166,8 +218,13 @@ Result<> run_threads(Reload& reload, Clock const& clock, telemetry::Logger& logg
       });
     }
   };
-  WM_TRY(auto const signals, StopSignals::watch(io[0]->loop, {.on_stop = drain, .on_hangup = [&] { reload.run(); }}));
-  log_listening(logger, config, port);
+  auto const drain = [&](int signal) {
+    tell_stopping(host, config, signal);
+    front_ends[0]->server.stop_accepting(drain_all);
+  };
+  WM_TRY(auto const signals,
+         StopSignals::watch(io[0]->loop, {.on_stop = drain, .on_hangup = [&] { reload_now(reload, host); }}));
+  tell_ready(host, config, port);
   {
     std::vector<std::jthread> threads;  // Joined before what they use goes.
     for (std::uint32_t i = 1; i < config.io_threads; ++i) {
@@ -180,18 +237,36 @@ Result<> run_threads(Reload& reload, Clock const& clock, telemetry::Logger& logg
   return {};
 }
 
+// What was handed to us stands in for the address in the file, for the checks too.
+Result<Config> with_sockets(Config config, std::vector<InheritedSocket> const& sockets) {
+  for (InheritedSocket const& socket : sockets) {
+    config.listen = socket.address;
+    WM_TRY_VOID(check_config(config));
+  }
+  if (!sockets.empty()) config.listen = sockets.front().address;
+  return config;
+}
+
 }  // namespace
 
-Result<> run_server(Config const& config, Reload::Read read_again, Clock const& clock, telemetry::Logger& logger) {
+Result<> run_server(Config const& given, Reload::Read read_again, Clock const& clock, telemetry::Logger& logger) {
   std::signal(SIGPIPE, SIG_IGN);
   StopSignals::hold_hangups();
+  auto const manager = ServiceManager::from_environment();
+  WM_TRY(auto const sockets, inherited_sockets());
+  WM_TRY(auto const config, with_sockets(given, sockets));
   std::random_device entropy;
   Rng chance{(std::uint64_t{entropy()} << 32) | entropy()};
-  WM_TRY(auto store, open_store(config, clock, chance, logger));
-  Reload reload{config, std::move(read_again), logger};
+  WM_TRY(auto store, open_store(config, clock, chance, logger, manager));
+  auto const read = [&]() -> Result<Config> {
+    WM_TRY(auto again, read_again());
+    return with_sockets(std::move(again), sockets);
+  };
+  Reload reload{config, read, logger};
   reload_common(reload, logger);
-  auto ran = config.io_threads == 1 ? run_inline(reload, clock, logger, store, chance)
-                                    : run_threads(reload, clock, logger, store, chance);
+  Host const host{.clock = clock, .logger = logger, .manager = manager, .sockets = sockets};
+  auto ran =
+      config.io_threads == 1 ? run_inline(reload, host, store, chance) : run_threads(reload, host, store, chance);
   if (!ran) return ran;
   store.log.reset();  // Closes it in order.
   logger.info("stopped");

@@ -1,9 +1,12 @@
 #include "net/listener.h"
 
 #include <fmt/format.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/steady_timer.hpp>
+#include <boost/asio/this_coro.hpp>
 #include <boost/asio/use_awaitable.hpp>
 #include <charconv>
 #include <utility>
@@ -11,6 +14,7 @@
 namespace workmill::net {
 namespace {
 
+constexpr int kRestMax = 8'192;                          // More than a kernel keeps in the queue by default.
 constexpr auto kPause = std::chrono::milliseconds{100};  // After running out of descriptors: others close some.
 
 // What will not pass by itself at once, as against a client that hung up before we got to it.
@@ -68,18 +72,59 @@ Result<std::unique_ptr<Listener>> Listener::open(IoLoop& loop, Address const& ad
     return fail(ErrorCode::bad_configuration,
                 fmt::format("cannot listen on {}: {}", format_address(address), error.message()));
   }
-  return std::unique_ptr<Listener>{new Listener{loop, std::move(acceptor), std::move(on_socket)}};
+  return std::unique_ptr<Listener>{new Listener{loop, std::move(acceptor), Queue::ends_with_us, std::move(on_socket)}};
 }
 
-Listener::Listener(IoLoop& loop, boost::asio::ip::tcp::acceptor acceptor, OnSocket on_socket)
-    : acceptor_(std::move(acceptor)), on_socket_(std::move(on_socket)), scope_(loop.context()) {
+Result<std::unique_ptr<Listener>> Listener::adopt(IoLoop& loop, int descriptor, OnSocket on_socket) {
+  sockaddr_storage address{};
+  socklen_t size = sizeof address;
+  bool const has_address = ::getsockname(descriptor, reinterpret_cast<sockaddr*>(&address), &size) == 0;
+  auto const protocol = address.ss_family == AF_INET6 ? boost::asio::ip::tcp::v6() : boost::asio::ip::tcp::v4();
+  boost::asio::ip::tcp::acceptor acceptor{loop.context()};
+  boost::system::error_code error;
+  acceptor.assign(protocol, descriptor, error);
+  if (error || !has_address) {
+    if (error) ::close(descriptor);
+    return fail(ErrorCode::bad_configuration,
+                fmt::format("cannot accept from the inherited descriptor {}: {}", descriptor, error.message()));
+  }
+  return std::unique_ptr<Listener>{new Listener{loop, std::move(acceptor), Queue::outlives_us, std::move(on_socket)}};
+}
+
+Listener::Listener(IoLoop& loop, boost::asio::ip::tcp::acceptor acceptor, Queue queue, OnSocket on_socket)
+    : acceptor_(std::move(acceptor)), queue_(queue), on_socket_(std::move(on_socket)), scope_(loop.context()) {
   scope_.spawn(accept_all());
 }
+
+Listener::~Listener() { on_stopped_ = nullptr; }
 
 Address Listener::address() const {
   boost::system::error_code ignored;
   auto const endpoint = acceptor_.local_endpoint(ignored);
   return {endpoint.address(), endpoint.port()};
+}
+
+void Listener::stop(std::move_only_function<void()> on_stopped) {
+  on_stopped_ = std::move(on_stopped);
+  scope_.refuse();
+  if (queue_ == Queue::ends_with_us) accept_the_rest();
+  close();
+  // An accept that was over just now has its connection under way to accept_all().
+  scope_.when_empty([this] {
+    if (on_stopped_) std::exchange(on_stopped_, nullptr)();
+  });
+}
+
+// Their clients have been told by the kernel that they are connected, and would be reset.
+void Listener::accept_the_rest() {
+  boost::system::error_code error;
+  acceptor_.non_blocking(true, error);
+  for (int i = 0; i < kRestMax && !error; ++i) {
+    Socket socket{acceptor_.get_executor()};
+    acceptor_.accept(socket, error);
+    if (!error) on_socket_(std::move(socket));
+    if (error == boost::asio::error::connection_aborted) error = {};  // That one has gone; the next may be there.
+  }
 }
 
 void Listener::close() {
@@ -90,6 +135,7 @@ void Listener::close() {
 }
 
 boost::asio::awaitable<void> Listener::accept_all() {
+  co_await boost::asio::this_coro::throw_if_cancelled(false);
   boost::asio::steady_timer pause{acceptor_.get_executor()};
   while (acceptor_.is_open()) {
     auto [error, socket] = co_await acceptor_.async_accept(boost::asio::as_tuple(boost::asio::use_awaitable));

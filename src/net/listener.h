@@ -31,21 +31,34 @@ class Listener {
   // Binds and listens, and accepts from the loop's next poll on. bad_configuration, with the reason, where the address
   // cannot be had.
   static Result<std::unique_ptr<Listener>> open(IoLoop& loop, Address const& address, OnSocket on_socket);
+  // Accepts from a socket that listens already, and owns `descriptor` from now on, whatever it answers. When this
+  // listener is done, what waits in the socket's queue is left to whoever listens on it next.
+  static Result<std::unique_ptr<Listener>> adopt(IoLoop& loop, int descriptor, OnSocket on_socket);
+  ~Listener();
   Listener(Listener const&) = delete;
   Listener& operator=(Listener const&) = delete;
 
   Address address() const;  // With the port that the kernel chose.
-  // Connections that are under way to us in the kernel are refused from now on.
+  // No more connections. Those that the kernel has completed so far are still handed over, from inside the call, but
+  // for those of an adopted socket, whose queue stays. `on_stopped` is called when the last one has been handed over,
+  // at once or soon, and not at all where the listener goes before that.
+  void stop(std::move_only_function<void()> on_stopped);
+  // No more connections: those that are under way to us in the kernel are refused from now on.
   void close();
   // How often accepting had to pause because the process or the machine had no descriptor or memory left.
   std::uint64_t pauses() const { return pauses_; }
 
  private:
-  Listener(IoLoop& loop, boost::asio::ip::tcp::acceptor acceptor, OnSocket on_socket);
+  enum class Queue : std::uint8_t { ends_with_us, outlives_us };
+
+  Listener(IoLoop& loop, boost::asio::ip::tcp::acceptor acceptor, Queue queue, OnSocket on_socket);
   boost::asio::awaitable<void> accept_all();
+  void accept_the_rest();
 
   boost::asio::ip::tcp::acceptor acceptor_;
+  Queue const queue_;
   OnSocket on_socket_;
+  std::move_only_function<void()> on_stopped_;
   std::uint64_t pauses_ = 0;
   TaskScope scope_;  // Last, so that it ends first: its task uses the others.
 };

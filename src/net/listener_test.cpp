@@ -1,8 +1,11 @@
 #include "net/listener.h"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
+#include <memory>
 #include <optional>
+#include <vector>
 
 namespace workmill::net {
 namespace {
@@ -64,6 +67,53 @@ TEST(Listener, RefusesConnectionsOnceItIsClosed) {
   boost::system::error_code error;
   client.connect({address.host, address.port}, error);
   EXPECT_TRUE(error);
+}
+
+TEST(Listener, StoppingHandsOverWhatTheKernelHasCompleted) {
+  IoLoop loop;
+  int handed_over = 0;
+  auto listener = Listener::open(loop, *parse_address("127.0.0.1:0"), [&](Tcp::socket) { ++handed_over; });
+  ASSERT_TRUE(listener);
+  std::vector<std::unique_ptr<Tcp::socket>> clients;
+  for (int i = 0; i < 5; ++i) {
+    clients.push_back(std::make_unique<Tcp::socket>(loop.context()));
+    clients.back()->connect({(*listener)->address().host, (*listener)->address().port});
+  }
+
+  bool stopped = false;
+  (*listener)->stop([&] { stopped = true; });
+  while (!stopped) loop.context().run_one();
+
+  EXPECT_EQ(handed_over, 5);
+}
+
+TEST(Listener, StoppingLeavesTheQueueOfAnAdoptedSocketToWhoComesNext) {
+  IoLoop loop;
+  Tcp::acceptor kept{loop.context(), {boost::asio::ip::address_v4::loopback(), 0}};
+  auto const address = kept.local_endpoint();
+  int first = 0;
+  auto listener = Listener::adopt(loop, ::dup(kept.native_handle()), [&](Tcp::socket) { ++first; });
+  ASSERT_TRUE(listener);
+  EXPECT_EQ((*listener)->address().port, address.port());
+  Tcp::socket client{loop.context()};
+  bool stopped = false;
+
+  (*listener)->stop([&] { stopped = true; });
+  while (!stopped) loop.context().run_one();
+  listener->reset();
+  client.connect(address);
+
+  int second = 0;
+  auto next = Listener::adopt(loop, ::dup(kept.native_handle()), [&](Tcp::socket) { ++second; });
+  ASSERT_TRUE(next);
+  while (second == 0) loop.context().run_one();
+  EXPECT_EQ(first, 0);
+}
+
+TEST(Listener, WhatCannotBeAcceptedFromIsRefused) {
+  IoLoop loop;
+
+  EXPECT_FALSE(Listener::adopt(loop, -1, [](Tcp::socket) {}));
 }
 
 }  // namespace

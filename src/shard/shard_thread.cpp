@@ -63,8 +63,10 @@ void ShardThread::abandon(Port port, Cookie cookie) {
 
 void ShardThread::drain() {
   draining_.store(true);
-  static_cast<void>(channel_.try_send(Nudge{}));
+  nudge();
 }
+
+void ShardThread::nudge() { static_cast<void>(channel_.try_send(Nudge{})); }
 
 void ShardThread::run() {
   std::vector<Message> messages;
@@ -84,6 +86,7 @@ void ShardThread::run() {
       return;
     }
     hand_out();
+    turns_.fetch_add(1, std::memory_order_relaxed);
     idle_.store(loop_->idle() && channel_.size() == 0);
     if (turn->more || loop_->has_requests()) {
       sleep = Duration{0};

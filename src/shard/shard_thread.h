@@ -1,4 +1,6 @@
 #pragma once
+#include <atomic>
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <thread>
@@ -46,6 +48,9 @@ class ShardThread {
   Result<> submit(Request&& request);
   void abandon(Port port, Cookie cookie);
   void drain();
+  // Turns since the start: while they grow, the shard lives. nudge() makes it turn soon, also where it is idle.
+  std::uint64_t turns() const { return turns_.load(std::memory_order_relaxed); }
+  void nudge();
   bool is_idle() const { return idle_.load(); }
   bool disk_low() const { return loop_->disk_low(); }
   void set_disk_reserve(std::uint64_t bytes) { loop_->set_disk_reserve(bytes); }
@@ -68,6 +73,7 @@ class ShardThread {
   std::move_only_function<void(Error)> on_fatal_;
   std::atomic<bool> draining_{false};
   std::atomic<bool> idle_{false};
+  std::atomic<std::uint64_t> turns_{0};
   std::unique_ptr<ShardLoop> loop_;
   std::vector<Answer> scratch_;
   std::thread thread_;  // Last: it uses all the others.

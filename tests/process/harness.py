@@ -65,6 +65,7 @@ class Server:
         self.port = free_port()
         self.before_spawn = None  # Gives more of the environment for each start.
         self.prefix = []  # A command that runs it, such as in a namespace of its own.
+        self.pass_fds = ()  # Descriptors that it inherits.
         self.process = None
         self.log_path = self.data.with_name(self.data.name + ".log")
 
@@ -87,6 +88,7 @@ class Server:
                 stdout=log,
                 stderr=log,
                 env={**self.env, **more},
+                pass_fds=self.pass_fds,
             )
         return self.process
 

@@ -55,8 +55,17 @@ HttpServer::~HttpServer() = default;
 
 Result<std::uint16_t> HttpServer::listen(std::string_view text) {
   WM_TRY(auto const address, net::parse_address(text));
-  WM_TRY(listener_, net::Listener::open(loop_, address, [this](Socket socket) { on_socket(std::move(socket)); }));
-  return listener_->address().port;
+  WM_TRY(auto listener, net::Listener::open(loop_, address, [this](Socket socket) { on_socket(std::move(socket)); }));
+  auto const port = listener->address().port;
+  listeners_.push_back(std::move(listener));
+  return port;
+}
+
+Result<> HttpServer::listen_on(int descriptor) {
+  WM_TRY(auto listener,
+         net::Listener::adopt(loop_, descriptor, [this](Socket socket) { on_socket(std::move(socket)); }));
+  listeners_.push_back(std::move(listener));
+  return {};
 }
 
 void HttpServer::on_socket(Socket socket) {
@@ -150,9 +159,21 @@ void HttpServer::give_back(Reply const& reply) {
   }
 }
 
+void HttpServer::stop_accepting(std::move_only_function<void()> on_stopped) {
+  listening_ = listeners_.size();
+  if (listening_ == 0) return on_stopped();
+  // The last of them tells, whichever it is.
+  on_stopped_ = std::move(on_stopped);
+  for (auto& listener : listeners_) {
+    listener->stop([this] {
+      if (--listening_ == 0) std::exchange(on_stopped_, nullptr)();
+    });
+  }
+}
+
 void HttpServer::drain(Duration patience, std::move_only_function<void(net::Drained)> on_done) {
   shared_.draining = true;
-  if (listener_) listener_->close();
+  for (auto& listener : listeners_) listener->close();
   for (Slot const& slot : slots_) {
     if (slot.session != nullptr) slot.session->drain();
   }

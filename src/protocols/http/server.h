@@ -40,6 +40,8 @@ class HttpServer final : public service::AnswerSink {
 
   // Accepts on "127.0.0.1:7330" (see net::parse_address). Answers the port.
   Result<std::uint16_t> listen(std::string_view address);
+  // The same from a socket that listens already: see net::Listener::adopt. May be called for several.
+  Result<> listen_on(int descriptor);
   // With several I/O threads one server listens; what it accepts goes round all of them, itself included. `others` must
   // outlive this server's accepting.
   void share_with(std::vector<HttpServer*> others) { others_ = std::move(others); }
@@ -50,6 +52,11 @@ class HttpServer final : public service::AnswerSink {
   void set_limits(HttpLimits const& limits);
 
   void on_answers(std::span<service::Answer> answers) override;
+
+  // No new connections: those that the kernel has accepted for us are still served or handed to the other servers. When
+  // `on_stopped` is called all of them have been, so that a drain of each server, posted to its loop from there, comes
+  // after the last connection that it gets. Before drain(), on every server that listens.
+  void stop_accepting(std::move_only_function<void()> on_stopped);
 
   // No new connections and no further requests; what is under way is answered, for as long as `patience`, and then cut
   // off. The service is to be drained too, so that long polls end.
@@ -101,7 +108,9 @@ class HttpServer final : public service::AnswerSink {
   std::vector<HttpServer*> others_;
   std::size_t next_other_ = 0;
   boost::asio::steady_timer second_timer_;
-  std::unique_ptr<net::Listener> listener_;
+  std::vector<std::unique_ptr<net::Listener>> listeners_;
+  std::size_t listening_ = 0;  // Of these, since stop_accepting() has been called.
+  std::move_only_function<void()> on_stopped_;
   net::TaskScope housekeeping_;
   net::TaskScope scope_;  // The connections. Ends before what they use.
   net::Drain drain_;

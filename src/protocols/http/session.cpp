@@ -17,6 +17,9 @@ constexpr std::size_t kOutputBytesMax = 256 * 1024;
 // After a refusal we go on reading for so long: closing with unread input resets the connection, and a reset may
 // overtake the answer.
 constexpr Duration kLinger = std::chrono::seconds{2};
+// For the first request of a connection that was accepted as a drain began: its client has been let in, and would have
+// to guess what became of the request that it is sending.
+constexpr Duration kFirstRequest = std::chrono::seconds{1};
 
 }  // namespace
 
@@ -26,7 +29,7 @@ Session::Session(Shared& shared, CookieParts name, Welcome welcome, net::Connect
       welcome_(welcome),
       connection_(shared.loop.poller(), std::move(socket)),
       decoder_({.header_bytes_max = shared.limits.header_bytes_max, .body_bytes_max = shared.limits.body_bytes_max}) {
-  set_deadline(Deadline::idle);
+  set_deadline(shared.draining ? Deadline::first : Deadline::idle);
 }
 
 Session::~Session() {
@@ -71,6 +74,7 @@ void Session::receive() {
     case IoStatus::closed: return on_peer_closed();
     case IoStatus::done: break;
   }
+  is_new_ = false;
   process_input();
 }
 
@@ -284,13 +288,14 @@ void Session::settle() {
         connection_.shutdown_output();
         set_deadline(Deadline::linger);
       }
-    } else if (last_taken_ || (shared_.draining && decoder_.phase() == RequestDecoder::Phase::idle && !paused_)) {
+    } else if (last_taken_ ||
+               (shared_.draining && !is_new_ && decoder_.phase() == RequestDecoder::Phase::idle && !paused_)) {
       closing_ = true;
     }
   }
   if (!write_blocked_ && !lingering_ && deadline_ != Deadline::request) {
     if (exchanges_.empty()) {
-      set_deadline(Deadline::idle);
+      set_deadline(shared_.draining && is_new_ ? Deadline::first : Deadline::idle);
     } else {
       deadline_ = Deadline::none;
     }
@@ -318,6 +323,7 @@ void Session::sweep() {
       shared_.counters.write_timeouts.add();
       closing_ = true;
       break;
+    case Deadline::first:
     case Deadline::linger: closing_ = true; break;
     case Deadline::request:
       shared_.counters.request_timeouts.add();
@@ -334,6 +340,8 @@ void Session::sweep() {
 
 void Session::drain() {
   if (closing_) return;
+  if (is_waiting_ && waiting_for_ == WaitFor::readable) receive();  // What came before the drain is still answered.
+  if (closing_) return;
   bool const partial = decoder_.phase() != RequestDecoder::Phase::idle || paused_;
   if (!exchanges_.empty() && !partial) {
     auto const last = static_cast<std::uint16_t>(exchanges_.front_sequence() + exchanges_.size() - 1);
@@ -349,6 +357,7 @@ void Session::set_deadline(Deadline what) {
       case Deadline::request: return shared_.limits.request_timeout;
       case Deadline::write: return shared_.limits.write_timeout;
       case Deadline::linger: return kLinger;
+      case Deadline::first: return kFirstRequest;
       case Deadline::none:
       case Deadline::idle: break;
     }

@@ -90,11 +90,12 @@ class Session {
 
   // Once a second: ends what takes too long.
   void sweep();
-  // Closes once what is under way is answered; at once where nothing is.
+  // Closes once what is under way is answered, what has arrived by now included; at once where nothing is. But a
+  // connection that is new gets a moment to say what it has come for.
   void drain();
 
  private:
-  enum class Deadline : std::uint8_t { none, idle, request, write, linger };
+  enum class Deadline : std::uint8_t { none, idle, first, request, write, linger };
 
   net::Connection::WaitFor wanted() const;
   void on_ready();
@@ -127,6 +128,7 @@ class Session {
 
   net::Connection::WaitFor waiting_for_{};
   bool is_waiting_ = false;  // The coroutine stands still.
+  bool is_new_ = true;       // Nothing has come yet.
   bool touched_ = false;
   bool write_blocked_ = false;
   bool peer_closed_ = false;  // Nothing will come any more.
