@@ -18,6 +18,7 @@
 #include "app/commands/context.h"
 #include "app/commands/serve.h"
 #include "app/http_client.h"
+#include "app/screen.h"
 #include "shard/system_clock.h"
 
 namespace workmill::app {
@@ -59,6 +60,7 @@ std::string explain_usage(CLI::App const* app, CLI::Error const& error) {
 // What ends the program where it cannot go on: everything acknowledged is on disk, so an end that says why is better
 // than an exception that unwinds half a turn.
 [[noreturn]] void end_with(std::string_view first, std::string_view second) {
+  give_back_screen();
   std::array<iovec, 3> words{{{const_cast<char*>(first.data()), first.size()},
                               {const_cast<char*>(second.data()), second.size()},
                               {const_cast<char*>("\n"), 1}}};
@@ -110,6 +112,7 @@ int run(int argc, char** argv) {
   add_cancel(app, context);
   add_pause(app, context);
   add_resume(app, context);
+  add_top(app, context);
   add_bench(app, context);
   add_backup(app, context);
   add_restore(app, context);

@@ -112,7 +112,7 @@ def test_an_inherited_socket_that_strangers_reach_needs_leave_like_any_other(sta
     server = start(run=False)
     manager.listen(server, "0.0.0.0")
     server.spawn()
-    assert server.wait_for_exit() == 2
+    assert server.wait_for_exit() == 1
     assert "is not a loopback address" in server.log()
 
 
@@ -122,7 +122,7 @@ def test_an_inherited_descriptor_that_is_no_socket_is_refused(start, manager, tm
         server.pass_fds = (file.fileno(),)
         server.prefix = [sys.executable, "-c", Manager.HAND_OVER, str(file.fileno())]
         server.spawn()
-        assert server.wait_for_exit() == 2
+        assert server.wait_for_exit() == 1
     assert "the inherited descriptor 3 is no socket" in server.log()
 
 

@@ -13,6 +13,8 @@
 
 #include "app/commands/commands.h"
 #include "app/commands/context.h"
+#include "app/commands/doctor_live.h"
+#include "app/commands/validators.h"
 #include "app/terminal.h"
 #include "base/json_writer.h"
 #include "log/file/file_log.h"
@@ -21,7 +23,8 @@
 #include "log/segment_log.h"
 #include "shard/examination.h"
 
-// `doctor`: what a data folder holds, whether a server would take it, and what it would cost to mend it.
+// `doctor`: what a data folder holds, whether a server would take it, and what it would cost to mend it; or, of a
+// server that runs, what limits it (doctor_live.h).
 namespace workmill::app {
 namespace {
 
@@ -30,9 +33,11 @@ constexpr std::string_view kExamples =
 Examples:
   workmill doctor /var/lib/workmill               what is in it, what is wrong with it, what a repair would cost
   workmill doctor /var/lib/workmill --repair      makes a new log of all that is left; the damaged one is kept beside it
+  workmill doctor http://127.0.0.1:7330           what limits a server that runs, and what to do about it
+  workmill doctor                                 the same of the server of --server or WORKMILL_URL
 
 Nothing is changed without --repair. The folder must not be in use: a running server looks after its own.
-Exit codes: 0 a server starts on it, 1 it is damaged, or there is no log.
+Exit codes: 0 a server starts on it, or nothing limits it; 1 it is damaged or there is no log, or something limits it.
 )";
 
 constexpr std::size_t kIdsShown = 10;
@@ -40,7 +45,9 @@ constexpr std::array<JobState, kJobStates> kStates{JobState::scheduled, JobState
                                                    JobState::completed, JobState::dead,  JobState::cancelled};
 
 struct Options {
+  std::string target;  // A folder or a URL; empty: the server that all commands talk to.
   std::string folder;
+  std::string watched = "3s";  // How long a server is.
   bool repair = false;
 };
 
@@ -385,15 +392,33 @@ int run(Options const& options, Context const& context) {
   return kExitOk;
 }
 
+int run_on_either(Options& options, Context& context) {
+  bool const is_url = options.target.starts_with("http://") || options.target.starts_with("https://");
+  if (!is_url && !options.target.empty()) {
+    options.folder = options.target;
+    return run(options, context);
+  }
+  if (options.repair) return fail_usage("--repair is for a data folder; stop the server and name its folder");
+  auto const watched = parse_duration(options.watched);
+  if (!watched || *watched < Duration{100} || *watched > std::chrono::hours{1}) return fail_usage("--for: 100ms to 1h");
+  if (is_url) context.server = options.target;
+  return run_live_doctor(*watched, context);
+}
+
 }  // namespace
 
 void add_doctor(CLI::App& app, Context& context) {
   auto const options = std::make_shared<Options>();  // Shared by the callback, which outlives this function.
-  auto* const command = app.add_subcommand("doctor", "Examine a data folder, without a server");
+  auto* const command = app.add_subcommand("doctor", "Say what limits a server, or examine a data folder");
   command->footer(std::string{kExamples});
-  command->add_option("DIR", options->folder, "The data folder")->required();
+  command->add_option("TARGET", options->target, "A data folder, or the URL of a server (default: see --server)")
+      ->type_name("DIR|URL");
+  command->add_option("--for", options->watched, "How long a server is watched (3s)")
+      ->type_name("DURATION")
+      ->check(is_duration());
   command->add_flag("--repair", options->repair, "Go on with what is left; the damaged segments are kept beside it");
-  command->callback([options, &context] { context.run = [options, &context] { return run(*options, context); }; });
+  command->callback(
+      [options, &context] { context.run = [options, &context] { return run_on_either(*options, context); }; });
 }
 
 }  // namespace workmill::app

@@ -1,0 +1,264 @@
+#include "app/health/diagnosis.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <string>
+#include <vector>
+
+namespace workmill::app::health {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::IsEmpty;
+
+constexpr double kSeconds = 5;
+
+// A server that has enough to do, and no trouble.
+struct Pair {
+  Pair() {
+    for (Snapshot* it : {&before, &after}) {
+      it->readiness = "ready";
+      it->disk_free_bytes = std::uint64_t{100} << 30;
+      it->now = instant_from_ms(1'795'334'400'000);
+      it->threads = {{.name = "wm-io-0", .busy = 0.4}, {.name = "wm-shard", .busy = 0.3}};
+      it->bounds = {{.name = "http_connections", .used = 20, .limit = 20'000}};
+      it->http = HttpCounts{};
+    }
+    after.now += std::chrono::seconds{5};
+    after.http = HttpCounts{.connections = 1, .requests = 5'000, .refused = 0};
+    after.flushes = 1'000;
+    after.flush_seconds = 0.2;
+    after.decide_seconds = 0.5;
+  }
+
+  // A queue that has moved so between the two.
+  struct Queue {
+    std::string name;
+    std::uint64_t enqueued = 0, taken = 0, completed = 0;
+    std::uint64_t ready_before = 0, ready = 0, leased = 0;
+    int waits_seconds = 0;
+    bool paused = false;
+  };
+  void add(Queue const& it) {
+    before.queues.push_back({.name = it.name, .paused = it.paused, .ready = it.ready_before, .oldest_ready_at = {}});
+    QueueState state{
+        .name = it.name, .paused = it.paused, .ready = it.ready, .leased = it.leased, .oldest_ready_at = {}};
+    state.enqueued = it.enqueued;
+    state.taken = it.taken;
+    state.completed = it.completed;
+    if (it.ready > 0) state.oldest_ready_at = after.now - std::chrono::seconds{it.waits_seconds};
+    after.queues.push_back(state);
+  }
+
+  std::vector<Finding> findings() const { return diagnose(before, after, kSeconds); }
+  std::vector<std::string> codes() const {
+    std::vector<std::string> all;
+    for (Finding const& finding : findings()) all.emplace_back(finding.code);
+    return all;
+  }
+
+  Snapshot before, after;
+};
+
+TEST(Diagnosis, FindsNothingOnAServerThatDoesItsWork) {
+  Pair pair;
+  pair.add({.name = "q", .enqueued = 1'000, .taken = 1'000, .completed = 990, .ready = 5, .leased = 5});
+
+  EXPECT_THAT(pair.codes(), IsEmpty());
+  EXPECT_THAT(figures(pair.before, pair.after, kSeconds), HasSubstr("4 % of the time flushing (0.20 ms each)"));
+}
+
+TEST(Diagnosis, OfAServerThatSaysNothingIsNothing) { EXPECT_THAT(diagnose({}, {}, kSeconds), IsEmpty()); }
+
+TEST(Diagnosis, NamesTheDiskFromHalfTheTimeOn) {
+  Pair pair;
+  pair.after.flush_seconds = 2.49;
+  EXPECT_THAT(pair.codes(), IsEmpty());
+
+  pair.after.flush_seconds = 2.5;
+  pair.after.flushes = 50;
+  EXPECT_THAT(pair.codes(), ElementsAre("disk_flush"));
+  EXPECT_EQ(pair.findings()[0].what, "The disk limits: 50 % of the time goes into flushing, 50.0 ms each.");
+}
+
+TEST(Diagnosis, NamesABusyIoThread) {
+  Pair pair;
+  pair.after.threads[0].busy = 0.84;
+  EXPECT_THAT(pair.codes(), IsEmpty());
+
+  pair.after.threads[0].busy = 0.85;
+  EXPECT_THAT(pair.codes(), ElementsAre("io_cpu"));
+  EXPECT_THAT(pair.findings()[0].what, HasSubstr("85 % of a core, at 1000/s requests"));
+}
+
+TEST(Diagnosis, NamesTheBusierThreadFirst) {
+  Pair pair;
+  pair.after.threads = {
+      {.name = "wm-io-0", .busy = 0.9}, {.name = "wm-io-1", .busy = 0.2}, {.name = "wm-shard", .busy = 0.95}};
+
+  EXPECT_THAT(pair.codes(), ElementsAre("shard_cpu", "io_cpu"));
+}
+
+TEST(Diagnosis, TellsOnTheOneThreadThatDoesBothWhatItsTimeGoesTo) {
+  Pair pair;
+  pair.after.threads = {{.name = "workmill", .busy = 0.95}};
+  pair.after.decide_seconds = 1;
+  EXPECT_THAT(pair.codes(), ElementsAre("io_cpu"));
+
+  pair.after.decide_seconds = 2;
+  pair.after.read_seconds = 1;
+  EXPECT_THAT(pair.codes(), ElementsAre("shard_cpu"));
+}
+
+TEST(Diagnosis, NamesClientsThatDoNotKeepTheirConnectionsBeforeTheCpuThatTheyCost) {
+  Pair pair;
+  pair.after.threads[0].busy = 0.99;
+  pair.after.http->connections = 2'499;
+  EXPECT_THAT(pair.codes(), ElementsAre("io_cpu"));
+
+  pair.after.http->connections = 2'500;
+  EXPECT_THAT(pair.codes(), ElementsAre("no_keep_alive", "io_cpu"));
+}
+
+TEST(Diagnosis, DoesNotJudgeHowFewRequestsConnect) {
+  Pair pair;
+  pair.after.http = HttpCounts{.connections = 99, .requests = 99, .refused = 0};  // Under 20 a second.
+  EXPECT_THAT(pair.codes(), IsEmpty());
+  pair.after.http = HttpCounts{.connections = 100, .requests = 100, .refused = 0};
+  EXPECT_THAT(pair.codes(), ElementsAre("no_keep_alive"));
+}
+
+TEST(Diagnosis, NamesFullBoundsTheFullestFirst) {
+  Pair pair;
+  pair.after.bounds = {{.name = "a", .used = 89, .limit = 100},
+                       {.name = "b", .used = 90, .limit = 100},
+                       {.name = "c", .used = 100, .limit = 100},
+                       {.name = "none", .used = 5, .limit = 0}};
+
+  EXPECT_THAT(pair.codes(), ElementsAre("full_bound", "full_bound"));
+  EXPECT_EQ(pair.findings()[0].what, "The bound c is 100 % full: 100 of 100.");
+}
+
+TEST(Diagnosis, DoesNotNameBoundsThatFillUpBehindSomethingElse) {
+  Pair pair;
+  for (char const* name : {"admission_limit", "inbox", "unflushed_bytes", "idempotency_keys"}) {
+    pair.after.bounds.push_back({.name = name, .used = 10, .limit = 10});
+  }
+
+  EXPECT_THAT(pair.codes(), IsEmpty());
+}
+
+TEST(Diagnosis, NamesAQueueWhoseWorkersFallBehind) {
+  Pair pair;
+  pair.add({.name = "mail",
+            .enqueued = 500,
+            .taken = 55,
+            .completed = 50,
+            .ready_before = 100,
+            .ready = 550,
+            .leased = 5,
+            .waits_seconds = 8});
+
+  EXPECT_THAT(pair.codes(), ElementsAre("slow_consumers"));
+  EXPECT_THAT(
+      pair.findings()[0].what,
+      HasSubstr(
+          "Workers of mail are too slow or too few: 100/s in, 10/s done, 550 ready, 5 leased, the first waits 8 s."));
+}
+
+TEST(Diagnosis, DoesNotBlameWorkersOfAQueueThatShrinksOrIsYoung) {
+  Pair pair;
+  pair.add({.name = "shrinks",
+            .enqueued = 500,
+            .taken = 400,
+            .completed = 400,
+            .ready_before = 700,
+            .ready = 650,
+            .waits_seconds = 8});
+  pair.add({.name = "young",
+            .enqueued = 500,
+            .taken = 5,
+            .completed = 0,
+            .ready_before = 0,
+            .ready = 500,
+            .waits_seconds = 1});
+
+  EXPECT_THAT(pair.codes(), IsEmpty());
+}
+
+TEST(Diagnosis, NamesTheHotQueueWhereTheOthersAreServed) {
+  Pair pair;
+  pair.add({.name = "hot",
+            .enqueued = 900,
+            .taken = 450,
+            .completed = 440,
+            .ready_before = 100,
+            .ready = 550,
+            .leased = 10,
+            .waits_seconds = 3});
+  pair.add({.name = "cold", .enqueued = 50, .taken = 50, .completed = 50});
+
+  EXPECT_THAT(pair.codes(), ElementsAre("hot_queue"));
+  EXPECT_THAT(pair.findings()[0].what, HasSubstr("hot has 93 % of all jobs (180/s in, 88/s done)"));
+}
+
+TEST(Diagnosis, CallsNoQueueHotThatIsAloneOrThatNobodyWorksOn) {
+  Pair alone;
+  alone.add({.name = "q", .enqueued = 900, .taken = 450, .completed = 440, .ready = 550, .waits_seconds = 3});
+  EXPECT_THAT(alone.codes(), ElementsAre("slow_consumers"));
+
+  Pair idle;
+  idle.add({.name = "q", .enqueued = 900, .ready = 900, .waits_seconds = 3});
+  idle.add({.name = "cold", .enqueued = 50, .taken = 50, .completed = 50});
+  EXPECT_THAT(idle.codes(), ElementsAre("slow_consumers"));
+  EXPECT_EQ(idle.findings()[0].why, "Nobody takes jobs from it.");
+}
+
+TEST(Diagnosis, NamesWhatStandsStill) {
+  Pair pair;
+  pair.add({.name = "held", .ready_before = 3, .ready = 3, .waits_seconds = 5, .paused = true});
+  pair.add({.name = "forgotten", .ready_before = 3, .ready = 3, .waits_seconds = 60});
+  pair.add({.name = "fresh", .ready_before = 3, .ready = 3, .waits_seconds = 59});
+
+  EXPECT_THAT(pair.codes(), ElementsAre("paused_queue", "no_workers"));
+  EXPECT_THAT(pair.findings()[1].what, HasSubstr("forgotten"));
+}
+
+TEST(Diagnosis, NamesDamageAndAFullDiskBeforeAllElse) {
+  Pair pair;
+  pair.after.flush_seconds = 5;
+  pair.after.readiness = "disk_full";
+  pair.after.damaged = 2;
+
+  EXPECT_THAT(pair.codes(), ElementsAre("damage", "disk_low", "disk_flush"));
+}
+
+TEST(Diagnosis, WarnsOfADiskBeforeItIsFull) {
+  Pair pair;
+  pair.after.disk_free_bytes = kDiskFreeBytes;
+  EXPECT_THAT(pair.codes(), IsEmpty());
+  pair.after.disk_free_bytes = kDiskFreeBytes - 1;
+  EXPECT_THAT(pair.codes(), ElementsAre("disk_low"));
+}
+
+TEST(Diagnosis, NamesRefusalsLast) {
+  Pair pair;
+  pair.after.http->refused = 249;
+  EXPECT_THAT(pair.codes(), IsEmpty());
+  pair.after.http->refused = 250;
+  pair.after.flush_seconds = 4;
+  EXPECT_THAT(pair.codes(), ElementsAre("disk_flush", "refusing"));
+}
+
+TEST(Diagnosis, BearsAServerThatWasRestartedInBetween) {
+  Pair pair;
+  std::swap(pair.before, pair.after);  // All counters fall.
+  pair.after.now = pair.before.now + std::chrono::seconds{5};
+
+  EXPECT_THAT(pair.codes(), IsEmpty());
+}
+
+}  // namespace
+}  // namespace workmill::app::health
