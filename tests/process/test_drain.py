@@ -1,10 +1,15 @@
 """SIGTERM: the server finishes what is under way, answers who waits, and ends with 0. Nothing is lost."""
 
+import fcntl
+import os
+import pty
+import subprocess
+import termios
 import threading
 
 import requests
 
-from harness import Background, Raw, eventually, request_bytes
+from harness import BINARY, DEADLINE, Background, Raw, eventually, request_bytes
 
 
 def test_an_idle_server_ends_at_once(start):
@@ -129,3 +134,26 @@ def test_what_was_there_before_the_end_is_there_after_the_start(start):
     assert api.depth() == {"scheduled": 0, "ready": 499, "leased": 1, "completed": 0, "dead": 0, "cancelled": 0}
     api.complete(held)
     assert [job["id"] for job in api.lease(max=1000)] == ids[1:]
+
+
+def test_a_server_whose_terminal_is_closed_ends_in_order(tmp_path):
+    side, other = pty.openpty()
+    process = subprocess.Popen(
+        [BINARY, "serve", "--data", tmp_path / "data", "--listen", "127.0.0.1:0"],
+        stdin=other,
+        stdout=other,
+        stderr=other,
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+    )
+    try:
+        os.close(other)
+        said = b""
+        while b"listening" not in said:
+            said += os.read(side, 4096)
+        os.close(side)
+        assert process.wait(DEADLINE) == 0
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()

@@ -64,9 +64,9 @@ class Period {
   double refused() const {
     return before_.http && after_.http ? per_second(before_.http->refused, after_.http->refused, seconds_) : 0;
   }
-  // The busiest of the kind. The first thread has the program's name and serves connections too.
+  // The busiest of the kind. The first thread serves connections too.
   Thread const* shard_thread() const { return busiest("wm-shard", "wm-shard"); }
-  Thread const* io_thread() const { return busiest("wm-io", "workmill"); }
+  Thread const* io_thread() const { return busiest("wm-io", "main"); }
 
  private:
   Thread const* busiest(std::string_view prefix, std::string_view or_name) const {
@@ -128,8 +128,8 @@ void find_low_disk(Period const& period, Findings& out) {
 
 // Bounds that fill up because of something behind them, which has a rule of its own; or that are meant to be full.
 bool is_symptom(std::string_view name) {
-  static constexpr std::array<std::string_view, 5> kSymptoms{"admission", "concurrency", "inbox", "unflushed",
-                                                             "idempotency"};
+  static constexpr std::array<std::string_view, 6> kSymptoms{"admission", "concurrency", "in_flight",
+                                                             "inbox",     "unflushed",   "idempotency"};
   return std::ranges::any_of(kSymptoms,
                              [&](std::string_view word) { return name.find(word) != std::string_view::npos; });
 }

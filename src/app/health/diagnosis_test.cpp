@@ -85,12 +85,12 @@ TEST(Diagnosis, NamesTheDiskFromHalfTheTimeOn) {
 
 TEST(Diagnosis, NamesABusyIoThread) {
   Pair pair;
-  pair.after.threads[0].busy = 0.84;
+  pair.after.threads[0].busy = 0.69;
   EXPECT_THAT(pair.codes(), IsEmpty());
 
-  pair.after.threads[0].busy = 0.85;
+  pair.after.threads[0].busy = 0.7;
   EXPECT_THAT(pair.codes(), ElementsAre("io_cpu"));
-  EXPECT_THAT(pair.findings()[0].what, HasSubstr("85 % of a core, at 1000/s requests"));
+  EXPECT_THAT(pair.findings()[0].what, HasSubstr("70 % of a core, at 1000/s requests"));
 }
 
 TEST(Diagnosis, NamesTheBusierThreadFirst) {
@@ -103,7 +103,7 @@ TEST(Diagnosis, NamesTheBusierThreadFirst) {
 
 TEST(Diagnosis, TellsOnTheOneThreadThatDoesBothWhatItsTimeGoesTo) {
   Pair pair;
-  pair.after.threads = {{.name = "workmill", .busy = 0.95}};
+  pair.after.threads = {{.name = "main", .busy = 0.95}};
   pair.after.decide_seconds = 1;
   EXPECT_THAT(pair.codes(), ElementsAre("io_cpu"));
 
@@ -143,7 +143,7 @@ TEST(Diagnosis, NamesFullBoundsTheFullestFirst) {
 
 TEST(Diagnosis, DoesNotNameBoundsThatFillUpBehindSomethingElse) {
   Pair pair;
-  for (char const* name : {"admission_limit", "inbox", "unflushed_bytes", "idempotency_keys"}) {
+  for (char const* name : {"admission_limit", "http_in_flight", "inbox", "unflushed_bytes", "idempotency_keys"}) {
     pair.after.bounds.push_back({.name = name, .used = 10, .limit = 10});
   }
 
