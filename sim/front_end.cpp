@@ -11,7 +11,7 @@ FrontEnd::FrontEnd(shard::ShardLoop& loop, Clock const& clock, Figures& figures)
 
 Result<> FrontEnd::submit(shard::Cookie cookie, Command command) {
   is_submitting_ = true;
-  auto taken = service_.submit(cookie, std::move(command));
+  auto taken = service_.submit(cookie, std::move(command), shard::kNever);
   is_submitting_ = false;
   if (taken) asked_.emplace(cookie, false);
   return taken;

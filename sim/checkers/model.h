@@ -124,7 +124,8 @@ class Model {
   bool turn(TurnRecord const& record);
   // The process was started again at `now`; the newest batch that came through is of `last_batch_at`.
   bool restarted(Instant now, Instant last_batch_at);
-  // Who asked has gone: waits no more, and gets nothing if no turn has decided it yet.
+  // Who asked has gone: waits no more, and gets nothing if no turn has decided it yet; nor is decided then what frees
+  // nothing.
   void abandon(shard::Cookie cookie) {
     if (waiters_.erase(cookie) == 0) gone_.insert(cookie);
   }
@@ -170,6 +171,7 @@ class Model {
   }
 
   // --- Commands.
+  bool is_passed_over(Asked const& asked);
   bool execute(Asked const& asked);
   bool run(shard::Cookie cookie, Enqueue const& command);
   bool run(shard::Cookie cookie, Lease const& command);

@@ -137,11 +137,20 @@ std::map<std::string_view, Setting> const& settings() {
       {"verify_every", setting(&Config::verify_every)},
       {"flush_by", setting(&Config::flush_by)},
       {"connections_max", setting(&Config::connections_max)},
+      {"connections_per_address_max", setting(&Config::connections_per_address_max)},
+      {"waiters_max", setting(&Config::waiters_max)},
       {"body_size_max", size(&Config::body_bytes_max)},
       {"header_size_max", size(&Config::header_bytes_max)},
       {"pipelined_max", setting(&Config::pipelined_max)},
       {"buffered_size_max", size(&Config::buffered_bytes_max)},
+      {"admission", setting(&Config::admission)},
+      {"admission_delay", setting(&Config::admission_delay)},
+      {"in_flight_min", setting(&Config::in_flight_min)},
+      {"in_flight_max", setting(&Config::in_flight_max)},
       {"idle_timeout", setting(&Config::idle_timeout)},
+      {"header_timeout", setting(&Config::header_timeout)},
+      {"upload_rate_min", size(&Config::upload_rate_min)},
+      {"download_rate_min", size(&Config::download_rate_min)},
       {"request_timeout", setting(&Config::request_timeout)},
       {"write_timeout", setting(&Config::write_timeout)},
       {"drain_timeout", setting(&Config::drain_timeout)},
@@ -217,14 +226,28 @@ Result<> check_config(Config const& config) {
     return bad("verify_every: 1s to 30d");
   }
   if (!in_range(config.connections_max, 1, 1'000'000)) return bad("connections_max: 1 to 1,000,000");
+  if (!in_range(config.connections_per_address_max, 1, 1'000'000)) {
+    return bad("connections_per_address_max: 1 to 1,000,000");
+  }
+  if (!in_range(config.waiters_max, 1, 1'000'000)) return bad("waiters_max: 1 to 1,000,000");
+  if (!in_range(config.upload_rate_min, 0, 1'000'000) || !in_range(config.download_rate_min, 0, 1'000'000)) {
+    return bad("upload_rate_min, download_rate_min: 0 to 1MB a second");
+  }
+  if (config.admission_delay < Duration{1} || config.admission_delay > std::chrono::minutes{1}) {
+    return bad("admission_delay: 1ms to 1m");
+  }
+  if (!in_range(config.in_flight_min, 1, 100'000) || !in_range(config.in_flight_max, config.in_flight_min, 100'000)) {
+    return bad("in_flight_min, in_flight_max: 1 to 100,000, and the one no more than the other");
+  }
   if (!in_range(config.body_bytes_max, 1'024, std::uint64_t{15} << 20)) return bad("body_size_max: 1KiB to 15MiB");
   if (!in_range(config.header_bytes_max, 1'024, std::uint64_t{1} << 20)) return bad("header_size_max: 1KiB to 1MiB");
   if (!in_range(config.pipelined_max, 1, 10'000)) return bad("pipelined_max: 1 to 10,000");
   // Less would refuse a request that the other limits let in.
   if (config.buffered_bytes_max < std::uint64_t{16} << 20) return bad("buffered_size_max: 16MiB or more");
   for (auto const& [name, timeout] :
-       {std::pair{"idle_timeout", config.idle_timeout}, std::pair{"request_timeout", config.request_timeout},
-        std::pair{"write_timeout", config.write_timeout}, std::pair{"drain_timeout", config.drain_timeout}}) {
+       {std::pair{"idle_timeout", config.idle_timeout}, std::pair{"header_timeout", config.header_timeout},
+        std::pair{"request_timeout", config.request_timeout}, std::pair{"write_timeout", config.write_timeout},
+        std::pair{"drain_timeout", config.drain_timeout}}) {
     if (timeout < std::chrono::seconds{1} || timeout > std::chrono::hours{24}) {
       return bad(fmt::format("{}: 1s to 1d", name));
     }

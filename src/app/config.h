@@ -28,13 +28,22 @@ struct Config {
   Duration verify_every = std::chrono::hours{1};                   // From pass to pass.
 
   std::uint32_t connections_max = 20'000;
+  std::uint32_t connections_per_address_max = 16'000;
+  std::uint32_t waiters_max = 65'536;  // Long polls.
   std::uint64_t body_bytes_max = std::uint64_t{8} << 20;
   std::uint32_t header_bytes_max = 16 * 1024;
   std::uint32_t pipelined_max = 64;                             // Requests of one connection under way.
   std::uint64_t buffered_bytes_max = std::uint64_t{512} << 20;  // For input and output, each I/O thread.
+  bool admission = true;                 // Refuses requests when more come than can be served in time.
+  Duration admission_delay{1};           // From a request to its answer: so much is always fine.
+  std::uint32_t in_flight_min = 128;     // So many are let in however slow the server is; for each I/O thread,
+  std::uint32_t in_flight_max = 16'384;  // and never more than so many.
   Duration idle_timeout = std::chrono::minutes{5};
+  Duration header_timeout = std::chrono::seconds{10};   // For the head of a request.
   Duration request_timeout = std::chrono::seconds{30};  // For the whole of a request to come in.
   Duration write_timeout = std::chrono::seconds{30};    // For a client to take its answer.
+  std::uint64_t upload_rate_min = 240;                  // Bytes a second of a body; 0: any.
+  std::uint64_t download_rate_min = 240;                // Bytes a second of an answer; 0: any.
   Duration drain_timeout = std::chrono::seconds{20};
 
   std::uint32_t finished_kept = kFinishedBudgetDefault;  // Finished jobs kept in a queue.

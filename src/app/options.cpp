@@ -5,6 +5,7 @@ namespace workmill::app {
 shard::ShardOptions shard_options(Config const& config) {
   shard::ShardOptions options;
   options.flush_by = config.flush_by;
+  options.waiters_max = config.waiters_max;
   options.disk_reserve_bytes = config.disk_reserve_bytes;
   options.survivors.slack_bytes = 2 * config.segment_bytes;
   return options;
@@ -13,10 +14,18 @@ shard::ShardOptions shard_options(Config const& config) {
 http::HttpLimits http_limits(Config const& config) {
   http::HttpLimits limits;
   limits.connections_max = config.connections_max;
+  limits.connections_per_address_max = config.connections_per_address_max;
   limits.header_bytes_max = config.header_bytes_max;
   limits.body_bytes_max = config.body_bytes_max;
   limits.pipelined_max = config.pipelined_max;
   limits.buffered_bytes_max = config.buffered_bytes_max;
+  limits.admission.enabled = config.admission;
+  limits.admission.delay_fine = config.admission_delay;
+  limits.admission.in_flight_min = config.in_flight_min;
+  limits.admission.in_flight_max = config.in_flight_max;
+  limits.header_timeout = config.header_timeout;
+  limits.upload_rate_min = config.upload_rate_min;
+  limits.download_rate_min = config.download_rate_min;
   limits.idle_timeout = config.idle_timeout;
   limits.request_timeout = config.request_timeout;
   limits.write_timeout = config.write_timeout;
@@ -24,8 +33,22 @@ http::HttpLimits http_limits(Config const& config) {
 }
 
 std::vector<std::string_view> http_settings() {
-  return {"connections_max",   "body_size_max", "header_size_max", "pipelined_max",
-          "buffered_size_max", "idle_timeout",  "request_timeout", "write_timeout"};
+  return {"connections_per_address_max",
+          "header_timeout",
+          "upload_rate_min",
+          "download_rate_min",
+          "admission",
+          "admission_delay",
+          "in_flight_min",
+          "in_flight_max",
+          "connections_max",
+          "body_size_max",
+          "header_size_max",
+          "pipelined_max",
+          "buffered_size_max",
+          "idle_timeout",
+          "request_timeout",
+          "write_timeout"};
 }
 
 }  // namespace workmill::app

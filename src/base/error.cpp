@@ -26,6 +26,8 @@ std::string_view to_string(ErrorCode code) {
     case ErrorCode::shutting_down: return "shutting_down";
     case ErrorCode::disk_full: return "disk_full";
     case ErrorCode::recovering: return "recovering";
+    case ErrorCode::too_many_requests: return "too_many_requests";
+    case ErrorCode::deadline_exceeded: return "deadline_exceeded";
     case ErrorCode::io_failed: return "io_failed";
     case ErrorCode::log_corrupt: return "log_corrupt";
     case ErrorCode::log_in_use: return "log_in_use";

@@ -40,6 +40,8 @@ enum class ErrorCode : std::uint16_t {
   shutting_down = 203,
   disk_full = 204,
   recovering = 205,
+  too_many_requests = 206,  // This client has more than its share under way.
+  deadline_exceeded = 207,  // Its client's time was over before it was decided: nothing happened.
   // 3xx: what ends the process or the start.
   io_failed = 301,
   log_corrupt = 302,
@@ -76,6 +78,8 @@ constexpr ErrorClass class_of(ErrorCode code) {
     case ErrorCode::shutting_down:
     case ErrorCode::disk_full:
     case ErrorCode::recovering:
+    case ErrorCode::too_many_requests:
+    case ErrorCode::deadline_exceeded:
     case ErrorCode::no_server: return ErrorClass::retryable;
     case ErrorCode::lease_lost:
     case ErrorCode::io_failed:

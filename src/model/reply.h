@@ -113,7 +113,7 @@ struct StatusReply {
   std::uint64_t idempotency_keys = 0;
   std::uint64_t engine_memory_bytes = 0;
   std::uint64_t turns = 0;
-  std::uint64_t commands = 0;
+  std::uint64_t commands = 0, given_up = 0;
   std::uint64_t decide_ns = 0;
   std::uint64_t flush_ns = 0;
   std::uint64_t flushes = 0;

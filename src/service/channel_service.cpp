@@ -16,8 +16,8 @@ ChannelService::ChannelService(shard::ShardThread& shard, shard::Port port, shar
       started_at_(clock.now()),
       now_(started_at_) {}
 
-Result<> ChannelService::submit(Cookie cookie, Command command) {
-  return shard_.submit({.port = port_, .cookie = cookie, .command = std::move(command)});
+Result<> ChannelService::submit(Cookie cookie, Command command, Instant give_up_at) {
+  return shard_.submit({.port = port_, .cookie = cookie, .command = std::move(command), .give_up_at = give_up_at});
 }
 
 void ChannelService::abandon(Cookie cookie) { shard_.abandon(port_, cookie); }

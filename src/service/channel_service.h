@@ -17,7 +17,7 @@ class ChannelService final : public Service {
                  std::atomic<bool> const& draining);
 
   void set_sink(AnswerSink* sink) override { sink_ = sink; }
-  Result<> submit(Cookie cookie, Command command) override;
+  Result<> submit(Cookie cookie, Command command, Instant give_up_at) override;
   void abandon(Cookie cookie) override;
   JobIdCodec const& ids() const override { return shard_.ids(); }
   Instant now() const override { return now_; }

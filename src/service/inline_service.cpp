@@ -10,8 +10,8 @@ namespace workmill::service {
 InlineService::InlineService(shard::ShardLoop& loop, Clock const& clock)
     : loop_(loop), clock_(clock), started_at_(clock.now()), now_(started_at_) {}
 
-Result<> InlineService::submit(Cookie cookie, Command command) {
-  return loop_.submit({.port = 0, .cookie = cookie, .command = std::move(command)});
+Result<> InlineService::submit(Cookie cookie, Command command, Instant give_up_at) {
+  return loop_.submit({.port = 0, .cookie = cookie, .command = std::move(command), .give_up_at = give_up_at});
 }
 
 void InlineService::abandon(Cookie cookie) { loop_.abandon(0, cookie); }

@@ -14,7 +14,7 @@ class InlineService final : public Service {
   InlineService(shard::ShardLoop& loop, Clock const& clock);
 
   void set_sink(AnswerSink* sink) override { sink_ = sink; }
-  Result<> submit(Cookie cookie, Command command) override;
+  Result<> submit(Cookie cookie, Command command, Instant give_up_at) override;
   void abandon(Cookie cookie) override;
   JobIdCodec const& ids() const override { return loop_.ids(); }
   Instant now() const override { return now_; }

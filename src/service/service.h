@@ -22,6 +22,7 @@ namespace workmill::service {
 
 using shard::Answer;  // {cookie, reply}
 using shard::Cookie;
+using shard::kNever;
 
 // Takes answers, on the I/O thread that asked. The span and what it holds may be moved from.
 class AnswerSink {
@@ -41,8 +42,11 @@ class Service {
 
   // Hands a command to its shard. overloaded, shutting_down or disk_full where it is not taken: then nothing happened,
   // and no answer will come. disk_full refuses enqueues only; reports and deletions still pass.
-  virtual Result<> submit(Cookie cookie, Command command) = 0;
-  // The client has gone: a command that waits stops waiting, and no answer comes any more for this cookie (one that
+  // Where its turn comes at or after `give_up_at` (kNever if need be), it is not decided but answered with
+  // deadline_exceeded; where it waits then, it stops waiting.
+  virtual Result<> submit(Cookie cookie, Command command, Instant give_up_at) = 0;
+  // The client has gone: a command that waits stops waiting, one that only makes work (it enqueues, or reads) and was
+  // not decided yet is dropped, and no answer comes any more for this cookie (one that
   // is already on its way may still come). Jobs leased in the same turn for a client that has gone are released.
   virtual void abandon(Cookie cookie) = 0;
 

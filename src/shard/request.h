@@ -1,6 +1,7 @@
 #pragma once
 #include <cstdint>
 
+#include "base/time.h"
 #include "model/command.h"
 #include "model/reply.h"
 
@@ -8,12 +9,15 @@
 namespace workmill::shard {
 
 using Cookie = std::uint64_t;  // Chosen by whoever asks, given back with the answer.
-using Port = std::uint32_t;    // Which asker: an I/O thread, by index.
+inline constexpr Instant kNever = Instant::max();
+
+using Port = std::uint32_t;  // Which asker: an I/O thread, by index.
 
 struct Request {
   Port port = 0;
   Cookie cookie = 0;
   Command command;
+  Instant give_up_at = kNever;  // Not decided from here on, but answered with deadline_exceeded.
 };
 
 struct Answer {

@@ -18,6 +18,15 @@ constexpr double kFlushWeight = 0.05;     // Of a new flush in the moving averag
 
 std::uint64_t count(std::chrono::nanoseconds time) { return static_cast<std::uint64_t>(time.count()); }
 
+// Commands that may be dropped when their asker has gone: nobody hears the answer, and nothing is freed by them.
+bool only_makes_work(Command const& command) {
+  if (auto const* lease = std::get_if<Lease>(&command)) return lease->reports.empty();
+  return std::holds_alternative<Enqueue>(command) || std::holds_alternative<GetJob>(command) ||
+         std::holds_alternative<ListJobs>(command) || std::holds_alternative<GetJobLog>(command) ||
+         std::holds_alternative<ListQueues>(command) || std::holds_alternative<GetQueue>(command) ||
+         std::holds_alternative<GetStatus>(command);
+}
+
 bool contains(std::string_view text, std::string_view part) { return text.find(part) != std::string_view::npos; }
 
 // One that the table itself has just named.
@@ -165,7 +174,22 @@ Result<> ShardLoop::take_commands() {
   return {};
 }
 
+// Nobody wants it any more, and so it is not decided: nothing happens by it.
+bool ShardLoop::is_given_up(Request const& request) {
+  if (!gone_.empty() && only_makes_work(request.command) && take_gone(request)) {
+    given_up_ += 1;
+    return true;
+  }
+  if (now_ < request.give_up_at) return false;
+  given_up_ += 1;
+  answer(request.port, request.cookie,
+         Error{.code = ErrorCode::deadline_exceeded,
+               .message = "its time was over before its turn came: nothing was done"});
+  return true;
+}
+
 Result<> ShardLoop::execute(Request&& request) {
+  if (is_given_up(request)) return {};
   Command& command = request.command;
   if (std::holds_alternative<Lease>(command)) {
     execute_lease(std::move(request));
@@ -244,7 +268,7 @@ void ShardLoop::execute_lease(Request&& request) {
     answer(request.port, request.cookie, std::move(reply));
     return;
   }
-  Instant const deadline = now_ + lease.wait;
+  Instant const deadline = std::min(now_ + lease.wait, request.give_up_at);
   lease.reports.clear();
   waiters_.add({.port = request.port,
                 .cookie = request.cookie,
@@ -265,7 +289,7 @@ void ShardLoop::execute_get(Request&& request) {
   engine_.watch(job->job.number);
   waiters_.add({.port = request.port,
                 .cookie = request.cookie,
-                .deadline = now_ + get.wait,
+                .deadline = std::min(now_ + get.wait, request.give_up_at),
                 .what = JobWait{.job = job->job.number}});
 }
 
@@ -550,6 +574,7 @@ StatusReply ShardLoop::status(bool with_queues) {
   reply.engine_memory_bytes = engine.memory_bytes;
   reply.turns = turns_;
   reply.commands = commands_;
+  reply.given_up = given_up_;
   reply.decide_ns = decide_ns_;
   reply.flush_ns = flush_ns_;
   reply.flushes = flushes_;

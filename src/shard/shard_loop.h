@@ -74,8 +74,9 @@ class ShardLoop {
   // Takes a request for the next turn. overloaded, shutting_down or disk_full (enqueues) where it does not; then
   // nothing happened. Every request taken is answered once, unless it is abandoned.
   Result<> submit(Request&& request);
-  // Who asked has gone: if the request waits, it is forgotten. One that no turn has seen yet is decided, as it was sent
-  // whole, but leases no job and waits for nothing.
+  // Who asked has gone: if the request waits, or no turn has seen it yet and it would only make work (it enqueues,
+  // reads, or leases), it is forgotten. One that frees something (reports, deletions) is decided all the same, but
+  // leases no job and waits for nothing.
   void abandon(Port port, Cookie cookie);
 
   // One turn. An error is the end: a flush failed, or the log cannot be read back. Nobody knows then what is durable;
@@ -115,6 +116,7 @@ class ShardLoop {
   Result<> take_commands();
   Result<> execute(Request&& request);
   Result<> prepare_patch(PatchJob& patch);
+  bool is_given_up(Request const& request);
   void execute_lease(Request&& request);
   void execute_get(Request&& request);
   Result<> execute_in_parts(Unfinished unfinished);
@@ -182,7 +184,7 @@ class ShardLoop {
   double flush_ns_average_ = 0;
   std::unique_ptr<Flusher> writer_;  // Made when first needed.
 
-  std::uint64_t turns_ = 0, commands_ = 0, flushes_ = 0;
+  std::uint64_t turns_ = 0, commands_ = 0, flushes_ = 0, given_up_ = 0;
   std::uint64_t decide_ns_ = 0, flush_ns_ = 0, read_ns_ = 0;
   std::vector<QueueView> queue_views_;
 };

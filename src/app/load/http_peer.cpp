@@ -110,6 +110,13 @@ void HttpPeer::send(std::string_view request) {
   if (auto const written = write_out(); !written) loop_.failed_ = written.error();
 }
 
+void HttpPeer::send_again() {
+  WM_ASSERT(!is_waiting_);
+  is_waiting_ = true;
+  written_ = 0;
+  if (auto const written = write_out(); !written) loop_.failed_ = written.error();
+}
+
 Result<> HttpPeer::write_out() {
   while (written_ < out_.size()) {
     auto const count = ::send(socket_.get(), out_.data() + written_, out_.size() - written_, MSG_NOSIGNAL);

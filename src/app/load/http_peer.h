@@ -41,6 +41,8 @@ class HttpPeer {
  public:
   // Sends a request. Not while another one is under way.
   void send(std::string_view request);
+  // The last one again, as the answer was a refusal. It keeps the time at which it was first sent.
+  void send_again();
   bool is_waiting() const { return is_waiting_; }
   std::chrono::nanoseconds sent_at() const { return sent_at_; }
   std::size_t index() const { return index_; }

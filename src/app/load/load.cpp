@@ -71,7 +71,7 @@ class Run {
   Result<LoadResult> enqueue() {
     sent_ = std::min<std::uint64_t>(options_.jobs, loop_->size());
     loop_->set_on_answer([this](HttpPeer& peer, PeerAnswer const& answer) {
-      if (!expect(201, answer)) return;
+      if (was_refused(peer, answer) || !expect(201, answer)) return;
       add_latency(peer.sent_at());
       if (sent_ < options_.jobs) {
         ++sent_;
@@ -87,7 +87,7 @@ class Run {
   Result<LoadResult> drain() {
     WM_TRY_VOID(fill());
     loop_->set_on_answer([this](HttpPeer& peer, PeerAnswer const& answer) {
-      if (!expect(200, answer) || !count_reports(answer.body)) return;
+      if (was_refused(peer, answer) || !expect(200, answer) || !count_reports(answer.body)) return;
       add_latency(peer.sent_at());
       find_jobs(answer.body, taken_);
       if (!taken_.empty()) {
@@ -107,7 +107,7 @@ class Run {
     sent_ = std::min<std::uint64_t>(options_.jobs, producers);
     loop_->set_on_answer([this, producers](HttpPeer& peer, PeerAnswer const& answer) {
       if (peer.index() < producers) {
-        if (!expect(201, answer) || sent_ == options_.jobs) return;
+        if (was_refused(peer, answer) || !expect(201, answer) || sent_ == options_.jobs) return;
         ++sent_;
         peer.send(job_.request(loop_->now()));
       } else {
@@ -124,7 +124,7 @@ class Run {
     auto& producer = loop_->peer(0);
     loop_->set_on_answer([this](HttpPeer& peer, PeerAnswer const& answer) {
       if (peer.index() == 0) {
-        expect(201, answer);
+        if (!was_refused(peer, answer)) expect(201, answer);
       } else {
         on_worker(peer, answer);
       }
@@ -184,6 +184,15 @@ class Run {
     return result_;
   }
 
+  // A server with more to do than it can says so: then it is asked again, and the time of the call goes on. It holds
+  // such answers back itself where there are many.
+  bool was_refused(HttpPeer& peer, PeerAnswer const& answer) {
+    if (answer.status != 429 && answer.status != 503) return false;
+    answered_at_ = loop_->now();
+    peer.send_again();
+    return true;
+  }
+
   bool expect(int status, PeerAnswer const& answer) {
     answered_at_ = loop_->now();
     if (answer.status == status) return true;
@@ -214,7 +223,7 @@ class Run {
 
   // end_to_end and latency: takes what came, reports it with the next call, and ends when all is reported.
   void on_worker(HttpPeer& peer, PeerAnswer const& answer) {
-    if (!expect(200, answer) || !count_reports(answer.body)) return;
+    if (was_refused(peer, answer) || !expect(200, answer) || !count_reports(answer.body)) return;
     find_jobs(answer.body, taken_);
     for (auto const& job : taken_) add_latency(job.sent_at);
     leased_ += taken_.size();

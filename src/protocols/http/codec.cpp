@@ -128,6 +128,7 @@ class RequestDecoder::Parser final : public beast::http::basic_parser<true> {
     if (beast::iequals(name, "idempotency-key")) return take_only(request_.idempotency_key, value);
     if (beast::iequals(name, "traceparent")) request_.traceparent = value;
     if (beast::iequals(name, "tracestate")) request_.tracestate = value;
+    if (beast::iequals(name, "request-timeout")) request_.request_timeout = value;
   }
 
   // Two of these would mean that we and a proxy before us might disagree on which one counts.

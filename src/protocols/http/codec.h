@@ -38,6 +38,7 @@ struct Request {
   std::string_view idempotency_key;
   std::string_view traceparent;
   std::string_view tracestate;
+  std::string_view request_timeout;
 
   std::string_view body;  // Empty while only the head is there.
 };

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <charconv>
+#include <cmath>
 #include <utility>
 
 #include "base/bytes.h"
@@ -63,6 +64,17 @@ std::uint64_t fingerprint(std::string_view body) {
   std::uint64_t rest = 0;
   for (char const byte : body) rest = rest << 8 | static_cast<unsigned char>(byte);
   return mix64(hash ^ rest);
+}
+
+// The field of the Internet draft of that name, which has whole seconds; we take a fraction, too.
+Result<Duration> parse_request_timeout(std::string_view text) {
+  constexpr double kSecondsMax = 86'400;
+  double seconds = 0;
+  auto const [end, error] = std::from_chars(text.data(), text.data() + text.size(), seconds, std::chars_format::fixed);
+  if (error != std::errc{} || end != text.data() + text.size() || !(seconds > 0 && seconds <= kSecondsMax)) {
+    return fail_field(ErrorCode::invalid_field, "Request-Timeout", "must be seconds, more than 0 and at most 86400");
+  }
+  return Duration{static_cast<Duration::rep>(std::ceil(seconds * 1e3))};
 }
 
 // A bad one is dropped, and does not spoil the traceparent beside it.
@@ -151,8 +163,29 @@ bool Endpoints::judge_head(Request const& request, Exchange& exchange) {
   note_head(request, exchange);
   if (request.method == Method::options) return true;
   auto const judged = judge(request, exchange);
-  if (!judged) answer(exchange, judged.error(), exchange.text);
-  return judged.has_value();
+  if (!judged) {
+    answer(exchange, judged.error(), exchange.text);
+    return false;
+  }
+  if (admission_ == nullptr) return true;
+  auto const verdict = admission_->check(exchange.client, priority_of(exchange.route), exchange.received_at);
+  auto const admitted = admit(verdict, exchange);
+  if (!admitted) answer(exchange, admitted.error(), exchange.text);
+  return admitted.has_value();
+}
+
+Result<> Endpoints::admit(service::Admission::Verdict verdict, Exchange& exchange) {
+  using enum service::Admission::Verdict;
+  if (verdict == admitted) return {};
+  exchange.is_refused = true;
+  exchange.retry_after = admission_->retry_after_seconds();
+  if (verdict == over_share) {
+    exchange.share = admission_->share_per_second();
+    counters_.refused_share.add();
+    return fail(ErrorCode::too_many_requests, "the server is busy, and this client has had its share of it");
+  }
+  counters_.refused_limit.add();
+  return fail(ErrorCode::overloaded, "the server has more to do than it can");
 }
 
 std::optional<Command> Endpoints::begin(Request const& request, Exchange& exchange) {
@@ -193,6 +226,15 @@ Result<std::optional<Command>> Endpoints::plan(Request const& request, Exchange&
     return std::nullopt;
   }
   WM_TRY(Match const found, judge(request, exchange));
+  if (admission_ != nullptr) {
+    auto const verdict = admission_->enter(exchange.client, priority_of(exchange.route), exchange.received_at);
+    exchange.is_counted = verdict == service::Admission::Verdict::admitted;
+    WM_TRY_VOID(admit(verdict, exchange));
+  }
+  if (request.request_timeout.data() != nullptr) {
+    WM_TRY(Duration const timeout, parse_request_timeout(request.request_timeout));
+    exchange.give_up_at = service_.now() + timeout;
+  }
   WM_TRY(Query const query, Query::parse(request.query, found.query_names));
   if (answer_at_once(request, query, exchange)) return std::nullopt;
   WM_TRY(Command command, plan_command(request, found, query, exchange));
@@ -432,11 +474,15 @@ void Endpoints::answer(Exchange const& exchange, Error const& error, std::string
   int const status = status_of(error.code);
   std::string const trace = trace_id(exchange);
   std::string extra;
-  if (int const base = retry_after_seconds(error.code); base > 0) {
+  auto const known = static_cast<std::uint64_t>(std::max(retry_after_seconds(error.code), 0));
+  if (std::uint64_t const base = exchange.retry_after > 0 ? exchange.retry_after : known; base > 0) {
     // Drawn from a span, so that those who were refused together do not come back together.
-    std::uint64_t const seconds =
-        static_cast<std::uint64_t>(base) + chance_.below(static_cast<std::uint64_t>(base) + 1);
-    extra.append("Retry-After: ").append(std::to_string(seconds)).append("\r\n");
+    std::string const seconds = std::to_string(base + chance_.below(base + 1));
+    extra.append("Retry-After: ").append(seconds).append("\r\n");
+    if (exchange.share > 0) {
+      extra.append("RateLimit-Policy: \"share\";q=").append(std::to_string(exchange.share)).append(";w=1\r\n");
+      extra.append("RateLimit: \"share\";r=0;t=").append(seconds).append("\r\n");
+    }
   }
   if (!exchange.allow.empty()) extra.append("Allow: ").append(exchange.allow).append("\r\n");
 

@@ -29,6 +29,9 @@ class Endpoints {
   Endpoints(Endpoints const&) = delete;
   Endpoints& operator=(Endpoints const&) = delete;
 
+  // Who is let in; nobody is refused before this was called. Outlives the endpoints.
+  void set_admission(service::Admission& admission) { admission_ = &admission; }
+
   // Looks at a request of which the head is there and the body is not. True where it is let in so far. Else
   // `exchange.text` is the response, and the body need not be taken; begin() would refuse it too.
   bool judge_head(Request const& request, Exchange& exchange);
@@ -53,6 +56,7 @@ class Endpoints {
 
   void note_head(Request const& request, Exchange& exchange);
   Result<Match> judge(Request const& request, Exchange& exchange);
+  Result<> admit(service::Admission::Verdict verdict, Exchange& exchange);
   Result<std::optional<Command>> plan(Request const& request, Exchange& exchange);
   Result<Command> plan_command(Request const& request, Match const& found, Query const& query, Exchange& exchange);
   Result<Command> plan_enqueue(Request const& request, Exchange& exchange);
@@ -69,6 +73,7 @@ class Endpoints {
   telemetry::Metrics& metrics_;
   telemetry::Logger& logger_;
   Rng chance_;
+  service::Admission* admission_ = nullptr;
   ResponseWriter writer_;
   JsonIn json_in_;
   std::vector<Fullness> front_end_bounds_;

@@ -10,6 +10,7 @@
 #include "model/command.h"
 #include "protocols/http/response.h"
 #include "protocols/http/router.h"
+#include "service/service.h"
 #include "telemetry/metrics.h"
 #include "telemetry/trace.h"
 
@@ -25,13 +26,21 @@ struct Exchange {
   bool is_head = false;
   bool is_bulk = false;  // create_jobs: a list of jobs was sent, and is answered by one.
   bool waits = false;    // The shard may take its time: when the client goes, the command is abandoned.
-  bool is_done = false;  // `text` is the whole response; those before it are not all done.
+  // Let in, and not answered yet: counts as in flight.
+  bool is_counted = false;
+  bool is_refused = false;  // By the admission.
+  bool is_held = false;     // … and the refusal is held back for a while: `text` is ready, but not done.
+  bool is_done = false;     // `text` is the whole response; those before it are not all done.
   telemetry::MetricsFormat metrics_format{};
   std::optional<telemetry::TraceContext> trace;  // As the client sent it.
   std::chrono::nanoseconds received_at{};
-  ClientKey client{};            // Who asks: by address, or by token where one was shown.
-  std::vector<JobRef> reported;  // The jobs that were reported on, in order.
-  std::string allow;             // For method_not_allowed.
+  Instant give_up_at = service::kNever;  // When its client gives it up.
+  std::uint64_t body_bytes = 0;          // Held by its command.
+  std::uint32_t retry_after = 0;         // Seconds, where it is refused; 0: as its error has it.
+  std::uint64_t share = 0;               // Requests a second that its client may have; 0: no shares are in force.
+  ClientKey client{};                    // Who asks: by address, or by token where one was shown.
+  std::vector<JobRef> reported;          // The jobs that were reported on, in order.
+  std::string allow;                     // For method_not_allowed.
   std::string text;
 
   // For the next request, keeping the text's memory.

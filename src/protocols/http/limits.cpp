@@ -14,10 +14,26 @@ HttpCounters::HttpCounters(telemetry::Metrics& metrics)
           metrics.counter("workmill_http_refused_total", "Requests over a limit of size.", {{"limit", "body_bytes"}})),
       refused_memory(metrics.counter("workmill_http_refused_total", "Requests over a limit of size.",
                                      {{"limit", "buffered_bytes"}})),
+      refused_limit(metrics.counter("workmill_http_requests_refused_total",
+                                    "Requests refused because the server had more to do than it could.",
+                                    {{"reason", "limit"}})),
+      refused_share(metrics.counter("workmill_http_requests_refused_total",
+                                    "Requests refused because the server had more to do than it could.",
+                                    {{"reason", "share"}})),
+      refusals_held(metrics.counter("workmill_http_refusals_held_total",
+                                    "Refusals that were held back for a while, so as not to cost more than serving.")),
       pauses(metrics.counter("workmill_http_pauses_total",
                              "How often a connection's next requests had to wait for the answers before them.")),
+      turned_away_address(metrics.counter("workmill_http_connections_turned_away_address_total",
+                                          "Connections refused because there were too many from one address.")),
       idle_timeouts(
           metrics.counter("workmill_http_timeouts_total", "Connections that took too long.", {{"kind", "idle"}})),
+      header_timeouts(
+          metrics.counter("workmill_http_timeouts_total", "Connections that took too long.", {{"kind", "header"}})),
+      upload_timeouts(
+          metrics.counter("workmill_http_timeouts_total", "Connections that took too long.", {{"kind", "upload"}})),
+      download_timeouts(
+          metrics.counter("workmill_http_timeouts_total", "Connections that took too long.", {{"kind", "download"}})),
       request_timeouts(
           metrics.counter("workmill_http_timeouts_total", "Connections that took too long.", {{"kind", "request"}})),
       write_timeouts(

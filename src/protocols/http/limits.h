@@ -5,6 +5,7 @@
 
 #include "base/time.h"
 #include "protocols/http/router.h"
+#include "service/admission.h"
 #include "telemetry/metrics.h"
 
 // What bounds the HTTP front end, and what counts how often each bound was met.
@@ -15,11 +16,18 @@ struct HttpLimits {
   std::uint32_t connections_max = 20'000;
   std::uint32_t header_bytes_max = 16 * 1024;
   std::uint64_t body_bytes_max = std::uint64_t{8} << 20;
-  std::uint32_t pipelined_max = 64;                             // Requests of one connection under way.
-  std::uint64_t buffered_bytes_max = std::uint64_t{512} << 20;  // Held for input and output by all connections.
-  Duration idle_timeout = std::chrono::minutes{5};              // Between two requests.
-  Duration request_timeout = std::chrono::seconds{30};          // For the whole of a request to come in.
-  Duration write_timeout = std::chrono::seconds{30};            // For a client to take something of its answer.
+  std::uint32_t pipelined_max = 64;                    // Requests of one connection under way.
+  std::uint32_t connections_per_address_max = 16'000;  // IPv6: of one /64.
+  // Held for input and output by all connections, and by their requests in the shard.
+  std::uint64_t buffered_bytes_max = std::uint64_t{512} << 20;
+  service::AdmissionOptions admission{};
+  Duration idle_timeout = std::chrono::minutes{5};      // Between two requests.
+  Duration header_timeout = std::chrono::seconds{10};   // For the head of a request, from its first byte.
+  Duration request_timeout = std::chrono::seconds{30};  // For the whole of a request to come in.
+  Duration write_timeout = std::chrono::seconds{30};    // For a client to take something of its answer.
+  // Bytes a second, on average since it began and after some grace; 0: any.
+  std::uint64_t upload_rate_min = 240;    // At which a body comes in.
+  std::uint64_t download_rate_min = 240;  // At which an answer is taken that waits for its client.
 };
 
 struct HttpCounters {
@@ -30,8 +38,15 @@ struct HttpCounters {
   telemetry::Counter& refused_headers;  // Over header_bytes_max.
   telemetry::Counter& refused_bodies;   // Over body_bytes_max.
   telemetry::Counter& refused_memory;   // Over buffered_bytes_max.
-  telemetry::Counter& pauses;           // At pipelined_max, or with too much output: read no further for now.
+  telemetry::Counter& refused_limit;    // By the admission: the server has enough to do,
+  telemetry::Counter& refused_share;    // or the client has had its share.
+  telemetry::Counter& refusals_held;
+  telemetry::Counter& pauses;               // At pipelined_max, or with too much output: read no further for now.
+  telemetry::Counter& turned_away_address;  // Over connections_per_address_max.
   telemetry::Counter& idle_timeouts;
+  telemetry::Counter& header_timeouts;
+  telemetry::Counter& upload_timeouts;    // Below upload_rate_min,
+  telemetry::Counter& download_timeouts;  // or download_rate_min.
   telemetry::Counter& request_timeouts;
   telemetry::Counter& write_timeouts;
   telemetry::Counter& abandoned;  // Requests whose client went before the answer.

@@ -21,12 +21,14 @@ int status_of(ErrorCode code) {
     case ErrorCode::payload_too_large: return 413;
     case ErrorCode::unsupported_media_type: return 415;
     case ErrorCode::idempotency_key_reused: return 422;
-    case ErrorCode::queue_full: return 429;
+    case ErrorCode::queue_full:
+    case ErrorCode::too_many_requests: return 429;
     case ErrorCode::headers_too_large: return 431;
     case ErrorCode::outcome_unknown:
     case ErrorCode::overloaded:
     case ErrorCode::shutting_down:
     case ErrorCode::recovering: return 503;
+    case ErrorCode::deadline_exceeded: return 504;
     case ErrorCode::disk_full: return 507;
     case ErrorCode::io_failed:
     case ErrorCode::log_corrupt:
@@ -63,6 +65,8 @@ std::string_view title_of(ErrorCode code) {
     case ErrorCode::outcome_unknown: return "The outcome is not known";
     case ErrorCode::overloaded: return "The server is busy";
     case ErrorCode::shutting_down: return "The server is stopping";
+    case ErrorCode::too_many_requests: return "This client has had its share";
+    case ErrorCode::deadline_exceeded: return "The request's time was over";
     case ErrorCode::disk_full: return "The server's disk is full";
     case ErrorCode::recovering: return "The server is starting";
     case ErrorCode::io_failed:

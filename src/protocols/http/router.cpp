@@ -100,6 +100,35 @@ std::string_view to_string(Route route) {
   return "";
 }
 
+service::Priority priority_of(Route route) {
+  using enum service::Priority;
+  switch (route) {
+    case Route::create_jobs:
+    case Route::list_jobs: return load;
+    case Route::lease_jobs:
+    case Route::get_job:
+    case Route::get_job_log: return work;
+    case Route::report_jobs:
+    case Route::cancel_job:
+    case Route::retry_job:
+    case Route::patch_job:
+    case Route::delete_job:
+    case Route::bulk_jobs:
+    case Route::list_queues:
+    case Route::get_queue:
+    case Route::patch_queue:
+    case Route::purge_queue:
+    case Route::healthz:
+    case Route::livez:
+    case Route::readyz:
+    case Route::metrics:
+    case Route::status:
+    case Route::openapi:
+    case Route::home: return relief;
+  }
+  return load;
+}
+
 Result<Match> match(Method method, std::string_view path) {
   Method const wanted = method == Method::head ? Method::get : method;
   bool path_is_known = false;

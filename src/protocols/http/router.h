@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "protocols/http/codec.h"
+#include "service/admission.h"
 
 // Which call a method and a path mean, and its query. The OpenAPI document says the same; a test holds them together.
 namespace workmill::http {
@@ -38,6 +39,9 @@ enum class Route : std::uint8_t {
 };
 inline constexpr std::size_t kRoutes = 22;
 std::string_view to_string(Route route);  // "create_jobs": for metrics and logs, and the document's operationId.
+
+// What a call does to the load. Health and metrics must get through when it is highest, and so must what ends it.
+service::Priority priority_of(Route route);
 
 struct RouteEntry {
   Route route;

@@ -27,8 +27,10 @@ HttpServer::HttpServer(net::IoLoop& loop, service::Service& service, Clock const
       logger_(logger),
       counters_(metrics),
       endpoints_(service, counters_, metrics, logger, chance),
+      admission_(limits.admission, clock.monotonic()),
       shared_{.loop = loop,
               .service = service,
+              .admission = admission_,
               .endpoints = endpoints_,
               .limits = limits_,
               .counters = counters_,
@@ -41,14 +43,26 @@ HttpServer::HttpServer(net::IoLoop& loop, service::Service& service, Clock const
           metrics.gauge("workmill_http_connections_limit", "Connections above which more are turned away.")),
       buffered_limit_gauge_(metrics.gauge("workmill_http_buffered_bytes_limit",
                                           "Above which requests that are still coming in are refused.")),
+      in_flight_gauge_(
+          metrics.gauge("workmill_http_in_flight", "Requests let in and not answered, but for long polls.")),
+      in_flight_limit_gauge_(metrics.gauge("workmill_http_in_flight_limit",
+                                           "Above which requests are refused: as measured, by the admission.")),
+      delay_gauge_(metrics.gauge(
+          "workmill_http_delay_seconds",
+          "What the admission goes by: from bytes to answer, typical of a turn. Summed over I/O threads.")),
+      held_gauge_(metrics.gauge("workmill_http_refusals_held", "Refusals held back for the time being.")),
       second_timer_(loop.context()),
+      held_timer_(loop.context()),
       housekeeping_(loop.context()),
       scope_(loop.context()),
       drain_(loop, scope_) {
   WM_ASSERT(limits_.connections_max + kTurnedAwayMax < CookieParts::kSlots);
   service_.set_sink(this);
+  endpoints_.set_admission(admission_);
+  shared_.on_held = [this] { held_timer_.cancel(); };
   sweep();
   housekeeping_.spawn(keep_time());
+  housekeeping_.spawn(keep_held());
 }
 
 HttpServer::~HttpServer() = default;
@@ -92,26 +106,45 @@ void HttpServer::on_socket(Socket socket) {
 
 void HttpServer::adopt(Socket socket) {
   counters_.accepted.add();
-  bool const is_full = scope_.size() >= limits_.connections_max;
-  if (is_full) counters_.turned_away.add();
-  if (scope_.size() >= limits_.connections_max + kTurnedAwayMax) return;
+  boost::system::error_code gone;
+  auto const client = net::client_key_of(socket.remote_endpoint(gone).address());
+  Welcome const how = welcome(client);
+  if (how != Welcome::served && turned_away_ >= kTurnedAwayMax) return;
   if (free_slots_.empty()) {
     free_slots_.push_back(static_cast<std::uint32_t>(slots_.size()));
     slots_.emplace_back();
   }
   std::uint32_t const slot = free_slots_.back();
   CookieParts const name{.slot = slot, .generation = slots_[slot].generation, .sequence = 0};
-  auto task = serve(name, is_full ? Welcome::turned_away : Welcome::served, std::move(socket));
-  if (scope_.spawn(std::move(task))) free_slots_.pop_back();
+  auto task = serve(name, how, client, std::move(socket));
+  if (!scope_.spawn(std::move(task))) return;
+  free_slots_.pop_back();
+  by_client_[client] += 1;
+  if (how != Welcome::served) turned_away_ += 1;
 }
 
-boost::asio::awaitable<void> HttpServer::serve(CookieParts name, Welcome welcome, Socket socket) {
+Welcome HttpServer::welcome(ClientKey client) {
+  if (scope_.size() >= limits_.connections_max) {
+    counters_.turned_away.add();
+    return Welcome::turned_away;
+  }
+  auto const found = by_client_.find(client);
+  if (found != by_client_.end() && found->second >= limits_.connections_per_address_max) {
+    counters_.turned_away_address.add();
+    return Welcome::turned_away_address;
+  }
+  return Welcome::served;
+}
+
+boost::asio::awaitable<void> HttpServer::serve(CookieParts name, Welcome welcome, ClientKey client, Socket socket) {
   co_await boost::asio::this_coro::throw_if_cancelled(false);
   Session session{shared_, name, welcome, std::move(socket)};
   slots_[name.slot].session = &session;
   co_await session.run();
   Slot& slot = slots_[name.slot];
   slot.session = nullptr;
+  if (auto const count = by_client_.find(client); --count->second == 0) by_client_.erase(count);
+  if (welcome != Welcome::served) turned_away_ -= 1;
   slot.generation = (slot.generation + 1) % (1 << CookieParts::kGenerationBits);
   free_slots_.push_back(name.slot);
 }
@@ -125,6 +158,7 @@ Session* HttpServer::find(CookieParts name) {
 void HttpServer::set_limits(HttpLimits const& limits) {
   WM_ASSERT(limits.connections_max + kTurnedAwayMax < CookieParts::kSlots);
   limits_ = limits;
+  admission_.set_options(limits.admission);
   publish();
 }
 
@@ -141,6 +175,26 @@ void HttpServer::on_answers(std::span<service::Answer> answers) {
   }
   for (CookieParts const name : touched_) find(name)->end_bunch();
   touched_.clear();
+  admission_.end_bunch(std::exchange(shared_.bunch_delay, {}), shared_.now);
+  if (!shared_.held.empty()) release_held(shared_.now);
+}
+
+// As many refusals as have been earned by serving, and those that were held long enough.
+void HttpServer::release_held(std::chrono::nanoseconds now) {
+  while (!shared_.held.empty()) {
+    service::Cookie const cookie = shared_.held.front().cookie;
+    CookieParts const name = CookieParts::unpack(cookie);
+    Session* const session = find(name);
+    if (session != nullptr) {
+      bool const due = shared_.draining || now >= shared_.held.front().due;
+      if (!due && !admission_.take_refusal()) return;
+      shared_.held.pop_front();
+      session->release_held(name.sequence);
+      session->end_bunch();  // May hold back the connection's next.
+    } else {
+      shared_.held.pop_front();
+    }
+  }
 }
 
 // A client that went while its lease was being decided would hold its jobs until they run out.
@@ -153,7 +207,7 @@ void HttpServer::give_back(Reply const& reply) {
   }
   counters_.released.add(batch.reports.size());
   // Where even this is not taken, the leases run out by themselves.
-  if (auto const taken = service_.submit(kNobody.pack(), std::move(batch)); !taken) {
+  if (auto const taken = service_.submit(kNobody.pack(), std::move(batch), service::kNever); !taken) {
     logger_.warn("leases of a client that has gone run out instead of ending at once",
                  {{"jobs", leased->jobs.size()}, {"error", describe(taken.error())}});
   }
@@ -177,6 +231,7 @@ void HttpServer::drain(Duration patience, std::move_only_function<void(net::Drai
   for (Slot const& slot : slots_) {
     if (slot.session != nullptr) slot.session->drain();
   }
+  release_held(shared_.clock.monotonic());
   drain_.begin(patience, std::move(on_done));
 }
 
@@ -198,12 +253,41 @@ void HttpServer::publish() {
   publish(connections_limit_gauge_, connections_limit_published_, limits_.connections_max);
   publish(buffered_limit_gauge_, buffered_limit_published_, limits_.buffered_bytes_max);
   publish(connections_gauge_, connections_published_, scope_.size());
-  publish(buffered_gauge_, buffered_published_, shared_.buffered_bytes);
+  publish(buffered_gauge_, buffered_published_, shared_.bytes_in_flight());
   publish(under_way_gauge_, under_way_published_, shared_.under_way);
+  publish(in_flight_gauge_, in_flight_published_, admission_.in_flight());
+  publish(in_flight_limit_gauge_, in_flight_limit_published_, admission_.limit());
+  publish(held_gauge_, held_published_, shared_.held.size());
+  double const delay = std::chrono::duration<double>(admission_.delay()).count();
+  delay_gauge_.add(delay - std::exchange(delay_published_, delay));
+  std::uint32_t most = 0;
+  for (auto const& [client, count] : by_client_) most = std::max(most, count);
   endpoints_.set_front_end({
       {.name = "http_connections", .used = scope_.size(), .limit = limits_.connections_max},
-      {.name = "http_buffered_bytes", .used = shared_.buffered_bytes, .limit = limits_.buffered_bytes_max},
+      {.name = "http_in_flight", .used = admission_.in_flight(), .limit = admission_.limit()},
+      {.name = "http_connections_of_one_address", .used = most, .limit = limits_.connections_per_address_max},
+      {.name = "http_buffered_bytes", .used = shared_.bytes_in_flight(), .limit = limits_.buffered_bytes_max},
   });
+}
+
+// While refusals are held back, and no answers go out that would look at them.
+boost::asio::awaitable<void> HttpServer::keep_held() {
+  constexpr auto kHeldEvery = std::chrono::milliseconds{10};
+  co_await boost::asio::this_coro::throw_if_cancelled(false);
+  auto const cancellation = co_await boost::asio::this_coro::cancellation_state;
+  for (;;) {
+    if (shared_.held.empty()) {
+      held_timer_.expires_at(boost::asio::steady_timer::time_point::max());
+    } else {
+      held_timer_.expires_after(kHeldEvery);
+    }
+    auto const [woken] = co_await held_timer_.async_wait(boost::asio::as_tuple(boost::asio::use_awaitable));
+    if (cancellation.cancelled() != boost::asio::cancellation_type::none) co_return;
+    if (woken) continue;
+    auto const now = shared_.clock.monotonic();
+    admission_.end_bunch({}, now);
+    release_held(now);
+  }
 }
 
 boost::asio::awaitable<void> HttpServer::keep_time() {

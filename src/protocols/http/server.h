@@ -6,6 +6,7 @@
 #include <memory>
 #include <span>
 #include <string_view>
+#include <unordered_map>
 #include <vector>
 
 #include "base/error.h"
@@ -73,15 +74,18 @@ class HttpServer final : public service::AnswerSink {
     std::uint32_t generation = 0;
   };
 
-  boost::asio::awaitable<void> serve(CookieParts name, Welcome welcome, Socket socket);
+  boost::asio::awaitable<void> serve(CookieParts name, Welcome welcome, ClientKey client, Socket socket);
   boost::asio::awaitable<void> keep_time();
+  boost::asio::awaitable<void> keep_held();
+  void release_held(std::chrono::nanoseconds now);
   void on_socket(Socket socket);
+  Welcome welcome(ClientKey client);
   Session* find(CookieParts name);
   void give_back(Reply const& reply);
   void publish();
 
   static constexpr std::size_t kScratchBytes = 64 * 1024;
-  // Connections over the limit that still get to hear so; beyond them the socket is closed at once.
+  // Connections over a limit that still get to hear so; beyond them the socket is closed at once.
   static constexpr std::uint32_t kTurnedAwayMax = 64;
 
   net::IoLoop& loop_;
@@ -90,11 +94,14 @@ class HttpServer final : public service::AnswerSink {
   telemetry::Logger& logger_;
   HttpCounters counters_;
   Endpoints endpoints_;
+  service::Admission admission_;
   net::InputBuffer scratch_;
   Shared shared_;
 
   std::vector<Slot> slots_;
   std::vector<std::uint32_t> free_slots_;
+  std::unordered_map<ClientKey, std::uint32_t> by_client_;  // Connections.
+  std::uint32_t turned_away_ = 0;                           // Connections that only get to hear so.
   std::vector<CookieParts> touched_;  // Connections that got something in the bunch being dealt out.
 
   telemetry::Gauge& connections_gauge_;
@@ -103,11 +110,17 @@ class HttpServer final : public service::AnswerSink {
   telemetry::Gauge& connections_limit_gauge_;
   telemetry::Gauge& buffered_limit_gauge_;
   double connections_limit_published_ = 0, buffered_limit_published_ = 0;
+  telemetry::Gauge& in_flight_gauge_;
+  telemetry::Gauge& in_flight_limit_gauge_;
+  telemetry::Gauge& delay_gauge_;
+  telemetry::Gauge& held_gauge_;
+  double in_flight_published_ = 0, in_flight_limit_published_ = 0, delay_published_ = 0, held_published_ = 0;
   double connections_published_ = 0, buffered_published_ = 0, under_way_published_ = 0;
 
   std::vector<HttpServer*> others_;
   std::size_t next_other_ = 0;
   boost::asio::steady_timer second_timer_;
+  boost::asio::steady_timer held_timer_;
   std::vector<std::unique_ptr<net::Listener>> listeners_;
   std::size_t listening_ = 0;  // Of these, since stop_accepting() has been called.
   std::move_only_function<void()> on_stopped_;

@@ -40,12 +40,13 @@ class FakeService final : public service::Service {
   struct Asked {
     service::Cookie cookie;
     Command command;
+    Instant give_up_at{};
   };
 
   void set_sink(service::AnswerSink* sink) override { sink_ = sink; }
-  Result<> submit(service::Cookie cookie, Command command) override {
+  Result<> submit(service::Cookie cookie, Command command, Instant give_up_at) override {
     if (refusal) return std::unexpected(*refusal);
-    asked.push_back({cookie, std::move(command)});
+    asked.push_back({cookie, std::move(command), give_up_at});
     return {};
   }
   void abandon(service::Cookie cookie) override { abandoned.push_back(cookie); }

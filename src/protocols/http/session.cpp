@@ -1,5 +1,6 @@
 #include "protocols/http/session.h"
 
+#include <algorithm>
 #include <boost/asio/this_coro.hpp>
 #include <utility>
 
@@ -20,6 +21,7 @@ constexpr Duration kLinger = std::chrono::seconds{2};
 // For the first request of a connection that was accepted as a drain began: its client has been let in, and would have
 // to guess what became of the request that it is sending.
 constexpr Duration kFirstRequest = std::chrono::seconds{1};
+constexpr Duration kUploadGrace = std::chrono::seconds{5};  // Before its rate is held against anyone.
 
 }  // namespace
 
@@ -29,7 +31,11 @@ Session::Session(Shared& shared, CookieParts name, Welcome welcome, net::Connect
       welcome_(welcome),
       connection_(shared.loop.poller(), std::move(socket)),
       decoder_({.header_bytes_max = shared.limits.header_bytes_max, .body_bytes_max = shared.limits.body_bytes_max}) {
-  set_deadline(shared.draining ? Deadline::first : Deadline::idle);
+  if (shared.draining) {
+    set_deadline(Deadline::first);
+  } else {  // Whoever is turned away is to ask soon, or to go.
+    set_deadline(welcome_ == Welcome::served ? Deadline::idle : Deadline::header);
+  }
 }
 
 Session::~Session() {
@@ -138,22 +144,57 @@ void Session::judge_head(Request const& request) {
     return;
   }
   shared_.under_way += 1;
-  if (welcome_ == Welcome::turned_away) {
+  if (welcome_ != Welcome::served) {
     exchange.keep_alive = false;
     answer_turned_away(exchange);
   }
-  exchange.is_done = true;
-  exchange.waits = true;  // Its time says nothing about ours.
   if (exchange.keep_alive) {
     decoder_.skip_body();
   } else {
     end_after_refusal();
   }
+  end_refused(sequence, exchange);
+}
+
+// Its answer is written. Where that refuses it for the load, it leaves at once only as long as refusals have a budget:
+// to refuse costs nearly as much as to serve, and whoever is refused at once asks again at once. Meanwhile nothing more
+// is read from the connection.
+void Session::end_refused(std::uint16_t sequence, Exchange& exchange) {
+  exchange.waits = true;  // Its time says nothing about ours.
+  discount(exchange);
+  if (exchange.is_refused && !shared_.draining && !shared_.admission.take_refusal()) {
+    exchange.is_held = true;
+    held_ += 1;
+    paused_ = true;
+    shared_.counters.refusals_held.add();
+    shared_.held.push_back({.cookie = cookie(sequence), .due = shared_.round_now() + service::Admission::kHoldMax});
+    if (shared_.held.size() == 1) shared_.on_held();
+    return;
+  }
+  exchange.is_done = true;
   release_done();
 }
 
+void Session::release_held(std::uint16_t sequence) {
+  Exchange* const exchange = exchanges_.find(sequence);
+  if (exchange == nullptr || !exchange->is_held) return;
+  exchange->is_held = false;
+  exchange->is_done = true;
+  held_ -= 1;
+  release_done();
+}
+
+// No longer in flight.
+void Session::discount(Exchange& exchange) {
+  if (std::exchange(exchange.is_counted, false)) shared_.admission.leave();
+  shared_.request_bytes -= std::exchange(exchange.body_bytes, 0);
+}
+
 void Session::answer_turned_away(Exchange& exchange) {
-  Error const error{.code = ErrorCode::overloaded, .message = "too many connections"};
+  Error const error =
+      welcome_ == Welcome::turned_away
+          ? Error{.code = ErrorCode::overloaded, .message = "too many connections"}
+          : Error{.code = ErrorCode::too_many_requests, .message = "too many connections from this address"};
   shared_.endpoints.answer(exchange, error, exchange.text);
 }
 
@@ -165,9 +206,14 @@ void Session::on_partial() {
       continue_due_ = true;
     }
   }
-  if (deadline_ != Deadline::request) set_deadline(Deadline::request);
+  bool const in_body = decoder_.phase() == RequestDecoder::Phase::body;
+  if (!takes_request() || (in_body && deadline_ == Deadline::header)) {
+    set_deadline(in_body ? Deadline::request : Deadline::header);
+    slow_since_second_ = shared_.second;
+  }
+  slow_bytes_ = connection_.input().size() + decoder_.memory_bytes();
   if (decoder_.is_skipping()) return;
-  if (shared_.buffered_bytes > shared_.limits.buffered_bytes_max) {
+  if (shared_.bytes_in_flight() > shared_.limits.buffered_bytes_max) {
     shared_.counters.refused_memory.add();
     refuse({.code = ErrorCode::overloaded, .message = "too many bytes of requests are under way"}, Method::other);
     connection_.consume(connection_.input().size());
@@ -176,7 +222,7 @@ void Session::on_partial() {
 }
 
 void Session::handle(Request const& request) {
-  if (deadline_ == Deadline::request) deadline_ = Deadline::none;
+  if (takes_request()) deadline_ = Deadline::none;
   auto const sequence = exchanges_.push();
   Exchange& exchange = *exchanges_.find(sequence);
   shared_.under_way += 1;
@@ -185,17 +231,23 @@ void Session::handle(Request const& request) {
   exchange.keep_alive = request.keep_alive && !shared_.draining && welcome_ == Welcome::served;
   if (!exchange.keep_alive) last_taken_ = true;
 
-  if (welcome_ == Welcome::turned_away) {
+  if (welcome_ != Welcome::served) {
     answer_turned_away(exchange);
-    exchange.is_done = true;
   } else if (auto command = shared_.endpoints.begin(request, exchange)) {
-    auto const taken = shared_.service.submit(cookie(sequence), *std::move(command));
-    if (!taken) shared_.endpoints.answer(exchange, taken.error(), exchange.text);
-    exchange.is_done = !taken;
-  } else {
-    exchange.is_done = true;
+    exchange.body_bytes = request.body.size();
+    shared_.request_bytes += exchange.body_bytes;
+    // Whoever waits is bounded by the shard, and is not in the way of others.
+    if (exchange.waits && std::exchange(exchange.is_counted, false)) shared_.admission.leave();
+    auto const taken = shared_.service.submit(cookie(sequence), *std::move(command), exchange.give_up_at);
+    if (taken) return;
+    shared_.endpoints.answer(exchange, taken.error(), exchange.text);
+  } else if (exchange.is_refused) {
+    end_refused(sequence, exchange);
+    return;
   }
-  if (exchange.is_done) release_done();
+  discount(exchange);
+  exchange.is_done = true;
+  release_done();
 }
 
 void Session::refuse(Error const& error, Method method) {
@@ -226,6 +278,10 @@ bool Session::take_answer(std::uint16_t sequence, Reply const& reply) {
   bool const is_next = sequence == exchanges_.front_sequence();
   // The ordinary case: straight to where it will be sent from.
   shared_.endpoints.answer(*exchange, reply, is_next ? connection_.output() : exchange->text);
+  discount(*exchange);
+  if (!exchange->waits) {
+    shared_.bunch_delay = std::max(shared_.bunch_delay, shared_.now - exchange->received_at);
+  }
   exchange->is_done = true;
   if (is_next) release_done();
   return true;
@@ -246,10 +302,14 @@ void Session::release_done() {
 void Session::abandon_from(std::uint16_t sequence) {
   while (!exchanges_.empty()) {
     auto const last = static_cast<std::uint16_t>(exchanges_.front_sequence() + exchanges_.size() - 1);
-    if (!exchanges_.find(last)->is_done) {
+    Exchange& exchange = *exchanges_.find(last);
+    if (exchange.is_held) {
+      held_ -= 1;
+    } else if (!exchange.is_done) {
       shared_.service.abandon(cookie(last));
       shared_.counters.abandoned.add();
     }
+    discount(exchange);
     exchanges_.pop_back();
     shared_.under_way -= 1;
     if (last == sequence) return;
@@ -273,6 +333,12 @@ void Session::flush() {
   switch (connection_.flush()) {
     case IoStatus::done: write_blocked_ = false; return;
     case IoStatus::blocked:
+      if (!write_blocked_) {
+        slow_since_second_ = shared_.second;
+        slow_bytes_ = 0;
+      } else {
+        slow_bytes_ += before - connection_.output_bytes();
+      }
       if (!write_blocked_ || connection_.output_bytes() < before) set_deadline(Deadline::write);
       write_blocked_ = true;
       return;
@@ -293,7 +359,7 @@ void Session::settle() {
       closing_ = true;
     }
   }
-  if (!write_blocked_ && !lingering_ && deadline_ != Deadline::request) {
+  if (!write_blocked_ && !lingering_ && !takes_request()) {
     if (exchanges_.empty()) {
       set_deadline(shared_.draining && is_new_ ? Deadline::first : Deadline::idle);
     } else {
@@ -307,12 +373,14 @@ void Session::settle() {
 bool Session::is_quiet() const { return exchanges_.empty() && !connection_.has_output(); }
 
 bool Session::has_room() const {
-  return exchanges_.size() < shared_.limits.pipelined_max && !write_blocked_ &&
+  return exchanges_.size() < shared_.limits.pipelined_max && held_ == 0 && !write_blocked_ &&
          connection_.output_bytes() < kOutputBytesMax;
 }
 
 void Session::sweep() {
-  if (closing_ || deadline_ == Deadline::none || shared_.second < deadline_second_) return;
+  if (closing_ || deadline_ == Deadline::none) return;
+  if (is_too_slow()) return end_too_slow();
+  if (shared_.second < deadline_second_) return;
   switch (std::exchange(deadline_, Deadline::none)) {
     case Deadline::none: return;
     case Deadline::idle:
@@ -325,15 +393,42 @@ void Session::sweep() {
       break;
     case Deadline::first:
     case Deadline::linger: closing_ = true; break;
-    case Deadline::request:
-      shared_.counters.request_timeouts.add();
-      if (decoder_.is_skipping()) {  // Its request has been answered.
-        closing_ = true;
-        break;
-      }
-      refuse({.code = ErrorCode::request_timeout, .message = "the request did not come in time"}, Method::other);
-      flush();
-      break;
+    case Deadline::header: time_out_request(shared_.counters.header_timeouts); break;
+    case Deadline::request: time_out_request(shared_.counters.request_timeouts); break;
+  }
+  settle();
+}
+
+void Session::time_out_request(telemetry::Counter& counter) {
+  counter.add();
+  bool const nobody_asked = decoder_.phase() == RequestDecoder::Phase::idle;  // Turned away, and silent.
+  if (decoder_.is_skipping() || nobody_asked) {                               // Or it has been answered.
+    closing_ = true;
+    return;
+  }
+  refuse({.code = ErrorCode::request_timeout, .message = "the request did not come in time"}, Method::other);
+  flush();
+}
+
+// A body that comes in by drops, or an answer that is taken so. Heads have a time of their own.
+bool Session::is_too_slow() const {
+  if (deadline_ != Deadline::request && deadline_ != Deadline::write) return false;
+  bool const writes = deadline_ == Deadline::write;
+  // A socket takes large pieces now and then, however steadily its reader reads: so that needs a longer look.
+  Duration const grace = writes ? shared_.limits.write_timeout : kUploadGrace;
+  auto const spared = static_cast<std::uint32_t>(std::chrono::ceil<std::chrono::seconds>(grace).count());
+  std::uint32_t const took = shared_.second - slow_since_second_;
+  if (took <= spared) return false;
+  std::uint64_t const least = writes ? shared_.limits.download_rate_min : shared_.limits.upload_rate_min;
+  return slow_bytes_ < least * (took - spared);
+}
+
+void Session::end_too_slow() {
+  if (std::exchange(deadline_, Deadline::none) == Deadline::write) {
+    shared_.counters.download_timeouts.add();
+    closing_ = true;
+  } else {
+    time_out_request(shared_.counters.upload_timeouts);
   }
   settle();
 }
@@ -354,6 +449,7 @@ void Session::drain() {
 void Session::set_deadline(Deadline what) {
   Duration const patience = [&] {
     switch (what) {
+      case Deadline::header: return std::min(shared_.limits.header_timeout, shared_.limits.request_timeout);
       case Deadline::request: return shared_.limits.request_timeout;
       case Deadline::write: return shared_.limits.write_timeout;
       case Deadline::linger: return kLinger;
@@ -373,6 +469,7 @@ void Session::account_memory() {
   std::uint64_t const bytes = connection_.memory_bytes() + decoder_.memory_bytes();
   shared_.buffered_bytes += bytes - accounted_bytes_;  // Unsigned: what wraps here wraps back.
   accounted_bytes_ = bytes;
+  shared_.admission.set_full(shared_.bytes_in_flight() > shared_.limits.buffered_bytes_max);
 }
 
 service::Cookie Session::cookie(std::uint16_t sequence) const {

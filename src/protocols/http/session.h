@@ -2,6 +2,8 @@
 #include <boost/asio/awaitable.hpp>
 #include <chrono>
 #include <cstdint>
+#include <deque>
+#include <functional>
 #include <span>
 #include <utility>
 
@@ -20,10 +22,16 @@
 // the end of a bunch of them, with the second's sweep, and to drain.
 namespace workmill::http {
 
+struct HeldRefusal {
+  service::Cookie cookie = 0;
+  std::chrono::nanoseconds due{};  // Out by then, whether there is a budget for it or not.
+};
+
 // What the sessions of a thread share; owned by the server.
 struct Shared {
   net::IoLoop& loop;
   service::Service& service;
+  service::Admission& admission;
   Endpoints& endpoints;
   HttpLimits const& limits;
   HttpCounters& counters;
@@ -33,7 +41,12 @@ struct Shared {
   std::chrono::nanoseconds now{};    // The same clock, as of the loop's round or the bunch of answers being worked on.
   std::uint64_t now_round = 0;       // The round of the loop in which `now` was read.
   std::uint64_t buffered_bytes = 0;  // Held by the connections of this thread.
-  std::uint64_t under_way = 0;       // Requests taken and not answered.
+  std::uint64_t bytes_in_flight() const { return buffered_bytes + request_bytes; }
+  std::uint64_t request_bytes = 0;            // Held by requests that the service has.
+  std::chrono::nanoseconds bunch_delay{};     // The longest in the bunch of answers being worked on.
+  std::deque<HeldRefusal> held{};             // Refusals held back, oldest first.
+  std::move_only_function<void()> on_held{};  // When there is one again.
+  std::uint64_t under_way = 0;                // Requests taken and not answered.
   bool draining = false;
 
   // `now`, at most a round old.
@@ -68,7 +81,8 @@ struct CookieParts {
 
 enum class Welcome : std::uint8_t {
   served,
-  turned_away,  // Over the limit of connections: its first request is answered with `overloaded`.
+  turned_away,          // Over the limit of connections: its first request is answered with `overloaded`.
+  turned_away_address,  // Over that for one address: too_many_requests.
 };
 
 class Session {
@@ -83,6 +97,8 @@ class Session {
 
   // False where nobody waits for it any more.
   bool take_answer(std::uint16_t sequence, Reply const& reply);
+  // A refusal that was held back may go. The end of a bunch is to follow.
+  void release_held(std::uint16_t sequence);
   // After the last answer of a bunch: sends what they came to, and goes on with requests that had to wait.
   void end_bunch();
   // A mark for whoever deals out a bunch: true where it was not set yet.
@@ -95,7 +111,7 @@ class Session {
   void drain();
 
  private:
-  enum class Deadline : std::uint8_t { none, idle, first, request, write, linger };
+  enum class Deadline : std::uint8_t { none, idle, first, header, request, write, linger };
 
   net::Connection::WaitFor wanted() const;
   void on_ready();
@@ -107,6 +123,8 @@ class Session {
   void judge_head(Request const& request);
   void handle(Request const& request);
   void refuse(Error const& error, Method method);
+  void end_refused(std::uint16_t sequence, Exchange& exchange);
+  void discount(Exchange& exchange);
   void answer_turned_away(Exchange& exchange);
   void end_after_refusal();
   void release_done();
@@ -115,6 +133,10 @@ class Session {
   void settle();
   bool is_quiet() const;
   bool has_room() const;
+  bool takes_request() const { return deadline_ == Deadline::header || deadline_ == Deadline::request; }
+  bool is_too_slow() const;
+  void end_too_slow();
+  void time_out_request(telemetry::Counter& counter);
   void set_deadline(Deadline what);
   void account_memory();
   service::Cookie cookie(std::uint16_t sequence) const;
@@ -133,6 +155,7 @@ class Session {
   bool write_blocked_ = false;
   bool peer_closed_ = false;  // Nothing will come any more.
   bool last_taken_ = false;   // No further request is read: what comes is dropped.
+  std::uint32_t held_ = 0;    // Refusals held back: nothing more is read until they are out.
   bool paused_ = false;       // Input is left unparsed until there is room for its answers.
   bool linger_due_ = false;   // The peer may still be sending what we refused.
   bool lingering_ = false;
@@ -141,6 +164,8 @@ class Session {
 
   Deadline deadline_ = Deadline::none;
   std::uint32_t deadline_second_ = 0;
+  std::uint32_t slow_since_second_ = 0;  // When the request under way began to come in, or the answer to wait.
+  std::uint64_t slow_bytes_ = 0;         // Of its body come in since, or of the answer taken.
   std::uint64_t accounted_bytes_ = 0;
 };
 

@@ -62,6 +62,9 @@ void write_shard(StatusReply const& status, telemetry::MetricsWriter& out) {
   };
   count("workmill_turns_total", "Turns of the shard.", static_cast<double>(status.turns));
   count("workmill_commands_total", "Commands decided.", static_cast<double>(status.commands));
+  count("workmill_commands_given_up_total",
+        "Requests that were not decided, as their clients had gone or their time was over.",
+        static_cast<double>(status.given_up));
   count("workmill_decide_seconds_total", "Time spent deciding.", seconds(status.decide_ns));
   count("workmill_log_flushes_total", "Flushes of the log to disk.", static_cast<double>(status.flushes));
   count("workmill_log_flush_seconds_total", "Time spent flushing.", seconds(status.flush_ns));
@@ -115,7 +118,10 @@ void append_status(StatusReply const& status, std::span<Fullness const> front_en
   json.member("engine_memory_bytes", status.engine_memory_bytes);
 
   json.key("time").begin_object();
-  json.member("turns", status.turns).member("commands", status.commands).member("flushes", status.flushes);
+  json.member("turns", status.turns)
+      .member("commands", status.commands)
+      .member("given_up", status.given_up)
+      .member("flushes", status.flushes);
   json.member("decide_seconds", seconds(status.decide_ns)).member("flush_seconds", seconds(status.flush_ns));
   json.member("read_seconds", seconds(status.read_ns));
   json.member("flush_ms_typical", status.flush_ms_typical);

@@ -1,0 +1,162 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <string>
+
+#include "protocols/http/server_harness_test.h"
+
+// What bounds slow and greedy clients, each met over a real socket.
+namespace workmill::http {
+namespace {
+
+using std::chrono::seconds;
+using testing::HasSubstr;
+using testing::Not;
+using testing::StartsWith;
+
+using BoundsTest = ServerTest;
+
+TEST_F(BoundsTest, AHeadThatTricklesIsOverAfterItsTime) {
+  TestClient client{port};
+  client.send("GET /healthz HTTP/1.1\r\nHost: h\r\n");
+  for (int second = 0; second < 12; ++second) {
+    settle();
+    advance(seconds{1});
+    client.send("X-Slow: y\r\n");
+  }
+
+  ASSERT_TRUE(closed(client));
+  EXPECT_THAT(client.received, StartsWith("HTTP/1.1 408"));
+  EXPECT_THAT(metrics.render({}), HasSubstr(R"(workmill_http_timeouts_total{kind="header"} 1)"));
+}
+
+TEST_F(BoundsTest, ABodyHasATimeOfItsOwnBehindItsHead) {
+  TestClient client{port};
+  std::string const request = post("/v1/jobs", R"({"type":"t"})");
+  client.send(request.substr(0, 20));
+  settle();
+  advance(seconds{8});
+  client.send(request.substr(20, request.size() - 21));
+  settle();
+  advance(seconds{4});
+  client.send(request.substr(request.size() - 1));
+
+  EXPECT_TRUE(asked(1));
+}
+
+TEST_F(BoundsTest, ABodyThatTricklesIsOverLongBeforeItsTime) {
+  TestClient client{port};
+  client.send("POST /v1/jobs HTTP/1.1\r\nHost: h\r\nContent-Length: 1000000\r\n\r\n");
+  for (int second = 0; second < 8; ++second) {
+    settle();
+    advance(seconds{1});
+    client.send("x");
+  }
+
+  ASSERT_TRUE(closed(client));
+  EXPECT_THAT(client.received, StartsWith("HTTP/1.1 408"));
+  EXPECT_THAT(metrics.render({}), HasSubstr(R"(workmill_http_timeouts_total{kind="upload"} 1)"));
+}
+
+TEST_F(BoundsTest, ABodyThatComesSlowlyButFastEnoughIsTaken) {
+  TestClient client{port};
+  std::string const padding(20'000, ' ');
+  std::string const request = post("/v1/jobs", R"({"type":"t"})" + padding);
+  for (std::size_t at = 0; at < request.size(); at += 1'000) {
+    client.send(request.substr(at, 1'000));
+    settle();
+    advance(seconds{1});
+  }
+
+  EXPECT_TRUE(asked(1));
+}
+
+TEST_F(BoundsTest, AClientThatTakesItsAnswerByDropsIsCutOff) {
+  HttpLimits limits;
+  limits.download_rate_min = 1'000'000;
+  remake(limits);
+  TestClient client{port, 16 * 1024};
+  client.send(get("/v1/jobs/x/log"));
+  ASSERT_TRUE(asked(1));
+  service.answer_all([](Command const&) {
+    JobLogReply reply;
+    reply.lines.assign(20, std::string(1 << 20, 'x'));
+    return reply;
+  });
+  settle();
+  for (int i = 0; i < 6 && !client.closed; ++i) {  // Something is taken in each, so that is not what ends it.
+    advance(seconds{10});
+    client.read();
+    settle();
+  }
+
+  EXPECT_TRUE(closed(client));
+  EXPECT_LT(client.received.size(), 20U << 20);
+  EXPECT_THAT(metrics.render({}), HasSubstr(R"(workmill_http_timeouts_total{kind="download"} 1)"));
+}
+
+TEST_F(BoundsTest, OneConnectionTooManyOfAnAddressIsToldSo) {
+  HttpLimits limits;
+  limits.connections_per_address_max = 2;
+  remake(limits);
+  TestClient first{port};
+  TestClient second{port};
+  ASSERT_TRUE(until([&] { return server->connections() == 2; }));
+  TestClient third{port};
+  third.send(get("/healthz"));
+
+  ASSERT_TRUE(closed(third));
+  EXPECT_THAT(third.received, StartsWith("HTTP/1.1 429 Too Many Requests\r\n"));
+  EXPECT_THAT(third.received, HasSubstr("too many connections from this address"));
+  first.close();
+  ASSERT_TRUE(until([&] { return server->connections() == 1; }));
+  TestClient fourth{port};
+  fourth.send(get("/healthz"));
+  EXPECT_TRUE(received(fourth, "HTTP/1.1 200"));
+}
+
+TEST_F(BoundsTest, WhoIsTurnedAwayAndSaysNothingIsNotKept) {
+  HttpLimits limits;
+  limits.connections_max = 1;
+  remake(limits);
+  TestClient first{port};
+  ASSERT_TRUE(until([&] { return server->connections() == 1; }));
+  TestClient second{port};
+  ASSERT_TRUE(until([&] { return server->connections() == 2; }));
+
+  advance(seconds{12});
+
+  EXPECT_TRUE(closed(second));
+  EXPECT_EQ(second.received, "");
+  EXPECT_FALSE(first.closed);
+}
+
+TEST_F(BoundsTest, WhileRequestsHoldAllTheMemoryThereIsNewWorkIsRefusedAndReportsPass) {
+  HttpLimits limits;
+  limits.buffered_bytes_max = 200'000;
+  remake(limits);
+  TestClient large{port};
+  large.send(post("/v1/jobs", R"({"type":"t","payload":")" + std::string(190'000, 'x') + "\"}"));
+  ASSERT_TRUE(asked(1));
+  TestClient more{port};
+  more.send(post("/v1/jobs", R"({"type":"t","payload":")" + std::string(50'000, 'x') + "\"}"));
+  ASSERT_TRUE(asked(2));
+  TestClient client{port};
+  client.send(post("/v1/jobs", R"({"type":"t"})"));
+  ASSERT_TRUE(received(client, "HTTP/1.1 503"));
+  TestClient worker{port};
+  worker.send(post("/v1/reports", R"({"reports":[{"id":"x","lease":"1","outcome":"completed"}]})"));
+  ASSERT_TRUE(asked(3));
+
+  service.answer_all([](Command const& command) -> Reply {
+    if (std::holds_alternative<ReportBatch>(command)) return ReportsReply{};
+    return enqueued("a");
+  });
+  settle();
+  client.send(post("/v1/jobs", R"({"type":"t"})"));
+
+  EXPECT_TRUE(asked(1));
+}
+
+}  // namespace
+}  // namespace workmill::http
