@@ -3,6 +3,7 @@
 import http.client
 import os
 import pathlib
+import resource
 import signal
 import socket
 import subprocess
@@ -14,6 +15,12 @@ def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
+
+
+def raise_descriptor_limit():
+    """As far as it may be, for us and for what we start: a connection is a descriptor on both sides."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 class Server:
