@@ -2,6 +2,7 @@
 
 #include <boost/asio/bind_cancellation_slot.hpp>
 #include <boost/asio/co_spawn.hpp>
+#include <boost/asio/post.hpp>
 #include <exception>
 #include <utility>
 
@@ -11,9 +12,15 @@ namespace workmill::net {
 
 TaskScope::~TaskScope() {
   refuse();
-  cancel();
   context_.restart();
-  while (!tasks_.empty() && context_.poll_one() > 0) {
+  // From inside the context. From outside, Asio sends a signal by way of its queue, where it would find a task gone
+  // that ends ahead of it.
+  bool cancelled = false;
+  boost::asio::post(context_, [this, &cancelled] {
+    cancel();
+    cancelled = true;
+  });
+  while ((!tasks_.empty() || !cancelled) && context_.poll_one() > 0) {
   }
   WM_ASSERT(tasks_.empty());  // A task that waits for what cannot be cancelled would outlive its owner.
 }

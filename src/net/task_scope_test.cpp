@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <boost/asio/as_tuple.hpp>
+#include <boost/asio/post.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/this_coro.hpp>
 #include <boost/asio/use_awaitable.hpp>
@@ -23,6 +24,12 @@ boost::asio::awaitable<void> wait(IoLoop* loop, bool* was_cancelled) {
   boost::asio::steady_timer timer{loop->context(), std::chrono::hours{1}};
   auto const [error] = co_await timer.async_wait(boost::asio::as_tuple(boost::asio::use_awaitable));
   *was_cancelled = error == boost::asio::error::operation_aborted;
+}
+
+// Its next step is in the queue as soon as it has begun.
+boost::asio::awaitable<void> count_soon(IoLoop* loop, int* runs) {
+  co_await boost::asio::post(loop->context(), boost::asio::use_awaitable);
+  ++*runs;
 }
 
 class TaskScopeTest : public testing::Test {
@@ -118,6 +125,17 @@ TEST_F(TaskScopeTest, ADrainEndsWithTheLastTask) {
   settle();
 
   EXPECT_EQ(how, Drained::in_time);
+  EXPECT_EQ(runs, 1);
+}
+
+TEST_F(TaskScopeTest, ATaskThatIsAboutToEndMayEndWhileItsScopeGoes) {
+  int runs = 0;
+  {
+    TaskScope scope{loop.context()};
+    scope.spawn(count_soon(&loop, &runs));
+    loop.context().poll_one();
+  }
+
   EXPECT_EQ(runs, 1);
 }
 

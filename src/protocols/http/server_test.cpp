@@ -167,6 +167,7 @@ TEST_F(ServerTest, AnAnswerForAFormerConnectionDoesNotReachTheNextOneInItsPlace)
 }
 
 TEST_F(ServerTest, AHeaderThatTakesTooLongIsAnswered408AndTheConnectionCloses) {
+  remake({.header_timeout = std::chrono::seconds{30}});
   TestClient client{port};
   client.send("POST /v1/jobs HTTP/1.1\r\nHost: h\r\nX-Slow: ");
   settle();
@@ -195,6 +196,7 @@ TEST_F(ServerTest, ABodyThatTakesTooLongIsAnswered408) {
 }
 
 TEST_F(ServerTest, ASecondRequestHasItsTimeForItself) {
+  remake({.header_timeout = std::chrono::seconds{30}});
   TestClient client{port};
   client.send("GET /healthz HTTP/1.1\r\nHost: h\r\n");
   settle();
