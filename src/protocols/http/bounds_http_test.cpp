@@ -1,7 +1,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <memory>
 #include <string>
+#include <vector>
 
 #include "protocols/http/server_harness_test.h"
 
@@ -28,6 +30,20 @@ TEST_F(BoundsTest, AHeadThatTricklesIsOverAfterItsTime) {
   ASSERT_TRUE(closed(client));
   EXPECT_THAT(client.received, StartsWith("HTTP/1.1 408"));
   EXPECT_THAT(metrics.render({}), HasSubstr(R"(workmill_http_timeouts_total{kind="header"} 1)"));
+}
+
+TEST_F(BoundsTest, AHeadThatTricklesHoldsLittleMemory) {
+  std::vector<std::unique_ptr<TestClient>> clients;
+  for (int i = 0; i < 20; ++i) {
+    clients.push_back(std::make_unique<TestClient>(port));
+    clients.back()->send("GET /healthz HTTP/1.1\r\n");
+  }
+  settle();
+  for (auto& client : clients) client->send("Host: h\r\n");
+  settle();
+  server->sweep();
+
+  EXPECT_THAT(metrics.render({}), testing::ContainsRegex("workmill_http_buffered_bytes 8....\n"));  // 4 KiB each.
 }
 
 TEST_F(BoundsTest, ABodyHasATimeOfItsOwnBehindItsHead) {
