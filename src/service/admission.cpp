@@ -11,6 +11,7 @@ constexpr double kGradientMin = 0.5;  // One window at most halves the limit: th
 constexpr double kSmoothing = 0.5;    // Of a new limit. Windows are means of many turns, so less of it than there.
 // Overload is what lasts: a burst that is worked off within two windows is nobody's fault.
 constexpr std::uint32_t kSlowWindowsMin = 2;
+constexpr double kBusy = 0.8;  // Of a window's time, in which requests were under way.
 constexpr double kReferenceWeight = 0.3;
 // After so many windows in which it could not be measured while some were refused, the limit goes down to its least for
 // a moment, to measure it. GradientLimit does so, too.
@@ -109,7 +110,7 @@ void Admission::end_window(Time now) {
 
   if (bunches_ > 0) {
     delay_ = delay_sum_ / bunches_;
-    adapt();
+    adapt(std::chrono::duration<double>(delay_sum_) / (now - window_end_ + kWindow));
   }
   auto const shares = clients_.end_window(admitted_ * kShareGrowth);
   shares_now_ = refused_ > 0 ? shares : ClientShares::Shares{};
@@ -124,7 +125,7 @@ void Admission::end_window(Time now) {
 // The original compares the present delay with its own long-term average. That follows a lasting overload upwards,
 // until nothing is too slow any more. Here the reference is what the delay is while little is in flight, and is
 // measured only then.
-void Admission::adapt() {
+void Admission::adapt(double busy) {
   auto const delay = static_cast<double>(delay_.count());
   if (in_flight_peak_ <= options_.in_flight_min * kLittle) {
     reference_ns_ = reference_ns_ == 0 ? delay : reference_ns_ + kReferenceWeight * (delay - reference_ns_);
@@ -140,7 +141,9 @@ void Admission::adapt() {
   double const in_proportion = delay * options_.in_flight_min / std::max(in_flight_peak_, options_.in_flight_min);
   double const fine =
       std::max(static_cast<double>(options_.delay_fine.count()), kTolerance * std::max(reference_ns_, in_proportion));
-  double const gradient = std::clamp(fine / delay, kGradientMin, 1.0);
+  // While turns leave time between them there is no overload, however long some take: a machine that looked away for a
+  // moment, or clients that all come at once and then wait.
+  double const gradient = busy > kBusy ? std::clamp(fine / delay, kGradientMin, 1.0) : 1.0;
   slow_windows_ = gradient < 1 ? slow_windows_ + 1 : 0;
   if (slow_windows_ == 0) {
     // Also where the limit was not reached, unlike there: so it is out of the way when the overload is over.

@@ -105,7 +105,7 @@ class Admission {
 
   Verdict judge(ClientShares::Use const& use, Priority priority, Time now);
   void end_window(Time now);
-  void adapt();
+  void adapt(double busy);
   void set_limit(double limit);
 
   AdmissionOptions options_;

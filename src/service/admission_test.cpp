@@ -49,6 +49,8 @@ class Server {
   void run(Time time) {
     for (Time const end = now_ + time; now_ < end;) turn();
   }
+  // Time passes, and nothing is done.
+  void stall(Time time) { now_ += time; }
   // Figures since they were last taken.
   std::vector<Figures> take() {
     auto taken = figures_;
@@ -168,6 +170,17 @@ TEST(Admission, ABurstIsWorkedOffAndNotRefused) {
   server.run(milliseconds{40});
   server.stop_client(all_at_once);
   server.run(seconds{2});
+
+  EXPECT_EQ(server.take()[0].refused, 0U);
+}
+
+TEST(Admission, ClientsThatAllComeAtOnceAndThenWaitAreNoOverload) {
+  Server server{{}};
+  server.add_client(2'000, milliseconds{50});
+  for (int i = 0; i < 20; ++i) {
+    server.run(milliseconds{345});
+    server.stall(milliseconds{30});  // Those that come meanwhile come together ever after.
+  }
 
   EXPECT_EQ(server.take()[0].refused, 0U);
 }
