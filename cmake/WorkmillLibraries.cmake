@@ -9,6 +9,15 @@ find_package(absl REQUIRED)
 find_package(CLI11 REQUIRED)
 find_package(toml11 REQUIRED)
 find_package(CURL REQUIRED)
+find_package(ZLIB REQUIRED)
+# gperftools' sampling profiler, of which only libprofiler is linked, not its allocator (docs/adr/0013-profiling.md). Not
+# under sanitizers: its signals arrive in the middle of their own code.
+add_library(wm_profiler INTERFACE)
+if(NOT WM_SANITIZE)
+  find_library(WM_PROFILER_LIBRARY profiler REQUIRED)
+  target_link_libraries(wm_profiler INTERFACE "${WM_PROFILER_LIBRARY}")
+  target_compile_definitions(wm_profiler INTERFACE WM_PROFILER)
+endif()
 # Takes the place of the C library's malloc in the programs, but not under sanitizers, which bring their own. A turn
 # allocates and frees by the dozen what glibc keeps seven of (docs/adr/0007-allocator.md).
 add_library(wm_allocator INTERFACE)

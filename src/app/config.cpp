@@ -155,6 +155,7 @@ std::map<std::string_view, Setting> const& settings() {
       {"write_timeout", setting(&Config::write_timeout)},
       {"drain_timeout", setting(&Config::drain_timeout)},
       {"finished_kept", setting(&Config::finished_kept)},
+      {"telemetry", setting(&Config::telemetry)},
       {"log_level", setting(&Config::log_level)},
       {"log_format", setting(&Config::log_format)},
       {"log_repeats_max", setting(&Config::log_repeats_max)},

@@ -49,6 +49,7 @@ struct Config {
   std::uint32_t finished_kept = kFinishedBudgetDefault;  // Finished jobs kept in a queue.
 
   telemetry::LogLevels log_level{};
+  bool telemetry = true;               // Measure the stages of requests and jobs. Off: to see what that costs.
   std::string log_format = "auto";     // auto | text | json
   std::uint32_t log_repeats_max = 20;  // Lines of one message in ten seconds; 0: all.
 };

@@ -59,6 +59,7 @@ Result<Store> open_store(Config const& config, Clock const& clock, Rng& chance, 
 
   engine::EngineOptions engine_options;
   engine_options.finished_kept_per_queue = config.finished_kept;
+  engine_options.measures_jobs = config.telemetry;
   store.engine = std::make_unique<engine::Engine>(engine_options);
   RecoveryProgress progress{clock, logger, manager};
   WM_TRY(store.recovery, shard::recover(*store.log, *store.engine, clock, chance, std::ref(progress)));

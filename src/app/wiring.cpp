@@ -13,11 +13,13 @@
 
 #include "app/options.h"
 #include "app/reload.h"
+#include "app/server_telemetry.h"
 #include "app/service_manager.h"
 #include "app/stop_signals.h"
 #include "app/store.h"
 #include "app/verification.h"
 #include "app/watchdog.h"
+#include "base/thread_name.h"
 #include "net/io_loop.h"
 #include "net/listener.h"
 #include "protocols/http/server.h"
@@ -83,16 +85,23 @@ Result<> run_inline(Reload& reload, Host const& host, Store& store, Rng& chance)
   Config const& config = reload.running();
   Clock const& clock = host.clock;
   telemetry::Logger& logger = host.logger;
-  telemetry::Metrics metrics;
+  ServerTelemetry telemetry{config, clock};
+  telemetry::Metrics& metrics = telemetry.metrics();
   telemetry::add_log_metrics(metrics, logger);
   WM_TRY(auto const verifier, start_verifier(config, clock, logger.of(telemetry::LogComponent::log), metrics));
   net::IoLoop loop;
-  shard::ShardLoop shard{shard_options(config),         *store.log,    *store.engine, clock, chance.fork(), 1,
-                         [&loop] { loop.post([] {}); }, store.recovery};
+  auto options = shard_options(config);
+  options.times = telemetry.shard_times();
+  shard::ShardLoop shard{
+      std::move(options), *store.log, *store.engine, clock, chance.fork(), 1, [&loop] { loop.post([] {}); },
+      store.recovery};
   service::InlineService service{shard, clock};
   http::HttpServer server{loop,    service,      clock, http_limits(config), logger.of(telemetry::LogComponent::http),
                           metrics, chance.fork()};
   service.set_sink(&server);
+  telemetry.attach(server);
+  telemetry::CpuProfiler profiler;  // Ends before the server that it answers to.
+  server.set_profiler(&profiler);
 
   std::optional<Error> failure;
   std::uint64_t turns = 0;
@@ -114,6 +123,7 @@ Result<> run_inline(Reload& reload, Host const& host, Store& store, Rng& chance)
     tell_stopping(host, config, signal);
     server.stop_accepting([&] {
       service.drain();
+      profiler.cut_short();
       server.drain(config.drain_timeout, [&](net::Drained how) {
         logger.info("drained", {{"in_time", how == net::Drained::in_time}});
         loop.stop();
@@ -159,7 +169,8 @@ Result<> run_threads(Reload& reload, Host const& host, Store& store, Rng& chance
   Config const& config = reload.running();
   Clock const& clock = host.clock;
   telemetry::Logger& logger = host.logger;
-  telemetry::Metrics metrics;
+  ServerTelemetry telemetry{config, clock};
+  telemetry::Metrics& metrics = telemetry.metrics();
   telemetry::add_log_metrics(metrics, logger);
   WM_TRY(auto const verifier, start_verifier(config, clock, logger.of(telemetry::LogComponent::log), metrics));
   std::atomic<bool> draining{false};
@@ -171,7 +182,9 @@ Result<> run_threads(Reload& reload, Host const& host, Store& store, Rng& chance
     mailboxes.push_back(&io.back()->mailbox);
   }
   shard::ShardThread shard{[&](std::function<void()> wake) {
-                             return std::make_unique<shard::ShardLoop>(shard_options(config), *store.log, *store.engine,
+                             auto options = shard_options(config);
+                             options.times = telemetry.shard_times();
+                             return std::make_unique<shard::ShardLoop>(std::move(options), *store.log, *store.engine,
                                                                        clock, chance.fork(), config.io_threads,
                                                                        std::move(wake), store.recovery);
                            },
@@ -191,9 +204,12 @@ Result<> run_threads(Reload& reload, Host const& host, Store& store, Rng& chance
   for (std::uint32_t i = 0; i < config.io_threads; ++i) {
     front_ends.push_back(std::make_unique<FrontEnd>(shard, i, *io[i], clock, draining, http_limits(config),
                                                     logger.of(telemetry::LogComponent::http), metrics, chance.fork()));
+    telemetry.attach(front_ends[i]->server);
     if (i > 0) others.push_back(&front_ends[i]->server);
   }
   front_ends[0]->server.share_with(others);
+  telemetry::CpuProfiler profiler;  // Ends before the servers that it answers to.
+  for (auto& front_end : front_ends) front_end->server.set_profiler(&profiler);
   WM_TRY(auto const port, listen(front_ends[0]->server, config, host));
 
   std::atomic<std::uint32_t> running{config.io_threads};
@@ -208,6 +224,7 @@ Result<> run_threads(Reload& reload, Host const& host, Store& store, Rng& chance
   auto const drain_all = [&] {
     draining.store(true);
     shard.drain();
+    profiler.cut_short();
     for (std::uint32_t i = 0; i < io.size(); ++i) {
       io[i]->loop.post([&, server = &front_ends[i]->server, patience = config.drain_timeout] {
         server->drain(patience, [&](net::Drained how) {
@@ -228,7 +245,10 @@ Result<> run_threads(Reload& reload, Host const& host, Store& store, Rng& chance
   {
     std::vector<std::jthread> threads;  // Joined before what they use goes.
     for (std::uint32_t i = 1; i < config.io_threads; ++i) {
-      threads.emplace_back([loop = &io[i]->loop] { loop->run(); });
+      threads.emplace_back([i, loop = &io[i]->loop] {
+        name_this_thread("wm-io-" + std::to_string(i));
+        loop->run();
+      });
     }
     io[0]->loop.run();
   }

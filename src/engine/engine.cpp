@@ -134,6 +134,9 @@ void Engine::copy_ahead(JobNumber job, BytesView spec, BytesView history, Effect
 std::uint64_t Engine::live_records_in(std::uint32_t segment) const { return impl_->state.live_records_in(segment); }
 std::uint64_t Engine::live_bytes() const { return impl_->state.live_bytes(); }
 EngineStatus Engine::status() const { return impl_->state.status(); }
+EngineOptions const& Engine::options() const { return impl_->state.options(); }
+JobStageFigures const& Engine::job_stages() const { return impl_->state.job_stages(); }
+std::vector<TypeFigures> const& Engine::types() const { return impl_->state.types(); }
 
 void Engine::queue_views(std::vector<QueueView>& out) const {
   out.clear();

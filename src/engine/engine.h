@@ -9,6 +9,7 @@
 #include "base/time.h"
 #include "model/command.h"
 #include "model/effect.h"
+#include "model/figures.h"
 #include "model/ids.h"
 #include "model/reply.h"
 
@@ -26,6 +27,7 @@ struct EngineOptions {
   // The most a single step does before it asks to be called again: jobs looked at by a listing, jobs moved by
   // advance().
   std::uint32_t steps_max = 1'000;
+  bool measures_jobs = true;  // Keep JobStageFigures and TypeFigures. Off: to see what they cost.
 };
 
 // What comes in with every decision.
@@ -113,6 +115,10 @@ class Engine {
 
   // --- To look at.
   EngineStatus status() const;
+  EngineOptions const& options() const;
+  JobStageFigures const& job_stages() const;
+  // By type, the first being all that have no line of their own (type_counts.h).
+  std::vector<TypeFigures> const& types() const;
   // Every queue's view, in the order of names, into `out` (reused); for metrics and rates. Not bounded: one per queue.
   void queue_views(std::vector<QueueView>& out) const;
   // Recounts everything the slow way and compares: for tests and the simulation. An empty text means all is well.

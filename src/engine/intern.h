@@ -22,6 +22,9 @@ class NameTable {
   std::string_view text(NameIndex index) const {
     return index == kNone<NameIndex> ? std::string_view{} : std::string_view{entries_[index].text};
   }
+  // A number that somebody else keeps with a name, for as long as it is in use: its line in TypeCounts. It fills a gap.
+  static constexpr std::uint16_t kNoTally = 0xffff;
+  std::uint16_t& tally(NameIndex index) { return entries_[index].tally; }
   std::size_t size() const { return entries_.size(); }
   std::size_t memory_bytes() const { return entries_.memory_bytes() + by_text_.capacity() * 33; }
 
@@ -29,6 +32,7 @@ class NameTable {
   struct Entry {
     std::string text;
     std::uint32_t uses = 0;
+    std::uint16_t tally = kNoTally;
   };
   Slab<Entry, NameIndex, 64> entries_;
   absl::flat_hash_map<std::string_view, NameIndex> by_text_;  // Borrows from the entries, which never move.

@@ -383,16 +383,24 @@ void State::apply(effect::JobEnqueued const& e, JobSpecView const& spec, Written
   slot.due = e.ready_at;
   slot.order = e.order;
   ++queue_at(job).counters.enqueued;
+  if (is_measuring()) {
+    ++types_.of(slot.type).enqueued;
+    if (!e.scheduled) stage(JobStage::enqueued_to_ready).observe(e.ready_at - created_at(e.number));
+  }
   enter(job, e.scheduled ? JobState::scheduled : JobState::ready);
 }
 
 void State::apply(effect::JobReady const& e, Written, Instant, JobIndex job) {
+  if (slots_[job].attempt == 0 && is_measuring()) {
+    stage(JobStage::enqueued_to_ready).observe(time_of(e.order) - created_at(e.number));
+  }
   change(job, JobState::ready, time_of(e.order), e.order);
 }
 
 void State::apply(effect::JobLeased const& e, Written w, Instant, JobIndex job) {
   JobSlot& slot = slots_[job];
   if (is_live_) ready_.pass_turn(slot.lane);
+  if (is_measuring()) stage(JobStage::ready_to_leased).observe(e.at - slot.due);
   ++slot.attempt;
   slot.event_at = w.at;
   if (slot.extra != kNone<ExtraIndex>) extras_[slot.extra].progress.reset();
@@ -409,13 +417,23 @@ void State::apply(effect::LeaseExtended const& e, Written, Instant, JobIndex job
 void State::apply(effect::JobCompleted const& e, Written w, Instant, JobIndex job) {
   slots_[job].event_at = w.at;
   ++queue_at(job).counters.completed;
+  if (is_measuring()) {
+    note_attempt_over(slots_[job], e.at);
+    ++types_.of(slots_[job].type).completed;
+  }
   change(job, JobState::completed, e.at, std::to_underlying(e.number));
 }
 
 void State::apply(effect::JobFailed const& e, Written w, Instant, JobIndex job) {
   slots_[job].event_at = w.at;
   QueueCounters& counters = queue_at(job).counters;
-  if (slots_[job].state == JobState::leased) ++counters.failed;
+  if (slots_[job].state == JobState::leased) {
+    ++counters.failed;
+    if (is_measuring()) {
+      note_attempt_over(slots_[job], e.at);
+      ++types_.of(slots_[job].type).failed;
+    }
+  }
   if (e.code == kLeaseExpired) ++counters.lease_expired;
   std::uint64_t order = std::to_underlying(e.number);
   Instant due = e.at;
@@ -428,6 +446,11 @@ void State::apply(effect::JobFailed const& e, Written w, Instant, JobIndex job) 
     case JobState::completed: WM_ASSERT(false);
   }
   change(job, e.next, due, order);
+}
+
+// A token says when it was granted.
+void State::note_attempt_over(JobSlot const& job, Instant at) {
+  stage(JobStage::leased_to_done).observe(at - time_of(job.order));
 }
 
 void State::apply(effect::JobReleased const& e, Written, Instant, JobIndex job) {

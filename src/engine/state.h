@@ -22,7 +22,9 @@
 #include "engine/retention.h"
 #include "engine/segment_counts.h"
 #include "engine/timing_wheel.h"
+#include "engine/type_counts.h"
 #include "model/effect.h"
+#include "model/figures.h"
 #include "model/ids.h"
 #include "model/job.h"
 
@@ -86,6 +88,8 @@ class State {
 
   std::optional<Instant> next_due() const;
   EngineStatus status() const;
+  JobStageFigures const& job_stages() const { return stages_; }
+  std::vector<TypeFigures> const& types() const { return types_.lines(); }
   std::uint64_t live_records_in(std::uint32_t segment) const { return segments_.in(segment); }
   std::uint64_t live_bytes() const { return segments_.bytes(); }
   // Is this the record that the store's salt, a queue's settings or an answer stand on?
@@ -163,6 +167,10 @@ class State {
   void note_idle(QueueIndex index, Instant at);
   void restore_history(JobIndex job, BytesView history, Written w);
 
+  bool is_measuring() const { return is_live_ && options_.measures_jobs; }
+  MillisecondCounts& stage(JobStage stage) { return stages_[static_cast<std::size_t>(stage)]; }
+  void note_attempt_over(JobSlot const& job, Instant at);
+
   void note_time(Instant at) { floor_ = std::max(floor_, at); }
 
   template <class E>
@@ -199,6 +207,8 @@ class State {
 
   std::array<std::uint64_t, kJobStates> depth_{};
   std::uint64_t limited_queues_ = 0;  // That have a max_depth.
+  JobStageFigures stages_{};
+  TypeCounts types_{names_};
 
   JobSpecView spec_;  // Reused, so that replay allocates nothing for a spec.
   absl::flat_hash_map<JobNumber, std::uint32_t> watches_;

@@ -9,6 +9,7 @@
 #include "base/bytes.h"
 #include "base/error.h"
 #include "base/time.h"
+#include "model/figures.h"
 #include "model/ids.h"
 #include "model/job.h"
 #include "model/position.h"
@@ -131,7 +132,9 @@ struct StatusReply {
   std::uint64_t recovery_ms = 0;
   std::uint64_t recovery_cut_bytes = 0;
   std::vector<Fullness> bounds{};
-  std::vector<QueueView> queues{};  // Where asked for.
+  std::vector<MillisecondCounts> job_stages{};  // By JobStage, or empty. On the heap: replies must stay small.
+  std::vector<TypeFigures> types{};             // The first: all that have no line of their own.
+  std::vector<QueueView> queues{};              // Where asked for.
 };
 
 using Reply = std::variant<Error, EnqueueReply, LeaseReply, ReportsReply, JobReply, JobsReply, JobLogReply, CountReply,

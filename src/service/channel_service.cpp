@@ -17,7 +17,11 @@ ChannelService::ChannelService(shard::ShardThread& shard, shard::Port port, shar
       now_(started_at_) {}
 
 Result<> ChannelService::submit(Cookie cookie, Command command, Instant give_up_at) {
-  return shard_.submit({.port = port_, .cookie = cookie, .command = std::move(command), .give_up_at = give_up_at});
+  return shard_.submit({.port = port_,
+                        .cookie = cookie,
+                        .command = std::move(command),
+                        .give_up_at = give_up_at,
+                        .parsed_at = std::exchange(parsed_at_, {})});
 }
 
 void ChannelService::abandon(Cookie cookie) { shard_.abandon(port_, cookie); }

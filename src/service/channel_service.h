@@ -17,6 +17,7 @@ class ChannelService final : public Service {
                  std::atomic<bool> const& draining);
 
   void set_sink(AnswerSink* sink) override { sink_ = sink; }
+  void set_parsed_at(std::chrono::nanoseconds at) override { parsed_at_ = at; }
   Result<> submit(Cookie cookie, Command command, Instant give_up_at) override;
   void abandon(Cookie cookie) override;
   JobIdCodec const& ids() const override { return shard_.ids(); }
@@ -35,6 +36,7 @@ class ChannelService final : public Service {
   std::atomic<bool> const& draining_;
   Instant started_at_;
   Instant now_;
+  std::chrono::nanoseconds parsed_at_{};
   AnswerSink* sink_ = nullptr;
   std::vector<Answer> answers_;
 };

@@ -11,7 +11,11 @@ InlineService::InlineService(shard::ShardLoop& loop, Clock const& clock)
     : loop_(loop), clock_(clock), started_at_(clock.now()), now_(started_at_) {}
 
 Result<> InlineService::submit(Cookie cookie, Command command, Instant give_up_at) {
-  return loop_.submit({.port = 0, .cookie = cookie, .command = std::move(command), .give_up_at = give_up_at});
+  return loop_.submit({.port = 0,
+                       .cookie = cookie,
+                       .command = std::move(command),
+                       .give_up_at = give_up_at,
+                       .parsed_at = std::exchange(parsed_at_, {})});
 }
 
 void InlineService::abandon(Cookie cookie) { loop_.abandon(0, cookie); }

@@ -14,6 +14,7 @@ class InlineService final : public Service {
   InlineService(shard::ShardLoop& loop, Clock const& clock);
 
   void set_sink(AnswerSink* sink) override { sink_ = sink; }
+  void set_parsed_at(std::chrono::nanoseconds at) override { parsed_at_ = at; }
   Result<> submit(Cookie cookie, Command command, Instant give_up_at) override;
   void abandon(Cookie cookie) override;
   JobIdCodec const& ids() const override { return loop_.ids(); }
@@ -36,6 +37,7 @@ class InlineService final : public Service {
   Clock const& clock_;
   Instant started_at_;
   Instant now_;
+  std::chrono::nanoseconds parsed_at_{};
   AnswerSink* sink_ = nullptr;
   std::vector<Answer> answers_;
   shard::Turn newest_turn_;

@@ -1,4 +1,5 @@
 #pragma once
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -40,6 +41,8 @@ class Service {
   // Where this thread's answers go. Set once, before the first submit().
   virtual void set_sink(AnswerSink* sink) = 0;
 
+  // When the command that is handed over next had been parsed, on the monotonic clock, to measure how long it waits.
+  virtual void set_parsed_at(std::chrono::nanoseconds) {}
   // Hands a command to its shard. overloaded, shutting_down or disk_full where it is not taken: then nothing happened,
   // and no answer will come. disk_full refuses enqueues only; reports and deletions still pass.
   // Where its turn comes at or after `give_up_at` (kNever if need be), it is not decided but answered with

@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "base/thread_name.h"
+
 namespace workmill::shard {
 namespace {
 // The writer wakes up by itself this often, for nothing: a bound on every wait.
@@ -35,6 +37,7 @@ FlushWriter::Progress FlushWriter::progress() const {
 }
 
 void FlushWriter::run() {
+  name_this_thread("wm-flush");
   for (;;) {
     std::uint64_t batch = 0;
     {

@@ -1,4 +1,5 @@
 #pragma once
+#include <chrono>
 #include <cstdint>
 
 #include "base/time.h"
@@ -17,13 +18,15 @@ struct Request {
   Port port = 0;
   Cookie cookie = 0;
   Command command;
-  Instant give_up_at = kNever;  // Not decided from here on, but answered with deadline_exceeded.
+  Instant give_up_at = kNever;           // Not decided from here on, but answered with deadline_exceeded.
+  std::chrono::nanoseconds parsed_at{};  // Of the monotonic clock. Zero: nobody measures.
 };
 
 struct Answer {
   Cookie cookie = 0;
   Reply reply;
-  std::uint64_t turn = 0;  // The shard's turn that decided it, from 1.
+  std::uint64_t turn = 0;               // The shard's turn that decided it, from 1.
+  std::chrono::nanoseconds ready_at{};  // When it could leave. Zero: nobody measures.
 };
 
 }  // namespace workmill::shard

@@ -50,6 +50,7 @@ ShardLoop::ShardLoop(ShardOptions options, log::Log& log, engine::Engine& engine
       recovery_(recovery),
       reader_(log),
       survivors_(options_.survivors, log, engine, reader_),
+      recorder_(options_.times),
       ready_(ports),
       now_(std::max(clock.now(), recovery.replay.last_batch_at)),
       batch_at_(now_),
@@ -105,7 +106,8 @@ bool ShardLoop::idle() const {
 engine::Context ShardLoop::context() { return {.now = now_, .chance = chance_.next()}; }
 
 Result<Turn> ShardLoop::turn() {
-  auto const start = clock_.monotonic();
+  auto const start = turn_at_ = clock_.monotonic();
+  std::uint64_t const commands_before = commands_;
   now_ = std::max(now_, clock_.now());
   turns_ += 1;
   WM_TRY_VOID(harvest());
@@ -134,7 +136,7 @@ Result<Turn> ShardLoop::turn() {
     }
   }
   decide_ns_ += count(clock_.monotonic() - start);
-  WM_TRY_VOID(finish_batch());
+  WM_TRY_VOID(finish_batch(commands_ - commands_before));
 
   turn.more = has_room() && (inbox_done_ < inbox_.size() || !unfinished_.empty() || advance_more_ || survivors_.busy());
   // Survivors whose copies are with the writer wait for it: it wakes us.
@@ -159,6 +161,7 @@ Result<> ShardLoop::take_commands() {
   std::size_t taken = 0;
   while (inbox_done_ < inbox_.size() && taken < options_.commands_per_turn &&
          batch_.payload().size() < options_.batch_bytes) {
+    recorder_.waited(inbox_[inbox_done_].parsed_at, turn_at_);
     WM_TRY_VOID(execute(std::move(inbox_[inbox_done_++])));
     ++taken;
   }
@@ -445,17 +448,20 @@ Result<> ShardLoop::fill(Reply& reply) {
   return {};
 }
 
-Result<> ShardLoop::finish_batch() {
+Result<> ShardLoop::finish_batch(std::uint64_t commands) {
   auto const start = clock_.monotonic();
   for (Held& held : pending_) WM_TRY_VOID(fill(held.answer.reply));
   reader_.set_open_batch({}, nullptr);
   auto const filled = clock_.monotonic();
   read_ns_ += count(filled - start);
+  recorder_.decided(filled - turn_at_, commands);
+  auto ready_at = filled;
 
   if (!batch_.empty()) {
     log_.stage(batch_.payload(), now_);
     batch_at_ = now_;
     staged_ += 1;
+    recorder_.staged(staged_, filled, pending_.size(), batch_.payload().size());
     if (on_writer_) {
       unflushed_.emplace_back(staged_, batch_.payload().size());
       unflushed_bytes_ += batch_.payload().size();
@@ -463,13 +469,14 @@ Result<> ShardLoop::finish_batch() {
     } else {
       WM_TRY_VOID(log_.flush());
       durable_ = staged_;
-      note_flush(clock_.monotonic() - filled, 1);
+      ready_at = clock_.monotonic();
+      recorder_.durable(durable_, ready_at);
+      note_flush(ready_at - filled, 1);
     }
   }
   for (Held& held : pending_) {
     if (staged_ == durable_) {
-      ready_[held.port].push_back(std::move(held.answer));
-      ready_count_ += 1;
+      make_ready(std::move(held), ready_at);
     } else {
       held.batch = staged_;
       held_.push_back(std::move(held));
@@ -500,14 +507,21 @@ void ShardLoop::release(std::uint64_t durable) {
     unflushed_.pop_front();
   }
   while (!held_.empty() && held_.front().batch <= durable_) {
-    ready_[held_.front().port].push_back(std::move(held_.front().answer));
-    ready_count_ += 1;
+    make_ready(std::move(held_.front()), turn_at_);
     held_.pop_front();
   }
+  recorder_.durable(durable_, turn_at_);
+}
+
+void ShardLoop::make_ready(Held&& held, std::chrono::nanoseconds at) {
+  held.answer.ready_at = at;
+  ready_[held.port].push_back(std::move(held.answer));
+  ready_count_ += 1;
 }
 
 void ShardLoop::note_flush(std::chrono::nanoseconds took, std::uint64_t flushes) {
   flushes_ += flushes;
+  recorder_.flushed(took, flushes);
   flush_ns_ += count(took) * flushes;  // The writer tells of its last flush only; close enough for where time goes.
   double const ns = static_cast<double>(took.count());
   flush_ns_average_ = flushes_ <= 1 ? ns : flush_ns_average_ + kFlushWeight * (ns - flush_ns_average_);
@@ -592,10 +606,13 @@ StatusReply ShardLoop::status(bool with_queues) {
   reply.recovery_ms = static_cast<std::uint64_t>(recovery_.took.count());
   reply.recovery_cut_bytes = recovery_.replay.cut_bytes;
   reply.bounds = {
+      {.name = "idempotency_keys", .used = engine.idempotency_keys, .limit = engine_.options().idempotency_keys_max},
       {.name = "inbox", .used = inbox_.size() - inbox_done_, .limit = options_.inbox_max},
       {.name = "waiters", .used = waiters_.size(), .limit = options_.waiters_max},
       {.name = "unflushed_bytes", .used = unflushed_bytes_, .limit = options_.unflushed_bytes_max},
   };
+  reply.job_stages.assign(engine_.job_stages().begin(), engine_.job_stages().end());
+  reply.types = engine_.types();
   if (with_queues) {
     engine_.queue_views(reply.queues);
     sample_rates();

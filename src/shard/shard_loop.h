@@ -22,6 +22,7 @@
 #include "shard/rates.h"
 #include "shard/recovery.h"
 #include "shard/request.h"
+#include "shard/shard_times.h"
 #include "shard/survivors.h"
 #include "shard/waiters.h"
 
@@ -51,6 +52,7 @@ struct ShardOptions {
   std::size_t unflushed_bytes_max = std::size_t{64} << 20;  // Staged for the writer thread; turns pause above it.
   std::uint64_t disk_reserve_bytes = std::uint64_t{256} << 20;  // Free space below which enqueues are refused.
   SurvivorOptions survivors;
+  ShardTimes* times = nullptr;  // Outlives the loop. None: nothing is measured but what GetStatus tells.
   // For the simulation: who flushes instead of the writer thread.
   std::function<std::unique_ptr<Flusher>(log::Log&)> make_flusher;
 };
@@ -134,13 +136,14 @@ class ShardLoop {
   StatusReply status(bool with_queues);
   void sample_rates();
   void look_around();
-  Result<> finish_batch();
+  Result<> finish_batch(std::uint64_t commands);  // So many of them were decided in this turn.
   Result<> harvest();
   bool has_room() const;
   bool take_gone(Request const& request);  // True: who asked has gone meanwhile.
   void choose_flusher();
   void note_flush(std::chrono::nanoseconds took, std::uint64_t flushes);
   void release(std::uint64_t durable);
+  void make_ready(Held&& held, std::chrono::nanoseconds at);
 
   ShardOptions options_;
   log::Log& log_;
@@ -155,6 +158,7 @@ class ShardLoop {
   Batch batch_;
   Waiters waiters_;
   Rates rates_;
+  TurnRecorder recorder_;
 
   std::vector<Request> inbox_;
   std::size_t inbox_done_ = 0;              // So many of the inbox have been decided.
@@ -166,7 +170,8 @@ class ShardLoop {
   std::size_t ready_count_ = 0;
 
   Instant now_{};
-  Instant batch_at_{};  // Of the newest batch.
+  std::chrono::nanoseconds turn_at_{};  // When this turn began, on the monotonic clock.
+  Instant batch_at_{};                  // Of the newest batch.
   Instant looked_at_{};
   bool draining_ = false;
   bool advance_more_ = false;  // advance() had more to do than a step allows.

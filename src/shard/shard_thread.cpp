@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "base/thread_name.h"
 #include "shard/system_clock.h"
 
 namespace workmill::shard {
@@ -69,6 +70,7 @@ void ShardThread::drain() {
 void ShardThread::nudge() { static_cast<void>(channel_.try_send(Nudge{})); }
 
 void ShardThread::run() {
+  name_this_thread("wm-shard");
   std::vector<Message> messages;
   Duration sleep{0};
   SystemClock const clock;

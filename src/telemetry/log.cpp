@@ -17,6 +17,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/thread_name.h"
 #include "telemetry/log_repeats.h"
 
 namespace workmill::telemetry {
@@ -271,7 +272,8 @@ Logger::Logger(Clock const& clock, LogOptions options, LogSink sink)
       level_(options.level[LogComponent::server]) {
   auto spdlog_sink = std::make_shared<FunctionSink>(std::move(sink));
   if (options.delivery == LogDelivery::background) {
-    core_.pool = std::make_shared<spdlog::details::thread_pool>(options.queue_lines_max, 1);
+    core_.pool =
+        std::make_shared<spdlog::details::thread_pool>(options.queue_lines_max, 1, [] { name_this_thread("wm-log"); });
     core_.logger = std::make_shared<spdlog::async_logger>("workmill", std::move(spdlog_sink), core_.pool,
                                                           spdlog::async_overflow_policy::overrun_oldest);
   } else {

@@ -11,9 +11,8 @@ void add_log_metrics(Metrics& metrics, Logger const& logger) {
                    number(figures.dropped));
     writer.counter("workmill_log_lines_held_back_total", "Lines held back since their message repeated.", {},
                    number(figures.held_back));
-    writer.gauge("workmill_log_queue_lines", "Lines in the queue of the log.", {}, number(figures.queued));
-    writer.gauge("workmill_log_queue_lines_limit", "Above which the oldest line gives way.", {},
-                 number(figures.queue_lines_max));
+    writer.gauge("workmill_bound_used", kBoundUsedHelp, {{"bound", "log_lines"}}, number(figures.queued));
+    writer.gauge("workmill_bound_limit", kBoundLimitHelp, {{"bound", "log_lines"}}, number(figures.queue_lines_max));
   });
 }
 

@@ -54,6 +54,16 @@ std::string_view trimmed(std::string_view text) {
   return text.substr(first, text.find_last_not_of(kBlank) - first + 1);
 }
 
+// OpenMetrics says the unit once more, where the name ends in one.
+std::string_view unit_of(std::string_view family) {
+  for (std::string_view const unit : {"seconds", "bytes", "ratio"}) {
+    if (family.ends_with(unit) && family.size() > unit.size() && family[family.size() - unit.size() - 1] == '_') {
+      return unit;
+    }
+  }
+  return {};
+}
+
 // Takes the piece before the next `separator` off the front.
 std::string_view take_piece(std::string_view& text, char separator) {
   std::size_t const end = std::min(text.find(separator), text.size());
@@ -241,6 +251,9 @@ std::string MetricsWriter::finish() const {
       case Type::gauge: out.append(" gauge\n"); break;
       case Type::histogram: out.append(" histogram\n"); break;
     }
+    if (std::string_view const unit = unit_of(shown); is_openmetrics && !unit.empty()) {
+      out.append("# UNIT ").append(shown).append(" ").append(unit).append("\n");
+    }
     out.append(family.samples);
   }
   if (is_openmetrics) out.append("# EOF\n");
@@ -278,7 +291,7 @@ void Metrics::add_collector(std::move_only_function<void(MetricsWriter&)> collec
   collectors_.push_back(std::move(collector));
 }
 
-std::string Metrics::render(MetricsFormat format) {
+std::string Metrics::render(MetricsFormat format, std::function<void(MetricsWriter&)> const& more) {
   MetricsWriter writer{format};
   {
     Lock const lock{mutex_};
@@ -298,6 +311,7 @@ std::string Metrics::render(MetricsFormat format) {
     Lock const lock{collectors_mutex_};
     for (auto& collector : collectors_) collector(writer);
   }
+  if (more) more(writer);
   return writer.finish();
 }
 

@@ -95,9 +95,23 @@ class alignas(64) Histogram {
     count.store(count.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
     sum_.store(sum_.load(std::memory_order_relaxed) + value, std::memory_order_relaxed);
   }
+  // As often as `times` says: what several have in common is observed once for all.
+  void observe(std::uint64_t value, std::uint64_t times) {
+    counts_[bucket_of(value)].fetch_add(times, std::memory_order_relaxed);
+    sum_.fetch_add(value * times, std::memory_order_relaxed);
+  }
+  void observe_as_owner(std::uint64_t value, std::uint64_t times) {
+    auto& count = counts_[bucket_of(value)];
+    count.store(count.load(std::memory_order_relaxed) + times, std::memory_order_relaxed);
+    sum_.store(sum_.load(std::memory_order_relaxed) + value * times, std::memory_order_relaxed);
+  }
   // For latency_buckets(). What is below zero, as a clock may answer that was set back, counts as zero.
   void observe(std::chrono::nanoseconds value) { observe(clamped(value)); }
   void observe_as_owner(std::chrono::nanoseconds value) { observe_as_owner(clamped(value)); }
+  void observe(std::chrono::nanoseconds value, std::uint64_t times) { observe(clamped(value), times); }
+  void observe_as_owner(std::chrono::nanoseconds value, std::uint64_t times) {
+    observe_as_owner(clamped(value), times);
+  }
 
   HistogramSnapshot snapshot() const;
 
@@ -124,6 +138,10 @@ enum class MetricsFormat : std::uint8_t { prometheus_text, openmetrics };  // 0.
 std::string_view content_type(MetricsFormat format);
 // What the client prefers by its Accept header; prometheus_text where that says nothing useful.
 MetricsFormat choose_format(std::string_view accept);
+
+// Of `workmill_bound_used{bound}` and `workmill_bound_limit{bound}`, which several parts write.
+inline constexpr std::string_view kBoundUsedHelp = "How full what is bounded is; in bytes where the bound says so.";
+inline constexpr std::string_view kBoundLimitHelp = "The bounds.";
 
 // Puts samples into text. Families come out sorted by name and whole, whoever writes to them in whatever order; one
 // name is always of one type. Used by one thread.
@@ -173,7 +191,8 @@ class Metrics {
   // to must outlive the last render.
   void add_collector(std::move_only_function<void(MetricsWriter&)> collector);
 
-  std::string render(MetricsFormat format);
+  // `more`, where there is one, writes what only the caller knows, as a collector does.
+  std::string render(MetricsFormat format, std::function<void(MetricsWriter&)> const& more = {});
 
  private:
   using Instrument = std::variant<std::unique_ptr<Counter>, std::unique_ptr<Gauge>, std::unique_ptr<Histogram>>;

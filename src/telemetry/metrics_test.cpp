@@ -53,6 +53,7 @@ TEST(Metrics, OpenMetricsNamesTheFamilyWithoutTotalAndEndsInEof) {
   EXPECT_EQ(metrics.render(MetricsFormat::openmetrics),
             "# HELP workmill_job_wait_seconds From ready to leased.\n"
             "# TYPE workmill_job_wait_seconds histogram\n"
+            "# UNIT workmill_job_wait_seconds seconds\n"
             "workmill_job_wait_seconds_bucket{queue=\"a\",le=\"0.5\"} 2\n"
             "workmill_job_wait_seconds_bucket{queue=\"a\",le=\"1.0\"} 3\n"
             "workmill_job_wait_seconds_bucket{queue=\"a\",le=\"2.0\"} 4\n"
@@ -65,8 +66,32 @@ TEST(Metrics, OpenMetricsNamesTheFamilyWithoutTotalAndEndsInEof) {
             "workmill_jobs_completed_total{queue=\"b\",outcome=\"dead\"} 3\n"
             "# HELP workmill_store_bytes Bytes on disk.\n"
             "# TYPE workmill_store_bytes gauge\n"
+            "# UNIT workmill_store_bytes bytes\n"
             "workmill_store_bytes 4096\n"
             "# EOF\n");
+}
+
+TEST(Metrics, WhatSeveralHaveInCommonIsObservedOnce) {
+  Metrics metrics;
+  auto& sizes = metrics.histogram("workmill_x_seconds", "", few_buckets());
+  sizes.observe(500, 3);
+  sizes.observe_as_owner(501, 2);
+
+  EXPECT_EQ(sizes.snapshot().counts[0], 3U);
+  EXPECT_EQ(sizes.snapshot().counts[1], 2U);
+  EXPECT_EQ(sizes.snapshot().sum, 2'502U);
+}
+
+TEST(Metrics, WhatOnlyTheCallerKnowsIsWrittenAlong) {
+  Metrics metrics;
+  metrics.gauge("workmill_x", "", {{"name", "a"}}).set(1);
+
+  EXPECT_EQ(metrics.render(MetricsFormat::prometheus_text,
+                           [](MetricsWriter& out) { out.gauge("workmill_x", "", {{"name", "b"}}, 2); }),
+            "# HELP workmill_x \n"
+            "# TYPE workmill_x gauge\n"
+            "workmill_x{name=\"a\"} 1\n"
+            "workmill_x{name=\"b\"} 2\n");
 }
 
 TEST(Metrics, NothingMeasuredIsStillADocument) {

@@ -109,7 +109,7 @@ def config(tmp_path):
         path = tmp_path / "workmill.toml"
         path.write_text(
             "".join(
-                f"{name} = {value if value.isdigit() else chr(34) + value + chr(34)}\n"
+                f"{name} = {value if value.isdigit() or value in ('true', 'false') else chr(34) + value + chr(34)}\n"
                 for name, value in settings.items()
             )
         )

@@ -12,6 +12,7 @@
 #include <thread>
 
 #include "base/assert.h"
+#include "base/thread_name.h"
 #include "log/file/fd.h"
 #include "log/file/file_disk.h"
 #include "log/segment_log.h"
@@ -39,7 +40,10 @@ class Keeper {
     wake_ = Fd{::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
     if (!wake_) return fail(ErrorCode::io_failed, "cannot make an event: " + std::generic_category().message(errno));
     try {
-      thread_ = std::jthread{[this] { run(); }};
+      thread_ = std::jthread{[this] {
+        name_this_thread("wm-disk");
+        run();
+      }};
     } catch (std::system_error const& error) {
       return fail(ErrorCode::io_failed, fmt::format("cannot start a thread: {}", error.what()));
     }

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <system_error>
 
+#include "base/thread_name.h"
 #include "log/file/read_only_disk.h"
 #include "log/segment_walk.h"
 
@@ -51,6 +52,7 @@ VerifierFigures Verifier::figures() const {
 }
 
 void Verifier::run() {
+  name_this_thread("wm-verify");
   // Linux has a priority for each thread; where it has not, this is no worse than before.
   [[maybe_unused]] int const set = ::setpriority(PRIO_PROCESS, static_cast<id_t>(::gettid()), kLowestPriority);
   Duration left = options_.every;  // Recovery has just read everything.

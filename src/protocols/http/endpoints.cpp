@@ -8,10 +8,13 @@
 
 #include "base/bytes.h"
 #include "base/json_writer.h"
+#include "protocols/http/gzip.h"
+#include "protocols/http/heap_page.h"
 #include "protocols/http/json_out.h"
+#include "protocols/http/metrics_page.h"
 #include "protocols/http/openapi.h"
 #include "protocols/http/problem.h"
-#include "protocols/http/status.h"
+#include "telemetry/cpu_profiler.h"
 
 namespace workmill::http {
 namespace {
@@ -134,6 +137,20 @@ Result<Duration> parse_wait(Query const& query) {
   return *wait;
 }
 
+// Whole seconds, as other servers' profile routes have it.
+Result<Duration> parse_profile_seconds(Query const& query) {
+  constexpr std::chrono::seconds kDefault{10};
+  if (!query.has("seconds")) return Duration{kDefault};
+  std::string_view const text = query.get("seconds");
+  int seconds = 0;
+  auto const [end, error] = std::from_chars(text.data(), text.data() + text.size(), seconds);
+  if (error != std::errc{} || end != text.data() + text.size() || seconds < 1 ||
+      std::chrono::seconds{seconds} > telemetry::CpuProfiler::kLongest) {
+    return fail_field(ErrorCode::invalid_field, "seconds", "must be a whole number from 1 to 60");
+  }
+  return Duration{std::chrono::seconds{seconds}};
+}
+
 Result<std::optional<JobState>> parse_state(Query const& query) {
   if (!query.has("state")) return std::nullopt;
   auto const state = parse_job_state(query.get("state"));
@@ -237,6 +254,11 @@ Result<std::optional<Command>> Endpoints::plan(Request const& request, Exchange&
   }
   WM_TRY(Query const query, Query::parse(request.query, found.query_names));
   if (answer_at_once(request, query, exchange)) return std::nullopt;
+  if (found.route == Route::cpu_profile) {
+    WM_TRY(exchange.profile_for, parse_profile_seconds(query));
+    exchange.waits = true;
+    return std::nullopt;
+  }
   WM_TRY(Command command, plan_command(request, found, query, exchange));
   return command;
 }
@@ -318,11 +340,14 @@ Result<Command> Endpoints::plan_command(Request const& request, Match const& fou
     }
     case Route::metrics:
       exchange.metrics_format = telemetry::choose_format(request.accept);
+      exchange.gzip = accepts_gzip(request.accept_encoding);
       return GetStatus{.with_queues = true};
+    case Route::heap:
     case Route::status: return GetStatus{.with_queues = false};
     case Route::healthz:
     case Route::livez:
     case Route::readyz:
+    case Route::cpu_profile:
     case Route::openapi:
     case Route::home: break;
   }
@@ -428,13 +453,46 @@ void Endpoints::answer(Exchange const& exchange, Reply const& reply, std::string
   if (auto const* error = std::get_if<Error>(&reply)) return answer(exchange, *error, out);
   writer_.set_now(service_.now());
   ResponseHead head = exchange.head(exchange.route == Route::create_jobs ? 201 : 200);
-  if (exchange.route == Route::metrics) head.content_type = telemetry::content_type(exchange.metrics_format);
+  if (exchange.route == Route::metrics) {
+    head.content_type = telemetry::content_type(exchange.metrics_format);
+    head.extra = "Vary: Accept, Accept-Encoding\r\n";
+  }
   auto const* enqueued = std::get_if<EnqueueReply>(&reply);
   if (enqueued != nullptr && enqueued->replayed) head.extra = "Idempotent-Replayed: true\r\n";
-  writer_.begin(head, out);
-  append_body(exchange, reply, out);
-  writer_.end(out);
+  if (exchange.gzip) {
+    answer_packed(exchange, head, reply, out);
+  } else {
+    writer_.begin(head, out);
+    append_body(exchange, reply, out);
+    writer_.end(out);
+  }
   counters_.count(exchange.is_routed, exchange.route, head.status);
+}
+
+FrontEndFigures Endpoints::front_end() const {
+  return {.bounds = front_end_bounds_,
+          .stages = stages_,
+          .threads = threads_,
+          .connections = counters_.accepted.value(),
+          .requests = counters_.answered(),
+          .refused = counters_.refused.value()};
+}
+
+void Endpoints::answer_packed(Exchange const& exchange, ResponseHead head, Reply const& reply, std::string& out) {
+  std::string plain;
+  std::string packed;
+  append_body(exchange, reply, plain);
+  std::string const extra = std::string{head.extra}.append("Content-Encoding: gzip\r\n");
+  if (append_gzip(plain, packed)) head.extra = extra;
+  writer_.write(head, packed.empty() ? plain : packed, out);
+}
+
+void Endpoints::answer_profile(Exchange& exchange, Result<std::string> const& profile) {
+  if (!profile) return answer(exchange, profile.error(), exchange.text);
+  answer_page(exchange, {.status = 200,
+                         .content_type = "application/octet-stream",
+                         .body = *profile,
+                         .extra = "Content-Disposition: attachment; filename=\"workmill.prof\"\r\n"});
 }
 
 void Endpoints::append_body(Exchange const& exchange, Reply const& reply, std::string& out) {
@@ -460,10 +518,12 @@ void Endpoints::append_body(Exchange const& exchange, Reply const& reply, std::s
     void operator()(QueuesReply const& it) { append_queues_page(it, out); }
     void operator()(DoneReply const&) { append_done(out); }
     void operator()(StatusReply const& it) {
-      if (exchange.route == Route::metrics) {
+      if (exchange.route == Route::heap) {
+        append_heap(it, endpoints.front_end_bounds_, out);
+      } else if (exchange.route == Route::metrics) {
         append_metrics(it, endpoints.service_.now(), endpoints.metrics_, exchange.metrics_format, out);
       } else {
-        append_status(it, endpoints.front_end_bounds_, endpoints.service_, out);
+        append_status(it, endpoints.front_end(), endpoints.service_, out);
       }
     }
   };
@@ -495,6 +555,7 @@ void Endpoints::answer(Exchange const& exchange, Error const& error, std::string
   append_problem(error, trace, json);
   writer_.end(out);
   counters_.count(exchange.is_routed, exchange.route, status);
+  if (status == 413 || status == 429 || status == 431 || status == 503) counters_.refused.add();
 
   // What clients get wrong is theirs to know; what we get wrong is for whoever runs us.
   bool const is_ours = class_of(error.code) == ErrorClass::fatal && error.code != ErrorCode::lease_lost;

@@ -13,9 +13,12 @@
 #include "protocols/http/json_in.h"
 #include "protocols/http/limits.h"
 #include "protocols/http/response.h"
+#include "protocols/http/status.h"
 #include "service/service.h"
 #include "telemetry/log.h"
 #include "telemetry/metrics.h"
+#include "telemetry/stage_times.h"
+#include "telemetry/thread_times.h"
 
 // What each call of the API does: a request becomes a command for the shard or an answer at once, and a reply becomes a
 // response. Knows no sockets. One for each I/O thread.
@@ -35,6 +38,8 @@ class Endpoints {
   // Looks at a request of which the head is there and the body is not. True where it is let in so far. Else
   // `exchange.text` is the response, and the body need not be taken; begin() would refuse it too.
   bool judge_head(Request const& request, Exchange& exchange);
+  // What came of a profile that the session had to ask for.
+  void answer_profile(Exchange& exchange, Result<std::string> const& profile);
   // For a request that is whole, whether judge_head() has seen its head or not. Fills in `exchange`. The command, where
   // the shard is to be asked; otherwise `exchange.text` is the response.
   std::optional<Command> begin(Request const& request, Exchange& exchange);
@@ -45,6 +50,10 @@ class Endpoints {
 
   // Called by this thread's server, which knows them: for /v1/status.
   void set_front_end(std::vector<Fullness> bounds) { front_end_bounds_ = std::move(bounds); }
+
+  // For /v1/status, where there are any. Both outlive this.
+  void set_stage_times(telemetry::StageTimes const& stages) { stages_ = &stages; }
+  void set_thread_times(telemetry::ThreadTimes const& threads) { threads_ = &threads; }
 
  private:
   struct Page {  // An answer that needs nobody.
@@ -65,6 +74,8 @@ class Endpoints {
   bool answer_at_once(Request const& request, Query const& query, Exchange& exchange);
   void answer_health(Request const& request, bool verbose, service::Readiness readiness, Exchange& exchange);
   void answer_page(Exchange& exchange, Page const& page);
+  void answer_packed(Exchange const& exchange, ResponseHead head, Reply const& reply, std::string& out);
+  FrontEndFigures front_end() const;
   void append_body(Exchange const& exchange, Reply const& reply, std::string& out);
   std::string trace_id(Exchange const& exchange);
 
@@ -77,6 +88,8 @@ class Endpoints {
   ResponseWriter writer_;
   JsonIn json_in_;
   std::vector<Fullness> front_end_bounds_;
+  telemetry::StageTimes const* stages_ = nullptr;
+  telemetry::ThreadTimes const* threads_ = nullptr;
 };
 
 }  // namespace workmill::http

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "protocols/http/json_out.h"
+#include "protocols/http/metrics_page.h"
 #include "protocols/http/server_harness_test.h"
 
 // Every call, from its bytes to the command, and from the reply to its bytes.
@@ -295,6 +296,73 @@ TEST_F(EndpointsTest, StatusShowsTheShardAndTheFrontEnd) {
   EXPECT_THAT(answer, HasSubstr(R"({"name":"http_connections",)"));
 }
 
+TEST_F(EndpointsTest, StatusShowsTheLifeOfJobsAndTheirTypes) {
+  StatusReply reply;
+  reply.job_stages.resize(kJobStages);
+  reply.job_stages.back().observe(std::chrono::seconds{5});
+  reply.types = {{.type = kOtherTypes}, {.type = "mail", .enqueued = 3, .completed = 2, .failed = 1}};
+
+  auto const answer = ask(get("/v1/status"), reply);
+
+  EXPECT_THAT(answer, HasSubstr(R"("leased_to_done":{"count":1,"seconds_total":5,)"));
+  EXPECT_THAT(answer,
+              HasSubstr(R"("types":[{"type":"mail","enqueued_total":3,"completed_total":2,"failed_total":1}])"));
+  EXPECT_THAT(answer, HasSubstr(R"("http":{"connections_total":1,"requests_total":0,"refused_total":0})"));
+}
+
+TEST_F(EndpointsTest, TheStagesOfARequestAreTimedWhereSomebodyWantsThem) {
+  telemetry::StageTimes const stages{metrics};
+  server->set_stage_times(stages);
+
+  ask(post("/v1/jobs", R"({"type":"a"})"), enqueued(1));
+
+  EXPECT_EQ(stages[telemetry::Stage::parse].snapshot().count(), 1U);
+  EXPECT_EQ(stages[telemetry::Stage::reply].snapshot().count(), 1U);
+  server.reset();
+}
+
+TEST_F(EndpointsTest, AProfileNeedsAProfilerAndALengthThatIsAllowed) {
+  EXPECT_THAT(ask(get("/v1/debug/cpu-profile")), StartsWith("HTTP/1.1 404 Not Found\r\n"));
+  EXPECT_THAT(ask(get("/v1/debug/cpu-profile?seconds=61")), StartsWith("HTTP/1.1 400 Bad Request\r\n"));
+  EXPECT_THAT(ask(get("/v1/debug/cpu-profile?seconds=1x")), HasSubstr(R"("field":"seconds")"));
+}
+
+TEST_F(EndpointsTest, TheHeapIsShownByPart) {
+  StatusReply reply;
+  reply.engine_memory_bytes = 77;
+  reply.log_bytes = 1 << 20;
+
+  auto const answer = ask(get("/v1/debug/heap"), reply);
+
+  EXPECT_THAT(answer, HasSubstr(R"({"name":"engine","bytes":77})"));
+  EXPECT_THAT(answer, HasSubstr(R"({"name":"log_checksums","bytes":64})"));
+}
+
+TEST_F(EndpointsTest, MetricsArePackedForThoseWhoAsk) {
+  auto const answer = ask(get("/metrics", "Accept-Encoding: gzip\r\n"), StatusReply{});
+
+  EXPECT_THAT(answer, HasSubstr("Content-Encoding: gzip\r\n"));
+  EXPECT_THAT(answer, HasSubstr("Vary: Accept, Accept-Encoding\r\n"));
+  EXPECT_THAT(answer, HasSubstr("\r\n\r\n\x1f\x8b"));
+  EXPECT_THAT(ask(get("/v1/status", "Accept-Encoding: gzip\r\n"), StatusReply{}), Not(HasSubstr("Content-Encoding")));
+}
+
+TEST_F(EndpointsTest, QueuesBeyondSomeAreSummedUp) {
+  StatusReply reply;
+  for (std::size_t i = 0; i < kQueuesShownMax + 3; ++i) {
+    QueueView& queue = reply.queues.emplace_back();
+    queue.name = "q" + std::to_string(1'000 + i);
+    queue.depth[1] = 2;
+    queue.counters.enqueued = 5;
+  }
+
+  auto const text = ask(get("/metrics"), reply);
+
+  EXPECT_THAT(text, HasSubstr("workmill_jobs{queue=\"(other)\",state=\"ready\"} 6\n"));
+  EXPECT_THAT(text, HasSubstr("workmill_jobs_enqueued_total{queue=\"(other)\"} 15\n"));
+  EXPECT_THAT(text, HasSubstr("workmill_queues_folded 3\n"));
+}
+
 TEST_F(EndpointsTest, MetricsAreTextOrOpenMetricsAsAskedFor) {
   StatusReply reply;
   reply.queues.emplace_back();
@@ -304,7 +372,7 @@ TEST_F(EndpointsTest, MetricsAreTextOrOpenMetricsAsAskedFor) {
   auto const text = ask(get("/metrics"), reply);
   EXPECT_THAT(text, HasSubstr("Content-Type: text/plain; version=0.0.4; charset=utf-8\r\n"));
   EXPECT_THAT(text, HasSubstr("workmill_jobs{queue=\"q\",state=\"ready\"} 5\n"));
-  EXPECT_THAT(text, HasSubstr("workmill_http_connections_limit 20000\n"));
+  EXPECT_THAT(text, HasSubstr("workmill_bound_limit{bound=\"http_connections\"} 20000\n"));
 
   auto const open = ask(get("/metrics", "Accept: application/openmetrics-text; version=1.0.0\r\n"), reply);
   EXPECT_THAT(open, HasSubstr("Content-Type: application/openmetrics-text; version=1.0.0; charset=utf-8\r\n"));

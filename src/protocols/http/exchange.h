@@ -31,7 +31,9 @@ struct Exchange {
   bool is_refused = false;  // By the admission.
   bool is_held = false;     // … and the refusal is held back for a while: `text` is ready, but not done.
   bool is_done = false;     // `text` is the whole response; those before it are not all done.
+  bool gzip = false;        // The answer is to be packed.
   telemetry::MetricsFormat metrics_format{};
+  Duration profile_for{};  // A CPU profile of this length is asked for: it answers, and not the shard.
   std::optional<telemetry::TraceContext> trace;  // As the client sent it.
   std::chrono::nanoseconds received_at{};
   Instant give_up_at = service::kNever;  // When its client gives it up.

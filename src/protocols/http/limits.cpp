@@ -41,17 +41,28 @@ HttpCounters::HttpCounters(telemetry::Metrics& metrics)
       abandoned(metrics.counter("workmill_http_abandoned_total", "Requests whose client went before the answer.")),
       released(metrics.counter("workmill_http_leases_given_back_total",
                                "Jobs leased for a client that had gone, and given back.")),
-      seconds(metrics.histogram("workmill_http_request_seconds",
-                                "From a request's bytes to its answer, without requests that may wait.",
-                                telemetry::latency_buckets())) {
+      refused(metrics.counter("workmill_requests_refused_total",
+                              "Requests answered with 413, 429, 431 or 503: too large, or too many.",
+                              {{"protocol", "http"}})) {
   for (std::size_t row = 0; row <= kRoutes; ++row) {
     std::string_view const route = row == kRoutes ? "none" : to_string(static_cast<Route>(row));
+    seconds[row] = &metrics.histogram("workmill_request_seconds",
+                                      "From a request's bytes to its answer, without requests that may wait.",
+                                      telemetry::latency_buckets(), {{"protocol", "http"}, {"route", route}});
     for (std::size_t column = 2; column <= 5; ++column) {
       std::string const status = std::to_string(column) + "xx";
-      requests[row][column] = &metrics.counter("workmill_http_requests_total", "Requests answered.",
-                                               {{"route", route}, {"status", status}});
+      requests[row][column] = &metrics.counter("workmill_requests_total", "Requests answered.",
+                                               {{"protocol", "http"}, {"route", route}, {"status", status}});
     }
   }
+}
+
+std::uint64_t HttpCounters::answered() const {
+  std::uint64_t sum = 0;
+  for (auto const& row : requests) {
+    for (telemetry::Counter const* const counter : row) sum += counter == nullptr ? 0 : counter->value();
+  }
+  return sum;
 }
 
 }  // namespace workmill::http

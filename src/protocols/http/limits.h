@@ -51,13 +51,23 @@ struct HttpCounters {
   telemetry::Counter& write_timeouts;
   telemetry::Counter& abandoned;  // Requests whose client went before the answer.
   telemetry::Counter& released;   // Jobs that were leased for a client that had gone, and given back.
-  telemetry::Histogram& seconds;  // From the bytes to the answer; without those that may wait.
-  // By route, and by status / 100.
+  telemetry::Counter& refused;    // Requests answered with 413, 429, 431 or 503: too large, or too many.
+  // By route (the last: no route), and by status / 100.
   std::array<std::array<telemetry::Counter*, 6>, kRoutes + 1> requests{};
+  // From the bytes to the answer; without those that may wait.
+  std::array<telemetry::Histogram*, kRoutes + 1> seconds{};
 
   void count(bool is_routed, Route route, int status) {
-    std::size_t const row = is_routed ? static_cast<std::size_t>(route) : kRoutes;
-    requests[row][static_cast<std::size_t>(status) / 100]->add();
+    requests[row_of(is_routed, route)][static_cast<std::size_t>(status) / 100]->add();
+  }
+  void took(bool is_routed, Route route, std::chrono::nanoseconds time) {
+    seconds[row_of(is_routed, route)]->observe(time);
+  }
+  std::uint64_t answered() const;  // Requests, of any kind.
+
+ private:
+  static std::size_t row_of(bool is_routed, Route route) {
+    return is_routed ? static_cast<std::size_t>(route) : kRoutes;
   }
 };
 

@@ -28,6 +28,8 @@ constexpr std::array<RouteEntry, kRoutes> kTable{{
     {Route::readyz, Method::get, "/readyz", "verbose"},
     {Route::metrics, Method::get, "/metrics", ""},
     {Route::status, Method::get, "/v1/status", ""},
+    {Route::cpu_profile, Method::get, "/v1/debug/cpu-profile", "seconds"},
+    {Route::heap, Method::get, "/v1/debug/heap", ""},
     {Route::openapi, Method::get, "/openapi.json", ""},
     {Route::home, Method::get, "/", ""},
 }};
@@ -94,6 +96,8 @@ std::string_view to_string(Route route) {
     case Route::readyz: return "readyz";
     case Route::metrics: return "metrics";
     case Route::status: return "status";
+    case Route::cpu_profile: return "cpu_profile";
+    case Route::heap: return "heap";
     case Route::openapi: return "openapi";
     case Route::home: return "home";
   }
@@ -123,6 +127,8 @@ service::Priority priority_of(Route route) {
     case Route::readyz:
     case Route::metrics:
     case Route::status:
+    case Route::cpu_profile:
+    case Route::heap:
     case Route::openapi:
     case Route::home: return relief;
   }

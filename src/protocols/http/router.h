@@ -34,10 +34,12 @@ enum class Route : std::uint8_t {
   readyz,
   metrics,
   status,
+  cpu_profile,
+  heap,
   openapi,
   home,
 };
-inline constexpr std::size_t kRoutes = 22;
+inline constexpr std::size_t kRoutes = 24;
 std::string_view to_string(Route route);  // "create_jobs": for metrics and logs, and the document's operationId.
 
 // What a call does to the load. Health and metrics must get through when it is highest, and so must what ends it.

@@ -35,14 +35,14 @@ HttpServer::HttpServer(net::IoLoop& loop, service::Service& service, Clock const
               .limits = limits_,
               .counters = counters_,
               .clock = clock,
+              .stages = nullptr,
+              .profiler = nullptr,
+              .deliver_profile = [this](service::Cookie cookie,
+                                        Result<std::string> profile) { deliver_profile(cookie, std::move(profile)); },
               .scratch = scratch_.prepare(kScratchBytes)},
       connections_gauge_(metrics.gauge("workmill_http_connections", "Open HTTP connections.")),
       buffered_gauge_(metrics.gauge("workmill_http_buffered_bytes", "Memory held for requests and responses.")),
       under_way_gauge_(metrics.gauge("workmill_http_requests_under_way", "Requests read and not answered yet.")),
-      connections_limit_gauge_(
-          metrics.gauge("workmill_http_connections_limit", "Connections above which more are turned away.")),
-      buffered_limit_gauge_(metrics.gauge("workmill_http_buffered_bytes_limit",
-                                          "Above which requests that are still coming in are refused.")),
       in_flight_gauge_(
           metrics.gauge("workmill_http_in_flight", "Requests let in and not answered, but for long polls.")),
       in_flight_limit_gauge_(metrics.gauge("workmill_http_in_flight_limit",
@@ -51,6 +51,7 @@ HttpServer::HttpServer(net::IoLoop& loop, service::Service& service, Clock const
           "workmill_http_delay_seconds",
           "What the admission goes by: from bytes to answer, typical of a turn. Summed over I/O threads.")),
       held_gauge_(metrics.gauge("workmill_http_refusals_held", "Refusals held back for the time being.")),
+      bound_gauges_(metrics),
       second_timer_(loop.context()),
       held_timer_(loop.context()),
       housekeeping_(loop.context()),
@@ -162,6 +163,17 @@ void HttpServer::set_limits(HttpLimits const& limits) {
   publish();
 }
 
+void HttpServer::set_stage_times(telemetry::StageTimes const& stages) {
+  shared_.stages = &stages;
+  endpoints_.set_stage_times(stages);
+}
+
+void HttpServer::set_thread_times(telemetry::ThreadTimes& threads) {
+  thread_times_ = &threads;
+  threads.sample(shared_.clock.monotonic());  // So that there is something to show from the first request on.
+  endpoints_.set_thread_times(threads);
+}
+
 void HttpServer::on_answers(std::span<service::Answer> answers) {
   shared_.now = shared_.clock.monotonic();
   for (service::Answer const& answer : answers) {
@@ -173,7 +185,14 @@ void HttpServer::on_answers(std::span<service::Answer> answers) {
       touched_.push_back(name);
     }
   }
-  for (CookieParts const name : touched_) find(name)->end_bunch();
+  for (CookieParts const name : touched_) {
+    Session* const session = find(name);
+    std::uint32_t const size = session->take_bunch_size();
+    session->end_bunch();
+    if (shared_.stages == nullptr) continue;
+    // As of the oldest answer of the bunch: they nearly always come from one turn.
+    (*shared_.stages)[telemetry::Stage::reply].observe(shared_.clock.monotonic() - answers.front().ready_at, size);
+  }
   touched_.clear();
   admission_.end_bunch(std::exchange(shared_.bunch_delay, {}), shared_.now);
   if (!shared_.held.empty()) release_held(shared_.now);
@@ -195,6 +214,14 @@ void HttpServer::release_held(std::chrono::nanoseconds now) {
       shared_.held.pop_front();
     }
   }
+}
+
+// From the profiler's thread.
+void HttpServer::deliver_profile(service::Cookie cookie, Result<std::string> profile) {
+  loop_.post([this, name = CookieParts::unpack(cookie), profile = std::move(profile)] {
+    Session* const session = find(name);
+    if (session != nullptr && session->take_profile(name.sequence, profile)) session->end_bunch();
+  });
 }
 
 // A client that went while its lease was being decided would hold its jobs until they run out.
@@ -241,6 +268,7 @@ void HttpServer::sweep() {
   for (Slot const& slot : slots_) {
     if (slot.session != nullptr) slot.session->sweep();
   }
+  if (thread_times_ != nullptr) thread_times_->sample(shared_.clock.monotonic());
   publish();
 }
 
@@ -250,8 +278,6 @@ void HttpServer::publish() {
     auto const value = static_cast<double>(now);
     gauge.add(value - std::exchange(published, value));
   };
-  publish(connections_limit_gauge_, connections_limit_published_, limits_.connections_max);
-  publish(buffered_limit_gauge_, buffered_limit_published_, limits_.buffered_bytes_max);
   publish(connections_gauge_, connections_published_, scope_.size());
   publish(buffered_gauge_, buffered_published_, shared_.bytes_in_flight());
   publish(under_way_gauge_, under_way_published_, shared_.under_way);
@@ -262,12 +288,14 @@ void HttpServer::publish() {
   delay_gauge_.add(delay - std::exchange(delay_published_, delay));
   std::uint32_t most = 0;
   for (auto const& [client, count] : by_client_) most = std::max(most, count);
-  endpoints_.set_front_end({
+  std::vector<Fullness> bounds{
       {.name = "http_connections", .used = scope_.size(), .limit = limits_.connections_max},
       {.name = "http_in_flight", .used = admission_.in_flight(), .limit = admission_.limit()},
       {.name = "http_connections_of_one_address", .used = most, .limit = limits_.connections_per_address_max},
       {.name = "http_buffered_bytes", .used = shared_.bytes_in_flight(), .limit = limits_.buffered_bytes_max},
-  });
+  };
+  bound_gauges_.publish(bounds);
+  endpoints_.set_front_end(std::move(bounds));
 }
 
 // While refusals are held back, and no answers go out that would look at them.

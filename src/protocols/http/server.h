@@ -17,12 +17,15 @@
 #include "net/io_loop.h"
 #include "net/listener.h"
 #include "net/task_scope.h"
+#include "protocols/http/bound_gauges.h"
 #include "protocols/http/endpoints.h"
 #include "protocols/http/limits.h"
 #include "protocols/http/session.h"
 #include "service/service.h"
 #include "telemetry/log.h"
 #include "telemetry/metrics.h"
+#include "telemetry/stage_times.h"
+#include "telemetry/thread_times.h"
 
 // The HTTP API on one I/O thread: takes connections, and hands the service's answers to those that wait for them.
 //
@@ -51,6 +54,12 @@ class HttpServer final : public service::AnswerSink {
 
   // New limits, at once: those of the size of a request for connections that come from now on. On the loop's thread.
   void set_limits(HttpLimits const& limits);
+  // Before it listens: to measure where the time of requests goes, and to show how busy the threads are (this server
+  // samples them once a second). Both outlive the server.
+  void set_stage_times(telemetry::StageTimes const& stages);
+  void set_thread_times(telemetry::ThreadTimes& threads);
+  // Who takes profiles of the process; it ends before this server. Without one there are none.
+  void set_profiler(telemetry::CpuProfiler* profiler) { shared_.profiler = profiler; }
 
   void on_answers(std::span<service::Answer> answers) override;
 
@@ -83,6 +92,7 @@ class HttpServer final : public service::AnswerSink {
   Session* find(CookieParts name);
   void give_back(Reply const& reply);
   void publish();
+  void deliver_profile(service::Cookie cookie, Result<std::string> profile);
 
   static constexpr std::size_t kScratchBytes = 64 * 1024;
   // Connections over a limit that still get to hear so; beyond them the socket is closed at once.
@@ -107,15 +117,14 @@ class HttpServer final : public service::AnswerSink {
   telemetry::Gauge& connections_gauge_;
   telemetry::Gauge& buffered_gauge_;
   telemetry::Gauge& under_way_gauge_;
-  telemetry::Gauge& connections_limit_gauge_;
-  telemetry::Gauge& buffered_limit_gauge_;
-  double connections_limit_published_ = 0, buffered_limit_published_ = 0;
   telemetry::Gauge& in_flight_gauge_;
   telemetry::Gauge& in_flight_limit_gauge_;
   telemetry::Gauge& delay_gauge_;
   telemetry::Gauge& held_gauge_;
   double in_flight_published_ = 0, in_flight_limit_published_ = 0, delay_published_ = 0, held_published_ = 0;
   double connections_published_ = 0, buffered_published_ = 0, under_way_published_ = 0;
+  BoundGauges bound_gauges_;
+  telemetry::ThreadTimes* thread_times_ = nullptr;
 
   std::vector<HttpServer*> others_;
   std::size_t next_other_ = 0;

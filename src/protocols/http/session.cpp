@@ -100,6 +100,7 @@ void Session::on_peer_closed() {
 }
 
 void Session::process_input() {
+  if (shared_.stages != nullptr) shared_.round_now();
   do {
     paused_ = false;
     parse_input();
@@ -238,16 +239,40 @@ void Session::handle(Request const& request) {
     shared_.request_bytes += exchange.body_bytes;
     // Whoever waits is bounded by the shard, and is not in the way of others.
     if (exchange.waits && std::exchange(exchange.is_counted, false)) shared_.admission.leave();
+    if (shared_.stages != nullptr) shared_.service.set_parsed_at(shared_.end_parse());
     auto const taken = shared_.service.submit(cookie(sequence), *std::move(command), exchange.give_up_at);
     if (taken) return;
     shared_.endpoints.answer(exchange, taken.error(), exchange.text);
   } else if (exchange.is_refused) {
     end_refused(sequence, exchange);
     return;
+  } else if (exchange.profile_for > Duration{0}) {
+    if (std::exchange(exchange.is_counted, false)) shared_.admission.leave();  // It waits, too.
+    auto const started = start_profile(sequence, exchange.profile_for);
+    if (started) return;
+    shared_.endpoints.answer(exchange, started.error(), exchange.text);
   }
   discount(exchange);
   exchange.is_done = true;
   release_done();
+}
+
+Result<> Session::start_profile(std::uint16_t sequence, Duration length) {
+  if (shared_.profiler == nullptr) return fail(ErrorCode::not_found, "this server takes no profiles");
+  // The server outlives the profiler, and with it what it shares.
+  return shared_.profiler->start(length, [&shared = shared_, name = cookie(sequence)](Result<std::string> profile) {
+    shared.deliver_profile(name, std::move(profile));
+  });
+}
+
+bool Session::take_profile(std::uint16_t sequence, Result<std::string> const& profile) {
+  Exchange* const exchange = exchanges_.find(sequence);
+  if (exchange == nullptr || exchange->is_done) return false;
+  shared_.endpoints.answer_profile(*exchange, profile);
+  discount(*exchange);
+  exchange->is_done = true;
+  if (sequence == exchanges_.front_sequence()) release_done();
+  return true;
 }
 
 void Session::refuse(Error const& error, Method method) {
@@ -283,6 +308,7 @@ bool Session::take_answer(std::uint16_t sequence, Reply const& reply) {
     shared_.bunch_delay = std::max(shared_.bunch_delay, shared_.now - exchange->received_at);
   }
   exchange->is_done = true;
+  bunch_size_ += 1;
   if (is_next) release_done();
   return true;
 }
@@ -292,7 +318,9 @@ void Session::release_done() {
   while (!exchanges_.empty() && exchanges_.front().is_done) {
     Exchange const& exchange = exchanges_.front();
     connection_.output().append(exchange.text);
-    if (!exchange.waits) shared_.counters.seconds.observe(shared_.now - exchange.received_at);
+    if (!exchange.waits) {
+      shared_.counters.took(exchange.is_routed, exchange.route, shared_.now - exchange.received_at);
+    }
     exchanges_.pop_front();
     shared_.under_way -= 1;
   }

@@ -5,6 +5,7 @@
 #include <deque>
 #include <functional>
 #include <span>
+#include <string>
 #include <utility>
 
 #include "net/connection.h"
@@ -14,6 +15,8 @@
 #include "protocols/http/exchange.h"
 #include "protocols/http/limits.h"
 #include "service/service.h"
+#include "telemetry/cpu_profiler.h"
+#include "telemetry/stage_times.h"
 
 // One HTTP connection: its coroutine reads all that has come, asks the service, and waits again; the answers are
 // written in the order of the requests, all that are ready in one send, straight from where they arrive.
@@ -36,6 +39,10 @@ struct Shared {
   HttpLimits const& limits;
   HttpCounters& counters;
   Clock const& clock;
+  telemetry::StageTimes const* stages = nullptr;  // None: stages are not measured.
+  telemetry::CpuProfiler* profiler = nullptr;     // None: there are no profiles here.
+  // Hands over what came of a profile. Any thread.
+  std::function<void(service::Cookie, Result<std::string>)> deliver_profile;
   std::span<char> scratch;           // See net::Connection::receive().
   std::uint32_t second = 0;          // Of the monotonic clock, as of the last sweep.
   std::chrono::nanoseconds now{};    // The same clock, as of the loop's round or the bunch of answers being worked on.
@@ -48,6 +55,14 @@ struct Shared {
   std::move_only_function<void()> on_held{};  // When there is one again.
   std::uint64_t under_way = 0;                // Requests taken and not answered.
   bool draining = false;
+
+  // A request has been parsed: answers when. The clock is read once for each: its time began where that of the request
+  // before it ended, or with the round.
+  std::chrono::nanoseconds end_parse() {
+    auto const before = std::exchange(now, clock.monotonic());
+    (*stages)[telemetry::Stage::parse].observe(now - before);
+    return now;
+  }
 
   // `now`, at most a round old.
   std::chrono::nanoseconds round_now() {
@@ -99,10 +114,14 @@ class Session {
   bool take_answer(std::uint16_t sequence, Reply const& reply);
   // A refusal that was held back may go. The end of a bunch is to follow.
   void release_held(std::uint16_t sequence);
+  // The same for a profile.
+  bool take_profile(std::uint16_t sequence, Result<std::string> const& profile);
   // After the last answer of a bunch: sends what they came to, and goes on with requests that had to wait.
   void end_bunch();
   // A mark for whoever deals out a bunch: true where it was not set yet.
   bool touch() { return !std::exchange(touched_, true); }
+  // How many answers of the bunch it took, asked once.
+  std::uint32_t take_bunch_size() { return std::exchange(bunch_size_, 0U); }
 
   // Once a second: ends what takes too long.
   void sweep();
@@ -122,6 +141,7 @@ class Session {
   void on_partial();
   void judge_head(Request const& request);
   void handle(Request const& request);
+  Result<> start_profile(std::uint16_t sequence, Duration length);
   void refuse(Error const& error, Method method);
   void end_refused(std::uint16_t sequence, Exchange& exchange);
   void discount(Exchange& exchange);
@@ -152,6 +172,7 @@ class Session {
   bool is_waiting_ = false;  // The coroutine stands still.
   bool is_new_ = true;       // Nothing has come yet.
   bool touched_ = false;
+  std::uint32_t bunch_size_ = 0;
   bool write_blocked_ = false;
   bool peer_closed_ = false;  // Nothing will come any more.
   bool last_taken_ = false;   // No further request is read: what comes is dropped.

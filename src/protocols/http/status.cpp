@@ -2,10 +2,12 @@
 
 #include <algorithm>
 #include <array>
-#include <chrono>
+#include <string>
+#include <vector>
 
 #include "base/json_writer.h"
 #include "model/job.h"
+#include "protocols/http/job_stages.h"
 
 namespace workmill::http {
 namespace {
@@ -23,70 +25,65 @@ void append_bounds(std::span<Fullness const> bounds, JsonWriter& json) {
   }
 }
 
-void write_queue(QueueView const& queue, Instant now, telemetry::MetricsWriter& out) {
-  for (JobState const state : kStates) {
-    out.gauge("workmill_jobs", "Jobs by queue and state.", {{"queue", queue.name}, {"state", to_string(state)}},
-              static_cast<double>(queue.depth[static_cast<std::size_t>(state)]));
-  }
-  auto const age = queue.oldest_ready_at ? std::max(now - *queue.oldest_ready_at, Duration::zero()) : Duration::zero();
-  out.gauge("workmill_queue_oldest_ready_age_seconds", "How long the first job in line has been ready.",
-            {{"queue", queue.name}}, std::chrono::duration<double>(age).count());
-  out.gauge("workmill_queue_paused", "1 where nothing is leased from the queue.", {{"queue", queue.name}},
-            queue.settings.paused ? 1 : 0);
-
-  auto const count = [&](std::string_view name, std::string_view help, std::uint64_t value) {
-    out.counter(name, help, {{"queue", queue.name}}, static_cast<double>(value));
-  };
-  auto const finish = [&](std::string_view outcome, std::uint64_t value) {
-    out.counter("workmill_attempts_ended_total", "Attempts at jobs, by how they ended.",
-                {{"queue", queue.name}, {"outcome", outcome}}, static_cast<double>(value));
-  };
-  QueueCounters const& counters = queue.counters;
-  count("workmill_jobs_enqueued_total", "Jobs taken in.", counters.enqueued);
-  count("workmill_jobs_duplicate_total", "Enqueues answered with the job that was there already.", counters.duplicates);
-  count("workmill_jobs_leased_total", "Jobs handed to a worker.", counters.leased);
-  count("workmill_jobs_died_total", "Jobs that will not be tried again.", counters.died);
-  count("workmill_jobs_cancelled_total", "Jobs cancelled.", counters.cancelled);
-  finish("completed", counters.completed);
-  finish("failed", counters.failed);
-  finish("released", counters.released);
-  finish("lease_expired", counters.lease_expired);
+void append_times(telemetry::HistogramSnapshot const& times, JsonWriter& json) {
+  double const to_us = times.buckets.unit * 1e6;
+  json.begin_object();
+  json.member("count", times.count());
+  json.member("seconds_total", static_cast<double>(times.sum) * times.buckets.unit);
+  json.member("p50_us", static_cast<double>(times.quantile(500)) * to_us);
+  json.member("p99_us", static_cast<double>(times.quantile(990)) * to_us);
+  json.end_object();
 }
 
-void write_shard(StatusReply const& status, telemetry::MetricsWriter& out) {
-  auto const count = [&](std::string_view name, std::string_view help, double value) {
-    out.counter(name, help, {}, value);
-  };
-  auto const measure = [&](std::string_view name, std::string_view help, std::uint64_t value) {
-    out.gauge(name, help, {}, static_cast<double>(value));
-  };
-  count("workmill_turns_total", "Turns of the shard.", static_cast<double>(status.turns));
-  count("workmill_commands_total", "Commands decided.", static_cast<double>(status.commands));
-  count("workmill_commands_given_up_total",
-        "Requests that were not decided, as their clients had gone or their time was over.",
-        static_cast<double>(status.given_up));
-  count("workmill_decide_seconds_total", "Time spent deciding.", seconds(status.decide_ns));
-  count("workmill_log_flushes_total", "Flushes of the log to disk.", static_cast<double>(status.flushes));
-  count("workmill_log_flush_seconds_total", "Time spent flushing.", seconds(status.flush_ns));
-  count("workmill_log_read_seconds_total", "Time spent reading payloads back.", seconds(status.read_ns));
-  count("workmill_log_copied_jobs_total", "Jobs copied ahead so that an old segment could go.",
-        static_cast<double>(status.copied_ahead_jobs));
-  count("workmill_log_trimmed_segments_total", "Segments dropped.", static_cast<double>(status.trimmed_segments));
-  out.gauge("workmill_log_flush_seconds", "A typical flush, as a moving average.", {}, status.flush_ms_typical / 1e3);
-  measure("workmill_log_flush_on_writer_thread", "1 where flushes have a thread of their own.",
-          status.flush_on_writer_thread ? 1 : 0);
-  measure("workmill_log_segments", "Segments of the log.", status.segments);
-  measure("workmill_log_bytes", "Disk used by segments.", status.log_bytes);
-  measure("workmill_log_live_bytes", "What of it is still needed.", status.live_bytes);
-  measure("workmill_disk_free_bytes", "Free on the log's disk.", status.disk_free_bytes);
-  measure("workmill_queues", "Queues.", status.queue_count);
-  measure("workmill_idempotency_keys", "Idempotency keys remembered.", status.idempotency_keys);
-  measure("workmill_engine_memory_bytes", "Memory held by the engine.", status.engine_memory_bytes);
-  for (Fullness const& bound : status.bounds) {
-    out.gauge("workmill_bound_used", "How full what is bounded is.", {{"bound", bound.name}},
-              static_cast<double>(bound.used));
-    out.gauge("workmill_bound_limit", "The bounds.", {{"bound", bound.name}}, static_cast<double>(bound.limit));
+void append_stages(telemetry::StageTimes const* stages, JsonWriter& json) {
+  json.begin_object();
+  for (std::size_t i = 0; stages != nullptr && i < telemetry::kStages; ++i) {
+    auto const stage = static_cast<telemetry::Stage>(i);
+    json.key(to_string(stage));
+    append_times((*stages)[stage].snapshot(), json);
   }
+  json.end_object();
+}
+
+void append_threads(telemetry::ThreadTimes const* threads, JsonWriter& json) {
+  json.begin_array();
+  if (threads != nullptr) {
+    for (telemetry::ThreadTime const& thread : threads->read()) {
+      json.begin_object().member("name", thread.name).member("busy", thread.busy);
+      json.member("cpu_seconds_total", thread.cpu_seconds).end_object();
+    }
+  }
+  json.end_array();
+}
+
+// The busiest first, and last what all the others come to.
+void append_types(std::vector<TypeFigures> const& types, JsonWriter& json) {
+  constexpr std::size_t kShown = 20;
+  TypeFigures others{.type = kOtherTypes};
+  std::vector<TypeFigures const*> order;
+  for (TypeFigures const& type : types) order.push_back(&type);
+  std::ranges::sort(order, [&](TypeFigures const* a, TypeFigures const* b) {
+    bool const a_is_rest = a == types.data();
+    bool const b_is_rest = b == types.data();
+    if (a_is_rest != b_is_rest) return b_is_rest;
+    return a->enqueued != b->enqueued ? a->enqueued > b->enqueued : a->type < b->type;
+  });
+  auto const append = [&json](TypeFigures const& type) {
+    json.begin_object().member("type", type.type).member("enqueued_total", type.enqueued);
+    json.member("completed_total", type.completed).member("failed_total", type.failed).end_object();
+  };
+  json.begin_array();
+  for (std::size_t i = 0; i < order.size(); ++i) {
+    if (i < kShown && order[i] != types.data()) {
+      append(*order[i]);
+    } else {
+      others.enqueued += order[i]->enqueued;
+      others.completed += order[i]->completed;
+      others.failed += order[i]->failed;
+    }
+  }
+  if (others.sum() > 0) append(others);
+  json.end_array();
 }
 
 }  // namespace
@@ -101,7 +98,7 @@ std::string_view to_string(service::Readiness readiness) {
   return "";
 }
 
-void append_status(StatusReply const& status, std::span<Fullness const> front_end, service::Service const& service,
+void append_status(StatusReply const& status, FrontEndFigures const& front_end, service::Service const& service,
                    std::string& out) {
   JsonWriter json{out};
   json.begin_object();
@@ -141,23 +138,26 @@ void append_status(StatusReply const& status, std::span<Fullness const> front_en
 
   json.key("bounds").begin_array();
   append_bounds(status.bounds, json);
-  append_bounds(front_end, json);
+  append_bounds(front_end.bounds, json);
   json.end_array();
+
+  json.key("stages");
+  append_stages(front_end.stages, json);
+  json.key("job_stages").begin_object();
+  for (std::size_t i = 0; i < status.job_stages.size(); ++i) {
+    json.key(job_stage_name(i));
+    append_times(snapshot_of(status.job_stages[i]), json);
+  }
   json.end_object();
-}
-
-void append_metrics(StatusReply const& status, Instant now, telemetry::Metrics& metrics,
-                    telemetry::MetricsFormat format, std::string& out) {
-  constexpr std::string_view kEnd = "# EOF\n";  // OpenMetrics has it, once.
-  std::string own = metrics.render(format);
-  if (own.ends_with(kEnd)) own.resize(own.size() - kEnd.size());
-  out.append(own);
-
-  telemetry::MetricsWriter writer{format};
-  writer.gauge("workmill_build_info", "Always 1; the version is in the label.", {{"version", WM_VERSION}}, 1);
-  write_shard(status, writer);
-  for (QueueView const& queue : status.queues) write_queue(queue, now, writer);
-  out.append(writer.finish());
+  json.key("threads");
+  append_threads(front_end.threads, json);
+  json.key("types");
+  append_types(status.types, json);
+  json.key("http").begin_object();
+  json.member("connections_total", front_end.connections).member("requests_total", front_end.requests);
+  json.member("refused_total", front_end.refused);
+  json.end_object();
+  json.end_object();
 }
 
 }  // namespace workmill::http

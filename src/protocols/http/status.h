@@ -1,22 +1,31 @@
 #pragma once
+#include <cstdint>
 #include <span>
 #include <string>
 #include <string_view>
 
 #include "model/reply.h"
 #include "service/service.h"
-#include "telemetry/metrics.h"
+#include "telemetry/stage_times.h"
+#include "telemetry/thread_times.h"
 
 // The figures of the whole server into text.
 namespace workmill::http {
 
 std::string_view to_string(service::Readiness readiness);  // "ready", "disk_full"…
 
-// GET /v1/status. `front_end`: how full this front end's bounds are.
-void append_status(StatusReply const& status, std::span<Fullness const> front_end, service::Service const& service,
+// What the front end adds.
+struct FrontEndFigures {
+  std::span<Fullness const> bounds;                 // Of the I/O thread that answers.
+  telemetry::StageTimes const* stages = nullptr;    // None: they are not measured.
+  telemetry::ThreadTimes const* threads = nullptr;  // None: nobody samples them.
+  std::uint64_t connections = 0;                    // That came in.
+  std::uint64_t requests = 0;                       // Answered.
+  std::uint64_t refused = 0;                        // Of these: too large, or too many.
+};
+
+// GET /v1/status.
+void append_status(StatusReply const& status, FrontEndFigures const& front_end, service::Service const& service,
                    std::string& out);
-// GET /metrics: what the registry has, and the shard's own figures.
-void append_metrics(StatusReply const& status, Instant now, telemetry::Metrics& metrics,
-                    telemetry::MetricsFormat format, std::string& out);
 
 }  // namespace workmill::http
