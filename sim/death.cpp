@@ -1,8 +1,13 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <iterator>
+#include <set>
+#include <type_traits>
 #include <utility>
+#include <variant>
 
+#include "log/record.h"
 #include "shard/recovery.h"
 #include "sim/simulator.h"
 
@@ -34,6 +39,7 @@ void Simulator::die(Death death) {
   writer_.died();
   disk_.heal();
   flip_back();
+  has_been_damaged_ = false;
   is_draining_ = false;
   was_on_writer_ = false;
   sent_.clear();
@@ -252,16 +258,68 @@ void Simulator::flip_a_bit() {
 // In a batch that is durable and no longer the newest: whatever reads it must find out, or get what was written.
 void Simulator::flip_a_bit_in_life() {
   if (watch_.batches.empty()) return;
-  LogWatch::Batch const& batch = watch_.batches[chance_.below(watch_.batches.size())];
+  LogWatch::Batch const batch = draw_batch_to_damage();
   if (!batch.acknowledged || batch.base.segment == watch_.batches.back().base.segment) return;
+  if (!sent_.empty() || model_.has_unfinished_bulk()) return;  // See send().
+  if (batch.base.segment < watch_.oldest_kept) return;         // Gone.
+  std::uint64_t const frame = batch.base.offset - log::kFrameHeaderBytes;
   Flipped flipped{.ordinal = batch.base.segment,
-                  .offset = batch.base.offset + chance_.below(16),
+                  .offset = chance_.chance(150) ? frame + chance_.below(log::kFrameHeaderBytes)
+                                                : batch.base.offset + chance_.below(batch.bytes),
                   .bit = static_cast<int>(chance_.below(8)),
-                  .turns_left = static_cast<int>(1 + chance_.below(200))};
+                  .turns_left = static_cast<int>(1 + chance_.below(400))};
+  tell_model_of_damage(batch);
   if (!disk_.flip_bit(flipped.ordinal, flipped.offset, flipped.bit)) return;
   ++figures_[Figure::fault_bit_flipped_in_life];
+  has_been_damaged_ = true;
   trace(fmt::format("a bit turns in segment {} at {}", flipped.ordinal, flipped.offset));
   flipped_ = flipped;
+}
+
+// Any, that of some job, or that of the job which will be copied ahead first.
+LogWatch::Batch Simulator::draw_batch_to_damage() {
+  auto const& jobs = model_.jobs();
+  std::uint64_t const kind = chance_.below(3);
+  if (kind == 0 || jobs.empty()) return watch_.batches[chance_.below(watch_.batches.size())];
+  Position at{};
+  if (kind == 1) {
+    auto const job = std::next(jobs.begin(), static_cast<std::ptrdiff_t>(chance_.below(jobs.size())));
+    at = engine_->view(job->second.number)->spec_at;
+  } else {
+    for (auto const& [number, job] : jobs) {
+      Position const stands = engine_->view(job.number)->spec_at;
+      if (!at || stands < at) at = stands;
+    }
+  }
+  auto const after =
+      std::upper_bound(watch_.batches.begin(), watch_.batches.end(), at,
+                       [](Position wanted, LogWatch::Batch const& batch) { return wanted < batch.base; });
+  return after == watch_.batches.begin() ? watch_.batches.front() : *std::prev(after);
+}
+
+// Whose records stand in that batch, which is still whole.
+void Simulator::tell_model_of_damage(LogWatch::Batch const& batch) {
+  std::set<std::uint64_t> specs, events;
+  BytesView const payload = BytesView{disk_.bytes_of(batch.base.segment)}.substr(batch.base.offset, batch.bytes);
+  auto const read = log::for_each_record(
+      payload, [&](Effect const& effect, std::uint32_t offset, std::uint32_t /*bytes*/) -> Result<> {
+        Position const at{batch.base.segment, batch.base.offset + offset};
+        std::visit(
+            [&]<class E>(E const& e) {
+              if constexpr (std::is_same_v<E, effect::JobEnqueued> || std::is_same_v<E, effect::JobSnapshot>) {
+                auto const view = engine_->view(e.number);
+                if (view && view->spec_at == at) specs.insert(std::to_underlying(e.number));
+              } else if constexpr (requires { e.number; }) {
+                events.insert(std::to_underlying(e.number));
+              }
+            },
+            effect);
+        return {};
+      });
+  if (!read) complain(describe(read.error()));
+  damaged_.assign(specs.begin(), specs.end());
+  damaged_.insert(damaged_.end(), events.begin(), events.end());
+  model_.damage(specs, events);
 }
 
 // So that the next start finds what was written: somebody has a copy.

@@ -198,6 +198,7 @@ void FaultyLog::stage(BytesView payload, Instant at) {
   watch_.largest_batch = std::max<std::uint64_t>(watch_.largest_batch, payload.size());
   watch_.batches.push_back({.base = log_->next_base(),
                             .at = at,
+                            .bytes = payload.size(),
                             .hash = hash_of(payload),
                             .serial = ++watch_.serial,
                             .acknowledged = false,

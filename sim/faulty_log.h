@@ -40,6 +40,7 @@ struct LogWatch {
   struct Batch {
     Position base;
     Instant at;
+    std::uint64_t bytes = 0;  // Of the payload.
     std::uint64_t hash = 0;
     std::uint64_t serial = 0;
     bool acknowledged = false;  // It must come back.
@@ -92,6 +93,7 @@ class FaultyLog final : public log::Log {
   Result<> flush() override;
   Result<BytesView> read(Position position, std::size_t length) override { return log_->read(position, length); }
   Result<std::optional<log::ReplayedBatch>> next_batch(Position& cursor) override;
+  Result<> skip_damaged(Position& cursor) override { return log_->skip_damaged(cursor); }
   Result<bool> trim_oldest() override;
   log::LogStatus status() const override { return log_->status(); }
   Result<> seal();

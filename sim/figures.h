@@ -132,7 +132,13 @@ enum class FigureKind : std::uint8_t { amount, fault, rare };
   X(flip_refused, rare, "a turned bit is found at the start, which is refused")                                       \
   X(flip_harmless, rare, "a turned bit stood where nothing is read")                                                  \
   X(flip_cut_as_torn, rare, "a turned bit in the newest batch is taken for a torn tail, and reported")                \
-  X(flip_found_in_life, rare, "a turned bit is found by the running server, which ends instead of serving it")
+  X(damaged_ended_at_lease, rare, "a lease comes upon a payload that turned on the disk, and ends its job")           \
+  X(damaged_ended_at_copy, rare, "a job that waits is ended as its batch, which is to be copied ahead, is damaged")   \
+  X(damaged_copied_without, rare, "a leased or finished job is copied ahead without its payload, which is damaged")   \
+  X(damaged_history_copied, rare, "a job is copied ahead with less of its history, as that is damaged")               \
+  X(damaged_ended_after_worker, rare, "a job without payload comes back from its worker, and ends")                   \
+  X(damaged_shown, rare, "a job is shown, and what of it is damaged is not")                                          \
+  X(damaged_lines_refused, rare, "the lines that a job logged are asked for, and are damaged")
 // clang-format on
 
 enum class Figure : std::uint8_t {

@@ -59,7 +59,11 @@ namespace workmill::sim {
   X(flush_does_not_sync, "a flush writes and does not sync")                                         \
   X(syncs_newest_segment_only, "of a flush over two segments the first is not synced")               \
   X(drops_segment_unsynced, "a segment goes before what replaces it is synced")                      \
-  X(serves_what_it_reads, "what is read back is not checked")
+  X(serves_what_it_reads, "what is read back is not checked")                                        \
+  X(damage_takes_its_block, "one damaged batch takes all that stand in its block of 64 KiB along")    \
+  /* src/shard, src/engine: a payload that is damaged on the disk */                                 \
+  X(damaged_payload_is_leased, "a worker gets a job without the payload that is damaged")            \
+  X(damaged_job_is_dropped, "a job whose payload is damaged is forgotten instead of ended")
 // clang-format on
 
 enum class Mutation : std::uint8_t {

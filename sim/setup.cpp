@@ -67,13 +67,15 @@ Setup draw_setup(std::uint64_t seed) {
   // A restart costs as much as hundreds of requests, the more the larger the segments: in most worlds it is rare, and
   // in a few there is little else.
   bool const is_small = segment <= 8192;
-  setup.requests_per_death = is_small ? one_of({80, 1'000, 2'000, 4'000}) : one_of({1'500, 3'000, 5'000});
-  setup.requests_per_fault = is_small ? one_of({0, 0, 300, 2'000, 5'000}) : one_of({0, 0, 2'000, 5'000});
+  setup.requests_per_death = is_small ? one_of({120, 1'500, 3'000, 5'000}) : one_of({1'500, 3'000, 5'000});
+  setup.requests_per_fault = is_small ? one_of({0, 0, 500, 2'000, 5'000}) : one_of({0, 0, 2'000, 5'000});
   setup.recovery_fault_permille = static_cast<std::uint32_t>(one_of({0, 200, 500}));
   setup.clock_back_permille = static_cast<std::uint32_t>(one_of({0, 2, 2, 20}));
   setup.jump_permille = static_cast<std::uint32_t>(one_of({0, 2, 10}));
   setup.tick_ms_max = static_cast<std::uint32_t>(one_of({0, 1, 20, 20, 200}));
   setup.flip_permille = static_cast<std::uint32_t>(one_of({0, 0, 2, 10}));
+  if (setup.flip_permille > 0)
+    setup.log.segments.recent_bytes = one_of({0, 0, 2'000});  // What turns on the disk is read.
   if (chance.chance(150)) {  // A disk that gets full: more jobs, and larger, than it can hold.
     setup.log.segments.segment_bytes = 4096;
     setup.shard.survivors.slack_bytes = 2 * 4096;

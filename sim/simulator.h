@@ -76,7 +76,7 @@ class Simulator {
     int turns_left = 0;
   };
 
-  // --- simulator.cpp: life.
+  // --- simulator.cpp and requests.cpp: life.
   void step();
   bool comes_once_in(std::uint64_t requests);  // In this turn?
   void pass_time();
@@ -112,6 +112,8 @@ class Simulator {
   void stop_orderly();
   void flip_a_bit();
   void flip_a_bit_in_life();
+  LogWatch::Batch draw_batch_to_damage();
+  void tell_model_of_damage(LogWatch::Batch const& batch);
   void flip_back();
   Death draw_death();
 
@@ -146,6 +148,8 @@ class Simulator {
   std::chrono::nanoseconds synced_at_{};
   std::uint64_t disk_bytes_ = 0;
   std::optional<Flipped> flipped_;
+  std::vector<std::uint64_t> damaged_;                  // Jobs with something in that batch.
+  bool has_been_damaged_ = false;                       // In this life: segments may be held for a day.
   std::vector<std::pair<JobNumber, std::string>> ids_;  // Some that were given out: they hold across restarts.
   std::string complaint_;
   Reply last_reply_;  // answers_twice

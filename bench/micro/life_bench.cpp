@@ -102,7 +102,7 @@ void engine_and_log_whole_life(benchmark::State& state) {
   Bytes const spec = spec_of_100_bytes();
   shard::Batch batch;
   shard::JobReader reader{*store.log};
-  shard::Survivors survivors{{}, *store.log, *store.engine, reader};
+  shard::Survivors survivors{{}, *store.log, *store.engine, reader, {}};
   std::uint64_t staged = 0;
   std::uint32_t segment = 0;
   double const cpu_before = process_cpu_seconds();
@@ -125,7 +125,7 @@ void engine_and_log_whole_life(benchmark::State& state) {
       segment = batch.base().segment;
       survivors.look_again(false);
     }
-    WM_ASSERT(survivors.step(batch, staged, staged).has_value());
+    WM_ASSERT(survivors.step(batch, context.now, staged, staged).has_value());
     store.log->stage(batch.payload(), context.now);
     WM_ASSERT(store.log->flush().has_value());
     ++staged;

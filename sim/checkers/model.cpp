@@ -35,6 +35,7 @@ bool Model::turn(TurnRecord const& record) {
   WM_SIM_STEP(serve_waiting());
   WM_SIM_STEP(end_overdue());
   WM_SIM_STEP(take_copies());
+  if (!finished_now_.empty()) WM_SIM_STEP(serve_waiting());  // Some were ended as damaged.
   if (replies_ != nullptr) {
     WM_SIM_HOLD(replies_taken_ == replies_->size(), "{} answers in a turn that owed {}", replies_->size(),
                 replies_taken_);
@@ -47,6 +48,8 @@ bool Model::turn(TurnRecord const& record) {
 bool Model::restarted(Instant now, Instant last_batch_at) {
   waiters_.clear();
   gone_.clear();
+  damaged_specs_.clear();
+  damaged_events_.clear();
   bulks_.clear();
   ++moment_;
   Duration const down = now - last_batch_at;

@@ -72,6 +72,7 @@ struct ModelJob {
   PayloadKind result_kind{};
   Bytes result;
   std::vector<Bytes> lines;
+  bool is_lost = false;      // Its payload, as its copy says.
   std::uint32_t events = 0;  // Leases and failures: the history shows so many of them at most.
 
   bool is_waiting() const { return state == JobState::scheduled || state == JobState::ready; }
@@ -128,6 +129,14 @@ class Model {
   // nothing.
   void abandon(shard::Cookie cookie) {
     if (waiters_.erase(cookie) == 0) gone_.insert(cookie);
+  }
+
+  // A bit has turned in one batch of the log. Jobs of which a spec (and all that was copied with it), or something that
+  // became of them, stands there: of these the server may find out, and of no others. It may act on what it has found
+  // later, when the bit is right again: until the restart.
+  void damage(std::set<std::uint64_t> const& specs, std::set<std::uint64_t> const& events) {
+    damaged_specs_.insert(specs.begin(), specs.end());
+    damaged_events_.insert(events.begin(), events.end());
   }
 
   // Everything the engine knows against everything we know. `with_content`: `views` carry specs and histories too.
@@ -196,6 +205,7 @@ class Model {
   bool make_room(std::string const& queue, bool& has_room);
   bool decide_report(Report const& report, ReportResult& result);
   bool lease_jobs(Lease const& request, std::vector<LeasedJob>& leased);
+  bool take_damaged(std::vector<LeasedJob>& leased, std::size_t& unread, bool& is_any);
   std::optional<ErrorCode> cancel(ModelJob& job, bool& fine);
   std::optional<ErrorCode> retry(ModelJob& job, bool& fine);
   std::optional<ErrorCode> remove(ModelJob& job, bool& fine);
@@ -222,6 +232,12 @@ class Model {
   void forget(ModelJob& job);
   bool cancel_now(ModelJob& job);
   bool surplus(std::uint64_t number, std::string const& queue, Duration keep_result);
+  bool may_be_damaged(std::uint64_t number) const {
+    return damaged_specs_.contains(number) || damaged_events_.contains(number);
+  }
+  bool is_refused_as_damaged(shard::Cookie cookie) const;
+  bool end_damaged(ModelJob& job, effect::JobFailed const& failed);
+  bool take_damaged_copy(ModelJob& job, effect::JobSnapshot const& copy);
   void add_error(ModelJob& job, ErrorClass error_class, std::string_view code, std::string_view message);
   bool is_leasable(Lease const& request) const;
   bool matches(ModelJob const& job, JobFilter const& filter, bool with_text) const;
@@ -268,6 +284,8 @@ class Model {
   std::uint64_t last_number_before_ = 0;  // This turn.
   std::uint64_t last_token_ = 0;
   std::uint64_t moment_ = 0;
+
+  std::set<std::uint64_t> damaged_specs_, damaged_events_;
 
   // Of the turn under way.
   Instant now_{};

@@ -41,6 +41,15 @@ bool Model::compare_job(ModelJob const& job, JobView const& view, bool with_cont
               to_ms(job.due));
   WM_SIM_HOLD(view.progress == job.progress, "the progress of job {:x} is lost", n);
   if (!with_content) return true;
+  bool const says_damaged =
+      !view.history.errors.empty() && view.history.errors.front().code == to_string(ErrorCode::payload_damaged);
+  if (says_damaged && may_be_damaged(n)) {
+    bool const is_lost = view.spec != job.spec;
+    WM_SIM_HOLD(!is_lost || (damaged_specs_.contains(n) && is_payload_lost(view.spec)),
+                "the spec of job {:x} is not what was sent", n);
+    ++figures_[Figure::damaged_shown];
+    return true;
+  }
   WM_SIM_HOLD(view.spec == job.spec, "the spec of job {:x} is not what was sent", n);
   JobHistory const& history = view.history;
   WM_SIM_HOLD(history.started_at == job.started_at, "job {:x} was started at another time", n);

@@ -28,6 +28,10 @@ bool Model::run(shard::Cookie cookie, GetJob const& command) {
 bool Model::run(shard::Cookie cookie, GetJobLog const& command) {
   ModelJob* const job = find(command.job);
   if (job == nullptr) return expect_error(cookie, ErrorCode::job_not_found);
+  if (may_be_damaged(raw(job->number)) && is_refused_as_damaged(cookie)) {
+    ++figures_[Figure::damaged_lines_refused];
+    return expect_error(cookie, ErrorCode::payload_damaged);
+  }
   JobLogReply const* reply = nullptr;
   WM_SIM_STEP(expect(cookie, reply));
   return reply == nullptr || compare_lines(job->number, reply->lines);
@@ -123,6 +127,15 @@ bool Model::run(shard::Cookie cookie, PatchJob const& command) {
   if (job == nullptr) return expect_error(cookie, ErrorCode::job_not_found);
   if (job->state == JobState::leased) return expect_error(cookie, ErrorCode::job_leased);
   if (is_finished(job->state)) return expect_error(cookie, ErrorCode::wrong_state);
+  if (may_be_damaged(raw(job->number))) {
+    bool const is_written =
+        std::any_of(effects_.begin() + static_cast<std::ptrdiff_t>(at_), effects_.end(), [&](Effect const& effect) {
+          auto const* const written = std::get_if<effect::JobSnapshot>(&effect);
+          return written != nullptr && written->patched && written->number == job->number;
+        });
+    if (is_refused_as_damaged(cookie)) return expect_error(cookie, ErrorCode::payload_damaged);
+    if (replies_ == nullptr && !is_written) return true;
+  }
   JobChanges const& changes = command.changes;
   JobSpecView spec;
   WM_SIM_HOLD(decode_spec(job->spec, spec).has_value(), "a spec of ours cannot be read");

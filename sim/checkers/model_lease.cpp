@@ -41,9 +41,15 @@ bool Model::is_leasable(Lease const& request) const {
 
 // What the request got is in the log; whether it should have been that, and no less, is looked at here.
 bool Model::lease_jobs(Lease const& request, std::vector<LeasedJob>& leased) {
-  while (leased.size() < request.max) {
-    auto const* granted = next<effect::JobLeased>();
-    if (granted == nullptr || granted->worker != request.worker) break;
+  std::size_t unread = leased.size();  // From here on, what was sent for them has not been read.
+  for (;;) {
+    auto const* granted = leased.size() < request.max ? next<effect::JobLeased>() : nullptr;
+    if (granted == nullptr || granted->worker != request.worker) {
+      bool is_any_damaged = false;
+      WM_SIM_STEP(take_damaged(leased, unread, is_any_damaged));
+      if (!is_any_damaged) break;
+      continue;
+    }
     ++at_;
     ModelJob* const job = find(JobRef{.number = granted->number, .text = {}});
     WM_SIM_HOLD(job != nullptr, "job {:x} was leased, and is not there", raw(granted->number));
@@ -108,6 +114,26 @@ bool Model::lease_jobs(Lease const& request, std::vector<LeasedJob>& leased) {
   }
   WM_SIM_HOLD(leased.size() == request.max || !is_leasable(request), "a worker got {} of {} jobs, and there are more",
               leased.size(), request.max);
+  return true;
+}
+
+// Of those just leased some could not be read, and are dead.
+bool Model::take_damaged(std::vector<LeasedJob>& leased, std::size_t& unread, bool& is_any) {
+  while (auto const* failed = next<effect::JobFailed>()) {
+    if (failed->code != to_string(ErrorCode::payload_damaged)) break;
+    auto const place = std::find_if(leased.begin() + static_cast<std::ptrdiff_t>(unread), leased.end(),
+                                    [&](LeasedJob const& job) { return job.number == failed->number; });
+    if (place == leased.end()) break;  // That is of the log's housekeeping, at the end of the turn: take_copies().
+    leased.erase(place);
+    ModelJob* const job = find(JobRef{.number = failed->number, .text = {}});
+    ++figures_[job->is_lost ? Figure::damaged_ended_after_worker : Figure::damaged_ended_at_lease];
+    WM_SIM_STEP(end_damaged(*job, *failed));
+    is_any = true;
+  }
+  for (; unread < leased.size(); ++unread) {
+    auto const n = raw(leased[unread].number);
+    WM_SIM_HOLD(!jobs_.at(n).is_lost, "job {:x} was handed out, and its payload is lost", n);
+  }
   return true;
 }
 

@@ -21,7 +21,8 @@ bool Model::advance() {
       ++figures_[Figure::scheduled_became_ready];
       continue;
     }
-    if (auto const* failed = next<effect::JobFailed>()) {
+    if (auto const* failed = next<effect::JobFailed>();
+        failed != nullptr && failed->code != to_string(ErrorCode::payload_damaged)) {
       ModelJob* const job = find(JobRef{.number = failed->number, .text = {}});
       WM_SIM_HOLD(job != nullptr, "job {:x} failed, and is not there", raw(failed->number));
       ++at_;
@@ -98,11 +99,12 @@ bool Model::serve_waiting() {
     });
     if (waiter == waiters_.end()) break;
     auto const [cookie, waits] = *waiter;
-    waiters_.erase(waiter);
     std::vector<LeasedJob> leased;
     std::optional<Lease> const& lease = waits.lease;
     WM_SIM_HOLD(lease.has_value(), "somebody who waits for no job got one");
     WM_SIM_STEP(lease_jobs(lease.value(), leased));
+    if (leased.empty()) continue;  // All of them were damaged: it goes on waiting.
+    waiters_.erase(waiter);
     ++figures_[Figure::waiter_served];
     LeaseReply const* reply = nullptr;
     WM_SIM_STEP(expect(cookie, reply));
@@ -177,9 +179,20 @@ bool Model::check_settled() {
 bool Model::take_copies() {
   for (; at_ < effects_.size(); ++at_) {
     if (next<effect::Alive>() != nullptr || next<effect::StoreCreated>() != nullptr) continue;
+    if (auto const* failed = next<effect::JobFailed>();
+        failed != nullptr && failed->code == to_string(ErrorCode::payload_damaged)) {
+      ModelJob* const job = find(JobRef{.number = failed->number, .text = {}});
+      WM_SIM_HOLD(job != nullptr && job->is_waiting(), "job {:x} was ended as damaged when it was to be copied",
+                  raw(failed->number));
+      ++figures_[Figure::damaged_ended_at_copy];
+      WM_SIM_STEP(end_damaged(*job, *failed));
+      --at_;  // The loop moves on.
+      continue;
+    }
     if (auto const* copy = next<effect::JobSnapshot>(); copy != nullptr && !copy->patched) {
-      ModelJob const* const job = find(JobRef{.number = copy->number, .text = {}});
+      ModelJob* const job = find(JobRef{.number = copy->number, .text = {}});
       WM_SIM_HOLD(job != nullptr, "job {:x} was copied ahead, and is not there", raw(copy->number));
+      if (may_be_damaged(raw(job->number))) WM_SIM_STEP(take_damaged_copy(*job, *copy));
       WM_SIM_HOLD(copy->state == job->state && copy->spec == job->spec && copy->attempt == job->attempt &&
                       copy->cancel_requested == job->cancel_requested && copy->due == job->due &&
                       (job->state != JobState::leased || copy->token == job->token),

@@ -1,6 +1,7 @@
 #include "app/verification.h"
 
 #include <chrono>
+#include <string_view>
 
 namespace workmill::app {
 
@@ -26,6 +27,18 @@ Result<std::unique_ptr<log::Verifier>> start_verifier(Config const& config, Cloc
               std::chrono::duration<double>(figures.last_pass_at.time_since_epoch()).count());
   });
   return verifier;
+}
+
+std::function<void(JobNumber, Error const&)> damage_reporter(JobIdCodec const& ids, telemetry::Logger& logger,
+                                                             telemetry::Metrics& metrics) {
+  auto& damaged =
+      metrics.counter("workmill_damaged_jobs_total", "Jobs of which something could not be read back from the disk.");
+  return [ids, &logger, &damaged](JobNumber job, Error const& error) {
+    damaged.add();
+    auto const id = ids.encode(job);
+    logger.error("a part of a job is damaged on the disk",
+                 {{"job", std::string_view{id.data(), id.size()}}, {"error", describe(error)}});
+  };
 }
 
 }  // namespace workmill::app

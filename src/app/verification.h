@@ -1,9 +1,11 @@
 #pragma once
+#include <functional>
 #include <memory>
 
 #include "app/config.h"
 #include "base/error.h"
 #include "log/file/verifier.h"
+#include "model/ids.h"
 #include "telemetry/log.h"
 #include "telemetry/metrics.h"
 
@@ -13,5 +15,10 @@ namespace workmill::app {
 // configuration has it off. What is lent outlives it, and `metrics` is rendered no more once it has ended.
 Result<std::unique_ptr<log::Verifier>> start_verifier(Config const& config, Clock const& clock,
                                                       telemetry::Logger& logger, telemetry::Metrics& metrics);
+
+// What a shard calls for each job of which something could not be read back: an error in the log, with file and offset,
+// and a figure. What is lent outlives it.
+std::function<void(JobNumber, Error const&)> damage_reporter(JobIdCodec const& ids, telemetry::Logger& logger,
+                                                             telemetry::Metrics& metrics);
 
 }  // namespace workmill::app

@@ -79,6 +79,15 @@ void reload_now(Reload& reload, Host const& host) {
   host.manager.ready(reload.run() ? "serving" : "serving; the last reload was refused: see the log");
 }
 
+// What the shard is set to, and who hears of damage.
+shard::ShardOptions shard_options(Config const& config, Store const& store, telemetry::Logger& logger,
+                                  telemetry::Metrics& metrics) {
+  shard::ShardOptions options = shard_options(config);
+  options.on_damage =
+      damage_reporter(JobIdCodec{store.engine->salt()}, logger.of(telemetry::LogComponent::log), metrics);
+  return options;
+}
+
 // ---- One I/O thread, which turns the shard between two polls.
 
 Result<> run_inline(Reload& reload, Host const& host, Store& store, Rng& chance) {
@@ -90,7 +99,7 @@ Result<> run_inline(Reload& reload, Host const& host, Store& store, Rng& chance)
   telemetry::add_log_metrics(metrics, logger);
   WM_TRY(auto const verifier, start_verifier(config, clock, logger.of(telemetry::LogComponent::log), metrics));
   net::IoLoop loop;
-  auto options = shard_options(config);
+  auto options = shard_options(config, store, logger, metrics);
   options.times = telemetry.shard_times();
   shard::ShardLoop shard{
       std::move(options), *store.log, *store.engine, clock, chance.fork(), 1, [&loop] { loop.post([] {}); },
@@ -182,7 +191,7 @@ Result<> run_threads(Reload& reload, Host const& host, Store& store, Rng& chance
     mailboxes.push_back(&io.back()->mailbox);
   }
   shard::ShardThread shard{[&](std::function<void()> wake) {
-                             auto options = shard_options(config);
+                             auto options = shard_options(config, store, logger, metrics);
                              options.times = telemetry.shard_times();
                              return std::make_unique<shard::ShardLoop>(std::move(options), *store.log, *store.engine,
                                                                        clock, chance.fork(), config.io_threads,

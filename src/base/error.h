@@ -34,6 +34,7 @@ enum class ErrorCode : std::uint16_t {
   malformed_request = 115,
   unsupported_media_type = 116,
   request_timeout = 117,
+  payload_damaged = 118,  // What is asked for cannot be read back from the disk.
   // 2xx: what the server cannot do just now.
   outcome_unknown = 201,
   overloaded = 202,
@@ -82,6 +83,7 @@ constexpr ErrorClass class_of(ErrorCode code) {
     case ErrorCode::deadline_exceeded:
     case ErrorCode::no_server: return ErrorClass::retryable;
     case ErrorCode::lease_lost:
+    case ErrorCode::payload_damaged:
     case ErrorCode::io_failed:
     case ErrorCode::log_corrupt:
     case ErrorCode::log_in_use:

@@ -116,7 +116,9 @@ void Engine::copy_ahead(JobNumber job, BytesView spec, BytesView history, Effect
   WM_ASSERT(index != kNone<JobIndex>);
   JobSlot const& slot = impl_->state.job(index);
   bool const is_leased = slot.state == JobState::leased;
-  // The spec is what it was, so there is no need to look into it.
+  // The spec is what it was, or is lost: there is no need to look into it.
+  JobSpecView known;
+  if (is_payload_lost(spec)) known.payload_kind = PayloadKind::lost;
   Effects{impl_->state, sink, impl_->state.floor()}.emit(
       effect::JobSnapshot{.number = job,
                           .patched = false,
@@ -128,7 +130,56 @@ void Engine::copy_ahead(JobNumber job, BytesView spec, BytesView history, Effect
                           .attempt = slot.attempt,
                           .spec = spec,
                           .history = history},
-      JobSpecView{}, index);
+      known, index);
+}
+
+void Engine::end_damaged(JobNumber job, Context const& context, EffectSink& sink) {
+  Context const guarded = impl_->guarded(context);
+  Effects out{impl_->state, sink, guarded.now};
+  JobIndex const index = impl_->state.find(job);
+  WM_ASSERT(index != kNone<JobIndex>);
+  decide_damaged(index, impl_->state, guarded, out);
+}
+
+Bytes Engine::known_spec(JobNumber job) const {
+  JobIndex const index = impl_->state.find(job);
+  if (index != kNone<JobIndex>) return impl_->state.known_spec(index);
+  JobSpecView nothing;
+  nothing.payload_kind = PayloadKind::lost;
+  Bytes bytes;
+  encode_spec(nothing, bytes);
+  return bytes;
+}
+
+bool Engine::jobs_standing_in(Position from, Position until, JobNumber& before, std::vector<JobNumber>& out) const {
+  std::uint32_t looked_at = 0;
+  bool more = false;
+  impl_->state.by_number().walk_older(before, [&](JobNumber number, JobIndex index) {
+    if (looked_at == impl_->state.options().steps_max) {
+      more = true;
+      return false;
+    }
+    ++looked_at;
+    before = number;
+    Position const at = impl_->state.job(index).spec_at;
+    if (at >= from && at < until) out.push_back(number);
+    return true;
+  });
+  return more;
+}
+
+void Engine::rewrite_standing_in(Position from, Position until, EffectSink& sink) {
+  State& state = impl_->state;
+  Effects out{state, sink, state.floor()};
+  auto const stands_there = [&](Position at) { return at >= from && at < until; };
+  if (stands_there(state.store_at())) out.emit(state.store());
+  state.queues().walk({}, [&](QueueIndex index) {
+    Queue const& queue = state.queue(index);
+    if (stands_there(queue.settings_at)) {
+      out.emit(effect::QueueChanged{.name = queue.name, .settings = queue.settings});
+    }
+    return true;
+  });
 }
 
 std::uint64_t Engine::live_records_in(std::uint32_t segment) const { return impl_->state.live_records_in(segment); }

@@ -107,6 +107,17 @@ class Engine {
   Survival survive(Effect const& record, Position at, EffectSink& sink);
   // Writes and applies the copy. `spec` and `history` as bytes.
   void copy_ahead(JobNumber job, BytesView spec, BytesView history, EffectSink& sink);
+  // --- For records that cannot be read back any more (docs/adr/0014).
+  // A job that waits or is leased is dead, with the error `payload_damaged`.
+  void end_damaged(JobNumber job, Context const& context, EffectSink& sink);
+  // What is known of a job's spec without its record: a spec whose payload is lost. Also of a job that has just gone.
+  Bytes known_spec(JobNumber job) const;
+  // Appends jobs whose spec stands from `from` to before `until`, newest first, from those older than `before` on, and
+  // moves that. True: steps_max were looked at, and there are more.
+  bool jobs_standing_in(Position from, Position until, JobNumber& before, std::vector<JobNumber>& out) const;
+  // The store's own record and the settings of queues, where they stand there: written again, from memory.
+  void rewrite_standing_in(Position from, Position until, EffectSink& sink);
+
   // Living things of any kind (jobs, queue settings, remembered requests, the store's own record) whose record stands
   // in this segment: 0 means that it can go without being read.
   std::uint64_t live_records_in(std::uint32_t segment) const;

@@ -18,6 +18,8 @@ namespace workmill::engine {
 // The codes of the errors that are the engine's own.
 inline constexpr std::string_view kLeaseExpired = "lease_expired";
 inline constexpr std::string_view kExpired = "expired";
+inline constexpr std::string_view kPayloadDamaged = "payload_damaged";
+inline constexpr std::string_view kPayloadDamagedText = "what was sent for this job is damaged on the disk";
 
 enum class JobIndex : std::uint32_t {};
 enum class ExtraIndex : std::uint32_t {};

@@ -101,6 +101,29 @@ JobView State::view(JobIndex index) const {
   return view;
 }
 
+Bytes State::known_spec(JobIndex index) const {
+  JobSlot const& slot = slots_[index];
+  Lane const& lane = ready_.lane(slot.lane);
+  Policy const& kept = policy(slot);
+  JobSpecView spec;
+  spec.type = names_.text(slot.type);
+  spec.queue = queues_[lane.queue].name;
+  spec.payload_kind = PayloadKind::lost;
+  spec.priority = lane.priority;
+  spec.group = names_.text(lane.group);
+  spec.lease = kept.lease;
+  spec.keep_result = kept.keep_result;
+  spec.backoff = kept.backoff;
+  spec.max_attempts = kept.max_attempts;
+  if (JobExtra const* const more = extra(slot)) {
+    spec.id = more->client_id;
+    if (more->expires_at != kInstantMax) spec.expires_in = more->expires_at - created_at(slot.number);
+  }
+  Bytes bytes;
+  encode_spec(spec, bytes);
+  return bytes;
+}
+
 QueueView State::queue_view(Queue const& queue) const {
   return {.name = queue.name,
           .settings = queue.settings,
@@ -234,6 +257,16 @@ void State::move_record(JobIndex job, Written w) {
   // The lines that were logged stand in the copy, too.
   if (slot.extra != kNone<ExtraIndex> && extras_[slot.extra].log_at && !WM_MUTATION(copy_loses_log_lines))
     extras_[slot.extra].log_at = w.at;
+}
+
+// Of a spec that is lost, the key is: a copy does not have it, so it is free from here on, whether or not an older
+// record is still there at the next start.
+void State::release_key(JobIndex job) {
+  JobSlot const& slot = slots_[job];
+  if (slot.extra == kNone<ExtraIndex>) return;
+  JobExtra& more = extras_[slot.extra];
+  if (more.holds_unique_key) by_unique_key_.erase({more.unique_key, slot.number});
+  more.has_unique_key = more.holds_unique_key = false;
 }
 
 // --- Moving between states.
@@ -497,7 +530,10 @@ void State::apply(effect::JobForgotten const& e, Written, Instant at, JobIndex j
 
 void State::apply(effect::JobSnapshot const& e, JobSpecView const& spec, Written w, Instant at, JobIndex job) {
   if (job != kNone<JobIndex>) move_record(job, w);
-  if (job != kNone<JobIndex> && !e.patched) return;
+  if (job != kNone<JobIndex> && !e.patched) {
+    if (spec.payload_kind == PayloadKind::lost) release_key(job);
+    return;
+  }
 
   bool keeps_place = false;
   if (job == kNone<JobIndex>) {

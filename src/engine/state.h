@@ -63,6 +63,7 @@ class State {
   Lane const& lane(JobSlot const& job) const { return ready_.lane(job.lane); }
   JobIndex next_in_lane(JobSlot const& job) const { return job.next; }
   JobView view(JobIndex index) const;
+  Bytes known_spec(JobIndex index) const;  // See Engine.
 
   QueueIndex find_queue(std::string_view name) const { return queues_.find(name); }
   Queue const& queue(QueueIndex index) const { return queues_[index]; }
@@ -155,6 +156,7 @@ class State {
   void attach(JobIndex job, JobSpecView const& spec);
   void detach(JobIndex job, Instant at);
   void move_record(JobIndex job, Written w);
+  void release_key(JobIndex job);
   JobExtra& ensure_extra(JobIndex job);
   // Out of the list and the figures of its state, and into those of another. Between the two its fields may change.
   void leave(JobIndex job);

@@ -88,14 +88,18 @@ class Log {
   virtual Result<> flush() = 0;
 
   // `length` bytes from `position` of a payload, staged or durable. The view is good until the next call of stage, read
-  // or trim_oldest. io_failed or log_corrupt where it cannot be read; positions in dropped segments are a bug of the
-  // caller.
+  // or trim_oldest. io_failed or log_corrupt where it cannot be read: what is damaged is the batch that it is in, and
+  // no other. Positions in dropped segments are a bug of the caller.
   virtual Result<BytesView> read(Position position, std::size_t length) = 0;
 
   // For copying the survivors of the oldest segment: the next batch of the segment that `cursor` stands in, from
   // `cursor.offset` (0: the first) on, and moves the cursor behind it. Nothing when that segment has no more, or when
   // what follows is not flushed yet. The payload is lent as with read(). Checksums are verified: log_corrupt.
   virtual Result<std::optional<ReplayedBatch>> next_batch(Position& cursor) = 0;
+
+  // After next_batch() has answered log_corrupt: moves `cursor` behind the damage, to the next frame of its segment
+  // that has a header, or to the segment's end. io_failed.
+  virtual Result<> skip_damaged(Position& cursor) = 0;
 
   // Drops the oldest segment, for good; its space comes back with the next flush. The caller has made sure that nothing
   // in it is needed and that what replaced it is durable. Never the segment being written (returns false then).

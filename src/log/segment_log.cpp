@@ -103,7 +103,11 @@ Result<std::unique_ptr<SegmentLog>> SegmentLog::open(Disk& disk, SegmentLogOptio
 }
 
 SegmentLog::SegmentLog(Disk& disk, SegmentLogOptions options)
-    : disk_(disk), options_(options), log_id_(options.log_id), blocks_(std::make_unique<BlockCache>(disk, sums_)) {}
+    : disk_(disk),
+      options_(options),
+      log_id_(options.log_id),
+      blocks_(std::make_unique<BlockCache>(disk, sums_)),
+      rescue_(disk) {}
 
 SegmentLog::~SegmentLog() = default;
 
@@ -318,6 +322,13 @@ Result<BytesView> SegmentLog::read_from_disk(Position position, std::size_t leng
                                                     disk_.name(position.segment), length, position.offset));
   }
   if (length == 0) return BytesView{};
+  auto read = read_blocks(position, length, settled);
+  if (read || read.error().code != ErrorCode::log_corrupt || WM_MUTATION(damage_takes_its_block)) return read;
+  return rescue_.read(log_id_, position, length, settled);
+}
+
+Result<BytesView> SegmentLog::read_blocks(Position position, std::size_t length, std::uint64_t settled) {
+  std::uint64_t const end = std::uint64_t{position.offset} + length;
   WM_TRY(BytesView const first, blocks_->read(position.segment, position.offset, end, settled));
   if (first.size() == length) return first;
   scratch_.assign(first);
@@ -372,12 +383,20 @@ Result<ReplayedBatch> SegmentLog::read_frame(Position start, FrameHeader& header
   return batch;
 }
 
+Result<> SegmentLog::skip_damaged(Position& cursor) {
+  WM_ASSERT(phase_ == Phase::owned && has_segment(cursor.segment));
+  WM_TRY(std::uint64_t const next, rescue_.next_header(log_id_, cursor, settled_bytes(cursor.segment)));
+  cursor.offset = static_cast<std::uint32_t>(next);
+  return {};
+}
+
 Result<bool> SegmentLog::trim_oldest() {
   WM_ASSERT(phase_ == Phase::owned);
   if (segments_.size() < 2 || write_ordinal_.load() <= segments_.front().ordinal) return false;
   std::uint32_t const ordinal = segments_.front().ordinal;
   segments_.pop_front();
   blocks_->forget(ordinal);
+  rescue_.forget(ordinal);
   disk_.done_reading(ordinal);
   line_.with([&](Line& line) {
     line.oldest = ordinal + 1;

@@ -13,6 +13,7 @@
 #include "log/block_sums.h"
 #include "log/disk.h"
 #include "log/frame.h"
+#include "log/frame_rescue.h"
 #include "log/log.h"
 #include "log/log_reader.h"
 
@@ -58,6 +59,7 @@ class SegmentLog final : public Log {
   Result<> flush() override;
   Result<BytesView> read(Position position, std::size_t length) override;
   Result<std::optional<ReplayedBatch>> next_batch(Position& cursor) override;
+  Result<> skip_damaged(Position& cursor) override;
   Result<bool> trim_oldest() override;
   LogStatus status() const override;
 
@@ -100,6 +102,7 @@ class SegmentLog final : public Log {
   bool has_segment(std::uint32_t ordinal) const;
   std::uint64_t settled_bytes(std::uint32_t ordinal) const;
   Result<BytesView> read_from_disk(Position position, std::size_t length);
+  Result<BytesView> read_blocks(Position position, std::size_t length, std::uint64_t settled);
   Result<ReplayedBatch> read_frame(Position start, FrameHeader& header);
 
   enum class Sync : std::uint8_t { as_opened, always };
@@ -128,7 +131,8 @@ class SegmentLog final : public Log {
   std::size_t recent_bytes_ = 0;
   std::vector<Bytes> spare_buffers_;
   std::unique_ptr<BlockCache> blocks_;
-  Bytes scratch_;  // For what straddles blocks.
+  FrameRescue rescue_;  // For what a damaged block leaves whole.
+  Bytes scratch_;       // For what straddles blocks.
 
   // The flushing thread's.
   Line taken_;

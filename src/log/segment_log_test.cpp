@@ -367,6 +367,73 @@ TEST(SegmentLog, AfterAnOrderlyEndTheLastFlushIsProvenToo) {
   EXPECT_EQ(opened.error().code, ErrorCode::log_corrupt);
 }
 
+// ---- Damage while the log is open: it takes the batch that it is in, and no other.
+
+TEST(SegmentLog, WhatIsReadBackIsLostWithItsOwnBatchOnly) {
+  constexpr std::size_t kCount = 12;
+  for (std::size_t damaged = 0; damaged + 1 < kCount; ++damaged) {
+    for (int const place : {-40, 3}) {  // In its header, and in its payload.
+      MemoryDisk disk;
+      auto options = small_segments();
+      options.recent_bytes = 0;
+      Opened opened = open_memory(disk, options);
+      std::vector<KnownBatch> known;
+      append_many(*opened.log, known, kCount, 400);
+      Position const at = known[damaged].base;
+      ASSERT_TRUE(disk.flip_bit(at.segment, static_cast<std::uint64_t>(static_cast<int>(at.offset) + place), 5));
+
+      for (std::size_t i = 0; i < kCount; ++i) {
+        auto const read = opened.log->read(known[i].base, known[i].payload.size());
+        ASSERT_EQ(read.has_value(), i != damaged) << i;
+        if (read) {
+          EXPECT_EQ(*read, known[i].payload) << i;
+        } else {
+          EXPECT_EQ(read.error().code, ErrorCode::log_corrupt);
+          EXPECT_THAT(describe(read.error()), HasSubstr(".wal at offset"));
+        }
+      }
+    }
+  }
+}
+
+TEST(SegmentLog, CopyingGoesOverADamagedBatch) {
+  for (bool const is_header : {false, true}) {
+    MemoryDisk disk;
+    auto options = small_segments();
+    options.recent_bytes = 0;
+    Opened opened = open_memory(disk, options);
+    std::vector<KnownBatch> known;
+    append_many(*opened.log, known, 12, 400);
+    ASSERT_EQ(known[3].base.segment, 1u);
+    Position const damaged = known[1].base;
+    ASSERT_TRUE(disk.flip_bit(1, is_header ? damaged.offset - 40 : damaged.offset + 3, 5));
+    std::vector<Position> found;
+    Position cursor{1, 0};
+    int skipped = 0;
+
+    while (true) {
+      auto const next = opened.log->next_batch(cursor);
+      if (!next) {
+        ASSERT_EQ(next.error().code, ErrorCode::log_corrupt);
+        ASSERT_LT(++skipped, 3);
+        Position const before = cursor;
+        ASSERT_TRUE(opened.log->skip_damaged(cursor));
+        ASSERT_GT(cursor, before);
+        continue;
+      }
+      if (!next->has_value()) break;
+      found.push_back((*next)->base);
+    }
+
+    EXPECT_EQ(skipped, 1);
+    std::vector<Position> wanted;
+    for (KnownBatch const& batch : known) {
+      if (batch.base.segment == 1 && batch.base != damaged) wanted.push_back(batch.base);
+    }
+    EXPECT_EQ(found, wanted);
+  }
+}
+
 // ---- The segment made ahead.
 
 TEST(SegmentLog, TheNextSegmentIsWantedFromHalfAndThenOnlyUsed) {

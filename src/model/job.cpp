@@ -126,14 +126,14 @@ class FieldReader {
     require(value <= UINT32_MAX);
     return static_cast<std::uint32_t>(value);
   }
-  PayloadKind payload_kind(std::uint32_t bits) {
-    require(bits <= std::to_underlying(PayloadKind::raw));
+  PayloadKind payload_kind(std::uint32_t bits, PayloadKind most) {
+    require(bits <= std::to_underlying(most));
     return static_cast<PayloadKind>(bits);
   }
   // All that is left: the last field.
   BytesView rest(PayloadKind kind) {
     BytesView const value = in_.raw(in_.remaining());
-    require(kind != PayloadKind::none || value.empty());
+    require((kind != PayloadKind::none && kind != PayloadKind::lost) || value.empty());
     return value;
   }
   bool done() const { return ok_ && in_.done(); }
@@ -281,7 +281,7 @@ Result<> decode_spec(BytesView in, JobSpecView& view) {
   FieldReader reader{in};
   std::uint32_t const mask = reader.number();
   reader.require(mask <= kAllSpecFields);
-  view.payload_kind = reader.payload_kind(mask & kHasPayloadKind);
+  view.payload_kind = reader.payload_kind(mask & kHasPayloadKind, PayloadKind::lost);
   view.type = reader.in().bytes();
   if (mask & kHasQueue) {
     view.queue = reader.in().bytes();
@@ -293,6 +293,12 @@ Result<> decode_spec(BytesView in, JobSpecView& view) {
   view.payload = reader.rest(view.payload_kind);
   if (!reader.done()) return fail(ErrorCode::log_corrupt, "a job's spec is damaged");
   return {};
+}
+
+bool is_payload_lost(BytesView spec) {
+  // The kind has the low bits of the mask, and that is the first byte.
+  return !spec.empty() &&
+         (static_cast<unsigned char>(spec.front()) & kHasPayloadKind) == std::to_underlying(PayloadKind::lost);
 }
 
 Result<> check_spec(JobSpecView const& spec) {
@@ -368,7 +374,7 @@ Result<JobHistory> decode_history(BytesView in) {
   FieldReader reader{in};
   JobHistory history;
   std::uint8_t const mask = reader.in().u8();
-  history.result_kind = reader.payload_kind(mask & kHasResultKind);
+  history.result_kind = reader.payload_kind(mask & kHasResultKind, PayloadKind::raw);
   if (mask & kHasStartedAt) history.started_at = reader.instant();
   if (mask & kHasFinishedAt) history.finished_at = reader.instant();
   if (mask & kHasWorker) history.worker = reader.text();

@@ -44,7 +44,9 @@ inline constexpr std::size_t kTracestateBytesMax = 512;
 inline constexpr std::size_t kLogBytesKept = 64 * 1024;      // Of the lines that a job's workers logged, the newest.
 inline constexpr std::size_t kErrorTextBytesMax = 8 * 1024;  // Of an error's message or detail; longer is cut.
 
-enum class PayloadKind : std::uint8_t { none, json, raw };  // Nothing sent; a JSON value as text; bytes.
+// Nothing sent; a JSON value as text; bytes; and, of specs only: there was something, and the disk has lost it. (Of
+// such a spec there is what the engine knows: no tags, no unique key, no meta.)
+enum class PayloadKind : std::uint8_t { none, json, raw, lost };
 
 // While what state of the first job a second one with the same key is a duplicate.
 enum class UniqueWhile : std::uint8_t {
@@ -92,6 +94,9 @@ void encode_spec(JobSpecView const& spec, Bytes& out);
 // `view.tags` is reused, so that a loop over many jobs allocates nothing.
 Result<> decode_spec(BytesView in, JobSpecView& view);
 
+// Is this the spec of a job whose payload the disk has lost?
+bool is_payload_lost(BytesView spec);
+
 // The rules of the contract: names, ranges, what excludes what. invalid_field with the field's name where one is
 // broken (payload_too_large for payload and meta). That JSON is JSON, it does not check. Every adapter calls it on what
 // it has parsed; the engine trusts it.
@@ -99,7 +104,7 @@ Result<> check_spec(JobSpecView const& spec);
 
 struct JobError {
   ErrorClass error_class = ErrorClass::retryable;
-  Bytes code{};  // A name: the worker's own, or `lease_expired`, `expired`.
+  Bytes code{};  // A name: the worker's own, or `lease_expired`, `expired`, `payload_damaged`.
   Bytes message{};
   Bytes detail{};  // JSON text, or empty.
   std::uint32_t attempt = 0;

@@ -152,10 +152,25 @@ TEST(JobSpecBytes, AViewThatIsUsedAgainKeepsNothingOfTheLastJob) {
   EXPECT_EQ(view, JobSpecView{.type = "t"});
 }
 
+TEST(JobSpecBytes, ThatAPayloadIsLostIsKept) {
+  Bytes bytes;
+  encode_spec({.type = "t", .payload_kind = PayloadKind::lost, .group = "g"}, bytes);
+  JobSpecView view;
+
+  ASSERT_TRUE(decode_spec(bytes, view));
+
+  EXPECT_EQ(view.payload_kind, PayloadKind::lost);
+  EXPECT_EQ(view.group, "g");
+  EXPECT_TRUE(is_payload_lost(bytes));
+  bytes.clear();
+  encode_spec({.type = "t", .payload_kind = PayloadKind::raw, .payload = "x"}, bytes);
+  EXPECT_FALSE(is_payload_lost(bytes));
+}
+
 TEST(JobSpecBytes, BytesThatNobodyWouldHaveWrittenAreRefused) {
   for (Bytes const& bytes : {
            ""s,                   // nothing at all
-           "\x03\x01t"s,          // no such kind of payload
+           "\x03\x01tx"s,         // the payload of one that is lost
            "\x00\x01tx"s,         // a payload of no kind
            "\x80\x80\x40\x01t"s,  // a field from the future
            "\x04\x01t\x07"

@@ -50,6 +50,7 @@ class KeptFrames final : public log::Log {
   void stage(BytesView, Instant) override { WM_ASSERT(false); }
   Result<> flush() override { return unused(); }
   Result<std::optional<log::ReplayedBatch>> next_batch(Position&) override { return unused(); }
+  Result<> skip_damaged(Position&) override { return unused(); }
   Result<bool> trim_oldest() override { return unused(); }
   log::LogStatus status() const override { return {}; }
 

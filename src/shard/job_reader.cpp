@@ -102,7 +102,53 @@ Result<Bytes> JobReader::spec(Position at, std::uint32_t length) {
 
 Result<> JobReader::fill(JobView& view) {
   WM_TRY(view.spec, spec(view.spec_at, view.spec_bytes));
+  return fill_history(view);
+}
+
+Result<std::optional<Error>> JobReader::fill_over_damage(JobView& view, engine::Engine const& engine, Instant now) {
+  std::optional<Error> damage;
+  auto read = spec(view.spec_at, view.spec_bytes);
+  if (read) {
+    view.spec = *std::move(read);
+  } else if (read.error().code == ErrorCode::log_corrupt) {
+    damage = std::move(read).error();
+    view.spec = engine.known_spec(view.number);
+  } else {
+    return std::unexpected(std::move(read).error());
+  }
+  if (auto history = fill_history(view); !history) {
+    if (history.error().code != ErrorCode::log_corrupt) return std::unexpected(std::move(history).error());
+    if (!damage) damage = std::move(history).error();
+  }
+  if (damage) say_damaged(view, now);
+  return damage;
+}
+
+void JobReader::say_damaged(JobView& view, Instant now) {
+  auto& errors = view.history.errors;
+  if (!errors.empty() && errors.front().code == to_string(ErrorCode::payload_damaged)) return;
+  errors.insert(errors.begin(), JobError{.error_class = class_of(ErrorCode::payload_damaged),
+                                         .code = Bytes(to_string(ErrorCode::payload_damaged)),
+                                         .message = "a part of this job is damaged on the disk and is not shown",
+                                         .detail = {},
+                                         .attempt = view.attempt,
+                                         .at = now});
+  if (errors.size() > kErrorsKept) errors.pop_back();
+}
+
+Result<> JobReader::fill_history(JobView& view) {
   view.history = {};
+  auto const read = follow_events(view);
+  view.history.finished_at = view.finished_at;  // Not every end is an event of the chain.
+  if (view.state != JobState::completed) {
+    view.history.result_kind = PayloadKind::none;
+    view.history.result.clear();
+  }
+  view.history.progress = view.progress;
+  return read;
+}
+
+Result<> JobReader::follow_events(JobView& view) {
   Position at = view.event_at;
   for (int i = 0; at && i < kEventsReadMax; ++i) {
     auto const whole = record(at);
@@ -111,12 +157,6 @@ Result<> JobReader::fill(JobView& view) {
     if (!event) return std::unexpected(where(event.error(), at));
     at = std::visit(HistoryFiller{view.history, view.number}, *event);
   }
-  view.history.finished_at = view.finished_at;  // Not every end is an event of the chain.
-  if (view.state != JobState::completed) {
-    view.history.result_kind = PayloadKind::none;
-    view.history.result.clear();
-  }
-  view.history.progress = view.progress;
   return {};
 }
 

@@ -1,5 +1,8 @@
 #pragma once
+#include <optional>
+
 #include "base/error.h"
+#include "engine/engine.h"
 #include "log/log.h"
 #include "model/reply.h"
 
@@ -28,10 +31,18 @@ class JobReader {
 
   // Fills in `view.spec` and `view.history` (without log lines).
   Result<> fill(JobView& view);
+  // As fill(), over what is damaged on the disk: in place of the spec stands what `engine` knows of it, and what became
+  // of the job goes back as far as it can be read. Then the newest error of the history says so, as of `now`, and the
+  // answer is what was wrong. io_failed.
+  Result<std::optional<Error>> fill_over_damage(JobView& view, engine::Engine const& engine, Instant now);
+  // Puts that at the front of the errors, where it does not stand already.
+  static void say_damaged(JobView& view, Instant now);
   // The newest lines that the job's workers logged, oldest first; kLogBytesKept in all.
   Result<std::vector<Bytes>> log_lines(JobView const& view);
 
  private:
+  Result<> fill_history(JobView& view);  // As far as it can be read.
+  Result<> follow_events(JobView& view);
   Result<BytesView> bytes(Position at, std::size_t length);
 
   log::Log& log_;

@@ -11,8 +11,6 @@ namespace {
 constexpr Duration kLookAround =
     std::chrono::seconds{1};  // How often free space, rates and the log's use are looked at.
 constexpr Duration kAliveEvery = std::chrono::seconds{1};  // While anything is leased.
-constexpr int kListRoundsMax = 16;                         // Steps of the engine that one page may cost.
-constexpr std::uint32_t kBulkPage = 500;
 constexpr std::size_t kGoneMax = 65'536;  // Beyond it a request is decided as if its client were still there.
 constexpr double kFlushWeight = 0.05;     // Of a new flush in the moving average.
 
@@ -26,8 +24,6 @@ bool only_makes_work(Command const& command) {
          std::holds_alternative<ListQueues>(command) || std::holds_alternative<GetQueue>(command) ||
          std::holds_alternative<GetStatus>(command);
 }
-
-bool contains(std::string_view text, std::string_view part) { return text.find(part) != std::string_view::npos; }
 
 // One that the table itself has just named.
 Waiter take_known(Waiters& waiters, Waiters::Id id) {
@@ -49,7 +45,8 @@ ShardLoop::ShardLoop(ShardOptions options, log::Log& log, engine::Engine& engine
       wake_(std::move(wake)),
       recovery_(recovery),
       reader_(log),
-      survivors_(options_.survivors, log, engine, reader_),
+      survivors_(options_.survivors, log, engine, reader_,
+                 [this](JobNumber job, Error const& error) { note_damage(job, error); }),
       recorder_(options_.times),
       ready_(ports),
       now_(std::max(clock.now(), recovery.replay.last_batch_at)),
@@ -108,6 +105,7 @@ engine::Context ShardLoop::context() { return {.now = now_, .chance = chance_.ne
 Result<Turn> ShardLoop::turn() {
   auto const start = turn_at_ = clock_.monotonic();
   std::uint64_t const commands_before = commands_;
+  std::uint64_t const read_before = read_ns_;
   now_ = std::max(now_, clock_.now());
   turns_ += 1;
   WM_TRY_VOID(harvest());
@@ -121,12 +119,14 @@ Result<Turn> ShardLoop::turn() {
     engine_.begin_batch(batch_.base(), batch_);
     WM_TRY_VOID(take_commands());
     advance_more_ = engine_.advance(context(), batch_);
-    serve_waiting();
+    WM_TRY_VOID(serve_waiting());
     while (auto const overdue = draining_ ? waiters_.any() : waiters_.first_overdue(now_)) {
       end_waiting(take_known(waiters_, *overdue));
     }
     std::uint64_t const trimmed = survivors_.figures().trimmed_segments;
-    WM_TRY_VOID(survivors_.step(batch_, staged_, durable_));
+    std::uint64_t const ended = survivors_.figures().ended_jobs;
+    WM_TRY_VOID(survivors_.step(batch_, now_, staged_, durable_));
+    if (survivors_.figures().ended_jobs > ended) WM_TRY_VOID(serve_waiting());
     // The log gives a dropped segment's space back with the next flush. There may be no other: where the disk is full,
     // everything that would write waits for that space.
     if (batch_.empty() && survivors_.figures().trimmed_segments > trimmed) engine_.note_alive(batch_);
@@ -135,7 +135,7 @@ Result<Turn> ShardLoop::turn() {
       engine_.note_alive(batch_);
     }
   }
-  decide_ns_ += count(clock_.monotonic() - start);
+  decide_ns_ += count(clock_.monotonic() - start) - (read_ns_ - read_before);
   WM_TRY_VOID(finish_batch(commands_ - commands_before));
 
   turn.more = has_room() && (inbox_done_ < inbox_.size() || !unfinished_.empty() || advance_more_ || survivors_.busy());
@@ -195,7 +195,7 @@ Result<> ShardLoop::execute(Request&& request) {
   if (is_given_up(request)) return {};
   Command& command = request.command;
   if (std::holds_alternative<Lease>(command)) {
-    execute_lease(std::move(request));
+    return execute_lease(std::move(request));
   } else if (std::holds_alternative<GetJob>(command)) {
     execute_get(std::move(request));
   } else if (std::holds_alternative<BulkJobs>(command) || std::holds_alternative<PurgeQueue>(command)) {
@@ -209,7 +209,13 @@ Result<> ShardLoop::execute(Request&& request) {
   } else if (auto const* wanted = std::get_if<GetStatus>(&command)) {
     answer(request.port, request.cookie, status(wanted->with_queues));
   } else {
-    if (auto* patch = std::get_if<PatchJob>(&command)) WM_TRY_VOID(prepare_patch(*patch));
+    if (auto* patch = std::get_if<PatchJob>(&command)) {
+      WM_TRY(auto refused, prepare_patch(*patch));
+      if (refused) {
+        answer(request.port, request.cookie, *std::move(refused));
+        return {};
+      }
+    }
     bool again = false;
     Reply reply = engine_.execute(command, context(), batch_, &again);
     WM_ASSERT(!again);
@@ -225,51 +231,24 @@ Result<> ShardLoop::execute(Request&& request) {
   return {};
 }
 
-// The engine keeps no specs, so the new one is made here, from the old one in the log.
-Result<> ShardLoop::prepare_patch(PatchJob& patch) {
-  auto const number = engine_.find(patch.job);
-  if (!number) return {};  // The engine will say so.
-  auto view = engine_.view(*number);
-  WM_ASSERT(view.has_value());
-  WM_TRY_VOID(reader_.fill(*view));
-  if (view->log_at) {
-    WM_TRY(view->history.log_lines, reader_.log_lines(*view));
-  }
-  JobSpecView spec;
-  WM_TRY_VOID(decode_spec(view->spec, spec));
-  JobChanges const& changes = patch.changes;
-  if (changes.priority) spec.priority = *changes.priority;
-  if (changes.max_attempts) spec.max_attempts = *changes.max_attempts;
-  if (changes.queue) spec.queue = *changes.queue;
-  if (changes.run_at) {
-    spec.run_at = changes.run_at;
-    spec.delay.reset();
-  }
-  if (changes.tags) spec.tags.assign(changes.tags->begin(), changes.tags->end());
-  encode_spec(spec, patch.new_spec);
-  encode_history(view->history, patch.history);
-  return {};
-}
-
-void ShardLoop::execute_lease(Request&& request) {
-  serve_waiting();  // Who waits already comes first.
+Result<> ShardLoop::execute_lease(Request&& request) {
+  WM_TRY_VOID(serve_waiting());  // Who waits already comes first.
   auto& lease = std::get<Lease>(request.command);
   if (take_gone(request)) {  // Its reports count all the same.
     lease.max = 0;
     lease.wait = Duration{0};
   }
-  bool again = false;
-  Reply reply = engine_.execute(request.command, context(), batch_, &again);
+  WM_TRY(Reply reply, this->lease(request.command));
   auto* leased = std::get_if<LeaseReply>(&reply);
   bool const waits = leased != nullptr && leased->jobs.empty() && lease.wait > Duration{0} && !draining_;
   if (!waits) {
     answer(request.port, request.cookie, std::move(reply));
-    return;
+    return {};
   }
   if (waiters_.size() >= options_.waiters_max) {
     // Its reports are decided and must be answered; that it cannot wait, it sees from an empty answer.
     answer(request.port, request.cookie, std::move(reply));
-    return;
+    return {};
   }
   Instant const deadline = std::min(now_ + lease.wait, request.give_up_at);
   lease.reports.clear();
@@ -277,6 +256,7 @@ void ShardLoop::execute_lease(Request&& request) {
                 .cookie = request.cookie,
                 .deadline = deadline,
                 .what = LeaseWait{.request = std::move(lease), .reports = std::move(leased->reports)}});
+  return {};
 }
 
 void ShardLoop::execute_get(Request&& request) {
@@ -320,102 +300,38 @@ Result<> ShardLoop::execute_in_parts(Unfinished unfinished) {
   return {};
 }
 
-Result<bool> ShardLoop::bulk_by_tag(Unfinished& unfinished) {
-  auto const& bulk = std::get<BulkJobs>(unfinished.request.command);
-  bool again = false;
-  Reply page = engine_.execute(ListJobs{.filter = bulk.filter, .limit = kBulkPage, .before = unfinished.resume_before},
-                               context(), batch_, &again);
-  auto* jobs = std::get_if<JobsReply>(&page);
-  if (jobs == nullptr) return false;
-  for (JobView& job : jobs->jobs) {
-    WM_TRY(job.spec, reader_.spec(job.spec_at, job.spec_bytes));
-    WM_TRY(bool const wanted, matches(job, bulk.filter));
-    if (!wanted) continue;
-    // What is over already is nothing to cancel: the engine says yes to that again, and we would count it again.
-    if (bulk.action == BulkAction::cancel && is_finished(job.state)) continue;
-    JobRef ref{.number = job.number, .text = {}};
-    Command one = DeleteJob{std::move(ref)};
-    if (bulk.action == BulkAction::retry)
-      one = RetryJob{std::get<DeleteJob>(one).job};
-    else if (bulk.action == BulkAction::cancel)
-      one = CancelJob{std::get<DeleteJob>(one).job};
-    Reply const done = engine_.execute(one, context(), batch_, &again);
-    if (!std::holds_alternative<Error>(done)) unfinished.count += 1;  // Others are in no state for it: not counted.
-  }
-  unfinished.resume_before = jobs->next;
-  return jobs->next.has_value();
-}
-
-Result<Reply> ShardLoop::list_jobs(ListJobs list) {
-  JobsReply page;
-  for (int round = 0; round < kListRoundsMax; ++round) {
-    bool again = false;
-    ListJobs rest = list;
-    rest.limit = list.limit - static_cast<std::uint32_t>(page.jobs.size());
-    Reply reply = engine_.execute(rest, context(), batch_, &again);
-    auto* part = std::get_if<JobsReply>(&reply);
-    if (part == nullptr) return reply;
-    for (JobView& job : part->jobs) {
-      WM_TRY_VOID(reader_.fill(job));
-      WM_TRY(bool const wanted, matches(job, list.filter));
-      if (wanted) page.jobs.push_back(std::move(job));
-    }
-    page.next = part->next;
-    list.before = part->next;
-    if (!page.next || page.jobs.size() >= list.limit) break;
-  }
-  return Reply{std::move(page)};
-}
-
-// The engine knows whether there is such a job, the log what was logged.
-Result<Reply> ShardLoop::job_log(GetJobLog const& get) {
-  bool again = false;
-  Reply reply = engine_.execute(get, context(), batch_, &again);
-  auto* log = std::get_if<JobLogReply>(&reply);
-  if (log == nullptr) return reply;
-  auto const number = engine_.find(get.job);
-  WM_ASSERT(number.has_value());
-  auto const job = engine_.view(*number);
-  WM_ASSERT(job.has_value());
-  WM_TRY(log->lines, reader_.log_lines(*job));
-  return reply;
-}
-
-Result<bool> ShardLoop::matches(JobView const& job, JobFilter const& filter) const {
-  if (filter.tag.empty() && filter.text.empty()) return true;
-  JobSpecView spec;
-  WM_TRY_VOID(decode_spec(job.spec, spec));
-  if (!filter.tag.empty() && std::ranges::find(spec.tags, filter.tag) == spec.tags.end()) return false;
-  if (filter.text.empty()) return true;
-  if (contains(spec.type, filter.text) || contains(spec.payload, filter.text)) return true;
-  if (!job.client_id.empty() && contains(job.client_id, filter.text)) return true;
-  if (job.client_id.empty()) {
-    auto const id = ids_.encode(job.number);
-    if (contains(std::string_view(id.data(), id.size()), filter.text)) return true;
-  }
-  return std::ranges::any_of(job.history.errors, [&](JobError const& error) {
-    return contains(error.code, filter.text) || contains(error.message, filter.text);
-  });
-}
-
 // Workers that wait and jobs that have become ready meet here, in the batch that made them ready: one flush for both.
-void ShardLoop::serve_waiting() {
-  auto const happened = engine_.take_happenings();
+Result<> ShardLoop::serve_waiting() {
+  do {  // A job that is found damaged is finished too, and somebody may wait for that. Each is ended once.
+    damaged_ended_ = false;
+    WM_TRY_VOID(serve_happened(engine_.take_happenings()));
+  } while (damaged_ended_);
+  return {};
+}
+
+Result<> ShardLoop::serve_happened(engine::Happenings const& happened) {
   for (std::string const& queue : happened.ready_queues) {
     while (auto const id = waiters_.first_id_for_queue(queue)) {
       auto const& request = std::get<LeaseWait>(waiters_.first_for_queue(queue)->what).request;
       if (!engine_.has_ready(request)) break;
       Waiter waiter = take_known(waiters_, *id);
       auto& wait = std::get<LeaseWait>(waiter.what);
-      bool again = false;
-      Reply reply = engine_.execute(std::move(wait.request), context(), batch_, &again);
-      if (auto* leased = std::get_if<LeaseReply>(&reply)) leased->reports = std::move(wait.reports);
+      Command command = std::move(wait.request);
+      WM_TRY(Reply reply, lease(command));
+      auto* const leased = std::get_if<LeaseReply>(&reply);
+      if (leased != nullptr && leased->jobs.empty()) {  // All that there was is damaged: it goes on waiting.
+        wait.request = std::get<Lease>(std::move(command));
+        waiters_.put_back(*id, std::move(waiter));
+        continue;
+      }
+      if (leased != nullptr) leased->reports = std::move(wait.reports);
       answer(waiter.port, waiter.cookie, std::move(reply));
     }
   }
   for (JobNumber const job : happened.finished) {
     for (Waiters::Id const id : waiters_.ids_for_job(job)) end_waiting(take_known(waiters_, id));
   }
+  return {};
 }
 
 // Answers with what holds now.
@@ -434,18 +350,6 @@ void ShardLoop::end_waiting(Waiter waiter) {
 void ShardLoop::answer(Port port, Cookie cookie, Reply reply) {
   pending_.push_back(
       {.batch = 0, .port = port, .answer = {.cookie = cookie, .reply = std::move(reply), .turn = turns_}});
-}
-
-Result<> ShardLoop::fill(Reply& reply) {
-  if (auto* leased = std::get_if<LeaseReply>(&reply)) {
-    for (LeasedJob& job : leased->jobs) {
-      WM_TRY(job.spec, reader_.spec(job.spec_at, job.spec_bytes));
-    }
-  } else if (auto* one = std::get_if<JobReply>(&reply)) {
-    // A job may be forgotten in the turn that looked at it; its records are there until a later turn trims.
-    return reader_.fill(one->job);
-  }
-  return {};
 }
 
 Result<> ShardLoop::finish_batch(std::uint64_t commands) {

@@ -53,6 +53,8 @@ struct ShardOptions {
   std::uint64_t disk_reserve_bytes = std::uint64_t{256} << 20;  // Free space below which enqueues are refused.
   SurvivorOptions survivors;
   ShardTimes* times = nullptr;  // Outlives the loop. None: nothing is measured but what GetStatus tells.
+  // Something of a job could not be read back from the log, and why: told once for each job. On the shard's thread.
+  std::function<void(JobNumber, Error const&)> on_damage;
   // For the simulation: who flushes instead of the writer thread.
   std::function<std::unique_ptr<Flusher>(log::Log&)> make_flusher;
 };
@@ -117,15 +119,22 @@ class ShardLoop {
   engine::Context context();
   Result<> take_commands();
   Result<> execute(Request&& request);
-  Result<> prepare_patch(PatchJob& patch);
+  // An error for whoever asked, where the job cannot be read back.
+  Result<std::optional<Error>> prepare_patch(PatchJob& patch);
   bool is_given_up(Request const& request);
-  void execute_lease(Request&& request);
+  Result<> execute_lease(Request&& request);
+  // What the engine leases, with what was sent for each job. One whose payload is damaged is dead instead, and the next
+  // takes its place. `request` is a Lease.
+  Result<Reply> lease(Command const& request);
+  Result<std::size_t> take_specs(std::vector<LeasedJob>& jobs);
+  void note_damage(JobNumber job, Error const& error);
   void execute_get(Request&& request);
   Result<> execute_in_parts(Unfinished unfinished);
   // The part of a bulk action that the engine cannot do: by tag, which only the log knows. True: not done yet, and
   // `resume_before` says where to go on.
   Result<bool> bulk_by_tag(Unfinished& unfinished);
-  void serve_waiting();
+  Result<> serve_waiting();
+  Result<> serve_happened(engine::Happenings const& happened);
   void end_waiting(Waiter waiter);
   void answer(Port port, Cookie cookie, Reply reply);
   Result<> fill(Reply& reply);
@@ -192,6 +201,8 @@ class ShardLoop {
   std::uint64_t turns_ = 0, commands_ = 0, flushes_ = 0, given_up_ = 0;
   std::uint64_t decide_ns_ = 0, flush_ns_ = 0, read_ns_ = 0;
   std::vector<QueueView> queue_views_;
+  std::set<JobNumber> damage_told_;  // Jobs of which `on_damage` has heard.
+  bool damaged_ended_ = false;       // Since those who wait were served.
 };
 
 }  // namespace workmill::shard

@@ -6,12 +6,19 @@
 #include "log/record.h"
 
 namespace workmill::shard {
+namespace {
 
-Result<> Survivors::step(Batch& batch, std::uint64_t staged, std::uint64_t durable) {
+// What a look at steps_max jobs in memory counts for, beside bytes that are scanned: it takes about as long.
+constexpr std::uint64_t kScanOfJobs = std::uint64_t{64} << 10;
+
+}  // namespace
+
+Result<> Survivors::step(Batch& batch, Instant now, std::uint64_t staged, std::uint64_t durable) {
   if (!oldest_ && look_) WM_TRY_VOID(start_if_needed());
   if (!oldest_) return {};
   if (!dispensable_) {
-    WM_TRY_VOID(copy_some(batch));
+    WM_TRY_VOID(copy_some(batch, now));
+    if (!oldest_) return {};
     if (engine_.live_records_in(*oldest_) > 0) return {};
     dispensable_ = true;
     // It may be the copies, or the end of a job, in the batch at hand that nothing is left: were the segment dropped
@@ -31,8 +38,10 @@ Result<> Survivors::start_if_needed() {
   bool const empty = engine_.live_records_in(oldest) == 0;
   auto const allowed =
       static_cast<std::uint64_t>(options_.used_to_live_max * static_cast<double>(engine_.live_bytes()));
+  if (!empty && oldest == held_by_answers_) return {};
   if (!empty && used <= allowed + (tight_ ? 0 : options_.slack_bytes)) return {};
   oldest_ = oldest;
+  has_damage_ = false;
   cursor_ = Position{oldest, 0};
   dispensable_ = false;
   return {};
@@ -41,42 +50,100 @@ Result<> Survivors::start_if_needed() {
 // Where 1 / 2.5 of a segment lives, giving back what a turn wrote and what was copied meanwhile takes scanning 1.7
 // times what it wrote and copying 0.7 times as much. Twice that is enough also where more lives in the oldest than
 // elsewhere.
-Result<> Survivors::copy_some(Batch& batch) {
+Result<> Survivors::copy_some(Batch& batch, Instant now) {
   std::uint64_t const written = batch.payload().size();
   std::uint64_t const scan_bytes = std::max(options_.scan_bytes_per_step, 4 * written);
   std::uint64_t const copy_bytes = std::max(options_.copy_bytes_per_step, 2 * written);
   std::uint64_t scanned = 0;
   std::uint64_t copied = 0;
   while (scanned < scan_bytes && copied < copy_bytes && engine_.live_records_in(*oldest_) > 0) {
-    WM_TRY(auto const next, log_.next_batch(cursor_));
-    // Every record was looked at, and each that is needed has moved: anything else is a bug of ours, and trimming
-    // would make it a loss.
-    WM_ASSERT(next.has_value());
-    scratch_.assign(next->payload);
-    scanned += scratch_.size();
-    Position const base = next->base;
-    WM_TRY_VOID(log::for_each_record(
-        scratch_, [&](Effect const& record, std::uint32_t offset, std::uint32_t /*bytes*/) -> Result<> {
-          Position const at{base.segment, base.offset + offset};
-          if (engine_.survive(record, at, batch) != engine::Engine::Survival::copy_job) return {};
-          JobNumber const job = std::holds_alternative<effect::JobEnqueued>(record)
-                                    ? std::get<effect::JobEnqueued>(record).number
-                                    : std::get<effect::JobSnapshot>(record).number;
-          WM_TRY(auto const bytes, copy_job(job, batch));
-          copied += bytes;
-          return {};
-        }));
+    if (damaged_) {
+      scanned += kScanOfJobs;
+      WM_TRY_VOID(copy_damaged(batch, now, copied));
+      continue;
+    }
+    auto const next = log_.next_batch(cursor_);
+    if (!next) {
+      if (next.error().code != ErrorCode::log_corrupt) return std::unexpected(next.error());
+      WM_TRY_VOID(begin_damaged(next.error(), batch));
+      continue;
+    }
+    if (!next->has_value()) {
+      // Every record was looked at, and each that is needed has moved, but for answers in what is damaged. Anything
+      // else is a bug of ours, and trimming would make it a loss.
+      WM_ASSERT(has_damage_);
+      held_by_answers_ = *oldest_;
+      oldest_.reset();
+      return {};
+    }
+    scanned += (*next)->payload.size();
+    WM_TRY_VOID(copy_records(**next, batch, now, copied));
   }
   return {};
 }
 
-Result<std::uint64_t> Survivors::copy_job(JobNumber job, Batch& batch) {
+Result<> Survivors::copy_records(log::ReplayedBatch const& next, Batch& batch, Instant now, std::uint64_t& copied) {
+  scratch_.assign(next.payload);
+  Position const base = next.base;
+  return log::for_each_record(scratch_,
+                              [&](Effect const& record, std::uint32_t offset, std::uint32_t /*bytes*/) -> Result<> {
+                                Position const at{base.segment, base.offset + offset};
+                                if (engine_.survive(record, at, batch) != engine::Engine::Survival::copy_job) return {};
+                                JobNumber const job = std::holds_alternative<effect::JobEnqueued>(record)
+                                                          ? std::get<effect::JobEnqueued>(record).number
+                                                          : std::get<effect::JobSnapshot>(record).number;
+                                WM_TRY(auto const bytes, copy_job(job, batch, now));
+                                copied += bytes;
+                                return {};
+                              });
+}
+
+// The batch at the cursor cannot be read. What stood in it is found from the other end, by those who stand on it.
+Result<> Survivors::begin_damaged(Error const& error, Batch& batch) {
+  has_damage_ = true;
+  Position const from = cursor_;
+  WM_TRY_VOID(log_.skip_damaged(cursor_));
+  WM_ASSERT(cursor_ > from);
+  engine_.rewrite_standing_in(from, cursor_, batch);
+  damaged_ = Damaged{.from = from, .until = cursor_, .before = JobNumber{UINT64_MAX}, .error = error};
+  return {};
+}
+
+Result<> Survivors::copy_damaged(Batch& batch, Instant now, std::uint64_t& copied) {
+  found_.clear();
+  bool const more = engine_.jobs_standing_in(damaged_->from, damaged_->until, damaged_->before, found_);
+  for (JobNumber const job : found_) {
+    auto const view = engine_.view(job);
+    WM_ASSERT(view.has_value());
+    on_damage_(job, damaged_->error);
+    bool const waits = view->state == JobState::scheduled || view->state == JobState::ready;
+    if (waits) {
+      engine_.end_damaged(job, {.now = now, .chance = 0}, batch);
+      figures_.ended_jobs += 1;
+    }
+    WM_TRY(auto const bytes, copy_job(job, batch, now));
+    copied += bytes;
+  }
+  if (!more) damaged_.reset();
+  return {};
+}
+
+Result<std::uint64_t> Survivors::copy_job(JobNumber job, Batch& batch, Instant now) {
   auto view = engine_.view(job);
   WM_ASSERT(view.has_value());
-  WM_TRY_VOID(reader_.fill(*view));
+  WM_TRY(auto damage, reader_.fill_over_damage(*view, engine_, now));
   if (view->log_at) {
-    WM_TRY(view->history.log_lines, reader_.log_lines(*view));
+    auto lines = reader_.log_lines(*view);
+    if (lines) {
+      view->history.log_lines = *std::move(lines);
+    } else if (lines.error().code != ErrorCode::log_corrupt) {
+      return std::unexpected(std::move(lines).error());
+    } else {
+      JobReader::say_damaged(*view, now);
+      if (!damage) damage = std::move(lines).error();
+    }
   }
+  if (damage) on_damage_(job, *damage);
   Bytes history;
   encode_history(view->history, history);
   engine_.copy_ahead(job, view->spec, history, batch);

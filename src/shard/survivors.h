@@ -1,6 +1,9 @@
 #pragma once
 #include <cstdint>
+#include <functional>
 #include <optional>
+#include <utility>
+#include <vector>
 
 #include "base/error.h"
 #include "engine/engine.h"
@@ -13,6 +16,11 @@
 // Because only the oldest ever goes, no record has to outlive its segment, and live data bounds what the log uses,
 // whatever the history: a segment is dropped whenever the log uses more than 2.5 times what lives and two segments.
 // On the shard's thread, a bounded step a turn, so that it costs no turn much.
+//
+// A batch that turns out to be damaged when it is to be copied cannot be: jobs that stood in it and wait are dead, with
+// the error `payload_damaged`, others go on with what the engine knows of them (docs/adr/0014). Answers that are kept
+// for repeated requests cannot be written again, as the engine keeps only the hash of a key: they hold the segment
+// until their time is over, a day at most.
 namespace workmill::shard {
 
 struct SurvivorOptions {
@@ -27,17 +35,20 @@ struct SurvivorFigures {
   std::uint64_t copied_jobs = 0;
   std::uint64_t copied_bytes = 0;
   std::uint64_t trimmed_segments = 0;
+  std::uint64_t ended_jobs = 0;  // As their payload is damaged.
 };
 
 class Survivors {
  public:
-  Survivors(SurvivorOptions options, log::Log& log, engine::Engine& engine, JobReader& reader)
-      : options_(options), log_(log), engine_(engine), reader_(reader) {}
+  // `on_damage` hears of each job of which something could not be copied, and why.
+  Survivors(SurvivorOptions options, log::Log& log, engine::Engine& engine, JobReader& reader,
+            std::function<void(JobNumber, Error const&)> on_damage)
+      : options_(options), log_(log), engine_(engine), reader_(reader), on_damage_(std::move(on_damage)) {}
 
   // The part of a turn: `batch` is being filled, `staged` batches were staged before it, and the first `durable` of
   // them are on disk. Copies some; drops the segment when all that made it dispensable is durable. Cheap when there is
   // nothing to do.
-  Result<> step(Batch& batch, std::uint64_t staged, std::uint64_t durable);
+  Result<> step(Batch& batch, Instant now, std::uint64_t staged, std::uint64_t durable);
 
   // Is a segment being copied right now, or was one dropped and the next may be due? Then the next turn has work to do.
   bool busy() const { return oldest_.has_value() || look_; }
@@ -51,9 +62,12 @@ class Survivors {
 
  private:
   Result<> start_if_needed();
-  Result<> copy_some(Batch& batch);
+  Result<> copy_some(Batch& batch, Instant now);
+  Result<> copy_records(log::ReplayedBatch const& next, Batch& batch, Instant now, std::uint64_t& copied);
+  Result<> begin_damaged(Error const& error, Batch& batch);
+  Result<> copy_damaged(Batch& batch, Instant now, std::uint64_t& copied);
   Result<> finish(std::uint64_t durable);
-  Result<std::uint64_t> copy_job(JobNumber job, Batch& batch);
+  Result<std::uint64_t> copy_job(JobNumber job, Batch& batch, Instant now);
 
   SurvivorOptions options_;
   log::Log& log_;
@@ -67,6 +81,19 @@ class Survivors {
   std::uint64_t dispensable_in_ = 0;  // which holds on disk when this batch is durable.
   Bytes scratch_;                     // The batch at the cursor: reading survivors would take it away.
   SurvivorFigures figures_;
+
+  // What could not be read.
+  struct Damaged {
+    Position from;
+    Position until;
+    JobNumber before{};  // Jobs from here on have been looked at.
+    Error error;
+  };
+  std::function<void(JobNumber, Error const&)> on_damage_;
+  std::optional<Damaged> damaged_;     // Being dealt with.
+  bool has_damage_ = false;            // In the segment that is on its way out.
+  std::uint32_t held_by_answers_ = 0;  // A segment that waits for the time of its answers to be over.
+  std::vector<JobNumber> found_;       // Reused.
 };
 
 }  // namespace workmill::shard

@@ -4,8 +4,9 @@
 
 namespace workmill::shard {
 
-void Waiters::add(Waiter waiter) {
-  Id const id = next_++;
+void Waiters::add(Waiter waiter) { insert(next_++, std::move(waiter)); }
+
+void Waiters::insert(Id id, Waiter waiter) {
   bool const alone = by_asker_.emplace(std::pair{waiter.port, waiter.cookie}, id).second;
   WM_ASSERT(alone);
   by_deadline_.emplace(waiter.deadline, id);

@@ -42,6 +42,8 @@ class Waiters {
   using Id = std::uint64_t;  // Grows: a smaller one has waited longer.
 
   void add(Waiter waiter);
+  // One that was just taken, in its old place.
+  void put_back(Id id, Waiter waiter) { insert(id, std::move(waiter)); }
   // Nothing where it does not wait (any more).
   std::optional<Waiter> take(Port port, Cookie cookie);
   std::optional<Waiter> take(Id id);
@@ -60,6 +62,7 @@ class Waiters {
   std::size_t size() const { return by_id_.size(); }
 
  private:
+  void insert(Id id, Waiter waiter);
   void unlink(Id id, Waiter const& waiter);
 
   std::unordered_map<Id, Waiter> by_id_;

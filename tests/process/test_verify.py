@@ -58,18 +58,29 @@ def test_nothing_is_read_again_where_that_is_off(start):
     assert "workmill_verify" not in requests_session().get(server.url + "/metrics", timeout=30).text
 
 
-def test_a_payload_that_turned_on_the_disk_is_never_served(start):
+def test_a_payload_that_turned_on_the_disk_is_never_served_and_ends_its_job_only(start):
     server = start("--segment-size", "1MiB", "--verify-rate", "0")
-    server.api(queue="first").enqueue_id(payload="a needle in a haystack")
+    api = server.api(queue="first")
+    before = api.enqueue_id(payload="before it")
+    damaged = api.enqueue_id(payload="a needle in a haystack")
+    after = api.enqueue_id(payload="after it")
     fill(server.api(queue="second"), 8)  # Beyond what the server remembers of its last writes.
     path, offset = find(server, b"a needle in a haystack")
     flip(path, offset)
 
-    try:
-        answer = server.api(checked=False).call("POST", "/v1/leases", {"queues": ["first"], "max": 1})
-        assert answer.status >= 500 and b"eedle" not in answer.body, answer
-    except requests.ConnectionError:
-        pass
+    shown = api.call("GET", f"/v1/jobs/{damaged}")
+    leased = api.call("POST", "/v1/leases", {"queues": ["first"], "max": 3})
 
-    assert server.wait_for_exit() == 1
-    assert "log_corrupt" in server.log() and str(path) in server.log()
+    assert [(job["id"], job["payload"]) for job in leased.json["jobs"]] == [(before, "before it"), (after, "after it")]
+    assert b"eedle" not in shown.body and b"eedle" not in leased.body
+    assert shown.json["state"] == "ready" and "payload" not in shown.json
+    for job in (shown.json, api.call("GET", f"/v1/jobs/{damaged}").json):
+        assert job["error"]["code"] == "payload_damaged" and job["error"]["class"] == "fatal", job
+    assert job["state"] == "dead"
+    assert metric(server, "workmill_damaged_jobs_total") == 1
+    lines = [line for line in server.log().splitlines() if "damaged on the disk" in line]
+    assert len(lines) == 1 and path.name in lines[0] and damaged in lines[0] and '"severity":"ERROR"' in lines[0], lines
+    api.enqueue(payload="goes on")
+    flip(path, offset)
+    server.restart()
+    assert api.call("GET", f"/v1/jobs/{damaged}").json["state"] == "dead"

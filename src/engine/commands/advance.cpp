@@ -69,6 +69,23 @@ void decide_due(State const& state, Context const& context, Effects& out) {
   }
 }
 
+void decide_damaged(JobIndex index, State const& state, Context const& context, Effects& out) {
+  JobSlot const& job = state.job(index);
+  WM_ASSERT(!is_finished(job.state));
+  if (WM_MUTATION(damaged_job_is_dropped)) return out.emit(effect::JobForgotten{.number = job.number}, index);
+  out.emit(effect::JobFailed{.number = job.number,
+                             .at = context.now,
+                             .next = JobState::dead,
+                             .order = std::to_underlying(job.number),
+                             .ready_at = context.now,
+                             .error_class = ErrorClass::fatal,
+                             .code = kPayloadDamaged,
+                             .message = kPayloadDamagedText,
+                             .attempt = job.attempt,
+                             .previous = job.event_at},
+           index);
+}
+
 Engine::Survival decide_survival(Effect const& record, Position at, State const& state, Effects& out) {
   JobNumber number{};
   if (auto const* enqueued = std::get_if<effect::JobEnqueued>(&record)) number = enqueued->number;

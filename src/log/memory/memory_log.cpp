@@ -18,6 +18,7 @@ class MemoryLog final : public Log {
   Result<> flush() override { return log_->flush(); }
   Result<BytesView> read(Position position, std::size_t length) override { return log_->read(position, length); }
   Result<std::optional<ReplayedBatch>> next_batch(Position& cursor) override { return log_->next_batch(cursor); }
+  Result<> skip_damaged(Position& cursor) override { return log_->skip_damaged(cursor); }
   Result<bool> trim_oldest() override { return log_->trim_oldest(); }
   LogStatus status() const override { return log_->status(); }
 

@@ -33,7 +33,8 @@ void write_token(LeaseToken token, JsonWriter& json) {
 void write_bytes(PayloadKind kind, BytesView bytes, std::string_view name, std::string_view base64_name,
                  JsonWriter& json) {
   switch (kind) {
-    case PayloadKind::none: return;
+    case PayloadKind::none:
+    case PayloadKind::lost: return;
     case PayloadKind::json: json.key(name).raw(bytes); return;
     case PayloadKind::raw:
       json.key(base64_name).plain_from([&](std::string& out) { append_base64(bytes, out); });

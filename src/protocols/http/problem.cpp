@@ -30,6 +30,7 @@ int status_of(ErrorCode code) {
     case ErrorCode::recovering: return 503;
     case ErrorCode::deadline_exceeded: return 504;
     case ErrorCode::disk_full: return 507;
+    case ErrorCode::payload_damaged:
     case ErrorCode::io_failed:
     case ErrorCode::log_corrupt:
     case ErrorCode::log_in_use:
@@ -62,6 +63,7 @@ std::string_view title_of(ErrorCode code) {
     case ErrorCode::malformed_request: return "Malformed request";
     case ErrorCode::unsupported_media_type: return "Unsupported media type";
     case ErrorCode::request_timeout: return "The request took too long to arrive";
+    case ErrorCode::payload_damaged: return "The bytes on the disk are damaged";
     case ErrorCode::outcome_unknown: return "The outcome is not known";
     case ErrorCode::overloaded: return "The server is busy";
     case ErrorCode::shutting_down: return "The server is stopping";

@@ -1,0 +1,212 @@
+#include <algorithm>
+#include <iterator>
+#include <utility>
+
+#include "base/assert.h"
+#include "base/mutation.h"
+#include "shard/shard_loop.h"
+
+// What a shard reads back from the log for its answers, and what becomes of jobs that cannot be read back.
+namespace workmill::shard {
+namespace {
+
+constexpr int kListRoundsMax = 16;  // Steps of the engine that one page may cost.
+constexpr std::uint32_t kBulkPage = 500;
+// One request ends so many damaged jobs at most, and goes without more.
+constexpr std::size_t kDamagedPerLeaseMax = 1'000;
+constexpr std::size_t kDamageToldMax = 10'000;  // Beyond these some are told again.
+
+Error damaged_on_disk() {
+  return {.code = ErrorCode::payload_damaged, .message = "a part of this job is damaged on the server's disk"};
+}
+
+bool contains(std::string_view text, std::string_view part) { return text.find(part) != std::string_view::npos; }
+
+}  // namespace
+
+Result<Reply> ShardLoop::lease(Command const& request) {
+  bool again = false;
+  Reply reply = engine_.execute(request, context(), batch_, &again);
+  auto* const leased = std::get_if<LeaseReply>(&reply);
+  if (leased == nullptr || leased->jobs.empty()) return reply;
+  WM_TRY(std::size_t damaged, take_specs(leased->jobs));
+  for (std::size_t ended = damaged; damaged > 0 && ended < kDamagedPerLeaseMax; ended += damaged) {
+    Lease rest = std::get<Lease>(request);
+    rest.reports.clear();
+    rest.max -= static_cast<std::uint32_t>(leased->jobs.size());
+    Reply more = engine_.execute(std::move(rest), context(), batch_, &again);
+    auto* const next = std::get_if<LeaseReply>(&more);
+    if (next == nullptr || next->jobs.empty()) break;
+    WM_TRY(damaged, take_specs(next->jobs));
+    std::move(next->jobs.begin(), next->jobs.end(), std::back_inserter(leased->jobs));
+  }
+  return reply;
+}
+
+// Reads what was sent for each job. Those whose payload is damaged are ended, and taken out of `jobs`: so many.
+Result<std::size_t> ShardLoop::take_specs(std::vector<LeasedJob>& jobs) {
+  auto const start = clock_.monotonic();
+  std::size_t damaged = 0;
+  for (LeasedJob& job : jobs) {
+    auto spec = reader_.spec(job.spec_at, job.spec_bytes);
+    if (!spec && spec.error().code != ErrorCode::log_corrupt) return std::unexpected(std::move(spec).error());
+    if (spec && !is_payload_lost(*spec)) {
+      job.spec = *std::move(spec);
+      continue;
+    }
+    if (WM_MUTATION(damaged_payload_is_leased)) {
+      job.spec = engine_.known_spec(job.number);
+      continue;
+    }
+    if (!spec) note_damage(job.number, spec.error());  // Of one that is lost, somebody heard when it was.
+    engine_.end_damaged(job.number, context(), batch_);
+    damaged_ended_ = true;
+    ++damaged;
+  }
+  if (damaged > 0) std::erase_if(jobs, [](LeasedJob const& job) { return job.spec.empty(); });
+  read_ns_ += static_cast<std::uint64_t>((clock_.monotonic() - start).count());
+  return damaged;
+}
+
+Result<> ShardLoop::fill(Reply& reply) {
+  if (auto* one = std::get_if<JobReply>(&reply)) {
+    // A job may be forgotten in the turn that looked at it; its records are there until a later turn trims.
+    WM_TRY(auto const damage, reader_.fill_over_damage(one->job, engine_, now_));
+    if (damage) note_damage(one->job.number, *damage);
+  }
+  return {};
+}
+
+// The engine keeps no specs, so the new one is made here, from the old one in the log.
+Result<std::optional<Error>> ShardLoop::prepare_patch(PatchJob& patch) {
+  auto const number = engine_.find(patch.job);
+  if (!number) return std::optional<Error>{};  // The engine will say so.
+  auto view = engine_.view(*number);
+  WM_ASSERT(view.has_value());
+  if (view->state == JobState::leased || is_finished(view->state)) return std::optional<Error>{};  // So will it here.
+  auto filled = reader_.fill(*view);
+  if (filled && view->log_at) {
+    auto lines = reader_.log_lines(*view);
+    if (lines) view->history.log_lines = *std::move(lines);
+    if (!lines) filled = std::unexpected(std::move(lines).error());
+  }
+  if (!filled) {
+    if (filled.error().code != ErrorCode::log_corrupt) return std::unexpected(std::move(filled).error());
+    note_damage(*number, filled.error());
+    return damaged_on_disk();
+  }
+  JobSpecView spec;
+  WM_TRY_VOID(decode_spec(view->spec, spec));
+  JobChanges const& changes = patch.changes;
+  if (changes.priority) spec.priority = *changes.priority;
+  if (changes.max_attempts) spec.max_attempts = *changes.max_attempts;
+  if (changes.queue) spec.queue = *changes.queue;
+  if (changes.run_at) {
+    spec.run_at = changes.run_at;
+    spec.delay.reset();
+  }
+  if (changes.tags) spec.tags.assign(changes.tags->begin(), changes.tags->end());
+  encode_spec(spec, patch.new_spec);
+  encode_history(view->history, patch.history);
+  return std::optional<Error>{};
+}
+
+Result<Reply> ShardLoop::list_jobs(ListJobs list) {
+  JobsReply page;
+  for (int round = 0; round < kListRoundsMax; ++round) {
+    bool again = false;
+    ListJobs rest = list;
+    rest.limit = list.limit - static_cast<std::uint32_t>(page.jobs.size());
+    Reply reply = engine_.execute(rest, context(), batch_, &again);
+    auto* part = std::get_if<JobsReply>(&reply);
+    if (part == nullptr) return reply;
+    for (JobView& job : part->jobs) {
+      WM_TRY(auto const damage, reader_.fill_over_damage(job, engine_, now_));
+      if (damage) note_damage(job.number, *damage);
+      WM_TRY(bool const wanted, matches(job, list.filter));
+      if (wanted) page.jobs.push_back(std::move(job));
+    }
+    page.next = part->next;
+    list.before = part->next;
+    if (!page.next || page.jobs.size() >= list.limit) break;
+  }
+  return Reply{std::move(page)};
+}
+
+// The engine knows whether there is such a job, the log what was logged.
+Result<Reply> ShardLoop::job_log(GetJobLog const& get) {
+  bool again = false;
+  Reply reply = engine_.execute(get, context(), batch_, &again);
+  auto* log = std::get_if<JobLogReply>(&reply);
+  if (log == nullptr) return reply;
+  auto const number = engine_.find(get.job);
+  WM_ASSERT(number.has_value());
+  auto const job = engine_.view(*number);
+  WM_ASSERT(job.has_value());
+  auto lines = reader_.log_lines(*job);
+  if (lines) {
+    log->lines = *std::move(lines);
+  } else if (lines.error().code == ErrorCode::log_corrupt) {
+    note_damage(*number, lines.error());
+    return Reply{damaged_on_disk()};
+  } else {
+    return std::unexpected(std::move(lines).error());
+  }
+  return reply;
+}
+
+Result<bool> ShardLoop::matches(JobView const& job, JobFilter const& filter) const {
+  if (filter.tag.empty() && filter.text.empty()) return true;
+  JobSpecView spec;
+  WM_TRY_VOID(decode_spec(job.spec, spec));
+  if (!filter.tag.empty() && std::ranges::find(spec.tags, filter.tag) == spec.tags.end()) return false;
+  if (filter.text.empty()) return true;
+  if (contains(spec.type, filter.text) || contains(spec.payload, filter.text)) return true;
+  if (!job.client_id.empty() && contains(job.client_id, filter.text)) return true;
+  if (job.client_id.empty()) {
+    auto const id = ids_.encode(job.number);
+    if (contains(std::string_view(id.data(), id.size()), filter.text)) return true;
+  }
+  return std::ranges::any_of(job.history.errors, [&](JobError const& error) {
+    return contains(error.code, filter.text) || contains(error.message, filter.text);
+  });
+}
+
+Result<bool> ShardLoop::bulk_by_tag(Unfinished& unfinished) {
+  auto const& bulk = std::get<BulkJobs>(unfinished.request.command);
+  bool again = false;
+  Reply page = engine_.execute(ListJobs{.filter = bulk.filter, .limit = kBulkPage, .before = unfinished.resume_before},
+                               context(), batch_, &again);
+  auto* jobs = std::get_if<JobsReply>(&page);
+  if (jobs == nullptr) return false;
+  for (JobView& job : jobs->jobs) {
+    auto spec = reader_.spec(job.spec_at, job.spec_bytes);
+    if (!spec) {  // Its tags are not known: what is not known to be meant is left alone.
+      if (spec.error().code != ErrorCode::log_corrupt) return std::unexpected(std::move(spec).error());
+      note_damage(job.number, spec.error());
+      continue;
+    }
+    job.spec = *std::move(spec);
+    WM_TRY(bool const wanted, matches(job, bulk.filter));
+    if (!wanted) continue;
+    // What is over already is nothing to cancel: the engine says yes to that again, and we would count it again.
+    if (bulk.action == BulkAction::cancel && is_finished(job.state)) continue;
+    JobRef ref{.number = job.number, .text = {}};
+    Command one = DeleteJob{std::move(ref)};
+    if (bulk.action == BulkAction::retry)
+      one = RetryJob{std::get<DeleteJob>(one).job};
+    else if (bulk.action == BulkAction::cancel)
+      one = CancelJob{std::get<DeleteJob>(one).job};
+    Reply const done = engine_.execute(one, context(), batch_, &again);
+    if (!std::holds_alternative<Error>(done)) unfinished.count += 1;  // Others are in no state for it: not counted.
+  }
+  unfinished.resume_before = jobs->next;
+  return jobs->next.has_value();
+}
+
+void ShardLoop::note_damage(JobNumber job, Error const& error) {
+  if (damage_told_.size() >= kDamageToldMax) damage_told_.clear();
+  if (damage_told_.insert(job).second && options_.on_damage) options_.on_damage(job, error);
+}
+
+}  // namespace workmill::shard
