@@ -19,7 +19,9 @@ namespace {
 class Ids final : public service::Service {
  public:
   void set_sink(service::AnswerSink*) override {}
-  Result<> submit(service::Cookie, Command, Instant) override { return fail(ErrorCode::internal, "nobody is here"); }
+  Result<> submit(service::Cookie, Command, Instant, AllowedQueues = nullptr) override {
+    return fail(ErrorCode::internal, "nobody is here");
+  }
   void abandon(service::Cookie) override {}
   JobIdCodec const& ids() const override { return ids_; }
   Instant now() const override { return {}; }

@@ -44,6 +44,17 @@ Result<> read_value(toml::value const& value, bool& out) {
   return {};
 }
 
+Result<> read_value(toml::value const& value, std::vector<std::string>& out) {
+  if (!value.is_array()) return bad("is not a list");
+  out.clear();
+  for (auto const& item : value.as_array()) {
+    std::string text;
+    if (auto read = read_value(item, text); !read) return bad("is not a list of strings");
+    out.push_back(std::move(text));
+  }
+  return {};
+}
+
 template <class T>
 Result<> read_parsed(toml::value const& value, Result<T> (*parse)(std::string_view), T& out) {
   std::string text;
@@ -64,6 +75,7 @@ Result<> read_value(toml::value const& value, telemetry::LogLevels& out) {
 }
 
 std::string text_of(std::string const& value) { return value; }
+std::string text_of(std::vector<std::string> const& value) { return fmt::format("{}", fmt::join(value, ", ")); }
 std::string text_of(bool value) { return value ? "true" : "false"; }
 template <std::unsigned_integral T>
 std::string text_of(T value) {
@@ -128,6 +140,11 @@ std::map<std::string_view, Setting> const& settings() {
       {"data", setting(&Config::data)},
       {"listen", setting(&Config::listen)},
       {"insecure", setting(&Config::insecure)},
+      {"cors_origins", setting(&Config::cors_origins)},
+      {"tls_certificate", setting(&Config::tls_certificate)},
+      {"tls_key", setting(&Config::tls_key)},
+      {"handshake_timeout", setting(&Config::handshake_timeout)},
+      {"tokens_file", setting(&Config::tokens_file)},
       {"io_threads", setting(&Config::io_threads)},
       {"durability", setting(&Config::durability)},
       {"sync_interval", setting(&Config::sync_interval)},
@@ -161,6 +178,16 @@ std::map<std::string_view, Setting> const& settings() {
       {"log_repeats_max", setting(&Config::log_repeats_max)},
   };
   return kAll;
+}
+
+// As a browser writes it in Origin: a scheme, a host, perhaps a port, and nothing behind.
+bool is_origin(std::string_view text) {
+  std::size_t const scheme = text.find("://");
+  if (scheme == std::string_view::npos || (text.substr(0, scheme) != "http" && text.substr(0, scheme) != "https"))
+    return false;
+  std::string_view const host = text.substr(scheme + 3);
+  constexpr std::string_view kAllowed = "abcdefghijklmnopqrstuvwxyz0123456789.-:[]";
+  return !host.empty() && host.size() <= 255 && host.find_first_not_of(kAllowed) == std::string_view::npos;
 }
 
 bool in_range(std::uint64_t value, std::uint64_t low, std::uint64_t high) { return value >= low && value <= high; }
@@ -203,13 +230,30 @@ void copy_setting(std::string_view name, Config const& from, Config& to) {
   found->second.copy(from, to);
 }
 
-Result<> check_config(Config const& config) {
+Result<> check_exposure(Config const& config, CallersAre callers) {
   WM_TRY(auto const address, net::parse_address(config.listen));
-  if (!address.host.is_loopback() && !config.insecure) {
+  if (!address.host.is_loopback() && !config.insecure && callers == CallersAre::unknown) {
     return bad(fmt::format(
         "{} is not a loopback address, and no tokens are configured: anyone who reaches it could read and change every "
-        "job. Listen on 127.0.0.1, or say --insecure if something in front of the server keeps strangers out",
+        "job. Make tokens with `workmill token new`, or listen on 127.0.0.1, or say --insecure if something in front "
+        "of "
+        "the server keeps strangers out",
         config.listen));
+  }
+  return {};
+}
+
+Result<> check_config(Config const& config) {
+  if (auto const address = net::parse_address(config.listen); !address) return std::unexpected(address.error());
+  if (config.tls_certificate.empty() != config.tls_key.empty()) {
+    return bad("tls_certificate and tls_key go together");
+  }
+  if (config.cors_origins.size() > 100) return bad("cors_origins: 100 at most");
+  for (std::string const& origin : config.cors_origins) {
+    if (!is_origin(origin)) {
+      return bad(fmt::format(
+          "cors_origins: '{}' is no origin; write it as https://example.org or http://localhost:3000", origin));
+    }
   }
   if (config.data.empty()) return bad("data: the name of the data folder is empty");
   if (!in_range(config.io_threads, 1, 256)) return bad("io_threads: 1 to 256");
@@ -246,9 +290,9 @@ Result<> check_config(Config const& config) {
   // Less would refuse a request that the other limits let in.
   if (config.buffered_bytes_max < std::uint64_t{16} << 20) return bad("buffered_size_max: 16MiB or more");
   for (auto const& [name, timeout] :
-       {std::pair{"idle_timeout", config.idle_timeout}, std::pair{"header_timeout", config.header_timeout},
-        std::pair{"request_timeout", config.request_timeout}, std::pair{"write_timeout", config.write_timeout},
-        std::pair{"drain_timeout", config.drain_timeout}}) {
+       {std::pair{"handshake_timeout", config.handshake_timeout}, std::pair{"idle_timeout", config.idle_timeout},
+        std::pair{"header_timeout", config.header_timeout}, std::pair{"request_timeout", config.request_timeout},
+        std::pair{"write_timeout", config.write_timeout}, std::pair{"drain_timeout", config.drain_timeout}}) {
     if (timeout < std::chrono::seconds{1} || timeout > std::chrono::hours{24}) {
       return bad(fmt::format("{}: 1s to 1d", name));
     }

@@ -17,7 +17,11 @@ struct Config {
   std::string data = "./workmill-data";
   std::string listen = "127.0.0.1:7330";  // As net::parse_address takes it.
   bool insecure = false;                  // Listen beyond loopback although nobody is asked who he is.
-  std::uint32_t io_threads = 1;           // 1: that thread turns the shard too. More: the shard gets its own.
+  std::string tokens_file{};              // Empty: "tokens" in the data folder, where there is one.
+  std::string tls_certificate{};          // PEM; with tls_key: connections speak TLS. Empty: plain HTTP.
+  std::string tls_key{};
+  std::vector<std::string> cors_origins{};  // Whose web pages may read answers: "https://example.org".
+  std::uint32_t io_threads = 1;             // 1: that thread turns the shard too. More: the shard gets its own.
 
   log::Durability durability = log::Durability::sync;
   Duration sync_interval{50};  // Under durability `interval`.
@@ -39,11 +43,12 @@ struct Config {
   std::uint32_t in_flight_min = 128;     // So many are let in however slow the server is; for each I/O thread,
   std::uint32_t in_flight_max = 16'384;  // and never more than so many.
   Duration idle_timeout = std::chrono::minutes{5};
-  Duration header_timeout = std::chrono::seconds{10};   // For the head of a request.
-  Duration request_timeout = std::chrono::seconds{30};  // For the whole of a request to come in.
-  Duration write_timeout = std::chrono::seconds{30};    // For a client to take its answer.
-  std::uint64_t upload_rate_min = 240;                  // Bytes a second of a body; 0: any.
-  std::uint64_t download_rate_min = 240;                // Bytes a second of an answer; 0: any.
+  Duration handshake_timeout = std::chrono::seconds{10};  // For a TLS handshake.
+  Duration header_timeout = std::chrono::seconds{10};     // For the head of a request.
+  Duration request_timeout = std::chrono::seconds{30};    // For the whole of a request to come in.
+  Duration write_timeout = std::chrono::seconds{30};      // For a client to take its answer.
+  std::uint64_t upload_rate_min = 240;                    // Bytes a second of a body; 0: any.
+  std::uint64_t download_rate_min = 240;                  // Bytes a second of an answer; 0: any.
   Duration drain_timeout = std::chrono::seconds{20};
 
   std::uint32_t finished_kept = kFinishedBudgetDefault;  // Finished jobs kept in a queue.
@@ -58,8 +63,12 @@ struct Config {
 // the wrong type or out of range; unknown keys are refused by name. The keys: docs/reference/configuration.md.
 Result<> read_config(std::string const& path, Config& config);
 
-// What holds between the fields, and whether the address may be listened on. bad_configuration.
+// What holds between the fields. bad_configuration.
 Result<> check_config(Config const& config);
+
+// Whether the address may be listened on by a server that has tokens, or has none. bad_configuration.
+enum class CallersAre : std::uint8_t { unknown, asked_for_tokens };
+Result<> check_exposure(Config const& config, CallersAre callers);
 
 // A setting, as the file names it, that two configurations have differently, with both values as the file has them.
 struct Change {

@@ -58,18 +58,19 @@ TEST_F(ConfigFile, ThatIsNotThereIsSaidSo) {
   EXPECT_NE(read.error().message.find("/nowhere/workmill.toml"), std::string::npos);
 }
 
-TEST(Config, ListensBeyondLoopbackOnlyWhenToldThatItIsInsecure) {
+TEST(Config, ListensBeyondLoopbackOnlyWithTokensOrWhenToldThatItIsInsecure) {
   Config config;
   config.listen = "0.0.0.0:7330";
-  EXPECT_FALSE(check_config(config));
+  EXPECT_FALSE(check_exposure(config, CallersAre::unknown));
+  EXPECT_TRUE(check_exposure(config, CallersAre::asked_for_tokens));
 
   config.insecure = true;
-  EXPECT_TRUE(check_config(config));
+  EXPECT_TRUE(check_exposure(config, CallersAre::unknown));
 
   config.insecure = false;
   for (char const* loopback : {"127.0.0.1:1", "127.9.9.9:1", "[::1]:1", "localhost:0"}) {
     config.listen = loopback;
-    EXPECT_TRUE(check_config(config)) << loopback;
+    EXPECT_TRUE(check_exposure(config, CallersAre::unknown)) << loopback;
   }
 }
 

@@ -74,6 +74,7 @@ void prepare(CURL* curl, Exchange& exchange, ServerAddress const& address) {
   curl_easy_setopt(curl, CURLOPT_WRITEDATA, &exchange);
   curl_easy_setopt(curl, CURLOPT_ERRORBUFFER, exchange.message.data());
   curl_easy_setopt(curl, CURLOPT_PRIVATE, &exchange);
+  if (!address.ca_file.empty()) curl_easy_setopt(curl, CURLOPT_CAINFO, address.ca_file.c_str());
   // A proxy from the environment is for the world outside.
   if (is_loopback(address.url)) curl_easy_setopt(curl, CURLOPT_PROXY, "");
   if (request.method == "GET") return;
@@ -88,6 +89,7 @@ Error error_of_transfer(CURLcode code, CURL* curl, Exchange const& exchange) {
   std::string why = exchange.message.front() != '\0' ? exchange.message.data() : curl_easy_strerror(code);
   switch (code) {
     case CURLE_URL_MALFORMAT:
+    case CURLE_SSL_CACERT_BADFILE:
     case CURLE_UNSUPPORTED_PROTOCOL: return {.code = ErrorCode::bad_configuration, .message = std::move(why)};
     case CURLE_COULDNT_RESOLVE_PROXY:
     case CURLE_COULDNT_RESOLVE_HOST:

@@ -26,6 +26,7 @@ inline constexpr std::string_view kServerDefault = "http://127.0.0.1:7330";
 struct ServerAddress {
   std::string url = std::string{kServerDefault};  // As normal_url gives it.
   std::string token{};                            // Empty: none.
+  std::string ca_file{};                          // PEM: who may vouch for it. Empty: whom the system believes.
 };
 
 // "http://host:port" without a path, from what a user may write: "host:port", "https://host/". bad_configuration where

@@ -36,7 +36,8 @@ constexpr std::string_view kFooter =
     R"(
 `workmill COMMAND --help` explains a command, with examples.
 
-Environment: WORKMILL_URL, the server where --server is not given; WORKMILL_TOKEN, sent as a bearer token; NO_COLOR.
+Environment: WORKMILL_URL, the server where --server is not given; WORKMILL_TOKEN, sent as a bearer token;
+WORKMILL_CA_FILE, who may vouch for an https:// server; NO_COLOR.
 Exit codes: 0 done, 1 failed, 2 wrong usage, 69 no server answers.
 )";
 
@@ -92,6 +93,7 @@ int run(int argc, char** argv) {
   Context context{clock};
   context.server = from_environment("WORKMILL_URL", kServerDefault);
   context.token = from_environment("WORKMILL_TOKEN", "");
+  context.ca_file = from_environment("WORKMILL_CA_FILE", "");
 
   CLI::App app{std::string{kAbout}, "workmill"};
   app.footer(std::string{kFooter});
@@ -101,6 +103,10 @@ int run(int argc, char** argv) {
   app.require_subcommand(0, 1);
   app.fallthrough();  // --server and --json may stand behind the command too.
   app.add_option("--server", context.server, "Where the server is")->type_name("URL")->capture_default_str();
+  app.add_option("--token-file", context.token_file, "File with the token to show, where WORKMILL_TOKEN does not say")
+      ->type_name("FILE");
+  app.add_option("--ca-file", context.ca_file, "Who may vouch for an https:// server, as PEM (WORKMILL_CA_FILE)")
+      ->type_name("FILE");
   app.add_flag("--json", context.json, "Answer as JSON, for programs");
   add_serve(app, context);
   add_enqueue(app, context);
@@ -113,6 +119,7 @@ int run(int argc, char** argv) {
   add_pause(app, context);
   add_resume(app, context);
   add_top(app, context);
+  add_token(app, context);
   add_bench(app, context);
   add_backup(app, context);
   add_restore(app, context);

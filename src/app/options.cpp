@@ -26,6 +26,7 @@ http::HttpLimits http_limits(Config const& config) {
   limits.header_timeout = config.header_timeout;
   limits.upload_rate_min = config.upload_rate_min;
   limits.download_rate_min = config.download_rate_min;
+  limits.handshake_timeout = config.handshake_timeout;
   limits.idle_timeout = config.idle_timeout;
   limits.request_timeout = config.request_timeout;
   limits.write_timeout = config.write_timeout;
@@ -33,21 +34,14 @@ http::HttpLimits http_limits(Config const& config) {
 }
 
 std::vector<std::string_view> http_settings() {
-  return {"connections_per_address_max",
-          "header_timeout",
-          "upload_rate_min",
-          "download_rate_min",
-          "admission",
-          "admission_delay",
-          "in_flight_min",
-          "in_flight_max",
-          "connections_max",
-          "body_size_max",
-          "header_size_max",
-          "pipelined_max",
-          "buffered_size_max",
-          "idle_timeout",
-          "request_timeout",
+  return {"handshake_timeout", "connections_per_address_max",
+          "header_timeout",    "upload_rate_min",
+          "download_rate_min", "admission",
+          "admission_delay",   "in_flight_min",
+          "in_flight_max",     "connections_max",
+          "body_size_max",     "header_size_max",
+          "pipelined_max",     "buffered_size_max",
+          "idle_timeout",      "request_timeout",
           "write_timeout"};
 }
 

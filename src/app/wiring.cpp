@@ -36,9 +36,10 @@ constexpr std::chrono::seconds kCloseTime{30};  // Beyond the drain: to flush an
 constexpr std::chrono::seconds kTurnEvery{1};   // Of an I/O thread without events: it has nothing to do but collect.
 
 // What can change in any server; its own parts register theirs.
-void reload_common(Reload& reload, telemetry::Logger& logger) {
+void reload_common(Reload& reload, Access& access, telemetry::Logger& logger) {
   reload.on_change({"log_level"}, [&logger](Config const& config) { logger.set_levels(config.log_level); });
   reload.on_change({"drain_timeout"}, [](Config const&) {});  // Looked up when it is needed.
+  reload_access(reload, access);
 }
 
 // What is around the server: who started it, and what was handed to it.
@@ -47,6 +48,7 @@ struct Host {
   telemetry::Logger& logger;
   ServiceManager const& manager;
   std::vector<InheritedSocket> const& sockets;
+  Access const& access;
 };
 
 // On the sockets that were handed to us, else on the address of the configuration. Answers the port.
@@ -64,6 +66,8 @@ void tell_ready(Host const& host, Config const& config, std::uint16_t port) {
   host.logger.info("listening", {{"address", config.listen},
                                  {"port", port},
                                  {"io_threads", config.io_threads},
+                                 {"tokens", host.access.tokens.is_on()},
+                                 {"tls", host.access.tls != nullptr},
                                  {"pid", static_cast<std::int64_t>(getpid())}});
   host.manager.ready("serving");
 }
@@ -92,6 +96,7 @@ shard::ShardOptions shard_options(Config const& config, Store const& store, tele
 
 Result<> run_inline(Reload& reload, Host const& host, Store& store, Rng& chance) {
   Config const& config = reload.running();
+  Access const& access = host.access;
   Clock const& clock = host.clock;
   telemetry::Logger& logger = host.logger;
   ServerTelemetry telemetry{config, clock};
@@ -105,12 +110,16 @@ Result<> run_inline(Reload& reload, Host const& host, Store& store, Rng& chance)
       std::move(options), *store.log, *store.engine, clock, chance.fork(), 1, [&loop] { loop.post([] {}); },
       store.recovery};
   service::InlineService service{shard, clock};
-  http::HttpServer server{loop,    service,      clock, http_limits(config), logger.of(telemetry::LogComponent::http),
-                          metrics, chance.fork()};
+  http::HttpServer server{
+      loop,    service,      access.tokens, clock, http_limits(config), logger.of(telemetry::LogComponent::http),
+      metrics, chance.fork()};
   service.set_sink(&server);
   telemetry.attach(server);
   telemetry::CpuProfiler profiler;  // Ends before the server that it answers to.
   server.set_profiler(&profiler);
+  if (access.tls) server.use_tls(*access.tls);
+  server.set_cors_origins(config.cors_origins);
+  reload.on_change({"cors_origins"}, [&](Config const& next) { server.set_cors_origins(next.cors_origins); });
 
   std::optional<Error> failure;
   std::uint64_t turns = 0;
@@ -158,12 +167,13 @@ struct IoThread {
 // What serves the connections of one. Ends before the shard's thread, which it talks to until the last connection is
 // gone; the shard's thread in turn wakes loops until it ends itself.
 struct FrontEnd {
-  FrontEnd(shard::ShardThread& shard, shard::Port port, IoThread& io, Clock const& clock,
+  FrontEnd(shard::ShardThread& shard, shard::Port port, IoThread& io, Access const& access, Clock const& clock,
            std::atomic<bool> const& draining, http::HttpLimits const& limits, telemetry::Logger& logger,
            telemetry::Metrics& metrics, Rng chance)
       : service(shard, port, io.mailbox, clock, draining),
-        server(io.loop, service, clock, limits, logger, metrics, chance) {
+        server(io.loop, service, access.tokens, clock, limits, logger, metrics, chance) {
     service.set_sink(&server);
+    if (access.tls) server.use_tls(*access.tls);
     io.loop.set_turn([this, &logger]() -> Duration {
       logger.tell_repeats();
       service.collect();
@@ -176,6 +186,7 @@ struct FrontEnd {
 
 Result<> run_threads(Reload& reload, Host const& host, Store& store, Rng& chance) {
   Config const& config = reload.running();
+  Access const& access = host.access;
   Clock const& clock = host.clock;
   telemetry::Logger& logger = host.logger;
   ServerTelemetry telemetry{config, clock};
@@ -211,7 +222,7 @@ Result<> run_threads(Reload& reload, Host const& host, Store& store, Rng& chance
   std::vector<std::unique_ptr<FrontEnd>> front_ends;
   std::vector<http::HttpServer*> others;
   for (std::uint32_t i = 0; i < config.io_threads; ++i) {
-    front_ends.push_back(std::make_unique<FrontEnd>(shard, i, *io[i], clock, draining, http_limits(config),
+    front_ends.push_back(std::make_unique<FrontEnd>(shard, i, *io[i], access, clock, draining, http_limits(config),
                                                     logger.of(telemetry::LogComponent::http), metrics, chance.fork()));
     telemetry.attach(front_ends[i]->server);
     if (i > 0) others.push_back(&front_ends[i]->server);
@@ -222,6 +233,13 @@ Result<> run_threads(Reload& reload, Host const& host, Store& store, Rng& chance
   WM_TRY(auto const port, listen(front_ends[0]->server, config, host));
 
   std::atomic<std::uint32_t> running{config.io_threads};
+  for (auto& front_end : front_ends) front_end->server.set_cors_origins(config.cors_origins);
+  reload.on_change({"cors_origins"}, [&](Config const& next) {
+    for (std::uint32_t i = 0; i < io.size(); ++i) {
+      io[i]->loop.post(
+          [server = &front_ends[i]->server, origins = next.cors_origins] { server->set_cors_origins(origins); });
+    }
+  });
   reload.on_change(http_settings(), [&](Config const& next) {
     for (std::uint32_t i = 0; i < io.size(); ++i) {
       io[i]->loop.post([server = &front_ends[i]->server, limits = http_limits(next)] { server->set_limits(limits); });
@@ -267,10 +285,11 @@ Result<> run_threads(Reload& reload, Host const& host, Store& store, Rng& chance
 }
 
 // What was handed to us stands in for the address in the file, for the checks too.
-Result<Config> with_sockets(Config config, std::vector<InheritedSocket> const& sockets) {
+Result<Config> with_sockets(Config config, std::vector<InheritedSocket> const& sockets, Access const& access) {
   for (InheritedSocket const& socket : sockets) {
     config.listen = socket.address;
     WM_TRY_VOID(check_config(config));
+    WM_TRY_VOID(check_exposure(config, callers_of(access)));
   }
   if (!sockets.empty()) config.listen = sockets.front().address;
   return config;
@@ -278,22 +297,24 @@ Result<Config> with_sockets(Config config, std::vector<InheritedSocket> const& s
 
 }  // namespace
 
-Result<> run_server(Config const& given, Reload::Read read_again, Clock const& clock, telemetry::Logger& logger) {
+Result<> run_server(Config const& given, Reload::Read read_again, Access& access, Clock const& clock,
+                    telemetry::Logger& logger) {
   std::signal(SIGPIPE, SIG_IGN);
   StopSignals::hold_hangups();
   auto const manager = ServiceManager::from_environment();
   WM_TRY(auto const sockets, inherited_sockets());
-  WM_TRY(auto const config, with_sockets(given, sockets));
+  WM_TRY(auto const config, with_sockets(given, sockets, access));
   std::random_device entropy;
   Rng chance{(std::uint64_t{entropy()} << 32) | entropy()};
   WM_TRY(auto store, open_store(config, clock, chance, logger, manager));
   auto const read = [&]() -> Result<Config> {
     WM_TRY(auto again, read_again());
-    return with_sockets(std::move(again), sockets);
+    return with_sockets(std::move(again), sockets, access);
   };
   Reload reload{config, read, logger};
-  reload_common(reload, logger);
-  Host const host{.clock = clock, .logger = logger, .manager = manager, .sockets = sockets};
+  reload_common(reload, access, logger);
+  warn_of_access(config, access, clock.now(), logger);
+  Host const host{.clock = clock, .logger = logger, .manager = manager, .sockets = sockets, .access = access};
   auto ran =
       config.io_threads == 1 ? run_inline(reload, host, store, chance) : run_threads(reload, host, store, chance);
   if (!ran) return ran;

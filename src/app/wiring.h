@@ -1,4 +1,5 @@
 #pragma once
+#include "app/access.h"
 #include "app/config.h"
 #include "app/reload.h"
 #include "base/error.h"
@@ -11,6 +12,8 @@ namespace workmill::app {
 // SIGHUP. On the caller's thread, which
 // becomes the first I/O thread; threads of its own are over when it returns. An error: it could not start, or had to
 // stop because nobody knows any more what is durable; then the process must end without another word to any client.
-Result<> run_server(Config const& config, Reload::Read read_again, Clock const& clock, telemetry::Logger& logger);
+// `access` is what its files say, which are read again on SIGHUP too.
+Result<> run_server(Config const& config, Reload::Read read_again, Access& access, Clock const& clock,
+                    telemetry::Logger& logger);
 
 }  // namespace workmill::app

@@ -22,6 +22,9 @@ std::string_view to_string(ErrorCode code) {
     case ErrorCode::unsupported_media_type: return "unsupported_media_type";
     case ErrorCode::request_timeout: return "request_timeout";
     case ErrorCode::payload_damaged: return "payload_damaged";
+    case ErrorCode::unauthorized: return "unauthorized";
+    case ErrorCode::forbidden: return "forbidden";
+    case ErrorCode::too_many_attempts: return "too_many_attempts";
     case ErrorCode::outcome_unknown: return "outcome_unknown";
     case ErrorCode::overloaded: return "overloaded";
     case ErrorCode::shutting_down: return "shutting_down";

@@ -34,7 +34,10 @@ enum class ErrorCode : std::uint16_t {
   malformed_request = 115,
   unsupported_media_type = 116,
   request_timeout = 117,
-  payload_damaged = 118,  // What is asked for cannot be read back from the disk.
+  payload_damaged = 118,    // What is asked for cannot be read back from the disk.
+  unauthorized = 120,       // Nobody we know: no token, or none that holds.
+  forbidden = 121,          // Known, and not allowed to do this.
+  too_many_attempts = 122,  // Tokens that do not hold came from this address, one after another.
   // 2xx: what the server cannot do just now.
   outcome_unknown = 201,
   overloaded = 202,
@@ -71,7 +74,9 @@ constexpr ErrorClass class_of(ErrorCode code) {
     case ErrorCode::payload_too_large:
     case ErrorCode::headers_too_large:
     case ErrorCode::malformed_request:
-    case ErrorCode::unsupported_media_type: return ErrorClass::user;
+    case ErrorCode::unsupported_media_type:
+    case ErrorCode::unauthorized:
+    case ErrorCode::forbidden: return ErrorClass::user;
     case ErrorCode::queue_full:
     case ErrorCode::request_timeout:
     case ErrorCode::outcome_unknown:
@@ -81,6 +86,7 @@ constexpr ErrorClass class_of(ErrorCode code) {
     case ErrorCode::recovering:
     case ErrorCode::too_many_requests:
     case ErrorCode::deadline_exceeded:
+    case ErrorCode::too_many_attempts:
     case ErrorCode::no_server: return ErrorClass::retryable;
     case ErrorCode::lease_lost:
     case ErrorCode::payload_damaged:

@@ -106,6 +106,18 @@ std::optional<JobView> Engine::view(JobNumber job) const {
   return impl_->state.view(found);
 }
 
+std::optional<std::string_view> Engine::queue_of(JobRef const& job) const {
+  JobIndex const found = impl_->state.find(job);
+  if (found == kNone<JobIndex>) return std::nullopt;
+  return impl_->state.queue_of(impl_->state.job(found)).name;
+}
+
+std::optional<QueueView> Engine::queue_view(std::string_view name) const {
+  QueueIndex const found = impl_->state.find_queue(name);
+  if (found == kNone<QueueIndex>) return std::nullopt;
+  return impl_->state.queue_view(impl_->state.queue(found));
+}
+
 Engine::Survival Engine::survive(Effect const& record, Position at, EffectSink& sink) {
   Effects out{impl_->state, sink, impl_->state.floor()};
   return decide_survival(record, at, impl_->state, out);

@@ -3,6 +3,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/error.h"
@@ -99,6 +100,9 @@ class Engine {
   // A job's line in the index. Nothing where there is none.
   std::optional<JobNumber> find(JobRef const& job) const;
   std::optional<JobView> view(JobNumber job) const;
+  // The queue that a job is in, lent until the next call that is not const. Nothing where there is no such job.
+  std::optional<std::string_view> queue_of(JobRef const& job) const;
+  std::optional<QueueView> queue_view(std::string_view name) const;
   // Is the record at `at` (of the segment that is to be dropped) one that something living still stands on? Then what
   // must be copied ahead. For jobs the caller composes the snapshot with the spec and history that it read from the
   // log (the history's progress is the view's); settings and the like are rewritten by the engine itself.

@@ -10,6 +10,7 @@
 #include "model/ids.h"
 #include "model/job.h"
 #include "model/queue.h"
+#include "model/queue_set.h"
 
 // Everything that a shard can be asked. Commands travel by value and own what they hold.
 //
@@ -90,6 +91,7 @@ struct JobFilter {
   std::optional<JobState> state{};
   std::string queue{}, type{}, tag{}, group{};  // Empty: any.
   std::string text{};                           // Substring of type, id, payload or error; empty: any.
+  AllowedQueues among{};                        // Jobs of other queues are none; nothing: any. The shard's to set.
 };
 
 struct GetJob {

@@ -4,6 +4,7 @@
 #include <boost/asio/use_awaitable.hpp>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
@@ -11,6 +12,7 @@
 #include "net/client_key.h"
 #include "net/input_buffer.h"
 #include "net/poller.h"
+#include "net/tls.h"
 
 // A TCP connection: what has come in and is not used yet, what is to go out and is not sent yet, and the waits between.
 //
@@ -23,6 +25,7 @@ enum class IoStatus : std::uint8_t {
   done,     // Bytes came in; all bytes went out.
   blocked,  // Nothing came in; some bytes are still to go out. Wait.
   closed,   // The peer has ended its side (when receiving), or the connection is broken.
+  foreign,  // It was to be TLS, and the peer sent plain HTTP. What is flushed from now on goes out in the clear.
 };
 
 class Connection {
@@ -32,8 +35,9 @@ class Connection {
   using WaitFor = Poller::What;
 
   // Takes the socket out of Asio's hands into those of the poller, which outlives it, and switches Nagle's algorithm
-  // off.
-  Connection(Poller& poller, Socket socket);
+  // off. With an identity (null: none) it speaks TLS: the handshake is part of the first receive(), which answers
+  // `blocked` until it is over.
+  Connection(Poller& poller, Socket socket, TlsIdentity const* identity = nullptr);
   ~Connection();
   Connection(Connection const&) = delete;
   Connection& operator=(Connection const&) = delete;
@@ -48,6 +52,11 @@ class Connection {
   auto wait(WaitFor what) { return poller_.async_wait(key_, what, boost::asio::as_tuple(boost::asio::use_awaitable)); }
   // Ends the wait that is under way.
   void wake() { poller_.wake(key_); }
+
+  // False while a TLS handshake is under way.
+  bool is_established() const { return !tls_ || tls_->is_established(); }
+  // What is to be received needs the socket to take something first: wait for `writable`, then flush().
+  bool wants_write() const { return wants_write_; }
 
   // Takes what has arrived, behind what is there already. Where nothing is, it goes into `scratch`, which the
   // connections of a thread share: an idle connection then keeps no memory, and the bytes are read where the cache is
@@ -66,7 +75,9 @@ class Connection {
   IoStatus flush();
 
   // Bytes of memory held for input and output.
-  std::size_t memory_bytes() const { return buffer_.capacity() + output_.capacity(); }
+  std::size_t memory_bytes() const {
+    return buffer_.capacity() + output_.capacity() + (tls_ ? TlsSession::kMemoryBytes : 0);
+  }
 
   // Says that nothing more will come, and leaves the other direction open: so that a last answer is not lost to a reset
   // while the peer still sends.
@@ -76,11 +87,19 @@ class Connection {
   static constexpr std::size_t kKeptBytes = 16 * 1024;     // A buffer that grew beyond this is given back when empty.
   static constexpr std::size_t kReceiveBytes = 64 * 1024;  // At least this much room for a receive into our own buffer.
 
+  IoStatus receive_some(std::span<char> room, std::size_t& count);
+  IoStatus receive_tls(std::span<char> room, std::size_t& count);
+  IoStatus send_some(std::size_t& count);
+  IoStatus send_tls(std::size_t& count);
+  IoStatus block_on(TlsStatus status);
+
   Poller& poller_;
   int socket_ = -1;
   Poller::Key key_{};
   boost::asio::ip::address peer_;
   ClientKey client_{};
+  std::unique_ptr<TlsSession> tls_;  // Where it speaks TLS.
+  bool wants_write_ = false;
   std::string_view scratch_;  // What is in the thread's scratch buffer; empty between wake-ups.
   InputBuffer buffer_;        // Else the input is here.
   std::string output_;

@@ -16,11 +16,12 @@ ChannelService::ChannelService(shard::ShardThread& shard, shard::Port port, shar
       started_at_(clock.now()),
       now_(started_at_) {}
 
-Result<> ChannelService::submit(Cookie cookie, Command command, Instant give_up_at) {
+Result<> ChannelService::submit(Cookie cookie, Command command, Instant give_up_at, AllowedQueues allowed) {
   return shard_.submit({.port = port_,
                         .cookie = cookie,
                         .command = std::move(command),
                         .give_up_at = give_up_at,
+                        .allowed = std::move(allowed),
                         .parsed_at = std::exchange(parsed_at_, {})});
 }
 

@@ -10,11 +10,12 @@ namespace workmill::service {
 InlineService::InlineService(shard::ShardLoop& loop, Clock const& clock)
     : loop_(loop), clock_(clock), started_at_(clock.now()), now_(started_at_) {}
 
-Result<> InlineService::submit(Cookie cookie, Command command, Instant give_up_at) {
+Result<> InlineService::submit(Cookie cookie, Command command, Instant give_up_at, AllowedQueues allowed) {
   return loop_.submit({.port = 0,
                        .cookie = cookie,
                        .command = std::move(command),
                        .give_up_at = give_up_at,
+                       .allowed = std::move(allowed),
                        .parsed_at = std::exchange(parsed_at_, {})});
 }
 

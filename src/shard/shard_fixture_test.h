@@ -82,9 +82,10 @@ class ShardTest : public testing::Test {
     start();
   }
 
-  Cookie submit(Command command) {
+  Cookie submit(Command command, AllowedQueues allowed = {}) {
     Cookie const cookie = next_cookie_++;
-    auto taken = loop_->submit({.port = 0, .cookie = cookie, .command = std::move(command)});
+    auto taken =
+        loop_->submit({.port = 0, .cookie = cookie, .command = std::move(command), .allowed = std::move(allowed)});
     EXPECT_TRUE(taken) << describe(taken.error());
     return cookie;
   }

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/assert.h"
+#include "shard/access.h"
 
 namespace workmill::shard {
 namespace {
@@ -194,6 +195,12 @@ bool ShardLoop::is_given_up(Request const& request) {
 Result<> ShardLoop::execute(Request&& request) {
   if (is_given_up(request)) return {};
   Command& command = request.command;
+  if (request.allowed) {
+    if (auto refused = narrow(command, request.allowed, engine_)) {
+      answer(request.port, request.cookie, *std::move(refused));
+      return {};
+    }
+  }
   if (std::holds_alternative<Lease>(command)) {
     return execute_lease(std::move(request));
   } else if (std::holds_alternative<GetJob>(command)) {
@@ -217,7 +224,9 @@ Result<> ShardLoop::execute(Request&& request) {
       }
     }
     bool again = false;
-    Reply reply = engine_.execute(command, context(), batch_, &again);
+    auto const* queues_of = request.allowed ? std::get_if<ListQueues>(&command) : nullptr;
+    Reply reply = queues_of != nullptr ? list_allowed_queues(*queues_of, *request.allowed, engine_)
+                                       : engine_.execute(command, context(), batch_, &again);
     WM_ASSERT(!again);
     if (auto* queue = std::get_if<QueueReply>(&reply)) {
       sample_rates();
@@ -273,7 +282,8 @@ void ShardLoop::execute_get(Request&& request) {
   waiters_.add({.port = request.port,
                 .cookie = request.cookie,
                 .deadline = std::min(now_ + get.wait, request.give_up_at),
-                .what = JobWait{.job = job->job.number}});
+                .what = JobWait{.job = job->job.number},
+                .allowed = std::move(request.allowed)});
 }
 
 Result<> ShardLoop::execute_in_parts(Unfinished unfinished) {
@@ -342,8 +352,10 @@ void ShardLoop::end_waiting(Waiter waiter) {
   }
   JobNumber const job = std::get<JobWait>(waiter.what).job;
   engine_.unwatch(job);
+  JobRef ref{.number = job, .text = {}};
+  if (waiter.allowed && !may_see(*waiter.allowed, job, engine_)) ref = {};
   bool again = false;
-  Reply reply = engine_.execute(GetJob{.job = {.number = job, .text = {}}, .wait = {}}, context(), batch_, &again);
+  Reply reply = engine_.execute(GetJob{.job = std::move(ref), .wait = {}}, context(), batch_, &again);
   answer(waiter.port, waiter.cookie, std::move(reply));
 }
 

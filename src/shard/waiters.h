@@ -11,6 +11,7 @@
 
 #include "base/time.h"
 #include "model/command.h"
+#include "model/queue_set.h"
 #include "model/reply.h"
 #include "shard/request.h"
 
@@ -35,6 +36,7 @@ struct Waiter {
   Cookie cookie = 0;
   Instant deadline{};
   std::variant<LeaseWait, JobWait> what;
+  AllowedQueues allowed{};  // Of who waits for a job's end: it may have moved to another queue meanwhile.
 };
 
 class Waiters {

@@ -63,6 +63,7 @@ class Server:
         self.args = list(args)
         self.env = {**os.environ, **(env or {})}
         self.port = free_port()
+        self.address = "127.0.0.1"  # That it listens on. It is asked at this one always.
         self.before_spawn = None  # Gives more of the environment for each start.
         self.prefix = []  # A command that runs it, such as in a namespace of its own.
         self.pass_fds = ()  # Descriptors that it inherits.
@@ -82,7 +83,7 @@ class Server:
         more = self.before_spawn() if self.before_spawn else {}
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(
-                [*self.prefix, BINARY, "serve", "--data", self.data, "--listen", f"127.0.0.1:{self.port}"]
+                [*self.prefix, BINARY, "serve", "--data", self.data, "--listen", f"{self.address}:{self.port}"]
                 + [*SERVE, *self.args],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -203,13 +204,15 @@ class Api:
     document = None  # The server's own OpenAPI document, once a server has been asked for it. One for all.
     documented_codes = None  # code → (class, status), from docs/reference/errors.md.
 
-    def __init__(self, url, *, queue=None, checked=True):
-        self.url, self.queue, self.checked = url, queue, checked
+    def __init__(self, url, *, queue=None, checked=True, token=None):
+        self.url, self.queue, self.checked, self.token = url, queue, checked, token
 
     def call(self, method, path, body=UNSET, *, query=None, headers=None, data=None, expect=None, timeout=60):
         if query:
             path += "?" + urllib.parse.urlencode(query)
         headers = dict(headers or {})
+        if self.token is not None:
+            headers.setdefault("Authorization", f"Bearer {self.token}")
         if body is not UNSET:
             data = json.dumps(body, ensure_ascii=False).encode()
         if data is not None:
@@ -478,8 +481,11 @@ class Document:
 class Raw:
     """One connection. Sends anything; reads answers one by one."""
 
-    def __init__(self, port, deadline=DEADLINE):
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=deadline)
+    def __init__(self, port, deadline=DEADLINE, source=None):
+        """`source`: the address to come from, such as 127.0.0.9."""
+        self.socket = socket.create_connection(
+            ("127.0.0.1", port), timeout=deadline, source_address=(source, 0) if source else None
+        )
         self._buffer = b""
 
     def __enter__(self):

@@ -93,6 +93,7 @@ CALLS = [
     ("GET", "/v1/debug/cpu-profile?seconds=1", None, (200, 404)),  # 404: a build with sanitizers has none.
     ("GET", "/v1/debug/cpu-profile?seconds=0", None, 400),
     ("GET", "/v1/debug/heap", None, 200),
+    ("GET", "/v1/tokens?limit=2", None, 200),
     ("GET", "/openapi.json", None, 200),
     ("GET", "/", None, 200),
 ]

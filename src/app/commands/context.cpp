@@ -5,11 +5,29 @@
 #include <cstdio>
 #include <utility>
 
+#include "log/file/small_file.h"
+#include "service/tokens.h"
+
 namespace workmill::app {
+namespace {
+
+constexpr std::size_t kTokenFileBytesMax = 4 * 1024;
+
+}  // namespace
 
 Result<ServerAddress> Context::address() const {
   WM_TRY(auto url, normal_url(server));
-  return ServerAddress{.url = std::move(url), .token = token};
+  if (token_file.empty()) return ServerAddress{.url = std::move(url), .token = token, .ca_file = ca_file};
+  WM_TRY(auto file, log::read_small_file(token_file, kTokenFileBytesMax));
+  if (!file) {
+    return fail(ErrorCode::bad_configuration, fmt::format("--token-file: there is no file {}", token_file));
+  }
+  // The first line, without what an editor left behind it.
+  std::string shown = file->bytes.substr(0, file->bytes.find_first_of("\r\n"));
+  service::wipe(file->bytes);
+  while (shown.ends_with(' ') || shown.ends_with('\t')) shown.pop_back();
+  if (shown.empty()) return fail(ErrorCode::bad_configuration, fmt::format("--token-file: {} is empty", token_file));
+  return ServerAddress{.url = std::move(url), .token = std::move(shown), .ca_file = ca_file};
 }
 
 int fail_with(Error const& error, Context const& context) {

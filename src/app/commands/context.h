@@ -20,12 +20,15 @@ inline constexpr int kExitNoServer = 69;
 struct Context {
   explicit Context(Clock const& the_clock) : clock(the_clock) {}
 
-  std::string server;  // --server, else WORKMILL_URL, else kServerDefault. As the user wrote it.
-  std::string token;   // WORKMILL_TOKEN. Not an option: a command line can be read by everybody on the machine.
-  bool json = false;   // For programs: JSON on standard output.
+  std::string server;      // --server, else WORKMILL_URL, else kServerDefault. As the user wrote it.
+  std::string token;       // WORKMILL_TOKEN. Not an option: a command line can be read by everybody on the machine.
+  std::string token_file;  // --token-file: goes over WORKMILL_TOKEN. Empty: none.
+  std::string ca_file;     // --ca-file, else WORKMILL_CA_FILE. Empty: whom the system believes.
+  bool json = false;       // For programs: JSON on standard output.
   Clock const& clock;
   std::function<int()> run;  // What the chosen command does; answers the exit code.
 
+  // bad_configuration where the address or the token's file is none.
   Result<ServerAddress> address() const;
 };
 

@@ -6,6 +6,7 @@
 #include <optional>
 #include <string>
 
+#include "app/access.h"
 #include "app/commands/context.h"
 #include "app/config.h"
 #include "app/wiring.h"
@@ -18,8 +19,8 @@ namespace {
 // file or the default says.
 struct ServeOptions {
   std::string config_file;
-  std::optional<std::string> data, listen, durability, segment_size, disk_reserve, verify_rate, buffered_size_max,
-      log_level, log_format;
+  std::optional<std::string> data, listen, tokens_file, tls_certificate, tls_key, durability, segment_size,
+      disk_reserve, verify_rate, buffered_size_max, log_level, log_format;
   std::optional<std::uint32_t> io_threads, connections_max, pipelined_max;
   bool insecure = false;
 };
@@ -36,6 +37,9 @@ Result<Config> configure(ServeOptions const& options) {
   if (!options.config_file.empty()) WM_TRY_VOID(read_config(options.config_file, config));
   if (options.data) config.data = *options.data;
   if (options.listen) config.listen = *options.listen;
+  if (options.tls_certificate) config.tls_certificate = *options.tls_certificate;
+  if (options.tls_key) config.tls_key = *options.tls_key;
+  if (options.tokens_file) config.tokens_file = *options.tokens_file;
   if (options.io_threads) config.io_threads = *options.io_threads;
   if (options.connections_max) config.connections_max = *options.connections_max;
   if (options.pipelined_max) config.pipelined_max = *options.pipelined_max;
@@ -54,6 +58,9 @@ Result<Config> configure(ServeOptions const& options) {
 int serve(ServeOptions const& options, Context const& context) {
   auto const config = configure(options);
   if (!config) return fail_with(config.error(), context);
+  Access access;
+  if (auto const opened = open_access(*config, access); !opened) return fail_with(opened.error(), context);
+  keep_out_of_core_dumps(access);
   telemetry::LogFormat format = telemetry::format_for_stderr();
   if (config->log_format == "text") format = telemetry::LogFormat::text;
   if (config->log_format == "json") format = telemetry::LogFormat::json;
@@ -62,7 +69,7 @@ int serve(ServeOptions const& options, Context const& context) {
     telemetry::LogOptions const log_options{
         .level = config->log_level, .format = format, .repeats_max = config->log_repeats_max};
     telemetry::Logger logger{context.clock, log_options, telemetry::stderr_sink()};
-    ran = run_server(*config, [&options] { return configure(options); }, context.clock, logger);
+    ran = run_server(*config, [&options] { return configure(options); }, access, context.clock, logger);
     if (!ran)
       logger.error("stopped by an error", {{"code", to_string(ran.error().code)}, {"error", describe(ran.error())}});
   }  // What is logged is out before the last words.
@@ -82,6 +89,9 @@ void add_serve(CLI::App& app, Context& context) {
       std::make_shared<ServeOptions>();  // Shared by the option bindings and the callback below, as CLI11 has it.
   command->add_option("--data", options->data, "Folder of the log, made where it is missing (./workmill-data)");
   command->add_option("--listen", options->listen, "ADDRESS:PORT to listen on (127.0.0.1:7330)");
+  command->add_option("--tls-certificate", options->tls_certificate, "PEM file: connections speak TLS");
+  command->add_option("--tls-key", options->tls_key, "PEM file with the certificate's key");
+  command->add_option("--tokens-file", options->tokens_file, "Who may do what: see `workmill token` (DIR/tokens)");
   command->add_option("--config", options->config_file, "TOML file of settings; the command line goes over it");
   command->add_option("--durability", options->durability,
                       "sync: a yes is on disk (default); interval: within 50 ms; os: when the system likes");

@@ -15,7 +15,8 @@ class JobMatch {
         group_(state.names().find(filter.group)),
         by_queue_(!filter.queue.empty()),
         by_type_(!filter.type.empty()),
-        by_group_(!filter.group.empty()) {}
+        by_group_(!filter.group.empty()),
+        among_(filter.among) {}
 
   // Nothing can pass: a name that no job has, or a queue without jobs in that state.
   bool is_hopeless() const {
@@ -30,8 +31,9 @@ class JobMatch {
   bool operator()(JobSlot const& job) const {
     if (state_wanted_ && job.state != *state_wanted_) return false;
     if (by_type_ && job.type != type_) return false;
-    if (!by_queue_ && !by_group_) return true;
+    if (!by_queue_ && !by_group_ && among_ == nullptr) return true;
     Lane const& lane = state_.lane(job);
+    if (among_ != nullptr && !among_->contains(state_.queue(lane.queue).name)) return false;
     return (!by_queue_ || lane.queue == queue_) && (!by_group_ || lane.group == group_);
   }
 
@@ -44,6 +46,7 @@ class JobMatch {
   bool by_queue_;
   bool by_type_;
   bool by_group_;
+  AllowedQueues among_;
 };
 
 }  // namespace workmill::engine

@@ -172,19 +172,31 @@ Result<std::string> parse_name(std::string_view field, std::string_view encoded)
 
 }  // namespace
 
-Endpoints::Endpoints(service::Service& service, HttpCounters& counters, telemetry::Metrics& metrics,
-                     telemetry::Logger& logger, Rng chance)
-    : service_(service), counters_(counters), metrics_(metrics), logger_(logger), chance_(chance), json_in_(service) {}
+Endpoints::Endpoints(service::Service& service, service::TokenStore const& tokens, HttpCounters& counters,
+                     telemetry::Metrics& metrics, telemetry::Logger& logger, Rng chance)
+    : service_(service),
+      tokens_(tokens),
+      counters_(counters),
+      metrics_(metrics),
+      logger_(logger),
+      audit_log_(logger.of(telemetry::LogComponent::audit)),
+      chance_(chance),
+      gate_(tokens, metrics, logger),
+      json_in_(service) {}
 
-bool Endpoints::judge_head(Request const& request, Exchange& exchange) {
+bool Endpoints::judge_head(Request const& request, Exchange& exchange, Caller& caller) {
   note_head(request, exchange);
-  if (request.method == Method::options) return true;
-  auto const judged = judge(request, exchange);
+  Result<> judged;
+  if (request.method == Method::options) {  // Answered to everybody; but for a body there must be as good a reason.
+    judged = let_in(request, std::nullopt, exchange, caller);
+  } else if (auto found = judge(request, exchange, caller); !found) {
+    judged = std::unexpected(std::move(found).error());
+  }
   if (!judged) {
     answer(exchange, judged.error(), exchange.text);
     return false;
   }
-  if (admission_ == nullptr) return true;
+  if (admission_ == nullptr || request.method == Method::options) return true;
   auto const verdict = admission_->check(exchange.client, priority_of(exchange.route), exchange.received_at);
   auto const admitted = admit(verdict, exchange);
   if (!admitted) answer(exchange, admitted.error(), exchange.text);
@@ -205,9 +217,9 @@ Result<> Endpoints::admit(service::Admission::Verdict verdict, Exchange& exchang
   return fail(ErrorCode::overloaded, "the server has more to do than it can");
 }
 
-std::optional<Command> Endpoints::begin(Request const& request, Exchange& exchange) {
+std::optional<Command> Endpoints::begin(Request const& request, Exchange& exchange, Caller& caller) {
   note_head(request, exchange);
-  auto command = plan(request, exchange);
+  auto command = plan(request, exchange, caller);
   if (!command) {
     answer(exchange, command.error(), exchange.text);
     return std::nullopt;
@@ -219,30 +231,61 @@ void Endpoints::note_head(Request const& request, Exchange& exchange) {
   exchange.is_http_1_0 = request.is_http_1_0;
   exchange.is_head = request.method == Method::head;
   if (!request.traceparent.empty()) exchange.trace = telemetry::parse_traceparent(request.traceparent);
+  if (!cors_origins_.empty() && !request.origin.empty()) {
+    auto const known = std::find(cors_origins_.begin(), cors_origins_.end(), request.origin);
+    if (known != cors_origins_.end()) {
+      exchange.cors = "Access-Control-Allow-Origin: " + *known +
+                      "\r\nVary: Origin\r\nAccess-Control-Expose-Headers: Idempotent-Replayed, Retry-After, "
+                      "WWW-Authenticate\r\n";
+    }
+  }
 }
 
 // All that can be said by a request's head alone, the cheapest first: every request goes through here, before its body
 // is looked at, and one whose body comes later goes through here twice.
-Result<Match> Endpoints::judge(Request const& request, Exchange& exchange) {
+Result<Match> Endpoints::judge(Request const& request, Exchange& exchange, Caller& caller) {
   auto const found = match(request.method, request.path);
-  if (!found) {
-    if (found.error().code == ErrorCode::method_not_allowed) exchange.allow = allowed_methods(request.path);
-    return found;
+  if (found) {
+    exchange.route = found->route;
+    exchange.is_routed = true;
   }
-  exchange.route = found->route;
-  exchange.is_routed = true;
+  // Ahead of what there is at a path: that is not for strangers to try out.
+  auto const access = found ? std::optional{found->access} : std::nullopt;
+  auto admitted = let_in(request, access, exchange, caller);
+  // Also of one that is not allowed it; but not of strangers, who could fill the log.
+  bool const is_known = admitted || admitted.error().code == ErrorCode::forbidden;
+  if (found && is_known) exchange.audit = make_audit_note(found->access, found->parameter, caller);
+  if (!admitted) return std::unexpected(std::move(admitted).error());
+  if (!found && found.error().code == ErrorCode::method_not_allowed) exchange.allow = allowed_methods(request.path);
   return found;
 }
 
-Result<std::optional<Command>> Endpoints::plan(Request const& request, Exchange& exchange) {
+Result<> Endpoints::let_in(Request const& request, std::optional<Access> access, Exchange& exchange, Caller& caller) {
+  Gate::Moment const moment{.now = service_.now(), .monotonic = exchange.received_at};
+  auto admitted = gate_.admit(request.authorization, access, moment, caller);
+  exchange.client = caller.client();
+  if (caller.locked_out() > std::chrono::seconds::zero()) {
+    exchange.retry_after = static_cast<std::uint32_t>(caller.locked_out().count());
+    exchange.keep_alive = false;  // Each further attempt costs a connection.
+  }
+  return admitted;
+}
+
+Result<std::optional<Command>> Endpoints::plan(Request const& request, Exchange& exchange, Caller& caller) {
   if (request.method == Method::options) {
     std::string const allowed = allowed_methods(request.path);
     if (allowed.empty()) return fail(ErrorCode::not_found, "there is nothing at this path");
-    Page const page{.status = 204, .content_type = {}, .body = {}, .extra = "Allow: " + allowed + "\r\n"};
+    std::string extra = "Allow: " + allowed + "\r\n";
+    if (!exchange.cors.empty()) {  // What a browser asks before it sends a request of a page: it may.
+      extra.append("Access-Control-Allow-Methods: ").append(allowed);
+      extra.append("\r\nAccess-Control-Allow-Headers: Authorization, Content-Type, Idempotency-Key, traceparent, ");
+      extra.append("tracestate\r\nAccess-Control-Max-Age: 600\r\n");
+    }
+    Page const page{.status = 204, .content_type = {}, .body = {}, .extra = std::move(extra)};
     answer_page(exchange, page);
     return std::nullopt;
   }
-  WM_TRY(Match const found, judge(request, exchange));
+  WM_TRY(Match const found, judge(request, exchange, caller));
   if (admission_ != nullptr) {
     auto const verdict = admission_->enter(exchange.client, priority_of(exchange.route), exchange.received_at);
     exchange.is_counted = verdict == service::Admission::Verdict::admitted;
@@ -253,20 +296,24 @@ Result<std::optional<Command>> Endpoints::plan(Request const& request, Exchange&
     exchange.give_up_at = service_.now() + timeout;
   }
   WM_TRY(Query const query, Query::parse(request.query, found.query_names));
+  if (found.route == Route::list_tokens) {
+    WM_TRY_VOID(answer_tokens(query, exchange));
+    return std::nullopt;
+  }
   if (answer_at_once(request, query, exchange)) return std::nullopt;
   if (found.route == Route::cpu_profile) {
     WM_TRY(exchange.profile_for, parse_profile_seconds(query));
     exchange.waits = true;
     return std::nullopt;
   }
-  WM_TRY(Command command, plan_command(request, found, query, exchange));
+  WM_TRY(Command command, plan_command(request, found, query, exchange, caller));
   return command;
 }
 
 Result<Command> Endpoints::plan_command(Request const& request, Match const& found, Query const& query,
-                                        Exchange& exchange) {
+                                        Exchange& exchange, Caller const& caller) {
   switch (found.route) {
-    case Route::create_jobs: return plan_enqueue(request, exchange);
+    case Route::create_jobs: return plan_enqueue(request, exchange, caller);
     case Route::lease_jobs: {
       WM_TRY_VOID(check_body(request));
       WM_TRY(Lease lease, json_in_.parse_lease(request.body));
@@ -308,6 +355,7 @@ Result<Command> Endpoints::plan_command(Request const& request, Match const& fou
     case Route::bulk_jobs: {
       WM_TRY_VOID(check_body(request));
       WM_TRY(BulkJobs bulk, json_in_.parse_bulk_jobs(request.body));
+      if (exchange.audit) exchange.audit->target = describe_bulk(bulk);
       return bulk;
     }
     case Route::get_job_log: {
@@ -348,18 +396,23 @@ Result<Command> Endpoints::plan_command(Request const& request, Match const& fou
     case Route::livez:
     case Route::readyz:
     case Route::cpu_profile:
+    case Route::list_tokens:
     case Route::openapi:
     case Route::home: break;
   }
   return fail(ErrorCode::internal, "a route without a command");
 }
 
-Result<Command> Endpoints::plan_enqueue(Request const& request, Exchange& exchange) {
+Result<Command> Endpoints::plan_enqueue(Request const& request, Exchange& exchange, Caller const& caller) {
   WM_TRY_VOID(check_body(request));
   std::optional<Idempotency> idempotency;
   if (request.idempotency_key.data() != nullptr) {
     WM_TRY(std::string key, parse_idempotency_key(request.idempotency_key));
-    idempotency = Idempotency{.key = "POST /v1/jobs " + key, .fingerprint = fingerprint(request.body)};
+    std::string scoped = "POST /v1/jobs " + key;
+    // A key is its caller's own, and by name, so that it is still his after his token was exchanged. A line break is in
+    // no key that came over the wire.
+    if (caller.token() != nullptr) scoped.append("\n").append(caller.token()->record.name);
+    idempotency = Idempotency{.key = std::move(scoped), .fingerprint = fingerprint(request.body)};
   }
   TraceContext trace;
   telemetry::Traceparent traceparent;
@@ -416,6 +469,19 @@ bool Endpoints::answer_at_once(Request const& request, Query const& query, Excha
   }
 }
 
+// Who may come in, and when each was used last: known to this process, not written down.
+Result<> Endpoints::answer_tokens(Query const& query, Exchange& exchange) {
+  WM_TRY(std::uint32_t const limit, parse_limit(query));
+  std::string after;
+  if (query.has("cursor")) {
+    WM_TRY(after, parse_queues_cursor(query.get("cursor")));
+  }
+  std::string body;
+  append_tokens_page(tokens_.list(), after, limit, body);
+  answer_page(exchange, {.status = 200, .content_type = content_type::kJson, .body = body, .extra = {}});
+  return {};
+}
+
 // Programs look at the status; the text is for people, and the JSON for those who ask for it.
 void Endpoints::answer_health(Request const& request, bool verbose, service::Readiness readiness, Exchange& exchange) {
   bool const is_ready = readiness == service::Readiness::ready;
@@ -467,6 +533,16 @@ void Endpoints::answer(Exchange const& exchange, Reply const& reply, std::string
     writer_.end(out);
   }
   counters_.count(exchange.is_routed, exchange.route, head.status);
+  if (exchange.audit) {
+    auto const* const counted = std::get_if<CountReply>(&reply);
+    write_audit(audit_log_, *exchange.audit, exchange.route,
+                {.status = head.status, .code = {}, .count = counted ? std::optional{counted->count} : std::nullopt},
+                trace_id(exchange));
+  }
+}
+
+void Endpoints::abandon(Exchange const& exchange) {
+  if (exchange.audit) write_audit(audit_log_, *exchange.audit, exchange.route, {}, trace_id(exchange));
 }
 
 FrontEndFigures Endpoints::front_end() const {
@@ -544,6 +620,7 @@ void Endpoints::answer(Exchange const& exchange, Error const& error, std::string
       extra.append("RateLimit: \"share\";r=0;t=").append(seconds).append("\r\n");
     }
   }
+  if (error.code == ErrorCode::unauthorized) extra.append("WWW-Authenticate: Bearer realm=\"workmill\"\r\n");
   if (!exchange.allow.empty()) extra.append("Allow: ").append(exchange.allow).append("\r\n");
 
   writer_.set_now(service_.now());
@@ -556,6 +633,9 @@ void Endpoints::answer(Exchange const& exchange, Error const& error, std::string
   writer_.end(out);
   counters_.count(exchange.is_routed, exchange.route, status);
   if (status == 413 || status == 429 || status == 431 || status == 503) counters_.refused.add();
+  if (exchange.audit) {
+    write_audit(audit_log_, *exchange.audit, exchange.route, {.status = status, .code = to_string(error.code)}, trace);
+  }
 
   // What clients get wrong is theirs to know; what we get wrong is for whoever runs us.
   bool const is_ours = class_of(error.code) == ErrorClass::fatal && error.code != ErrorCode::lease_lost;

@@ -10,11 +10,13 @@
 #include "model/reply.h"
 #include "protocols/http/codec.h"
 #include "protocols/http/exchange.h"
+#include "protocols/http/gate.h"
 #include "protocols/http/json_in.h"
 #include "protocols/http/limits.h"
 #include "protocols/http/response.h"
 #include "protocols/http/status.h"
 #include "service/service.h"
+#include "service/token_store.h"
 #include "telemetry/log.h"
 #include "telemetry/metrics.h"
 #include "telemetry/stage_times.h"
@@ -27,26 +29,32 @@ namespace workmill::http {
 class Endpoints {
  public:
   // All that is lent outlives it. `chance` is for trace ids.
-  Endpoints(service::Service& service, HttpCounters& counters, telemetry::Metrics& metrics, telemetry::Logger& logger,
-            Rng chance);
+  Endpoints(service::Service& service, service::TokenStore const& tokens, HttpCounters& counters,
+            telemetry::Metrics& metrics, telemetry::Logger& logger, Rng chance);
   Endpoints(Endpoints const&) = delete;
   Endpoints& operator=(Endpoints const&) = delete;
 
   // Who is let in; nobody is refused before this was called. Outlives the endpoints.
   void set_admission(service::Admission& admission) { admission_ = &admission; }
+  // Origins whose web pages may read answers. None at first.
+  void set_cors_origins(std::vector<std::string> origins) { cors_origins_ = std::move(origins); }
 
   // Looks at a request of which the head is there and the body is not. True where it is let in so far. Else
   // `exchange.text` is the response, and the body need not be taken; begin() would refuse it too.
-  bool judge_head(Request const& request, Exchange& exchange);
+  bool judge_head(Request const& request, Exchange& exchange, Caller& caller);
   // What came of a profile that the session had to ask for.
   void answer_profile(Exchange& exchange, Result<std::string> const& profile);
-  // For a request that is whole, whether judge_head() has seen its head or not. Fills in `exchange`. The command, where
-  // the shard is to be asked; otherwise `exchange.text` is the response.
-  std::optional<Command> begin(Request const& request, Exchange& exchange);
+  // For a request that is whole, whether judge_head() has seen its head or not. Fills in `exchange`, and `caller`,
+  // which is its connection's. The command, where the shard is to be asked, with `caller.allowed()`; otherwise
+  // `exchange.text` is the response.
+  std::optional<Command> begin(Request const& request, Exchange& exchange, Caller& caller);
 
   // Appends the response to `out`, counts it, and logs it where it is an error.
   void answer(Exchange const& exchange, Reply const& reply, std::string& out);
   void answer(Exchange const& exchange, Error const& error, std::string& out);
+
+  // Instead of an answer, where the client has gone before there was one.
+  void abandon(Exchange const& exchange);
 
   // Called by this thread's server, which knows them: for /v1/status.
   void set_front_end(std::vector<Fullness> bounds) { front_end_bounds_ = std::move(bounds); }
@@ -64,13 +72,16 @@ class Endpoints {
   };
 
   void note_head(Request const& request, Exchange& exchange);
-  Result<Match> judge(Request const& request, Exchange& exchange);
   Result<> admit(service::Admission::Verdict verdict, Exchange& exchange);
-  Result<std::optional<Command>> plan(Request const& request, Exchange& exchange);
-  Result<Command> plan_command(Request const& request, Match const& found, Query const& query, Exchange& exchange);
-  Result<Command> plan_enqueue(Request const& request, Exchange& exchange);
+  Result<> let_in(Request const& request, std::optional<Access> access, Exchange& exchange, Caller& caller);
+  Result<Match> judge(Request const& request, Exchange& exchange, Caller& caller);
+  Result<std::optional<Command>> plan(Request const& request, Exchange& exchange, Caller& caller);
+  Result<Command> plan_command(Request const& request, Match const& found, Query const& query, Exchange& exchange,
+                               Caller const& caller);
+  Result<Command> plan_enqueue(Request const& request, Exchange& exchange, Caller const& caller);
   Result<Command> plan_list(Query const& query);
   Result<JobRef> parse_job(std::string_view encoded);
+  Result<> answer_tokens(Query const& query, Exchange& exchange);
   bool answer_at_once(Request const& request, Query const& query, Exchange& exchange);
   void answer_health(Request const& request, bool verbose, service::Readiness readiness, Exchange& exchange);
   void answer_page(Exchange& exchange, Page const& page);
@@ -80,16 +91,20 @@ class Endpoints {
   std::string trace_id(Exchange const& exchange);
 
   service::Service& service_;
+  service::TokenStore const& tokens_;
   HttpCounters& counters_;
   telemetry::Metrics& metrics_;
   telemetry::Logger& logger_;
+  telemetry::Logger& audit_log_;
   Rng chance_;
+  Gate gate_;
   service::Admission* admission_ = nullptr;
   ResponseWriter writer_;
   JsonIn json_in_;
   std::vector<Fullness> front_end_bounds_;
   telemetry::StageTimes const* stages_ = nullptr;
   telemetry::ThreadTimes const* threads_ = nullptr;
+  std::vector<std::string> cors_origins_;
 };
 
 }  // namespace workmill::http

@@ -2,12 +2,14 @@
 #include <array>
 #include <chrono>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "model/client.h"
 #include "model/command.h"
+#include "protocols/http/audit.h"
 #include "protocols/http/response.h"
 #include "protocols/http/router.h"
 #include "service/service.h"
@@ -42,7 +44,9 @@ struct Exchange {
   std::uint64_t share = 0;               // Requests a second that its client may have; 0: no shares are in force.
   ClientKey client{};                    // Who asks: by address, or by token where one was shown.
   std::vector<JobRef> reported;          // The jobs that were reported on, in order.
-  std::string allow;                     // For method_not_allowed.
+  std::unique_ptr<AuditNote> audit;      // Of what is for administrators only.
+  std::string cors;   // Headers of the answer, where it is for a web page of an origin that may read it.
+  std::string allow;  // For method_not_allowed.
   std::string text;
 
   // For the next request, keeping the text's memory.
@@ -56,6 +60,7 @@ struct Exchange {
   ResponseHead head(int status) const {
     ResponseHead head;
     head.status = status;
+    head.cors = cors;
     head.keep_alive = keep_alive;
     head.to_http_1_0 = is_http_1_0;
     head.without_body = is_head;

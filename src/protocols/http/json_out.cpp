@@ -293,6 +293,47 @@ void append_queues_page(QueuesReply const& reply, std::string& out) {
   json.end_object();
 }
 
+void append_tokens_page(std::span<service::TokenPtr const> by_name, std::string_view after, std::size_t limit,
+                        std::string& out) {
+  using service::Scope;
+  auto const at = [](std::optional<Instant> when, JsonWriter& json) { when ? json.value(*when) : json.null(); };
+  JsonWriter json{out};
+  json.begin_object().key("items").begin_array();
+  std::size_t count = 0;
+  std::string_view last, next;
+  for (service::TokenPtr const& token : by_name) {
+    service::TokenRecord const& record = token->record;
+    if (record.name <= after) continue;
+    if (count == limit) {
+      next = last;
+      break;
+    }
+    count += 1;
+    last = record.name;
+    json.begin_object().member("name", record.name).member("id", record.id).key("scopes").begin_array();
+    for (Scope const scope : {Scope::enqueue, Scope::work, Scope::read, Scope::admin}) {
+      if (record.scopes.has(scope)) json.value(to_string(scope));
+    }
+    json.end_array().key("queues");
+    if (record.queues) {
+      json.begin_array();
+      for (std::string const& name : record.queues->names()) json.value(name);
+      json.end_array();
+    } else {
+      json.null();
+    }
+    json.member("created_at", record.created_at).key("expires_at");
+    at(record.expires_at, json);
+    std::int64_t const used_ms = token->last_used_ms.load(std::memory_order_relaxed);
+    json.key("last_used_at");
+    at(used_ms > 0 ? std::optional{instant_from_ms(used_ms)} : std::nullopt, json);
+    json.end_object();
+  }
+  json.end_array().key("next");
+  next.empty() ? json.null() : json.plain(base64url(next));
+  json.end_object();
+}
+
 void append_done(std::string& out) { out.append("{}"); }
 
 Result<JobNumber> parse_jobs_cursor(std::string_view cursor) {

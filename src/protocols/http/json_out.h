@@ -8,6 +8,7 @@
 #include "model/command.h"
 #include "model/reply.h"
 #include "service/service.h"
+#include "service/token_store.h"
 
 // Replies into the JSON of responses, as the public contract says (docs/reference/). Pure: each function appends one
 // JSON value to `out`, and allocates nothing but its growth.
@@ -44,6 +45,10 @@ void append_queues_page(QueuesReply const& reply, std::string& out);
 
 // A problem (problem.h) is an object of its own; a lone {} for what has nothing to say.
 void append_done(std::string& out);
+
+// A page of tokens by name, behind the one of the name `after`, `limit` at most; nothing of their secrets.
+void append_tokens_page(std::span<service::TokenPtr const> by_name, std::string_view after, std::size_t limit,
+                        std::string& out);
 
 // The `cursor` of a page's query. invalid_field where it is none that we made.
 Result<JobNumber> parse_jobs_cursor(std::string_view cursor);

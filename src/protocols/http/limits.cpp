@@ -26,6 +26,12 @@ HttpCounters::HttpCounters(telemetry::Metrics& metrics)
                              "How often a connection's next requests had to wait for the answers before them.")),
       turned_away_address(metrics.counter("workmill_http_connections_turned_away_address_total",
                                           "Connections refused because there were too many from one address.")),
+      refused_handshakes(metrics.counter("workmill_http_handshakes_refused_total",
+                                         "Connections closed because too many TLS handshakes were under way.")),
+      failed_handshakes(
+          metrics.counter("workmill_http_handshakes_failed_total", "TLS handshakes that did not come about.")),
+      handshake_timeouts(
+          metrics.counter("workmill_http_timeouts_total", "Connections that took too long.", {{"kind", "handshake"}})),
       idle_timeouts(
           metrics.counter("workmill_http_timeouts_total", "Connections that took too long.", {{"kind", "idle"}})),
       header_timeouts(

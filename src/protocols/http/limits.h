@@ -21,10 +21,12 @@ struct HttpLimits {
   // Held for input and output by all connections, and by their requests in the shard.
   std::uint64_t buffered_bytes_max = std::uint64_t{512} << 20;
   service::AdmissionOptions admission{};
-  Duration idle_timeout = std::chrono::minutes{5};      // Between two requests.
-  Duration header_timeout = std::chrono::seconds{10};   // For the head of a request, from its first byte.
-  Duration request_timeout = std::chrono::seconds{30};  // For the whole of a request to come in.
-  Duration write_timeout = std::chrono::seconds{30};    // For a client to take something of its answer.
+  std::uint32_t handshakes_max = 1'000;                   // TLS handshakes under way.
+  Duration handshake_timeout = std::chrono::seconds{10};  // For a TLS handshake.
+  Duration idle_timeout = std::chrono::minutes{5};        // Between two requests.
+  Duration header_timeout = std::chrono::seconds{10};     // For the head of a request, from its first byte.
+  Duration request_timeout = std::chrono::seconds{30};    // For the whole of a request to come in.
+  Duration write_timeout = std::chrono::seconds{30};      // For a client to take something of its answer.
   // Bytes a second, on average since it began and after some grace; 0: any.
   std::uint64_t upload_rate_min = 240;    // At which a body comes in.
   std::uint64_t download_rate_min = 240;  // At which an answer is taken that waits for its client.
@@ -43,6 +45,9 @@ struct HttpCounters {
   telemetry::Counter& refusals_held;
   telemetry::Counter& pauses;               // At pipelined_max, or with too much output: read no further for now.
   telemetry::Counter& turned_away_address;  // Over connections_per_address_max.
+  telemetry::Counter& refused_handshakes;   // Over handshakes_max: the connection is closed at once.
+  telemetry::Counter& failed_handshakes;    // No TLS, none that we speak, or given up.
+  telemetry::Counter& handshake_timeouts;
   telemetry::Counter& idle_timeouts;
   telemetry::Counter& header_timeouts;
   telemetry::Counter& upload_timeouts;    // Below upload_rate_min,

@@ -11,6 +11,8 @@ int status_of(ErrorCode code) {
     case ErrorCode::unknown_field:
     case ErrorCode::missing_field:
     case ErrorCode::malformed_request: return 400;
+    case ErrorCode::unauthorized: return 401;
+    case ErrorCode::forbidden: return 403;
     case ErrorCode::not_found:
     case ErrorCode::job_not_found: return 404;
     case ErrorCode::method_not_allowed: return 405;
@@ -22,7 +24,8 @@ int status_of(ErrorCode code) {
     case ErrorCode::unsupported_media_type: return 415;
     case ErrorCode::idempotency_key_reused: return 422;
     case ErrorCode::queue_full:
-    case ErrorCode::too_many_requests: return 429;
+    case ErrorCode::too_many_requests:
+    case ErrorCode::too_many_attempts: return 429;
     case ErrorCode::headers_too_large: return 431;
     case ErrorCode::outcome_unknown:
     case ErrorCode::overloaded:
@@ -64,6 +67,9 @@ std::string_view title_of(ErrorCode code) {
     case ErrorCode::unsupported_media_type: return "Unsupported media type";
     case ErrorCode::request_timeout: return "The request took too long to arrive";
     case ErrorCode::payload_damaged: return "The bytes on the disk are damaged";
+    case ErrorCode::unauthorized: return "A token is needed";
+    case ErrorCode::forbidden: return "The token does not allow this";
+    case ErrorCode::too_many_attempts: return "Too many tokens that do not hold";
     case ErrorCode::outcome_unknown: return "The outcome is not known";
     case ErrorCode::overloaded: return "The server is busy";
     case ErrorCode::shutting_down: return "The server is stopping";

@@ -55,7 +55,7 @@ void append_head(ResponseHead const& head, std::string_view date_line, std::stri
   append_number(static_cast<std::uint64_t>(head.status), out);
   out.append(" ").append(reason_phrase(head.status)).append(kEnd);
   if (head.status != 204) out.append("Content-Type: ").append(head.content_type).append(kEnd);
-  out.append(date_line).append(head.extra);
+  out.append(date_line).append(head.cors).append(head.extra);
   if (!head.keep_alive) out.append("Connection: close\r\n");
   if (head.keep_alive && head.to_http_1_0) out.append("Connection: keep-alive\r\n");
   if (head.status != 204) out.append(kLengthName).append(kLengthRoom);
@@ -63,8 +63,8 @@ void append_head(ResponseHead const& head, std::string_view date_line, std::stri
 }
 
 bool is_ordinary(ResponseHead const& head) {
-  return head.content_type.data() == content_type::kJson.data() && head.extra.empty() && head.keep_alive &&
-         !head.to_http_1_0 && (head.status == 200 || head.status == 201);
+  return head.content_type.data() == content_type::kJson.data() && head.extra.empty() && head.cors.empty() &&
+         head.keep_alive && !head.to_http_1_0 && (head.status == 200 || head.status == 201);
 }
 
 }  // namespace
@@ -75,6 +75,8 @@ std::string_view reason_phrase(int status) {
     case 201: return "Created";
     case 204: return "No Content";
     case 400: return "Bad Request";
+    case 401: return "Unauthorized";
+    case 403: return "Forbidden";
     case 404: return "Not Found";
     case 405: return "Method Not Allowed";
     case 408: return "Request Timeout";

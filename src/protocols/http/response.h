@@ -21,6 +21,7 @@ inline constexpr std::string_view kText = "text/plain; charset=utf-8";
 struct ResponseHead {
   int status = 200;
   std::string_view content_type = content_type::kJson;
+  std::string_view cors;   // Likewise, for web pages of other origins.
   std::string_view extra;  // Whole lines, each with its CRLF: "Retry-After: 1\r\n".
   bool keep_alive = true;
   bool to_http_1_0 = false;   // Where keep_alive has to be said.

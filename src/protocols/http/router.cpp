@@ -8,30 +8,31 @@ namespace {
 
 // The busiest first: the search goes down the list.
 constexpr std::array<RouteEntry, kRoutes> kTable{{
-    {Route::create_jobs, Method::post, "/v1/jobs", ""},
-    {Route::lease_jobs, Method::post, "/v1/leases", ""},
-    {Route::report_jobs, Method::post, "/v1/reports", ""},
-    {Route::get_job, Method::get, "/v1/jobs/{id}", "wait"},
-    {Route::list_jobs, Method::get, "/v1/jobs", "state queue type tag group q limit cursor"},
-    {Route::cancel_job, Method::post, "/v1/jobs/{id}/cancel", ""},
-    {Route::retry_job, Method::post, "/v1/jobs/{id}/retry", ""},
-    {Route::patch_job, Method::patch, "/v1/jobs/{id}", ""},
-    {Route::delete_job, Method::remove, "/v1/jobs/{id}", ""},
-    {Route::bulk_jobs, Method::post, "/v1/jobs/bulk", ""},
-    {Route::get_job_log, Method::get, "/v1/jobs/{id}/log", ""},
-    {Route::list_queues, Method::get, "/v1/queues", "limit cursor"},
-    {Route::get_queue, Method::get, "/v1/queues/{queue}", ""},
-    {Route::patch_queue, Method::patch, "/v1/queues/{queue}", ""},
-    {Route::purge_queue, Method::remove, "/v1/queues/{queue}/jobs", "state"},
-    {Route::healthz, Method::get, "/healthz", "verbose"},
-    {Route::livez, Method::get, "/livez", "verbose"},
-    {Route::readyz, Method::get, "/readyz", "verbose"},
-    {Route::metrics, Method::get, "/metrics", ""},
-    {Route::status, Method::get, "/v1/status", ""},
-    {Route::cpu_profile, Method::get, "/v1/debug/cpu-profile", "seconds"},
-    {Route::heap, Method::get, "/v1/debug/heap", ""},
-    {Route::openapi, Method::get, "/openapi.json", ""},
-    {Route::home, Method::get, "/", ""},
+    {Route::create_jobs, Method::post, "/v1/jobs", "", Access::enqueue},
+    {Route::lease_jobs, Method::post, "/v1/leases", "", Access::work},
+    {Route::report_jobs, Method::post, "/v1/reports", "", Access::work},
+    {Route::get_job, Method::get, "/v1/jobs/{id}", "wait", Access::read},
+    {Route::list_jobs, Method::get, "/v1/jobs", "state queue type tag group q limit cursor", Access::read},
+    {Route::cancel_job, Method::post, "/v1/jobs/{id}/cancel", "", Access::admin},
+    {Route::retry_job, Method::post, "/v1/jobs/{id}/retry", "", Access::admin},
+    {Route::patch_job, Method::patch, "/v1/jobs/{id}", "", Access::admin},
+    {Route::delete_job, Method::remove, "/v1/jobs/{id}", "", Access::admin},
+    {Route::bulk_jobs, Method::post, "/v1/jobs/bulk", "", Access::admin},
+    {Route::get_job_log, Method::get, "/v1/jobs/{id}/log", "", Access::read},
+    {Route::list_queues, Method::get, "/v1/queues", "limit cursor", Access::read},
+    {Route::get_queue, Method::get, "/v1/queues/{queue}", "", Access::read},
+    {Route::patch_queue, Method::patch, "/v1/queues/{queue}", "", Access::admin},
+    {Route::purge_queue, Method::remove, "/v1/queues/{queue}/jobs", "state", Access::admin},
+    {Route::healthz, Method::get, "/healthz", "verbose", Access::open},
+    {Route::livez, Method::get, "/livez", "verbose", Access::open},
+    {Route::readyz, Method::get, "/readyz", "verbose", Access::open},
+    {Route::metrics, Method::get, "/metrics", "", Access::server_read},
+    {Route::status, Method::get, "/v1/status", "", Access::server_read},
+    {Route::cpu_profile, Method::get, "/v1/debug/cpu-profile", "seconds", Access::server_admin},
+    {Route::heap, Method::get, "/v1/debug/heap", "", Access::server_admin},
+    {Route::list_tokens, Method::get, "/v1/tokens", "limit cursor", Access::server_admin},
+    {Route::openapi, Method::get, "/openapi.json", "", Access::read},
+    {Route::home, Method::get, "/", "", Access::read},
 }};
 
 struct PathMatch {
@@ -98,6 +99,7 @@ std::string_view to_string(Route route) {
     case Route::status: return "status";
     case Route::cpu_profile: return "cpu_profile";
     case Route::heap: return "heap";
+    case Route::list_tokens: return "list_tokens";
     case Route::openapi: return "openapi";
     case Route::home: return "home";
   }
@@ -129,10 +131,24 @@ service::Priority priority_of(Route route) {
     case Route::status:
     case Route::cpu_profile:
     case Route::heap:
+    case Route::list_tokens:
     case Route::openapi:
     case Route::home: return relief;
   }
   return load;
+}
+
+std::string_view to_string(Access access) {
+  switch (access) {
+    case Access::open: return "";
+    case Access::enqueue: return "enqueue";
+    case Access::work: return "work";
+    case Access::read:
+    case Access::server_read: return "read";
+    case Access::admin:
+    case Access::server_admin: return "admin";
+  }
+  return "";
 }
 
 Result<Match> match(Method method, std::string_view path) {
@@ -141,7 +157,7 @@ Result<Match> match(Method method, std::string_view path) {
   for (RouteEntry const& entry : kTable) {
     PathMatch const found = match_path(entry.pattern, path);
     if (!found.matches) continue;
-    if (entry.method == wanted) return Match{entry.route, found.parameter, entry.query};
+    if (entry.method == wanted) return Match{entry.route, found.parameter, entry.query, entry.access};
     path_is_known = true;
   }
   if (path_is_known) return fail(ErrorCode::method_not_allowed, "this path cannot be asked that way");

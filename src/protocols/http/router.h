@@ -36,20 +36,34 @@ enum class Route : std::uint8_t {
   status,
   cpu_profile,
   heap,
+  list_tokens,
   openapi,
   home,
 };
-inline constexpr std::size_t kRoutes = 24;
+inline constexpr std::size_t kRoutes = 25;
 std::string_view to_string(Route route);  // "create_jobs": for metrics and logs, and the document's operationId.
 
 // What a call does to the load. Health and metrics must get through when it is highest, and so must what ends it.
 service::Priority priority_of(Route route);
+
+// What a call asks of its token, where the server has tokens.
+enum class Access : std::uint8_t {
+  open,  // Nothing: for those who watch over the server, and must not hold secrets to do so.
+  enqueue,
+  work,
+  read,
+  admin,
+  server_read,   // read, and not limited to some queues: it shows figures of all.
+  server_admin,  // admin, likewise.
+};
+std::string_view to_string(Access access);  // The scope: "read" also for server_read; "" for open.
 
 struct RouteEntry {
   Route route;
   Method method;             // What answers GET answers HEAD too.
   std::string_view pattern;  // At most one {parameter}, a whole segment.
   std::string_view query;    // The names that its query may have, with a space between.
+  Access access;
 };
 std::span<RouteEntry const> routes();
 
@@ -57,6 +71,7 @@ struct Match {
   Route route{};
   std::string_view parameter;  // As sent, percent-encoded; empty where the pattern has none.
   std::string_view query_names;
+  Access access{};
 };
 // method_not_allowed or not_found where there is none. HEAD matches as GET.
 Result<Match> match(Method method, std::string_view path);

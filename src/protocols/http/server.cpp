@@ -19,14 +19,15 @@ constexpr CookieParts kNobody{.slot = CookieParts::kSlots - 1, .generation = 0, 
 
 }  // namespace
 
-HttpServer::HttpServer(net::IoLoop& loop, service::Service& service, Clock const& clock, HttpLimits const& limits,
-                       telemetry::Logger& logger, telemetry::Metrics& metrics, Rng chance)
+HttpServer::HttpServer(net::IoLoop& loop, service::Service& service, service::TokenStore const& tokens,
+                       Clock const& clock, HttpLimits const& limits, telemetry::Logger& logger,
+                       telemetry::Metrics& metrics, Rng chance)
     : loop_(loop),
       service_(service),
       limits_(limits),
       logger_(logger),
       counters_(metrics),
-      endpoints_(service, counters_, metrics, logger, chance),
+      endpoints_(service, tokens, counters_, metrics, logger, chance),
       admission_(limits.admission, clock.monotonic()),
       shared_{.loop = loop,
               .service = service,
@@ -107,6 +108,7 @@ void HttpServer::on_socket(Socket socket) {
 
 void HttpServer::adopt(Socket socket) {
   counters_.accepted.add();
+  if (shared_.tls != nullptr && shared_.handshakes >= limits_.handshakes_max) return counters_.refused_handshakes.add();
   boost::system::error_code gone;
   auto const client = net::client_key_of(socket.remote_endpoint(gone).address());
   Welcome const how = welcome(client);
@@ -290,6 +292,7 @@ void HttpServer::publish() {
   for (auto const& [client, count] : by_client_) most = std::max(most, count);
   std::vector<Fullness> bounds{
       {.name = "http_connections", .used = scope_.size(), .limit = limits_.connections_max},
+      {.name = "http_handshakes", .used = shared_.handshakes, .limit = limits_.handshakes_max},
       {.name = "http_in_flight", .used = admission_.in_flight(), .limit = admission_.limit()},
       {.name = "http_connections_of_one_address", .used = most, .limit = limits_.connections_per_address_max},
       {.name = "http_buffered_bytes", .used = shared_.bytes_in_flight(), .limit = limits_.buffered_bytes_max},

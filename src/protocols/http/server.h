@@ -22,6 +22,7 @@
 #include "protocols/http/limits.h"
 #include "protocols/http/session.h"
 #include "service/service.h"
+#include "service/token_store.h"
 #include "telemetry/log.h"
 #include "telemetry/metrics.h"
 #include "telemetry/stage_times.h"
@@ -37,8 +38,8 @@ class HttpServer final : public service::AnswerSink {
   using Socket = net::Listener::Socket;
 
   // What is lent outlives the server. `chance` is for trace ids.
-  HttpServer(net::IoLoop& loop, service::Service& service, Clock const& clock, HttpLimits const& limits,
-             telemetry::Logger& logger, telemetry::Metrics& metrics, Rng chance);
+  HttpServer(net::IoLoop& loop, service::Service& service, service::TokenStore const& tokens, Clock const& clock,
+             HttpLimits const& limits, telemetry::Logger& logger, telemetry::Metrics& metrics, Rng chance);
   // Cuts off what is still connected.
   ~HttpServer() override;
 
@@ -49,6 +50,10 @@ class HttpServer final : public service::AnswerSink {
   // With several I/O threads one server listens; what it accepts goes round all of them, itself included. `others` must
   // outlive this server's accepting.
   void share_with(std::vector<HttpServer*> others) { others_ = std::move(others); }
+  // See Endpoints. On the loop's thread.
+  void set_cors_origins(std::vector<std::string> origins) { endpoints_.set_cors_origins(std::move(origins)); }
+  // From the next connection on they speak TLS. The identity outlives the server. Before listen().
+  void use_tls(net::TlsIdentity const& identity) { shared_.tls = &identity; }
   // Serves a connection that somebody else has accepted.
   void adopt(Socket socket);
 

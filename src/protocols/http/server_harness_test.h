@@ -41,12 +41,14 @@ class FakeService final : public service::Service {
     service::Cookie cookie;
     Command command;
     Instant give_up_at{};
+    AllowedQueues allowed{};
   };
 
   void set_sink(service::AnswerSink* sink) override { sink_ = sink; }
-  Result<> submit(service::Cookie cookie, Command command, Instant give_up_at) override {
+  Result<> submit(service::Cookie cookie, Command command, Instant give_up_at,
+                  AllowedQueues allowed = nullptr) override {
     if (refusal) return std::unexpected(*refusal);
-    asked.push_back({cookie, std::move(command), give_up_at});
+    asked.push_back({cookie, std::move(command), give_up_at, std::move(allowed)});
     return {};
   }
   void abandon(service::Cookie cookie) override { abandoned.push_back(cookie); }
@@ -140,7 +142,7 @@ class ServerTest : public testing::Test {
 
   void remake(HttpLimits const& limits) {
     server.reset();
-    server = std::make_unique<HttpServer>(loop, service, clock, limits, logger, metrics, Rng{7});
+    server = std::make_unique<HttpServer>(loop, service, tokens, clock, limits, logger, metrics, Rng{7});
     auto const listening = server->listen("127.0.0.1:0");
     ASSERT_TRUE(listening) << describe(listening.error());
     port = *listening;
@@ -213,6 +215,7 @@ class ServerTest : public testing::Test {
   TurnedClock clock;
   net::IoLoop loop;
   FakeService service{clock};
+  service::TokenStore tokens;
   std::vector<std::string> log_lines;
   telemetry::Logger logger{clock,
                            {.level = telemetry::LogLevel::debug, .delivery = telemetry::LogDelivery::immediate},

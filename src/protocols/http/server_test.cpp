@@ -526,7 +526,7 @@ TEST_F(ServerTest, ARequestThatHasArrivedAsTheDrainBeginsIsAnswered) {
 TEST_F(ServerTest, AConnectionHandedOverAsTheDrainBeginsIsAnswered) {
   net::IoLoop other_loop;
   FakeService other_service{clock};
-  HttpServer other{other_loop, other_service, clock, HttpLimits{}, logger, metrics, Rng{8}};
+  HttpServer other{other_loop, other_service, tokens, clock, HttpLimits{}, logger, metrics, Rng{8}};
   other_service.set_sink(&other);
   server->share_with({&other});
   std::vector<std::unique_ptr<TestClient>> clients;

@@ -29,18 +29,20 @@ Session::Session(Shared& shared, CookieParts name, Welcome welcome, net::Connect
     : shared_(shared),
       name_(name),
       welcome_(welcome),
-      connection_(shared.loop.poller(), std::move(socket)),
+      connection_(shared.loop.poller(), std::move(socket), shared.tls),
       decoder_({.header_bytes_max = shared.limits.header_bytes_max, .body_bytes_max = shared.limits.body_bytes_max}) {
-  if (shared.draining) {
-    set_deadline(Deadline::first);
-  } else {  // Whoever is turned away is to ask soon, or to go.
-    set_deadline(welcome_ == Welcome::served ? Deadline::idle : Deadline::header);
-  }
+  in_handshake_ = !connection_.is_established();
+  if (in_handshake_) shared_.handshakes += 1;
+  set_deadline(in_handshake_ ? Deadline::handshake : first_deadline());
 }
 
 Session::~Session() {
   abandon_from(exchanges_.front_sequence());
   shared_.buffered_bytes -= accounted_bytes_;
+  if (in_handshake_) {
+    shared_.handshakes -= 1;
+    shared_.counters.failed_handshakes.add();
+  }
 }
 
 boost::asio::awaitable<void> Session::run() {
@@ -60,7 +62,7 @@ boost::asio::awaitable<void> Session::run() {
 }
 
 WaitFor Session::wanted() const {
-  if (write_blocked_) return WaitFor::writable;
+  if (write_blocked_ || connection_.wants_write()) return WaitFor::writable;
   // A closed side is readable for ever, and would spin.
   if (peer_closed_ || paused_) return WaitFor::hung_up;
   return WaitFor::readable;
@@ -75,13 +77,32 @@ void Session::on_ready() {
 }
 
 void Session::receive() {
-  switch (connection_.receive(shared_.scratch)) {
+  IoStatus const received = connection_.receive(shared_.scratch);
+  if (in_handshake_ && received != IoStatus::foreign && connection_.is_established()) on_established();
+  switch (received) {
     case IoStatus::blocked: return;
     case IoStatus::closed: return on_peer_closed();
+    case IoStatus::foreign:
+      refuse({.code = ErrorCode::malformed_request, .message = "this port speaks TLS: ask for https:// here"},
+             Method::other);
+      flush();
+      return settle();
     case IoStatus::done: break;
   }
   is_new_ = false;
   process_input();
+}
+
+void Session::on_established() {
+  in_handshake_ = false;
+  shared_.handshakes -= 1;
+  set_deadline(first_deadline());
+}
+
+Session::Deadline Session::first_deadline() const {
+  if (shared_.draining) return Deadline::first;
+  return welcome_ == Welcome::served ? Deadline::idle
+                                     : Deadline::header;  // Whoever is turned away is to ask soon, or go.
 }
 
 // The peer may have closed its side and still read ours, so what is decided at once is answered. A request that may
@@ -140,7 +161,7 @@ void Session::judge_head(Request const& request) {
   exchange.received_at = shared_.round_now();
   exchange.client = connection_.client();
   exchange.keep_alive = request.keep_alive && !shared_.draining && decoder_.can_skip_body();
-  if (welcome_ == Welcome::served && shared_.endpoints.judge_head(request, exchange)) {
+  if (welcome_ == Welcome::served && shared_.endpoints.judge_head(request, exchange, caller_)) {
     exchanges_.pop_back();  // Let in so far. It gets its place when it is whole.
     return;
   }
@@ -234,13 +255,14 @@ void Session::handle(Request const& request) {
 
   if (welcome_ != Welcome::served) {
     answer_turned_away(exchange);
-  } else if (auto command = shared_.endpoints.begin(request, exchange)) {
+  } else if (auto command = shared_.endpoints.begin(request, exchange, caller_)) {
     exchange.body_bytes = request.body.size();
     shared_.request_bytes += exchange.body_bytes;
     // Whoever waits is bounded by the shard, and is not in the way of others.
     if (exchange.waits && std::exchange(exchange.is_counted, false)) shared_.admission.leave();
     if (shared_.stages != nullptr) shared_.service.set_parsed_at(shared_.end_parse());
-    auto const taken = shared_.service.submit(cookie(sequence), *std::move(command), exchange.give_up_at);
+    auto const taken =
+        shared_.service.submit(cookie(sequence), *std::move(command), exchange.give_up_at, caller_.allowed());
     if (taken) return;
     shared_.endpoints.answer(exchange, taken.error(), exchange.text);
   } else if (exchange.is_refused) {
@@ -254,6 +276,10 @@ void Session::handle(Request const& request) {
   }
   discount(exchange);
   exchange.is_done = true;
+  if (!exchange.keep_alive && !last_taken_) {  // Whoever was refused like that is not read further.
+    last_taken_ = true;
+    linger_due_ = true;
+  }
   release_done();
 }
 
@@ -336,6 +362,7 @@ void Session::abandon_from(std::uint16_t sequence) {
     } else if (!exchange.is_done) {
       shared_.service.abandon(cookie(last));
       shared_.counters.abandoned.add();
+      shared_.endpoints.abandon(*exchanges_.find(last));
     }
     discount(exchange);
     exchanges_.pop_back();
@@ -370,6 +397,7 @@ void Session::flush() {
       if (!write_blocked_ || connection_.output_bytes() < before) set_deadline(Deadline::write);
       write_blocked_ = true;
       return;
+    case IoStatus::foreign:
     case IoStatus::closed: closing_ = true; return;
   }
 }
@@ -387,7 +415,7 @@ void Session::settle() {
       closing_ = true;
     }
   }
-  if (!write_blocked_ && !lingering_ && !takes_request()) {
+  if (!write_blocked_ && !lingering_ && !takes_request() && deadline_ != Deadline::handshake) {
     if (exchanges_.empty()) {
       set_deadline(shared_.draining && is_new_ ? Deadline::first : Deadline::idle);
     } else {
@@ -411,6 +439,10 @@ void Session::sweep() {
   if (shared_.second < deadline_second_) return;
   switch (std::exchange(deadline_, Deadline::none)) {
     case Deadline::none: return;
+    case Deadline::handshake:
+      shared_.counters.handshake_timeouts.add();
+      closing_ = true;
+      break;
     case Deadline::idle:
       shared_.counters.idle_timeouts.add();
       closing_ = true;
@@ -478,6 +510,7 @@ void Session::set_deadline(Deadline what) {
   Duration const patience = [&] {
     switch (what) {
       case Deadline::header: return std::min(shared_.limits.header_timeout, shared_.limits.request_timeout);
+      case Deadline::handshake: return shared_.limits.handshake_timeout;
       case Deadline::request: return shared_.limits.request_timeout;
       case Deadline::write: return shared_.limits.write_timeout;
       case Deadline::linger: return kLinger;

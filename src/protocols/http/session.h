@@ -39,6 +39,7 @@ struct Shared {
   HttpLimits const& limits;
   HttpCounters& counters;
   Clock const& clock;
+  net::TlsIdentity const* tls = nullptr;  // Null: plain HTTP.
   telemetry::StageTimes const* stages = nullptr;  // None: stages are not measured.
   telemetry::CpuProfiler* profiler = nullptr;     // None: there are no profiles here.
   // Hands over what came of a profile. Any thread.
@@ -54,6 +55,7 @@ struct Shared {
   std::deque<HeldRefusal> held{};             // Refusals held back, oldest first.
   std::move_only_function<void()> on_held{};  // When there is one again.
   std::uint64_t under_way = 0;                // Requests taken and not answered.
+  std::uint64_t handshakes = 0;               // TLS handshakes under way.
   bool draining = false;
 
   // A request has been parsed: answers when. The clock is read once for each: its time began where that of the request
@@ -130,11 +132,13 @@ class Session {
   void drain();
 
  private:
-  enum class Deadline : std::uint8_t { none, idle, first, header, request, write, linger };
+  enum class Deadline : std::uint8_t { none, handshake, idle, first, header, request, write, linger };
 
   net::Connection::WaitFor wanted() const;
   void on_ready();
   void receive();
+  void on_established();
+  Deadline first_deadline() const;
   void on_peer_closed();
   void process_input();
   void parse_input();
@@ -167,8 +171,10 @@ class Session {
   net::Connection connection_;
   RequestDecoder decoder_;
   ExchangeRing exchanges_;
+  Caller caller_{connection_.client(), connection_.peer()};
 
   net::Connection::WaitFor waiting_for_{};
+  bool in_handshake_ = false;
   bool is_waiting_ = false;  // The coroutine stands still.
   bool is_new_ = true;       // Nothing has come yet.
   bool touched_ = false;

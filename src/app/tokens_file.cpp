@@ -1,0 +1,74 @@
+#include "app/tokens_file.h"
+
+#include <fmt/format.h>
+#include <sys/stat.h>
+
+#include <optional>
+#include <utility>
+
+#include "log/file/small_file.h"
+
+namespace workmill::app {
+namespace {
+
+constexpr mode_t kMode = 0600;
+
+Error about(Error error, std::string const& path) {
+  error.code = ErrorCode::bad_configuration;  // Whatever it is, it is the operator's to mend.
+  error.message = fmt::format("the tokens file {}: {}", path, error.message);
+  return error;
+}
+
+}  // namespace
+
+std::string tokens_path(Config const& config) {
+  return config.tokens_file.empty() ? config.data + "/tokens" : config.tokens_file;
+}
+
+Result<TokensFile> read_tokens_file(std::string const& path) {
+  auto file = log::read_small_file(path, service::kTokensFileBytesMax);
+  if (!file) return std::unexpected(about(std::move(file).error(), path));
+  if (!*file) return TokensFile{};
+  if (((*file)->mode & (S_IWGRP | S_IWOTH)) != 0) {
+    return fail(ErrorCode::bad_configuration,
+                fmt::format("the tokens file {}: others than its owner may write to it, and so let themselves in: "
+                            "chmod 600 it",
+                            path));
+  }
+  auto records = service::parse_tokens((*file)->bytes);
+  if (!records) return std::unexpected(about(std::move(records).error(), path));
+  return TokensFile{.is_there = true, .records = *std::move(records)};
+}
+
+Result<> change_tokens_file(std::string const& path,
+                            std::function<Result<>(std::vector<service::TokenRecord>&)> const& change) {
+  return log::change_small_file(path, kMode, service::kTokensFileBytesMax,
+                                [&](std::optional<std::string> const& before) -> Result<std::string> {
+                                  auto records = service::parse_tokens(before.value_or(std::string{}));
+                                  if (!records) return std::unexpected(about(std::move(records).error(), path));
+                                  WM_TRY_VOID(change(*records));
+                                  return service::format_tokens(*records);
+                                });
+}
+
+Result<> load_tokens(Config const& config, service::TokenStore& store) {
+  WM_TRY(auto file, read_tokens_file(tokens_path(config)));
+  if (!file.is_there && !config.tokens_file.empty()) {
+    return fail(ErrorCode::bad_configuration,
+                fmt::format("there is no tokens file {}: `workmill token new` makes it", config.tokens_file));
+  }
+  if (file.is_there) store.set(std::move(file.records));
+  return {};
+}
+
+Result<TokensFile> read_tokens_again(Config const& config, service::TokenStore const& store) {
+  std::string const path = tokens_path(config);
+  WM_TRY(auto file, read_tokens_file(path));
+  if (!file.is_there && store.is_on()) {
+    return fail(ErrorCode::bad_configuration,
+                fmt::format("the tokens file {} has gone: the tokens that were known go on to hold", path));
+  }
+  return file;
+}
+
+}  // namespace workmill::app

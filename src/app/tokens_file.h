@@ -1,0 +1,37 @@
+#pragma once
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "app/config.h"
+#include "base/error.h"
+#include "service/token_store.h"
+
+// The tokens of a server, on disk. What stands in the file: service/tokens.h.
+namespace workmill::app {
+
+// Where they are: `tokens_file`, else "tokens" in the data folder.
+std::string tokens_path(Config const& config);
+
+struct TokensFile {
+  bool is_there = false;
+  std::vector<service::TokenRecord> records;
+};
+
+// bad_configuration where it is malformed, cannot be read, or others than its
+// owner may write to it, as who can write there can let himself in.
+Result<TokensFile> read_tokens_file(std::string const& path);
+
+// `change` gets the tokens that there are and leaves those that there shall be. Mode 0600, whole or not at all, and one
+// at a time.
+Result<> change_tokens_file(std::string const& path,
+                            std::function<Result<>(std::vector<service::TokenRecord>&)> const& change);
+
+// At start: the store is off where there is no file, unless the configuration names one, which then must be there.
+Result<> load_tokens(Config const& config, service::TokenStore& store);
+// For a reload, what the store shall be set to; not there where it is off and stays so. An error where the file cannot
+// be read, or has gone: then what was known must go on to hold.
+Result<TokensFile> read_tokens_again(Config const& config, service::TokenStore const& store);
+
+}  // namespace workmill::app

@@ -1,0 +1,135 @@
+#include "protocols/http/gate.h"
+
+#include <openssl/crypto.h>
+
+#include <algorithm>
+#include <string>
+#include <utility>
+
+#include "base/assert.h"
+#include "protocols/http/bearer.h"
+
+namespace workmill::http {
+
+bool Caller::is_same(std::string_view header) const {
+  return header.size() == header_bytes_ && CRYPTO_memcmp(header.data(), header_.data(), header_bytes_) == 0;
+}
+
+void Caller::remember(std::string_view header, service::TokenPtr token, std::uint64_t generation) {
+  WM_ASSERT(header.size() <= header_.size());
+  forget();
+  std::copy(header.begin(), header.end(), header_.begin());
+  header_bytes_ = header.size();
+  generation_ = generation;
+  token_ = std::move(token);
+}
+
+void Caller::forget() {
+  if (header_bytes_ > 0) OPENSSL_cleanse(header_.data(), header_bytes_);
+  header_bytes_ = 0;
+  token_.reset();
+}
+
+Gate::Gate(service::TokenStore const& tokens, telemetry::Metrics& metrics, telemetry::Logger& logger)
+    : tokens_(tokens),
+      logger_(logger.of(telemetry::LogComponent::auth)),
+      missing_(metrics.counter("workmill_auth_refused_total", "Requests without the right to be answered.",
+                               {{"reason", "missing"}})),
+      malformed_(metrics.counter("workmill_auth_refused_total", "Requests without the right to be answered.",
+                                 {{"reason", "malformed"}})),
+      unknown_(metrics.counter("workmill_auth_refused_total", "Requests without the right to be answered.",
+                               {{"reason", "unknown"}})),
+      expired_(metrics.counter("workmill_auth_refused_total", "Requests without the right to be answered.",
+                               {{"reason", "expired"}})),
+      locked_out_(metrics.counter("workmill_auth_refused_total", "Requests without the right to be answered.",
+                                  {{"reason", "locked_out"}})),
+      forbidden_(metrics.counter("workmill_auth_refused_total", "Requests without the right to be answered.",
+                                 {{"reason", "forbidden"}})) {}
+
+Result<> Gate::admit(std::string_view authorization, std::optional<Access> access, Moment moment, Caller& caller) {
+  caller.locked_out_ = {};
+  if (!tokens_.is_on() || access == Access::open) return {};
+  WM_TRY_VOID(identify(authorization, moment, caller));
+  service::Token const& token = *caller.token();
+  // Written only when it changes by a second, as all threads look at this line of memory.
+  std::int64_t const now_ms = to_ms(moment.now);
+  if (now_ms - token.last_used_ms.load(std::memory_order_relaxed) >= 1'000) {
+    token.last_used_ms.store(now_ms, std::memory_order_relaxed);
+  }
+  if (!access) return {};
+  auto allowed = check_access(token.record, *access);
+  if (!allowed) forbidden_.add();
+  return allowed;
+}
+
+Result<> Gate::identify(std::string_view authorization, Moment moment, Caller& caller) {
+  // Before the look-up: should the tokens change meanwhile, the next request looks again.
+  std::uint64_t const generation = tokens_.generation();
+  bool const is_known = caller.token_ && caller.generation_ == generation && caller.is_same(authorization);
+  if (!is_known) {
+    caller.forget();
+    if (authorization.empty()) {  // Nobody guesses like that: it is no attempt.
+      missing_.add();
+      return fail(ErrorCode::unauthorized, "the server has tokens: send Authorization: Bearer TOKEN");
+    }
+    bool const may_be_one = authorization.size() <= Caller::kHeaderBytesMax;
+    auto const credentials = may_be_one ? parse_bearer(authorization) : std::nullopt;
+    auto const shown = credentials ? service::split_token(*credentials) : std::nullopt;
+    if (!shown) {
+      return turn_away("what the Authorization header shows is no token of a Workmill server", malformed_, moment,
+                       caller);
+    }
+    auto token = tokens_.find(*shown);
+    if (!token) {
+      return turn_away("this token is not known here: it never was, or was revoked", unknown_, moment, caller);
+    }
+    caller.remember(authorization, std::move(token), generation);
+  }
+  if (caller.token_->is_over(moment.now)) {
+    caller.forget();
+    return turn_away("the time of this token is over", expired_, moment, caller);
+  }
+  return {};
+}
+
+std::unexpected<Error> Gate::turn_away(std::string message, telemetry::Counter& counter, Moment moment,
+                                       Caller& caller) {
+  auto const outcome = attempts_.failed(caller.client(), moment.monotonic);
+  if (outcome.verdict == service::Attempts::Verdict::refused) {
+    counter.add();
+    return fail(ErrorCode::unauthorized, std::move(message));
+  }
+  locked_out_.add();
+  caller.locked_out_ = outcome.wait;
+  if (outcome.verdict == service::Attempts::Verdict::newly_locked) {
+    logger_.warn("tokens that do not hold, one after another", {{"from", caller.from().to_string()}});
+  }
+  return fail(ErrorCode::too_many_attempts, "tokens that do not hold came from this address, one after another");
+}
+
+Result<> check_access(service::TokenRecord const& token, Access access) {
+  auto const needed = [access]() -> std::pair<service::Scope, bool> {
+    switch (access) {
+      case Access::open: break;
+      case Access::enqueue: return {service::Scope::enqueue, false};
+      case Access::work: return {service::Scope::work, false};
+      case Access::read: return {service::Scope::read, false};
+      case Access::admin: return {service::Scope::admin, false};
+      case Access::server_read: return {service::Scope::read, true};
+      case Access::server_admin: return {service::Scope::admin, true};
+    }
+    return {service::Scope::read, false};
+  };
+  if (access == Access::open) return {};
+  auto const [scope, whole_server] = needed();
+  if (!token.scopes.has(scope)) {
+    return fail(ErrorCode::forbidden,
+                std::string{"this call needs a token with the scope "}.append(service::to_string(scope)));
+  }
+  if (whole_server && token.queues) {
+    return fail(ErrorCode::forbidden, "this call is about the whole server, and the token is limited to some queues");
+  }
+  return {};
+}
+
+}  // namespace workmill::http

@@ -1,0 +1,98 @@
+#pragma once
+#include <array>
+#include <boost/asio/ip/address.hpp>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "base/error.h"
+#include "base/time.h"
+#include "model/client.h"
+#include "protocols/http/router.h"
+#include "service/attempts.h"
+#include "service/token_store.h"
+#include "telemetry/log.h"
+#include "telemetry/metrics.h"
+
+// Who asks, and may he: the judge of every request's head, before anything is done for its body.
+namespace workmill::http {
+
+// Who a connection's requests come from, as of the last one that was looked up. A client sends the same header with
+// every request: it costs one comparison then, and no hash.
+//
+// Holds the header, which is a secret, and so wipes it. One for each connection.
+class Caller {
+ public:
+  // `client` and `from`: the peer of the connection.
+  Caller(ClientKey client, boost::asio::ip::address from) : client_(client), from_(std::move(from)) {}
+  ~Caller() { forget(); }
+  Caller(Caller const&) = delete;
+  Caller& operator=(Caller const&) = delete;
+
+  // Nothing where the server has no tokens, or none was shown where none is needed.
+  service::Token const* token() const { return token_.get(); }
+  service::TokenPtr const& shared_token() const { return token_; }
+  // The token where one was shown, else the peer.
+  ClientKey client() const { return token_ ? token_->client : client_; }
+  boost::asio::ip::address const& from() const { return from_; }
+  // Where the last refusal was a lock-out: for how long. Else zero.
+  std::chrono::seconds locked_out() const { return locked_out_; }
+  // What goes with its commands.
+  AllowedQueues allowed() const { return token_ ? token_->record.queues : nullptr; }
+
+ private:
+  friend class Gate;
+  static constexpr std::size_t kHeaderBytesMax = 96;  // "Bearer " and a token; what is longer is no token of ours.
+
+  bool is_same(std::string_view header) const;
+  void remember(std::string_view header, service::TokenPtr token, std::uint64_t generation);
+  void forget();
+
+  ClientKey const client_;
+  boost::asio::ip::address const from_;
+  std::chrono::seconds locked_out_{};
+  std::array<char, kHeaderBytesMax> header_{};
+  std::size_t header_bytes_ = 0;
+  std::uint64_t generation_ = 0;
+  service::TokenPtr token_;
+};
+
+// One for each I/O thread, and only asked there.
+class Gate {
+ public:
+  // What is lent outlives it.
+  Gate(service::TokenStore const& tokens, telemetry::Metrics& metrics, telemetry::Logger& logger);
+
+  struct Moment {
+    Instant now{};                         // Wall time: tokens end by it.
+    std::chrono::nanoseconds monotonic{};  // Lock-outs go by it.
+  };
+  // Without tokens everybody is let in. `access`: what the route asks; nothing for a path that there is not, which is
+  // told only to who has a token. unauthorized, forbidden; too_many_attempts where tokens of this peer did not hold
+  // time and again, and this one does not either (see Attempts).
+  Result<> admit(std::string_view authorization, std::optional<Access> access, Moment moment, Caller& caller);
+
+ private:
+  Result<> identify(std::string_view authorization, Moment moment, Caller& caller);
+  std::unexpected<Error> turn_away(std::string message, telemetry::Counter& counter, Moment moment, Caller& caller);
+
+  service::TokenStore const& tokens_;
+  telemetry::Logger& logger_;
+  service::Attempts attempts_;
+  telemetry::Counter& missing_;
+  telemetry::Counter& malformed_;
+  telemetry::Counter& unknown_;
+  telemetry::Counter& expired_;
+  telemetry::Counter& locked_out_;
+  telemetry::Counter& forbidden_;
+};
+
+// What keeps a token from a call: forbidden, where anything does. Its scopes and, where the call is about the whole
+// server, its queues.
+Result<> check_access(service::TokenRecord const& token, Access access);
+
+}  // namespace workmill::http

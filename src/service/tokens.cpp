@@ -1,0 +1,219 @@
+#include "service/tokens.h"
+
+#include <fmt/format.h>
+#include <openssl/crypto.h>
+#include <openssl/evp.h>
+#include <openssl/hmac.h>
+#include <openssl/rand.h>
+
+#include <algorithm>
+#include <set>
+#include <utility>
+
+#include "base/assert.h"
+#include "base/digits.h"
+#include "model/ids.h"
+
+namespace workmill::service {
+namespace {
+
+constexpr std::string_view kPrefix = "wm_";
+constexpr std::string_view kVersion = "v1";
+constexpr std::string_view kAllQueues = "*";
+constexpr std::string_view kNever = "never";
+constexpr std::string_view kHead =
+    "# Access tokens of a Workmill server, made by `workmill token`. There is no secret in here, but who can write\n"
+    "# here can let himself in. A line: version id name scopes queues created expires salt hash\n";
+constexpr std::array kScopes{Scope::enqueue, Scope::work, Scope::read, Scope::admin};
+
+bool is_lower_hex(std::string_view text) {
+  return std::all_of(text.begin(), text.end(), [](char c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f'); });
+}
+
+std::string to_hex(std::span<std::uint8_t const> bytes) {
+  std::string text(2 * bytes.size(), '\0');
+  for (std::size_t i = 0; i < bytes.size(); ++i) put_hex_byte(&text[2 * i], bytes[i]);
+  return text;
+}
+
+bool from_hex(std::string_view text, std::span<std::uint8_t> out) {
+  if (text.size() != 2 * out.size() || !is_lower_hex(text)) return false;
+  for (std::size_t i = 0; i < out.size(); ++i) {
+    out[i] = static_cast<std::uint8_t>(hex_value(text[2 * i]) << 4 | hex_value(text[2 * i + 1]));
+  }
+  return true;
+}
+
+// Up to the next `separator`, which it takes too.
+std::string_view take_until(std::string_view& text, char separator) {
+  std::size_t const end = std::min(text.find(separator), text.size());
+  std::string_view const part = text.substr(0, end);
+  text.remove_prefix(std::min(end + 1, text.size()));
+  return part;
+}
+
+std::array<std::uint8_t, 32> hash_of(std::span<std::uint8_t const> salt, std::string_view secret) {
+  std::array<std::uint8_t, 32> hash{};
+  unsigned size = 0;
+  auto const* const made =
+      HMAC(EVP_sha256(), salt.data(), static_cast<int>(salt.size()),
+           reinterpret_cast<unsigned char const*>(secret.data()), secret.size(), hash.data(), &size);
+  WM_ASSERT(made != nullptr && size == hash.size());
+  return hash;
+}
+
+void fill_randomly(std::span<std::uint8_t> bytes) {
+  WM_ASSERT(RAND_bytes(bytes.data(), static_cast<int>(bytes.size())) == 1);
+}
+
+Result<AllowedQueues> parse_queues(std::string_view text) {
+  if (text == kAllQueues) return AllowedQueues{};
+  std::vector<std::string> names;
+  while (!text.empty()) {
+    std::string_view const name = take_until(text, ',');
+    if (!is_name(name)) return fail(ErrorCode::bad_configuration, "a queue's name is none");
+    if (names.size() == kQueueSetMax) return fail(ErrorCode::bad_configuration, "more queues than a token may have");
+    names.emplace_back(name);
+  }
+  if (names.empty()) return fail(ErrorCode::bad_configuration, "no queues");
+  return std::make_shared<QueueSet const>(std::move(names));
+}
+
+Result<TokenRecord> parse_record(std::string_view line) {
+  auto const bad = [](std::string message) { return fail(ErrorCode::bad_configuration, std::move(message)); };
+  std::array<std::string_view, 9> fields;
+  std::string_view rest = line;
+  for (std::string_view& field : fields) field = take_until(rest, ' ');
+  if (!rest.empty() || fields.back().empty()) return bad("a token has nine fields, with a space between");
+  auto const& [version, id, name, scopes, queues, created, expires, salt, hash] = fields;
+  if (version != kVersion) return bad("a version that is not known here");
+  TokenRecord record;
+  if (id.size() != kTokenIdBytes || !is_lower_hex(id)) return bad("the id is none");
+  if (!is_name(name)) return bad("the name is none");
+  record.id = id;
+  record.name = name;
+  auto const parsed_scopes = parse_scopes(scopes);
+  if (!parsed_scopes) return bad("the scopes are none");
+  record.scopes = *parsed_scopes;
+  WM_TRY(record.queues, parse_queues(queues));
+  auto const created_at = parse_rfc3339(created);
+  if (!created_at) return bad("the time when it was made is none");
+  record.created_at = *created_at;
+  if (expires != kNever) {
+    auto const expires_at = parse_rfc3339(expires);
+    if (!expires_at) return bad("the time when it ends is none");
+    record.expires_at = *expires_at;
+  }
+  if (!from_hex(salt, record.salt) || !from_hex(hash, record.hash)) return bad("salt or hash are none");
+  return record;
+}
+
+}  // namespace
+
+std::string_view to_string(Scope scope) {
+  switch (scope) {
+    case Scope::enqueue: return "enqueue";
+    case Scope::work: return "work";
+    case Scope::read: return "read";
+    case Scope::admin: return "admin";
+  }
+  return "";
+}
+
+std::string to_string(Scopes scopes) {
+  std::string text;
+  for (Scope const scope : kScopes) {
+    if (!scopes.has(scope)) continue;
+    if (!text.empty()) text.push_back(',');
+    text.append(to_string(scope));
+  }
+  return text;
+}
+
+Result<Scopes> parse_scopes(std::string_view text) {
+  Scopes scopes;
+  while (!text.empty()) {
+    std::string_view const word = take_until(text, ',');
+    auto const* const found =
+        std::find_if(kScopes.begin(), kScopes.end(), [&](Scope scope) { return to_string(scope) == word; });
+    if (found == kScopes.end()) {
+      return fail_field(ErrorCode::invalid_field, "scope", "must be of enqueue, work, read and admin");
+    }
+    scopes.add(*found);
+  }
+  if (scopes.empty()) return fail_field(ErrorCode::invalid_field, "scope", "must be of enqueue, work, read and admin");
+  return scopes;
+}
+
+std::optional<ShownToken> split_token(std::string_view text) {
+  if (text.size() != kTokenBytes || !text.starts_with(kPrefix)) return std::nullopt;
+  text.remove_prefix(kPrefix.size());
+  ShownToken const shown{.id = text.substr(0, kTokenIdBytes), .secret = text.substr(kTokenIdBytes + 1)};
+  if (text[kTokenIdBytes] != '_' || !is_lower_hex(shown.id) || !is_lower_hex(shown.secret)) return std::nullopt;
+  return shown;
+}
+
+bool holds(TokenRecord const& record, std::string_view secret) {
+  auto const hash = hash_of(record.salt, secret);
+  return CRYPTO_memcmp(hash.data(), record.hash.data(), hash.size()) == 0;
+}
+
+std::string make_token(TokenRecord& record) {
+  std::array<std::uint8_t, kTokenIdBytes / 2> id{};
+  std::array<std::uint8_t, kTokenSecretBytes / 2> secret{};
+  fill_randomly(id);
+  fill_randomly(secret);
+  fill_randomly(record.salt);
+  record.id = to_hex(id);
+  std::string token;
+  token.reserve(kTokenBytes);  // It does not move, so no copy of it stays behind.
+  token.append(kPrefix).append(record.id).append("_");
+  std::string text = to_hex(secret);
+  token.append(text);
+  record.hash = hash_of(record.salt, text);
+  wipe(text);
+  OPENSSL_cleanse(secret.data(), secret.size());
+  return token;
+}
+
+Result<std::vector<TokenRecord>> parse_tokens(std::string_view file) {
+  auto const bad = [](std::size_t line, std::string_view message) {
+    return fail(ErrorCode::bad_configuration, fmt::format("line {}: {}", line, message));
+  };
+  if (file.size() > kTokensFileBytesMax) return bad(1, "the file is larger than a tokens file may be");
+  std::vector<TokenRecord> records;
+  std::set<std::string, std::less<>> known;  // Ids and names; an id may be another's name, so with a mark.
+  std::size_t number = 0;
+  while (!file.empty()) {
+    ++number;
+    std::string_view const line = take_until(file, '\n');
+    if (line.empty() || line.starts_with('#')) continue;
+    if (records.size() == kTokensMax) return bad(number, "more tokens than a file may have");
+    auto record = parse_record(line);
+    if (!record) return bad(number, record.error().message);
+    if (!known.insert("i " + record->id).second) return bad(number, "an id that another token has");
+    if (!known.insert("n " + record->name).second) return bad(number, "a name that another token has");
+    records.push_back(*std::move(record));
+  }
+  return records;
+}
+
+std::string format_tokens(std::span<TokenRecord const> records) {
+  std::string file{kHead};
+  for (TokenRecord const& record : records) {
+    std::string queues{record.queues ? "" : kAllQueues};
+    if (record.queues) queues = fmt::format("{}", fmt::join(record.queues->names(), ","));
+    file.append(fmt::format("{} {} {} {} {} {} {} {} {}\n", kVersion, record.id, record.name, to_string(record.scopes),
+                            queues, format_rfc3339(record.created_at),
+                            record.expires_at ? format_rfc3339(*record.expires_at) : std::string{kNever},
+                            to_hex(record.salt), to_hex(record.hash)));
+  }
+  return file;
+}
+
+void wipe(std::string& secret) {
+  OPENSSL_cleanse(secret.data(), secret.size());
+  secret.clear();
+}
+
+}  // namespace workmill::service

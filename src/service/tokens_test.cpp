@@ -1,0 +1,175 @@
+#include "service/tokens.h"
+
+#include <gtest/gtest.h>
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "service/token_store.h"
+
+namespace workmill::service {
+namespace {
+
+constexpr Instant kNow = instant_from_ms(1'795'334'400'000);
+
+TokenRecord record(std::string name, Scopes scopes = {Scope::read}, AllowedQueues queues = {}) {
+  TokenRecord made;
+  made.name = std::move(name);
+  made.scopes = scopes;
+  made.queues = std::move(queues);
+  made.created_at = kNow;
+  return made;
+}
+
+AllowedQueues queues(std::vector<std::string> names) { return std::make_shared<QueueSet const>(std::move(names)); }
+
+TEST(Tokens, HoldWithTheirOwnSecretAndNoOther) {
+  TokenRecord one = record("one");
+  TokenRecord two = record("two");
+  std::string const first = make_token(one);
+  std::string const second = make_token(two);
+
+  auto const shown = split_token(first);
+  auto const other = split_token(second);
+  ASSERT_TRUE(shown && other);
+  EXPECT_EQ(shown->id, one.id);
+  EXPECT_TRUE(holds(one, shown->secret));
+  EXPECT_FALSE(holds(one, other->secret));
+  EXPECT_FALSE(holds(one, ""));
+}
+
+TEST(Tokens, AreNoTokensWithAnythingElseThanTheirForm) {
+  TokenRecord made = record("one");
+  std::string const good = make_token(made);
+  ASSERT_TRUE(split_token(good));
+
+  std::string upper = good;
+  upper.back() = 'A';
+  std::string nul = good;
+  nul[20] = '\0';
+  std::string spaced = good;
+  spaced[15] = ' ';
+  for (std::string const& bad : {std::string{}, std::string{"wm_"}, good + "0", good.substr(1), good.substr(0, 79),
+                                 "WM_" + good.substr(3), upper, nul, spaced}) {
+    EXPECT_FALSE(split_token(bad)) << bad;
+  }
+}
+
+TEST(Tokens, KeepNothingOfTheSecretInTheirFile) {
+  TokenRecord made = record("one");
+  std::string const token = make_token(made);
+  auto const shown = split_token(token);
+  ASSERT_TRUE(shown);
+
+  std::string const file = format_tokens({&made, 1});
+
+  EXPECT_EQ(file.find(shown->secret), std::string::npos);
+  EXPECT_EQ(file.find(std::string{shown->secret.substr(0, 16)}), std::string::npos);
+}
+
+TEST(Tokens, ComeBackOutOfTheirFileAsTheyWere) {
+  std::vector<TokenRecord> made{record("all", {Scope::enqueue, Scope::work, Scope::read, Scope::admin}),
+                                record("some", {Scope::work}, queues({"b", "a", "b"}))};
+  made[1].expires_at = kNow + std::chrono::days{90};
+  for (TokenRecord& each : made) make_token(each);
+
+  auto const parsed = parse_tokens(format_tokens(made));
+
+  ASSERT_TRUE(parsed) << describe(parsed.error());
+  ASSERT_EQ(parsed->size(), 2U);
+  for (std::size_t i = 0; i < 2; ++i) {
+    EXPECT_EQ((*parsed)[i].id, made[i].id);
+    EXPECT_EQ((*parsed)[i].name, made[i].name);
+    EXPECT_EQ((*parsed)[i].scopes, made[i].scopes);
+    EXPECT_EQ((*parsed)[i].created_at, made[i].created_at);
+    EXPECT_EQ((*parsed)[i].expires_at, made[i].expires_at);
+    EXPECT_EQ((*parsed)[i].salt, made[i].salt);
+    EXPECT_EQ((*parsed)[i].hash, made[i].hash);
+  }
+  EXPECT_EQ((*parsed)[0].queues, nullptr);
+  ASSERT_NE((*parsed)[1].queues, nullptr);
+  EXPECT_TRUE((*parsed)[1].queues->contains("a"));
+  EXPECT_TRUE((*parsed)[1].queues->contains("b"));
+  EXPECT_FALSE((*parsed)[1].queues->contains("c"));
+}
+
+TEST(Tokens, AFileThatIsNotWholeIsRefusedWithItsLine) {
+  TokenRecord made = record("one");
+  make_token(made);
+  std::string const good = format_tokens({&made, 1});
+  std::string const line = good.substr(good.find("v1 "));
+
+  for (std::size_t cut = 4; cut + 1 < line.size(); ++cut) {
+    EXPECT_FALSE(parse_tokens(line.substr(0, cut))) << cut;
+  }
+  EXPECT_FALSE(parse_tokens(line + line));  // The same id twice.
+  EXPECT_FALSE(parse_tokens(line.substr(0, line.size() - 1) + " more\n"));
+  TokenRecord same_name = record("one");
+  make_token(same_name);
+  std::vector<TokenRecord> const twins{made, same_name};
+  auto const twice = parse_tokens(format_tokens(twins));
+  ASSERT_FALSE(twice);
+  EXPECT_EQ(twice.error().code, ErrorCode::bad_configuration);
+  EXPECT_NE(twice.error().message.find("line 4"), std::string::npos) << twice.error().message;
+}
+
+TEST(Tokens, AnEmptyFileIsNoTokensAndNoError) {
+  auto const parsed = parse_tokens("# only a remark\n\n");
+
+  ASSERT_TRUE(parsed);
+  EXPECT_TRUE(parsed->empty());
+}
+
+TEST(TokenStore, IsOffUntilTokensAreSetAndOnEvenWithNone) {
+  TokenStore store;
+  EXPECT_FALSE(store.is_on());
+
+  store.set({});
+
+  EXPECT_TRUE(store.is_on());
+}
+
+TEST(TokenStore, FindsATokenByItsIdAndItsSecretOnly) {
+  TokenRecord made = record("one");
+  std::string const token = make_token(made);
+  TokenRecord other = record("two");
+  std::string const foreign = make_token(other);
+  TokenStore store;
+  store.set({made});
+
+  ASSERT_NE(store.find(*split_token(token)), nullptr);
+  EXPECT_EQ(store.find(*split_token(token))->record.name, "one");
+  EXPECT_EQ(store.find(*split_token(foreign)), nullptr);
+  EXPECT_EQ(store.find({.id = split_token(token)->id, .secret = split_token(foreign)->secret}), nullptr);
+}
+
+TEST(TokenStore, RemembersOverAReloadWhenATokenWasUsedAndForgetsARevokedOne) {
+  TokenRecord kept = record("kept");
+  TokenRecord gone = record("gone");
+  std::string const first = make_token(kept);
+  std::string const second = make_token(gone);
+  TokenStore store;
+  store.set({kept, gone});
+  auto const before = store.generation();
+  store.find(*split_token(first))->last_used_ms = 7;
+
+  store.set({kept});
+
+  EXPECT_NE(store.generation(), before);
+  EXPECT_EQ(store.find(*split_token(first))->last_used_ms, 7);
+  EXPECT_EQ(store.find(*split_token(second)), nullptr);
+}
+
+TEST(TokenStore, ATokenIsOverAtItsTime) {
+  Token token;
+  EXPECT_FALSE(token.is_over(kInstantMax));
+
+  token.record.expires_at = kNow;
+
+  EXPECT_FALSE(token.is_over(kNow - Duration{1}));
+  EXPECT_TRUE(token.is_over(kNow));
+}
+
+}  // namespace
+}  // namespace workmill::service

@@ -1,0 +1,120 @@
+#include "shard/access.h"
+
+#include <utility>
+#include <vector>
+
+#include "base/assert.h"
+#include "model/job.h"
+
+namespace workmill::shard {
+namespace {
+
+Error forbidden_queue(std::string_view field) {
+  return {.code = ErrorCode::forbidden, .message = "the token is limited to other queues", .field = std::string{field}};
+}
+
+// One visit for each command. Every alternative is named here: a new one does not compile until somebody has said
+// what a limited caller may do with it.
+class Narrow {
+ public:
+  Narrow(AllowedQueues const& allowed, engine::Engine const& engine) : allowed_(allowed), engine_(engine) {}
+
+  using Verdict = std::optional<Error>;
+
+  Verdict operator()(Enqueue& it) const {
+    JobSpecView spec;
+    for (Bytes const& bytes : it.specs) {
+      bool const is_spec = decode_spec(bytes, spec).has_value();
+      WM_ASSERT(is_spec);  // Who made the command encoded it.
+      if (!allowed_->contains(spec.queue)) return forbidden_queue("queue");
+      if (spec.id.empty()) continue;
+      JobRef ref{.number = JobIdCodec{engine_.salt()}.decode(spec.id), .text = {}};
+      if (!ref.number) ref.text = spec.id;
+      auto const queue = engine_.queue_of(ref);
+      if (queue && !allowed_->contains(*queue)) {
+        return Error{.code = ErrorCode::forbidden, .message = "this id is not to be had", .field = "id"};
+      }
+    }
+    return {};
+  }
+  Verdict operator()(Lease& it) const {
+    for (QueueChoice const& choice : it.queues) {
+      if (!allowed_->contains(choice.name)) return forbidden_queue("queues");
+    }
+    narrow(it.reports);
+    return {};
+  }
+  Verdict operator()(ReportBatch& it) const {
+    narrow(it.reports);
+    return {};
+  }
+  Verdict operator()(GetJob& it) const { return narrow(it.job); }
+  Verdict operator()(GetJobLog& it) const { return narrow(it.job); }
+  Verdict operator()(CancelJob& it) const { return narrow(it.job); }
+  Verdict operator()(RetryJob& it) const { return narrow(it.job); }
+  Verdict operator()(DeleteJob& it) const { return narrow(it.job); }
+  Verdict operator()(PatchJob& it) const {
+    // First, as it would be refused for any job: what it says tells nothing of this one.
+    if (it.changes.queue && !allowed_->contains(*it.changes.queue)) return forbidden_queue("queue");
+    return narrow(it.job);
+  }
+  Verdict operator()(ListJobs& it) const { return narrow(it.filter, "queue"); }
+  Verdict operator()(BulkJobs& it) const { return narrow(it.filter, "where.queue"); }
+  Verdict operator()(ListQueues&) const { return {}; }  // See list_allowed_queues.
+  Verdict operator()(GetQueue& it) const { return check(it.name); }
+  Verdict operator()(PatchQueue& it) const { return check(it.name); }
+  Verdict operator()(PurgeQueue& it) const { return check(it.name); }
+  // Figures of all queues together: the adapters ask for a token without such a limit, and this holds where one forgot.
+  Verdict operator()(GetStatus&) const { return forbidden_queue({}); }
+
+ private:
+  Verdict check(std::string_view queue) const {
+    if (allowed_->contains(queue)) return {};
+    return forbidden_queue("queue");
+  }
+  Verdict narrow(JobRef& job) const {
+    auto const queue = engine_.queue_of(job);
+    if (queue && !allowed_->contains(*queue)) job = JobRef{};
+    return {};
+  }
+  void narrow(std::vector<Report>& reports) const {
+    for (Report& report : reports) narrow(report.job);
+  }
+  Verdict narrow(JobFilter& filter, std::string_view field) const {
+    if (!filter.queue.empty() && !allowed_->contains(filter.queue)) return forbidden_queue(field);
+    filter.among = allowed_;
+    return {};
+  }
+
+  AllowedQueues const& allowed_;
+  engine::Engine const& engine_;
+};
+
+}  // namespace
+
+std::optional<Error> narrow(Command& command, AllowedQueues const& allowed, engine::Engine const& engine) {
+  WM_ASSERT(allowed != nullptr);
+  return std::visit(Narrow{allowed, engine}, command);
+}
+
+Reply list_allowed_queues(ListQueues const& list, QueueSet const& allowed, engine::Engine const& engine) {
+  QueuesReply reply;
+  for (std::string const& name : allowed.names()) {
+    if (name <= list.after) continue;
+    auto queue = engine.queue_view(name);
+    if (!queue) continue;
+    if (reply.queues.size() == list.limit) {
+      reply.next = reply.queues.back().name;
+      break;
+    }
+    reply.queues.push_back(*std::move(queue));
+  }
+  return reply;
+}
+
+bool may_see(QueueSet const& allowed, JobNumber job, engine::Engine const& engine) {
+  auto const queue = engine.queue_of({.number = job, .text = {}});
+  return queue && allowed.contains(*queue);
+}
+
+}  // namespace workmill::shard

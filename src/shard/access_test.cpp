@@ -1,0 +1,195 @@
+#include "shard/access.h"
+
+#include <gtest/gtest.h>
+
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "model/job.h"
+#include "shard/shard_fixture_test.h"
+
+// A caller who is limited to the queue "mine", beside jobs in "mine" and in "foreign".
+namespace workmill::shard {
+namespace {
+
+class Limited : public ShardTest {
+ protected:
+  void SetUp() override {
+    ShardTest::SetUp();
+    mine_ = put("mine");
+    foreign_ = put("foreign");
+  }
+
+  JobRef put(std::string_view queue, std::string_view id = {}) {
+    auto const reply = ask(enqueue({spec(queue, id)}));
+    return {.number = std::get<EnqueueReply>(reply).jobs.at(0).number, .text = {}};
+  }
+  static Bytes spec(std::string_view queue, std::string_view id = {}) {
+    JobSpecView view;
+    view.type = "t";
+    view.queue = queue;
+    view.id = id;
+    Bytes bytes;
+    encode_spec(view, bytes);
+    return bytes;
+  }
+  Reply ask(Command command, AllowedQueues allowed = {}) {
+    Cookie const cookie = submit(std::move(command), std::move(allowed));
+    for (int i = 0; i < 1'000 && !answered(cookie); ++i) turn();
+    return std::move(answers_.at(cookie));
+  }
+  Reply ask_limited(Command command) { return ask(std::move(command), mine_only_); }
+
+  // The very answer to an id that never was.
+  void expect_no_job(Reply const& reply) {
+    auto const* error = std::get_if<Error>(&reply);
+    ASSERT_NE(error, nullptr);
+    auto const unknown = ask(GetJob{.job = {.number = {}, .text = "never-was"}, .wait = {}});
+    EXPECT_EQ(*error, std::get<Error>(unknown));
+  }
+  static void expect_forbidden(Reply const& reply) {
+    auto const* error = std::get_if<Error>(&reply);
+    ASSERT_NE(error, nullptr);
+    EXPECT_EQ(error->code, ErrorCode::forbidden);
+  }
+  JobState state(JobRef const& job) { return std::get<JobReply>(ask(GetJob{.job = job, .wait = {}})).job.state; }
+
+  AllowedQueues const mine_only_ = std::make_shared<QueueSet const>(std::vector<std::string>{"mine", "mine.too"});
+  JobRef mine_, foreign_;
+};
+
+TEST_F(Limited, SeesAndChangesJobsOfItsOwnQueues) {
+  EXPECT_TRUE(std::holds_alternative<JobReply>(ask_limited(GetJob{.job = mine_, .wait = {}})));
+  EXPECT_TRUE(std::holds_alternative<JobLogReply>(ask_limited(GetJobLog{mine_})));
+  PatchJob patch{.job = mine_, .changes = {.queue = "mine.too"}, .new_spec = {}, .history = {}};
+  EXPECT_TRUE(std::holds_alternative<JobReply>(ask_limited(std::move(patch))));
+  EXPECT_TRUE(std::holds_alternative<DoneReply>(ask_limited(CancelJob{mine_})));
+  EXPECT_TRUE(std::holds_alternative<DoneReply>(ask_limited(RetryJob{mine_})));
+  EXPECT_TRUE(std::holds_alternative<DoneReply>(ask_limited(DeleteJob{mine_})));
+}
+
+TEST_F(Limited, FindsNoJobWhereOneOfAnotherQueueIs) {
+  expect_no_job(ask_limited(GetJob{.job = foreign_, .wait = {}}));
+  expect_no_job(ask_limited(GetJobLog{foreign_}));
+  expect_no_job(ask_limited(CancelJob{foreign_}));
+  expect_no_job(ask_limited(RetryJob{foreign_}));
+  expect_no_job(ask_limited(DeleteJob{foreign_}));
+  expect_no_job(ask_limited(PatchJob{.job = foreign_, .changes = {.priority = 1}, .new_spec = {}, .history = {}}));
+
+  EXPECT_EQ(state(foreign_), JobState::ready);
+}
+
+TEST_F(Limited, DoesNotMoveAJobIntoAnotherQueue) {
+  PatchJob patch{.job = mine_, .changes = {.queue = "foreign"}, .new_spec = {}, .history = {}};
+
+  expect_forbidden(ask_limited(std::move(patch)));
+}
+
+TEST_F(Limited, EnqueuesInItsOwnQueuesOnlyAllOrNone) {
+  EXPECT_TRUE(std::holds_alternative<EnqueueReply>(ask_limited(enqueue({spec("mine")}))));
+  expect_forbidden(ask_limited(enqueue({spec("mine", "first-of-two"), spec("foreign")})));
+
+  expect_no_job(ask(GetJob{.job = {.number = {}, .text = "first-of-two"}, .wait = {}}));
+}
+
+TEST_F(Limited, LearnsOfAForeignJobWithTheSameIdOnlyThatTheIdIsNotToBeHad) {
+  put("foreign", "their-id");
+  put("mine", "my-id");
+
+  expect_forbidden(ask_limited(enqueue({spec("mine", "their-id")})));
+  auto const again = ask_limited(enqueue({spec("mine", "my-id")}));
+  ASSERT_TRUE(std::holds_alternative<EnqueueReply>(again));
+  EXPECT_TRUE(std::get<EnqueueReply>(again).jobs[0].duplicate);
+}
+
+TEST_F(Limited, LeasesFromItsOwnQueuesOnly) {
+  expect_forbidden(ask_limited(lease("foreign")));
+  Lease both = lease("mine", 10);
+  both.queues.push_back({.name = "foreign", .weight = 0});
+  expect_forbidden(ask_limited(std::move(both)));
+  EXPECT_EQ(std::get<LeaseReply>(ask_limited(lease("mine", 10))).jobs.size(), 1U);
+}
+
+TEST_F(Limited, ReportsOnForeignJobsAsOnJobsThatNeverWereAndOnItsOwnBesideThem) {
+  auto const mine = std::get<LeaseReply>(ask(lease("mine"))).jobs.at(0);
+  auto const foreign = std::get<LeaseReply>(ask(lease("foreign"))).jobs.at(0);
+
+  auto const reply = ask_limited(ReportBatch{{completed(foreign), completed(mine)}});
+
+  auto const& reports = std::get<ReportsReply>(reply).reports;
+  ASSERT_EQ(reports.size(), 2U);
+  ASSERT_TRUE(reports[0].error);
+  EXPECT_EQ(reports[0].error->code, ErrorCode::job_not_found);
+  EXPECT_FALSE(reports[1].error);
+  EXPECT_EQ(state(foreign_), JobState::leased);
+}
+
+TEST_F(Limited, ListsAndCountsItsOwnJobsOnly) {
+  auto const page = ask_limited(ListJobs{});
+  ASSERT_EQ(std::get<JobsReply>(page).jobs.size(), 1U);
+  EXPECT_EQ(std::get<JobsReply>(page).jobs[0].number, *mine_.number);
+  expect_forbidden(ask_limited(ListJobs{.filter = {.queue = "foreign"}}));
+  expect_forbidden(ask_limited(BulkJobs{.action = BulkAction::remove, .filter = {.queue = "foreign"}, .before = {}}));
+
+  auto const count = ask_limited(BulkJobs{.action = BulkAction::remove, .filter = {}, .before = {}});
+
+  EXPECT_EQ(std::get<CountReply>(count).count, 1U);
+  EXPECT_EQ(state(foreign_), JobState::ready);
+}
+
+TEST_F(Limited, ABulkActionByTagLeavesForeignJobsAlone) {
+  JobSpecView view;
+  view.type = "t";
+  view.tags = {"same"};
+  std::vector<Bytes> specs(2);
+  view.queue = "mine";
+  encode_spec(view, specs[0]);
+  view.queue = "foreign";
+  encode_spec(view, specs[1]);
+  ask(enqueue(specs));
+
+  auto const count = ask_limited(BulkJobs{.action = BulkAction::cancel, .filter = {.tag = "same"}, .before = {}});
+
+  EXPECT_EQ(std::get<CountReply>(count).count, 1U);
+}
+
+TEST_F(Limited, SeesItsOwnQueuesOnlyPageByPage) {
+  put("mine.too");
+
+  auto const first = std::get<QueuesReply>(ask_limited(ListQueues{.limit = 1, .after = {}}));
+  ASSERT_EQ(first.queues.size(), 1U);
+  EXPECT_EQ(first.queues[0].name, "mine");
+  ASSERT_TRUE(first.next);
+  auto const second = std::get<QueuesReply>(ask_limited(ListQueues{.limit = 1, .after = *first.next}));
+  ASSERT_EQ(second.queues.size(), 1U);
+  EXPECT_EQ(second.queues[0].name, "mine.too");
+  EXPECT_FALSE(second.next);
+  expect_forbidden(ask_limited(GetQueue{"foreign"}));
+  expect_forbidden(ask_limited(GetQueue{"nowhere"}));
+}
+
+TEST_F(Limited, ChangesAndPurgesItsOwnQueuesOnly) {
+  expect_forbidden(ask_limited(PatchQueue{.name = "foreign", .paused = true}));
+  expect_forbidden(ask_limited(PurgeQueue{.name = "foreign"}));
+  EXPECT_TRUE(std::holds_alternative<QueueReply>(ask_limited(PatchQueue{.name = "mine", .paused = true})));
+  EXPECT_EQ(std::get<CountReply>(ask_limited(PurgeQueue{.name = "mine"})).count, 1U);
+}
+
+TEST_F(Limited, GetsNoFiguresOfTheWholeServer) { expect_forbidden(ask_limited(GetStatus{})); }
+
+TEST_F(Limited, WhoWaitsForAJobThatMovesAwayIsNotShownWhereItWent) {
+  Cookie const waiting = submit(GetJob{.job = mine_, .wait = std::chrono::seconds{10}}, mine_only_);
+  turn();
+  ask(PatchJob{.job = mine_, .changes = {.queue = "foreign"}, .new_spec = {}, .history = {}});
+
+  clock_.advance(std::chrono::seconds{11});
+  turn();
+
+  expect_no_job(answers_.at(waiting));
+}
+
+}  // namespace
+}  // namespace workmill::shard

@@ -1,0 +1,397 @@
+"""Tokens: who may do what, on every route, over real sockets. docs/security.md names these tests."""
+
+import json
+import os
+import pathlib
+import re
+import signal
+import stat
+import subprocess
+
+import pytest
+
+from harness import BINARY, DEADLINE, ROOT, Raw, eventually, request_bytes
+from test_openapi import fill_in
+
+SCOPES = ("enqueue", "work", "read", "admin")
+
+# What each route asks, written down a second time: by name, (METHOD, path, body, scope), scope None where it is open
+# and "server read" where it shows the whole server.
+ROUTES = {
+    "create_jobs": ("POST", "/v1/jobs", {"type": "t", "queue": "{q}"}, "enqueue"),
+    "lease_jobs": ("POST", "/v1/leases", {"queues": ["{q}"]}, "work"),
+    "report_jobs": ("POST", "/v1/reports", {"reports": [{"id": "x", "lease": "0" * 16, "outcome": "released"}]}, "work"),
+    "get_job": ("GET", "/v1/jobs/{id}", None, "read"),
+    "list_jobs": ("GET", "/v1/jobs", None, "read"),
+    "cancel_job": ("POST", "/v1/jobs/{id}/cancel", None, "admin"),
+    "retry_job": ("POST", "/v1/jobs/{id}/retry", None, "admin"),
+    "patch_job": ("PATCH", "/v1/jobs/{id}", {"priority": 3}, "admin"),
+    "delete_job": ("DELETE", "/v1/jobs/nope", None, "admin"),
+    "bulk_jobs": ("POST", "/v1/jobs/bulk", {"action": "cancel", "where": {"type": "nope"}}, "admin"),
+    "get_job_log": ("GET", "/v1/jobs/{id}/log", None, "read"),
+    "list_queues": ("GET", "/v1/queues", None, "read"),
+    "get_queue": ("GET", "/v1/queues/{q}", None, "read"),
+    "patch_queue": ("PATCH", "/v1/queues/{q}", {"paused": False}, "admin"),
+    "purge_queue": ("DELETE", "/v1/queues/{q}/jobs?state=dead", None, "admin"),
+    "healthz": ("GET", "/healthz", None, None),
+    "livez": ("GET", "/livez", None, None),
+    "readyz": ("GET", "/readyz", None, None),
+    "metrics": ("GET", "/metrics", None, "server read"),
+    "status": ("GET", "/v1/status", None, "server read"),
+    "list_tokens": ("GET", "/v1/tokens", None, "server admin"),
+    "openapi": ("GET", "/openapi.json", None, "read"),
+    "home": ("GET", "/", None, "read"),
+}
+
+
+def workmill(*args, expect=0, env=None):
+    done = subprocess.run(
+        [BINARY, *map(str, args)], capture_output=True, timeout=DEADLINE, env={**os.environ, **(env or {})}, text=True
+    )
+    assert done.returncode == expect, f"{args}: exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done
+
+
+def new_token(data, name, scopes, *args):
+    pathlib.Path(data).mkdir(exist_ok=True)
+    return workmill("token", "new", "--data", data, "--name", name, "--scope", scopes, *args).stdout.strip()
+
+
+class Keys:
+    """A server, and tokens of every kind."""
+
+    def __init__(self, start, data, *args):
+        self.tokens = {scope: new_token(data, scope, scope) for scope in SCOPES}
+        self.all = new_token(data, "all", ",".join(SCOPES), "--expires", "1h")
+        self.limited = new_token(data, "limited", ",".join(SCOPES), "--queue", "mine", "--queue", "mine.too")
+        self.expired = new_token(data, "expired", ",".join(SCOPES), "--expires", "1ms")
+        self.revoked = new_token(data, "revoked", ",".join(SCOPES))
+        workmill("token", "revoke", "revoked", "--data", data)
+        self.server = start(*args, data=data)
+
+    def api(self, token, **options):
+        return self.server.api(token=token, **options)
+
+
+@pytest.fixture
+def keys(start, tmp_path):
+    return Keys(start, tmp_path / "data")
+
+
+def test_every_route_has_its_scope_here_and_in_the_router():
+    router = (ROOT / "src/protocols/http/router.cpp").read_text()
+    routed = dict(re.findall(r"\{Route::(\w+), Method::\w+, \"[^\"]*\", \"[^\"]*\", Access::(\w+)\}", router))
+    assert len(routed) == router.count("{Route::") > 15
+
+    def written(scope):
+        return "open" if scope is None else scope.replace(" ", "_")
+
+    assert {name: written(scope) for name, (_, _, _, scope) in ROUTES.items()} == routed
+
+
+def test_every_route_answers_every_kind_of_token_as_it_should(keys):
+    full = keys.api(keys.all)
+    words = {"q": "mine", "id": full.post("/v1/jobs", {"type": "t", "queue": "mine"})["id"]}
+    wrong = keys.all[:-1] + ("0" if keys.all[-1] != "0" else "1")
+    strangers = {"none": None, "malformed": "abc", "cut": keys.all[:-1], "unknown": wrong}
+    strangers |= {"expired": keys.expired, "revoked": keys.revoked}
+
+    addresses = (f"127.0.{high}.{low}" for high in range(1, 9) for low in range(1, 251))
+
+    def ask(token, route):
+        method, path, body, _ = ROUTES[route]
+        kind = {} if body is None else {"data": json.dumps(fill_in(body, words)).encode()}
+        return keys.api(token).call(method, fill_in(path, words), **kind)
+
+    def ask_as_a_stranger(token, route):  # Each from an address of his own, else they would be locked out.
+        method, path, body, _ = ROUTES[route]
+        body = None if body is None else fill_in(body, words)
+        show = [] if token is None else [f"Authorization: Bearer {token}"]
+        with Raw(keys.server.port, source=next(addresses)) as raw:
+            return raw.send(request_bytes(method, fill_in(path, words), body, headers=show)).answer()
+
+    for route, (_, _, _, scope) in ROUTES.items():
+        for kind, token in strangers.items():
+            answer = ask_as_a_stranger(token, route)
+            if scope is None:
+                assert answer.status == 200, (route, kind, answer)
+            else:
+                assert (answer.status, answer.code) == (401, "unauthorized"), (route, kind, answer)
+                assert answer.headers["WWW-Authenticate"].startswith("Bearer"), (route, kind)
+        for held in SCOPES:
+            answer = ask(keys.tokens[held], route)
+            if scope is None or held in scope.split():
+                assert answer.status not in (401, 403), (route, held, answer)
+            else:
+                assert (answer.status, answer.code) == (403, "forbidden"), (route, held, answer)
+        answer = ask(keys.limited, route)
+        if scope is not None and scope.startswith("server"):
+            assert (answer.status, answer.code) == (403, "forbidden"), (route, answer)
+        else:
+            assert answer.status not in (401, 403), (route, answer)
+        assert ask(keys.all, route).status not in (401, 403), route
+
+
+def test_strangers_are_not_told_which_paths_there_are(keys):
+    for path in ("/v1/nope", "/v1/jobs/bulk", "/v1/leases"):
+        assert keys.api(None).call("GET", path).status == 401, path
+    assert keys.api(keys.tokens["read"]).call("GET", "/v1/nope").status == 404
+    assert keys.api(keys.tokens["work"]).call("GET", "/v1/leases").status == 405
+
+
+def test_a_refusal_comes_before_the_body_is_read(keys):
+    with Raw(keys.server.port) as raw:
+        raw.send(request_bytes("POST", "/v1/jobs", b"{not json"))
+        assert raw.answer().status == 401
+        raw.send(request_bytes("POST", "/v1/jobs", headers=["Content-Length: 1000000"]))  # And it never comes.
+        assert raw.answer().status == 401
+
+
+def test_a_token_for_some_queues_stays_in_them(keys):
+    limited, full = keys.api(keys.limited), keys.api(keys.all)
+    foreign = full.post("/v1/jobs", {"type": "t", "queue": "foreign", "id": "their-id", "tags": ["x"]})["id"]
+    mine = limited.post("/v1/jobs", {"type": "t", "queue": "mine", "tags": ["x"]})["id"]
+
+    def no_job(method, path, body=...):
+        kind = {} if body is ... else {"data": json.dumps(body).encode()}
+        seen = limited.call(method, path.format(foreign), **kind)
+        unknown = limited.call(method, path.format("never-was"), **kind)
+        assert (seen.status, seen.code) == (404, "job_not_found"), (method, path, seen)
+        differing = {"trace_id"}
+        assert {k: v for k, v in seen.json.items() if k not in differing} == {
+            k: v for k, v in unknown.json.items() if k not in differing
+        }
+
+    no_job("GET", "/v1/jobs/{}")
+    no_job("GET", "/v1/jobs/{}?wait=1ms")
+    no_job("GET", "/v1/jobs/{}/log")
+    no_job("POST", "/v1/jobs/{}/cancel")
+    no_job("POST", "/v1/jobs/{}/retry")
+    no_job("DELETE", "/v1/jobs/{}")
+    no_job("PATCH", "/v1/jobs/{}", {"priority": 1})
+
+    limited.refused("POST", "/v1/jobs", {"type": "t", "queue": "foreign"}, code="forbidden", field="queue")
+    limited.refused("POST", "/v1/jobs", {"type": "t"}, code="forbidden", field="queue")  # To "default".
+    limited.refused("POST", "/v1/jobs", {"type": "t", "queue": "mine", "id": "their-id"}, code="forbidden", field="id")
+    limited.refused("POST", "/v1/leases", {"queues": ["mine", "foreign"]}, code="forbidden")
+    limited.refused("PATCH", f"/v1/jobs/{mine}", {"queue": "foreign"}, code="forbidden", field="queue")
+    limited.refused("GET", "/v1/jobs?queue=foreign", code="forbidden")
+    limited.refused("GET", "/v1/queues/foreign", code="forbidden")
+    limited.refused("GET", "/v1/queues/nowhere", code="forbidden")
+    limited.refused("PATCH", "/v1/queues/foreign", {"paused": True}, code="forbidden")
+    limited.refused("DELETE", "/v1/queues/foreign/jobs", code="forbidden")
+    bulk = {"action": "delete", "where": {"queue": "foreign"}}
+    limited.refused("POST", "/v1/jobs/bulk", bulk, code="forbidden", field="where.queue")
+
+    assert [job["id"] for job in limited.get("/v1/jobs")["items"]] == [mine]
+    assert [job["id"] for job in limited.get("/v1/jobs?tag=x&q=t")["items"]] == [mine]
+    assert [queue["name"] for queue in limited.get("/v1/queues")["items"]] == ["mine"]
+    assert limited.post("/v1/jobs/bulk", {"action": "cancel", "where": {}}) == {"count": 1}
+    assert limited.post("/v1/jobs/bulk", {"action": "delete", "where": {"tag": "x"}}) == {"count": 1}
+    leased = full.post("/v1/leases", {"queues": ["foreign"]})["jobs"][0]
+    report = {"id": foreign, "lease": leased["lease"], "outcome": "completed"}
+    answer = limited.post("/v1/reports", {"reports": [report]})["reports"][0]
+    assert answer["ok"] is False and answer["error"]["code"] == "job_not_found"
+    assert full.get(f"/v1/jobs/{foreign}")["state"] == "leased"
+
+
+def test_idempotency_keys_are_their_caller_s_own(keys):
+    headers = {"Idempotency-Key": '"same"'}
+    one = keys.api(keys.all).post("/v1/jobs", {"type": "t", "queue": "mine"}, headers=headers)
+    two = keys.api(keys.limited).post("/v1/jobs", {"type": "other", "queue": "mine"}, headers=headers)
+    again = keys.api(keys.all).post("/v1/jobs", {"type": "t", "queue": "mine"}, headers=headers)
+    assert one["id"] != two["id"] and again == one
+
+
+def test_without_a_tokens_file_nobody_is_asked(start):
+    server = start()
+    server.api().get("/v1/queues")
+    server.api(token="nonsense").get("/v1/queues")
+
+
+def test_a_server_whose_last_token_was_revoked_lets_nobody_in(start, tmp_path):
+    data = tmp_path / "data"
+    new_token(data, "only", "read")
+    workmill("token", "revoke", "only", "--data", data)
+    server = start(data=data)
+    assert server.api().call("GET", "/v1/queues").status == 401
+
+
+def test_with_tokens_the_server_listens_to_the_world(start, tmp_path):
+    data = tmp_path / "data"
+    token = new_token(data, "one", "read")
+    server = start(data=data, run=False)
+    server.address = "0.0.0.0"
+    server.start()
+    server.api(token=token).get("/v1/queues")
+    assert server.api().call("GET", "/v1/queues").status == 401
+
+
+def test_a_tokens_file_that_is_not_as_it_should_be_is_refused_at_start(start, tmp_path):
+    data = tmp_path / "data"
+    new_token(data, "one", "read")
+    good = (data / "tokens").read_text()
+
+    def refused(words):
+        server = start(data=data, run=False)
+        server.spawn()
+        assert server.wait_for_exit() == 2
+        assert words in server.log(), server.log_tail()
+
+    (data / "tokens").write_text(good + "v1 rubbish\n")
+    refused("line 4")
+    (data / "tokens").write_text(good)
+    (data / "tokens").chmod(0o620)
+    refused("chmod 600")
+    (data / "tokens").chmod(0o600)
+    server = start("--tokens-file", tmp_path / "nowhere", data=data, run=False)
+    server.spawn()
+    assert server.wait_for_exit() == 2
+    assert "nowhere" in server.log()
+
+
+def test_the_tokens_file_is_its_owner_s_alone_and_holds_no_secret(tmp_path):
+    data = tmp_path / "data"
+    old_mask = os.umask(0)
+    try:
+        token = new_token(data, "one", "read")
+    finally:
+        os.umask(old_mask)
+    path = data / "tokens"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    secret = token.split("_")[2]
+    assert len(secret) == 64 and secret not in path.read_text()
+    assert [each.name for each in data.iterdir()] == ["tokens"]
+
+
+def test_token_commands_list_and_refuse(tmp_path):
+    data = tmp_path / "data"
+    data.mkdir()
+    made = json.loads(
+        workmill("token", "new", "--json", "--data", data, "--name", "a", "--scope", "read,work", "--queue", "q").stdout
+    )
+    assert made["scopes"] == ["work", "read"] and made["queues"] == ["q"] and made["expires_at"] is None
+    assert re.fullmatch(r"wm_[0-9a-f]{12}_[0-9a-f]{64}", made["token"]) and made["id"] in made["token"]
+    listed = workmill("token", "list", "--json", "--data", data).stdout
+    assert [item["name"] for item in json.loads(listed)["items"]] == ["a"]
+    assert made["token"].split("_")[2] not in listed + workmill("token", "list", "--data", data).stdout
+    workmill("token", "new", "--data", data, "--name", "a", "--scope", "read", expect=2)
+    workmill("token", "new", "--data", data, "--scope", "root", expect=2)
+    workmill("token", "new", "--data", data, "--scope", "", expect=2)
+    workmill("token", "revoke", "nobody", "--data", data, expect=1)
+    workmill("token", "revoke", "a", "--data", data)
+    assert json.loads(workmill("token", "list", "--json", "--data", data).stdout)["items"] == []
+
+
+def test_the_command_line_shows_its_token_from_environment_or_file_and_never_prints_it(keys, tmp_path):
+    file = tmp_path / "secret"
+    file.write_text(keys.all + "\n")
+    url = {"WORKMILL_URL": keys.server.url}
+    assert "unauthorized" in workmill("queues", expect=1, env=url).stderr
+    workmill("queues", env={**url, "WORKMILL_TOKEN": keys.all})
+    workmill("--token-file", file, "queues", env={**url, "WORKMILL_TOKEN": "overruled"})
+    workmill("--token-file", tmp_path / "none", "queues", expect=2, env=url)
+    denied = workmill("enqueue", "t", expect=1, env={**url, "WORKMILL_TOKEN": keys.tokens["read"]})
+    assert "forbidden" in denied.stderr and keys.tokens["read"] not in denied.stderr
+
+
+def test_no_secret_stands_in_logs_answers_or_metrics(start, tmp_path):
+    keys = Keys(start, tmp_path / "data", "--log-level", "debug")
+    said = ""
+    for token in [keys.all, keys.limited, keys.expired, keys.revoked, *keys.tokens.values(), keys.all[:-1] + "x"]:
+        for method, path in (("GET", "/v1/queues"), ("GET", "/v1/nope"), ("POST", "/v1/jobs"), ("GET", "/metrics")):
+            answer = keys.api(token).call(method, path)
+            said += answer.body.decode() + str(answer.headers)
+    keys.server.stop()
+    said += keys.server.log()
+    for token in [keys.all, keys.limited, keys.expired, keys.revoked, *keys.tokens.values()]:
+        assert token.split("_")[2][:32] not in said
+
+
+def test_tokens_are_read_again_on_sighup_and_old_connections_too(keys):
+    data = keys.server.data
+    with Raw(keys.server.port) as raw:
+        show = [f"Authorization: Bearer {keys.tokens['read']}"]
+        assert raw.send(request_bytes("GET", "/v1/queues", headers=show)).answer().status == 200
+        late = new_token(data, "late", "read")
+        assert keys.api(late).call("GET", "/v1/queues").status == 401
+        workmill("token", "revoke", "read", "--data", data)
+        keys.server.process.send_signal(signal.SIGHUP)
+        eventually(lambda: keys.api(late).call("GET", "/v1/queues").status == 200, "the new token is known")
+        assert raw.send(request_bytes("GET", "/v1/queues", headers=show)).answer().status == 401
+
+
+def test_a_tokens_file_that_is_spoilt_or_gone_changes_nothing_on_sighup(keys):
+    path = keys.server.data / "tokens"
+    good = path.read_text()
+    for spoil in (lambda: path.write_text("v1 rubbish\n"), path.unlink):
+        spoil()
+        before = keys.server.log().count("not reloaded")
+        keys.server.process.send_signal(signal.SIGHUP)
+        eventually(lambda: keys.server.log().count("not reloaded") > before, "the server says so")
+        assert keys.api(keys.all).call("GET", "/v1/queues").status == 200
+        assert keys.api(None).call("GET", "/v1/queues").status == 401
+        path.write_text(good)
+        path.chmod(0o600)
+
+
+def test_who_guesses_is_locked_out_and_a_good_token_from_the_same_address_is_not(keys):
+    guesser = keys.api(keys.all[:-4] + "0000")
+    for _ in range(5):
+        assert guesser.call("GET", "/v1/queues").status == 401
+    locked = guesser.call("GET", "/v1/queues")
+    assert (locked.status, locked.code) == (429, "too_many_attempts")
+    assert int(locked.headers["Retry-After"]) >= 1 and locked.headers["Connection"] == "close"
+    assert keys.api(keys.all).call("GET", "/v1/queues").status == 200
+    assert keys.api(None).call("GET", "/v1/queues").status == 401
+    said = [line for line in keys.server.log().splitlines() if "one after another" in line]
+    assert len(said) == 1 and "127.0.0.1" in said[0] and keys.all.split("_")[2][:16] not in keys.server.log()
+
+
+def test_admin_actions_are_in_the_audit_log(start, tmp_path):
+    keys = Keys(start, tmp_path / "data", "--log-format", "json")
+    admin, reader = keys.api(keys.tokens["admin"]), keys.api(keys.tokens["read"])
+    job = keys.api(keys.all).post("/v1/jobs", {"type": "t", "queue": "mine", "payload": "a-secret-payload"})["id"]
+    admin.post(f"/v1/jobs/{job}/cancel", {})
+    admin.refused("POST", "/v1/jobs/never-was/retry", code="job_not_found")
+    admin.post("/v1/jobs/bulk", {"action": "retry", "where": {"queue": "mine", "state": "cancelled"}})
+    admin.call("PATCH", "/v1/queues/mine", {"paused": True}, expect=200)
+    reader.refused("DELETE", f"/v1/jobs/{job}", code="forbidden")
+    keys.api(None).refused("DELETE", f"/v1/jobs/{job}", code="unauthorized")
+    reader.get(f"/v1/jobs/{job}")
+    keys.server.stop()
+
+    lines = [json.loads(line) for line in keys.server.log().splitlines() if '"admin action"' in line]
+    assert all(line["component"] == "audit" and line["from"] == "127.0.0.1" for line in lines)
+    told = [(line["action"], line["target"], line["status"], line.get("result", line.get("count"))) for line in lines]
+    assert told == [
+        ("cancel_job", job, 200, "done"),
+        ("retry_job", "never-was", 404, "job_not_found"),
+        ("bulk_jobs", "retry state=cancelled queue=mine", 200, 1),
+        ("patch_queue", "mine", 200, "done"),
+        ("delete_job", job, 403, "forbidden"),
+    ]
+    assert [line["who"].split(" ")[0] for line in lines] == ["admin"] * 4 + ["read"]
+    assert keys.tokens["admin"].split("_")[1] in lines[0]["who"]
+    assert "a-secret-payload" not in keys.server.log()
+
+
+def test_a_server_with_tokens_leaves_no_core_behind(keys):
+    def core_limit(server):
+        limits = pathlib.Path(f"/proc/{server.process.pid}/limits").read_text()
+        return re.search(r"Max core file size\s+(\S+)\s+(\S+)", limits).groups()
+
+    assert core_limit(keys.server) == ("0", "0")
+
+
+def test_the_list_of_tokens_shows_when_each_was_used_last_and_no_secret(keys):
+    keys.api(keys.tokens["work"]).post("/v1/leases", {"queues": ["q"]})
+    admin = keys.api(keys.all)
+    first = admin.get("/v1/tokens?limit=3")
+    second = admin.get("/v1/tokens?limit=100&cursor=" + first["next"])
+    items = {item["name"]: item for item in first["items"] + second["items"]}
+    assert list(items) == sorted(items) and second["next"] is None
+    assert set(items) == {*SCOPES, "all", "limited", "expired"}
+    assert items["work"]["last_used_at"] and items["all"]["last_used_at"] and not items["read"]["last_used_at"]
+    assert items["limited"]["queues"] == ["mine", "mine.too"] and items["all"]["queues"] is None
+    assert keys.all.split("_")[2][:16] not in json.dumps(items) and items["all"]["id"] in keys.all
