@@ -192,13 +192,16 @@ void find_busy_threads(Period const& period, Findings& out) {
   Thread const* const io = period.io_thread();
   bool const is_shared = shard == nullptr && io != nullptr;
   double const deciding = period.shard_share();
-  double const shard_busy = shard != nullptr ? shard->busy : is_shared && deciding >= io->busy / 2 ? io->busy : 0;
+  // Where the machine has other work, a thread decides all the time and still has no core for itself.
+  double const shard_busy = shard != nullptr                        ? std::max(shard->busy, deciding)
+                            : is_shared && deciding >= io->busy / 2 ? io->busy
+                                                                    : 0;
   double const io_busy = io != nullptr && !(is_shared && deciding >= io->busy / 2) ? io->busy : 0;
   if (shard_busy >= kBusy) {
     busy.push_back(
         {shard_busy,
          {.code = "shard_cpu",
-          .what = fmt::format("The shard's thread limits: {} of a core, {} of the time deciding commands and reading "
+          .what = fmt::format("The shard's thread limits: {} busy, {} of the time deciding commands and reading "
                               "jobs.",
                               percent(shard_busy), percent(deciding)),
           .why = "One thread owns all queues. Searching lists (?q=, ?tag=) and filters over many jobs weigh most.",

@@ -101,6 +101,15 @@ TEST(Diagnosis, NamesTheBusierThreadFirst) {
   EXPECT_THAT(pair.codes(), ElementsAre("shard_cpu", "io_cpu"));
 }
 
+TEST(Diagnosis, NamesAShardThatDecidesAllTheTimeThoughItHasToShareItsCore) {
+  Pair pair;
+  pair.after.decide_seconds = 3.4;
+  EXPECT_THAT(pair.codes(), IsEmpty());
+
+  pair.after.read_seconds = 0.2;
+  EXPECT_THAT(pair.codes(), ElementsAre("shard_cpu"));
+}
+
 TEST(Diagnosis, TellsOnTheOneThreadThatDoesBothWhatItsTimeGoesTo) {
   Pair pair;
   pair.after.threads = {{.name = "main", .busy = 0.95}};
