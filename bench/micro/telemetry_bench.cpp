@@ -1,12 +1,16 @@
 #include <benchmark/benchmark.h>
 
 #include <cstdint>
+#include <optional>
 #include <string>
+#include <vector>
 
 #include "base/rng.h"
 #include "telemetry/log.h"
 #include "telemetry/metrics.h"
+#include "telemetry/otlp_encoder.h"
 #include "telemetry/trace.h"
+#include "telemetry/tracer.h"
 
 // What it costs to be observed.
 namespace workmill::telemetry {
@@ -79,6 +83,52 @@ void traceparent_round_trip(benchmark::State& state) {
   }
 }
 BENCHMARK(traceparent_round_trip);
+
+// What every request pays where traces are on: without a trace of its own, at one in a hundred.
+void trace_not_sampled(benchmark::State& state) {
+  StoppedClock const clock;
+  Rng rng{1};
+  Tracer tracer{clock, 0.01};
+  for (auto _ : state) benchmark::DoNotOptimize(tracer.begin(std::nullopt, rng));
+}
+BENCHMARK(trace_not_sampled);
+
+Span ordinary_span() {
+  Span span = messaging_span("process", "process", "emails", SpanKind::consumer);
+  span.add(attribute::kMessageId, "0198c1a5-5c00-7abc-8def-0123456789ab");
+  span.add(attribute::kClientId, "mailer-1");
+  span.add_number(attribute::kJobAttempt, 1);
+  return span;
+}
+
+// What a sampled span costs the thread that has it.
+void span_emit(benchmark::State& state) {
+  StoppedClock const clock;
+  Tracer tracer{clock, 1, 1'024};
+  std::vector<Span> taken;
+  for (auto _ : state) {
+    tracer.emit(ordinary_span());
+    if (tracer.figures().queued < 1'000) continue;
+    state.PauseTiming();
+    taken.clear();
+    tracer.spans().receive_batch(taken, 1'024);
+    state.ResumeTiming();
+  }
+}
+BENCHMARK(span_emit);
+
+// A full batch into the body of an export, on the exporter's thread.
+void otlp_encode(benchmark::State& state) {
+  std::vector<Span> const spans(512, ordinary_span());
+  std::string body;
+  for (auto _ : state) {
+    body.clear();
+    append_otlp({.attributes = {{"service.name", "workmill"}}, .version = "0"}, spans, body);
+    benchmark::DoNotOptimize(body.data());
+  }
+  state.SetBytesProcessed(static_cast<std::int64_t>(state.iterations()) * static_cast<std::int64_t>(body.size()));
+}
+BENCHMARK(otlp_encode);
 
 }  // namespace
 }  // namespace workmill::telemetry

@@ -74,6 +74,12 @@ Result<> read_value(toml::value const& value, telemetry::LogLevels& out) {
   return read_parsed(value, telemetry::parse_log_levels, out);
 }
 
+Result<> read_value(toml::value const& value, std::optional<double>& out) {
+  if (!value.is_floating() && !value.is_integer()) return bad("is not a number");
+  out = value.is_integer() ? static_cast<double>(value.as_integer()) : value.as_floating();
+  return {};
+}
+
 std::string text_of(std::string const& value) { return value; }
 std::string text_of(std::vector<std::string> const& value) { return fmt::format("{}", fmt::join(value, ", ")); }
 std::string text_of(bool value) { return value ? "true" : "false"; }
@@ -81,6 +87,7 @@ template <std::unsigned_integral T>
 std::string text_of(T value) {
   return std::to_string(value);
 }
+std::string text_of(std::optional<double> value) { return value ? fmt::format("{}", *value) : ""; }
 std::string text_of(Duration value) { return format_duration(value); }
 std::string text_of(log::Durability value) {
   switch (value) {
@@ -132,6 +139,16 @@ Setting size(T Config::* field) {
   return made;
 }
 
+// For what nobody may read in the log: whether it is set, and which one as far as a hash tells.
+Setting secret(std::string Config::* field) {
+  auto made = setting(field);
+  made.text = [field](Config const& config) -> std::string {
+    std::string const& value = config.*field;
+    return value.empty() ? "" : fmt::format("(secret {:08x})", std::hash<std::string>{}(value) & 0xffffffff);
+  };
+  return made;
+}
+
 // A new setting: a field in config.h, a line here, what holds of it in check_config, a row in
 // docs/reference/configuration.md; and a line in options.cpp and reload wiring where it can change while the server
 // runs.
@@ -173,6 +190,9 @@ std::map<std::string_view, Setting> const& settings() {
       {"drain_timeout", setting(&Config::drain_timeout)},
       {"finished_kept", setting(&Config::finished_kept)},
       {"telemetry", setting(&Config::telemetry)},
+      {"otlp_endpoint", setting(&Config::otlp_endpoint)},
+      {"otlp_headers", secret(&Config::otlp_headers)},
+      {"trace_sample", setting(&Config::trace_sample)},
       {"log_level", setting(&Config::log_level)},
       {"log_format", setting(&Config::log_format)},
       {"log_repeats_max", setting(&Config::log_repeats_max)},
@@ -296,6 +316,13 @@ Result<> check_config(Config const& config) {
     if (timeout < std::chrono::seconds{1} || timeout > std::chrono::hours{24}) {
       return bad(fmt::format("{}: 1s to 1d", name));
     }
+  }
+  if (config.trace_sample && !(*config.trace_sample >= 0 && *config.trace_sample <= 1)) {
+    return bad("trace_sample: 0 to 1");
+  }
+  if (!config.otlp_endpoint.empty() && !config.otlp_endpoint.starts_with("http://") &&
+      !config.otlp_endpoint.starts_with("https://")) {
+    return bad("otlp_endpoint: an http:// or https:// URL, such as http://localhost:4318");
   }
   if (config.log_format != "auto" && config.log_format != "text" && config.log_format != "json") {
     return bad("log_format: auto, text or json");

@@ -1,5 +1,6 @@
 #pragma once
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -52,6 +53,10 @@ struct Config {
   Duration drain_timeout = std::chrono::seconds{20};
 
   std::uint32_t finished_kept = kFinishedBudgetDefault;  // Finished jobs kept in a queue.
+
+  std::string otlp_endpoint;           // Where spans go: "http://localhost:4318"; empty: see app/tracing.h.
+  std::string otlp_headers;            // "name=value,name2=value2", percent-encoded. Secrets.
+  std::optional<double> trace_sample;  // 0 to 1, of the requests that come without a trace.
 
   telemetry::LogLevels log_level{};
   bool telemetry = true;               // Measure the stages of requests and jobs. Off: to see what that costs.

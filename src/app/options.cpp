@@ -2,8 +2,9 @@
 
 namespace workmill::app {
 
-shard::ShardOptions shard_options(Config const& config) {
+shard::ShardOptions shard_options(Config const& config, telemetry::Tracer* tracer) {
   shard::ShardOptions options;
+  options.tracer = tracer;
   options.flush_by = config.flush_by;
   options.waiters_max = config.waiters_max;
   options.disk_reserve_bytes = config.disk_reserve_bytes;

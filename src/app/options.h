@@ -5,11 +5,13 @@
 #include "app/config.h"
 #include "protocols/http/limits.h"
 #include "shard/shard_loop.h"
+#include "telemetry/tracer.h"
 
 // What the parts of a server are told of its configuration: at the start, and again when it is reloaded.
 namespace workmill::app {
 
-shard::ShardOptions shard_options(Config const& config);
+// `tracer` null: nothing is traced.
+shard::ShardOptions shard_options(Config const& config, telemetry::Tracer* tracer);
 http::HttpLimits http_limits(Config const& config);
 // The settings that http_limits() uses, all of which an http::HttpServer takes while it serves.
 std::vector<std::string_view> http_settings();

@@ -17,6 +17,7 @@
 #include "app/service_manager.h"
 #include "app/stop_signals.h"
 #include "app/store.h"
+#include "app/tracing.h"
 #include "app/verification.h"
 #include "app/watchdog.h"
 #include "base/thread_name.h"
@@ -42,13 +43,14 @@ void reload_common(Reload& reload, Access& access, telemetry::Logger& logger) {
   reload_access(reload, access);
 }
 
-// What is around the server: who started it, and what was handed to it.
+// What is around the server: who started it, what was handed to it, and where its spans go.
 struct Host {
   Clock const& clock;
   telemetry::Logger& logger;
   ServiceManager const& manager;
   std::vector<InheritedSocket> const& sockets;
   Access const& access;
+  Tracing const& tracing;
 };
 
 // On the sockets that were handed to us, else on the address of the configuration. Answers the port.
@@ -84,11 +86,11 @@ void reload_now(Reload& reload, Host const& host) {
 }
 
 // What the shard is set to, and who hears of damage.
-shard::ShardOptions shard_options(Config const& config, Store const& store, telemetry::Logger& logger,
+shard::ShardOptions shard_options(Config const& config, Store const& store, Host const& host,
                                   telemetry::Metrics& metrics) {
-  shard::ShardOptions options = shard_options(config);
+  shard::ShardOptions options = shard_options(config, host.tracing.tracer());
   options.on_damage =
-      damage_reporter(JobIdCodec{store.engine->salt()}, logger.of(telemetry::LogComponent::log), metrics);
+      damage_reporter(JobIdCodec{store.engine->salt()}, host.logger.of(telemetry::LogComponent::log), metrics);
   return options;
 }
 
@@ -102,9 +104,10 @@ Result<> run_inline(Reload& reload, Host const& host, Store& store, Rng& chance)
   ServerTelemetry telemetry{config, clock};
   telemetry::Metrics& metrics = telemetry.metrics();
   telemetry::add_log_metrics(metrics, logger);
+  host.tracing.add_metrics(metrics);
   WM_TRY(auto const verifier, start_verifier(config, clock, logger.of(telemetry::LogComponent::log), metrics));
   net::IoLoop loop;
-  auto options = shard_options(config, store, logger, metrics);
+  auto options = shard_options(config, store, host, metrics);
   options.times = telemetry.shard_times();
   shard::ShardLoop shard{
       std::move(options), *store.log, *store.engine, clock, chance.fork(), 1, [&loop] { loop.post([] {}); },
@@ -112,7 +115,7 @@ Result<> run_inline(Reload& reload, Host const& host, Store& store, Rng& chance)
   service::InlineService service{shard, clock};
   http::HttpServer server{
       loop,    service,      access.tokens, clock, http_limits(config), logger.of(telemetry::LogComponent::http),
-      metrics, chance.fork()};
+      metrics, chance.fork(), host.tracing.tracer()};
   service.set_sink(&server);
   telemetry.attach(server);
   telemetry::CpuProfiler profiler;  // Ends before the server that it answers to.
@@ -169,9 +172,9 @@ struct IoThread {
 struct FrontEnd {
   FrontEnd(shard::ShardThread& shard, shard::Port port, IoThread& io, Access const& access, Clock const& clock,
            std::atomic<bool> const& draining, http::HttpLimits const& limits, telemetry::Logger& logger,
-           telemetry::Metrics& metrics, Rng chance)
+           telemetry::Metrics& metrics, Rng chance, telemetry::Tracer* tracer)
       : service(shard, port, io.mailbox, clock, draining),
-        server(io.loop, service, access.tokens, clock, limits, logger, metrics, chance) {
+        server(io.loop, service, access.tokens, clock, limits, logger, metrics, chance, tracer) {
     service.set_sink(&server);
     if (access.tls) server.use_tls(*access.tls);
     io.loop.set_turn([this, &logger]() -> Duration {
@@ -192,6 +195,7 @@ Result<> run_threads(Reload& reload, Host const& host, Store& store, Rng& chance
   ServerTelemetry telemetry{config, clock};
   telemetry::Metrics& metrics = telemetry.metrics();
   telemetry::add_log_metrics(metrics, logger);
+  host.tracing.add_metrics(metrics);
   WM_TRY(auto const verifier, start_verifier(config, clock, logger.of(telemetry::LogComponent::log), metrics));
   std::atomic<bool> draining{false};
   Guarded<std::optional<Error>> failure;
@@ -202,7 +206,7 @@ Result<> run_threads(Reload& reload, Host const& host, Store& store, Rng& chance
     mailboxes.push_back(&io.back()->mailbox);
   }
   shard::ShardThread shard{[&](std::function<void()> wake) {
-                             auto options = shard_options(config, store, logger, metrics);
+                             auto options = shard_options(config, store, host, metrics);
                              options.times = telemetry.shard_times();
                              return std::make_unique<shard::ShardLoop>(std::move(options), *store.log, *store.engine,
                                                                        clock, chance.fork(), config.io_threads,
@@ -223,7 +227,8 @@ Result<> run_threads(Reload& reload, Host const& host, Store& store, Rng& chance
   std::vector<http::HttpServer*> others;
   for (std::uint32_t i = 0; i < config.io_threads; ++i) {
     front_ends.push_back(std::make_unique<FrontEnd>(shard, i, *io[i], access, clock, draining, http_limits(config),
-                                                    logger.of(telemetry::LogComponent::http), metrics, chance.fork()));
+                                                    logger.of(telemetry::LogComponent::http), metrics, chance.fork(),
+                                                    host.tracing.tracer()));
     telemetry.attach(front_ends[i]->server);
     if (i > 0) others.push_back(&front_ends[i]->server);
   }
@@ -306,6 +311,8 @@ Result<> run_server(Config const& given, Reload::Read read_again, Access& access
   WM_TRY(auto const config, with_sockets(given, sockets, access));
   std::random_device entropy;
   Rng chance{(std::uint64_t{entropy()} << 32) | entropy()};
+  WM_TRY(auto tracing, Tracing::start(config, process_environment(), clock, logger.of(telemetry::LogComponent::trace),
+                                      chance.fork()));
   WM_TRY(auto store, open_store(config, clock, chance, logger, manager));
   auto const read = [&]() -> Result<Config> {
     WM_TRY(auto again, read_again());
@@ -314,11 +321,18 @@ Result<> run_server(Config const& given, Reload::Read read_again, Access& access
   Reload reload{config, read, logger};
   reload_common(reload, access, logger);
   warn_of_access(config, access, clock.now(), logger);
-  Host const host{.clock = clock, .logger = logger, .manager = manager, .sockets = sockets, .access = access};
+  reload.on_change({"trace_sample"}, [&tracing](Config const& next) { tracing.set_sample(next); });
+  Host const host{.clock = clock,
+                  .logger = logger,
+                  .manager = manager,
+                  .sockets = sockets,
+                  .access = access,
+                  .tracing = tracing};
   auto ran =
       config.io_threads == 1 ? run_inline(reload, host, store, chance) : run_threads(reload, host, store, chance);
   if (!ran) return ran;
   store.log.reset();  // Closes it in order.
+  tracing.flush();
   logger.info("stopped");
   return {};
 }

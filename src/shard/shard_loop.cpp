@@ -5,6 +5,7 @@
 
 #include "base/assert.h"
 #include "shard/access.h"
+#include "shard/attempt_traces.h"
 
 namespace workmill::shard {
 namespace {
@@ -53,6 +54,10 @@ ShardLoop::ShardLoop(ShardOptions options, log::Log& log, engine::Engine& engine
       now_(std::max(clock.now(), recovery.replay.last_batch_at)),
       batch_at_(now_),
       disk_reserve_(options_.disk_reserve_bytes) {
+  if (options_.tracer != nullptr) {
+    traces_ = std::make_unique<AttemptTraces>(*options_.tracer, ids_, engine, reader_, log.next_base());
+    batch_.set_watch(traces_.get());
+  }
   look_around();
 }
 
@@ -109,6 +114,7 @@ Result<Turn> ShardLoop::turn() {
   std::uint64_t const read_before = read_ns_;
   now_ = std::max(now_, clock_.now());
   turns_ += 1;
+  if (traces_) traces_->begin_turn(start);
   WM_TRY_VOID(harvest());
   if (now_ - looked_at_ >= kLookAround || log_.next_base().segment != segment_) look_around();
 
@@ -252,6 +258,7 @@ Result<> ShardLoop::execute_lease(Request&& request) {
   bool const waits = leased != nullptr && leased->jobs.empty() && lease.wait > Duration{0} && !draining_;
   if (!waits) {
     answer(request.port, request.cookie, std::move(reply));
+    if (traces_) pending_.back().worker = std::move(lease.worker);
     return {};
   }
   if (waiters_.size() >= options_.waiters_max) {
@@ -336,6 +343,7 @@ Result<> ShardLoop::serve_happened(engine::Happenings const& happened) {
       }
       if (leased != nullptr) leased->reports = std::move(wait.reports);
       answer(waiter.port, waiter.cookie, std::move(reply));
+      if (traces_) pending_.back().worker = std::get<Lease>(command).worker;
     }
   }
   for (JobNumber const job : happened.finished) {
@@ -366,7 +374,7 @@ void ShardLoop::answer(Port port, Cookie cookie, Reply reply) {
 
 Result<> ShardLoop::finish_batch(std::uint64_t commands) {
   auto const start = clock_.monotonic();
-  for (Held& held : pending_) WM_TRY_VOID(fill(held.answer.reply));
+  for (Held& held : pending_) WM_TRY_VOID(fill(held));
   reader_.set_open_batch({}, nullptr);
   auto const filled = clock_.monotonic();
   read_ns_ += count(filled - start);
@@ -378,6 +386,7 @@ Result<> ShardLoop::finish_batch(std::uint64_t commands) {
     batch_at_ = now_;
     staged_ += 1;
     recorder_.staged(staged_, filled, pending_.size(), batch_.payload().size());
+    if (traces_) traces_->staged(staged_);
     if (on_writer_) {
       unflushed_.emplace_back(staged_, batch_.payload().size());
       unflushed_bytes_ += batch_.payload().size();
@@ -388,6 +397,7 @@ Result<> ShardLoop::finish_batch(std::uint64_t commands) {
       ready_at = clock_.monotonic();
       recorder_.durable(durable_, ready_at);
       note_flush(ready_at - filled, 1);
+      tell_traces();
     }
   }
   for (Held& held : pending_) {
@@ -427,6 +437,12 @@ void ShardLoop::release(std::uint64_t durable) {
     held_.pop_front();
   }
   recorder_.durable(durable_, turn_at_);
+  tell_traces();
+}
+
+// Spans tell of what is durable, and no sooner.
+void ShardLoop::tell_traces() {
+  if (traces_ && traces_->has_ended()) traces_->durable(durable_, clock_.monotonic());
 }
 
 void ShardLoop::make_ready(Held&& held, std::chrono::nanoseconds at) {

@@ -6,6 +6,7 @@
 #include <memory>
 #include <optional>
 #include <set>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -25,6 +26,7 @@
 #include "shard/shard_times.h"
 #include "shard/survivors.h"
 #include "shard/waiters.h"
+#include "telemetry/tracer.h"
 
 // One turn after another: decide all that has come in, write it down as one batch, flush once, answer.
 //
@@ -32,6 +34,8 @@
 // own (shard_thread.h), or the simulator; it does not know which. All calls come from that one thread, but for the
 // wake-up that a flush on the writer thread sends. An answer leaves only after the batch that it rests on is durable.
 namespace workmill::shard {
+
+class AttemptTraces;
 
 enum class FlushBy : std::uint8_t {
   adaptive,  // The turn itself, or the writer thread where a flush takes long: as measured.
@@ -55,6 +59,7 @@ struct ShardOptions {
   ShardTimes* times = nullptr;  // Outlives the loop. None: nothing is measured but what GetStatus tells.
   // Something of a job could not be read back from the log, and why: told once for each job. On the shard's thread.
   std::function<void(JobNumber, Error const&)> on_damage;
+  telemetry::Tracer* tracer = nullptr;  // Null: attempts have no spans.
   // For the simulation: who flushes instead of the writer thread.
   std::function<std::unique_ptr<Flusher>(log::Log&)> make_flusher;
 };
@@ -109,6 +114,7 @@ class ShardLoop {
     std::uint64_t batch = 0;  // Rests on this one.
     Port port = 0;
     Answer answer;
+    std::string worker{};  // Of a lease, where attempts are traced: who asked.
   };
   struct Unfinished {  // A command that is done in parts, over several turns.
     Request request;
@@ -137,7 +143,8 @@ class ShardLoop {
   Result<> serve_happened(engine::Happenings const& happened);
   void end_waiting(Waiter waiter);
   void answer(Port port, Cookie cookie, Reply reply);
-  Result<> fill(Reply& reply);
+  Result<> fill(Held& held);
+  void tell_traces();
   // By tag and text, which the engine does not know. `job` has been filled.
   Result<bool> matches(JobView const& job, JobFilter const& filter) const;
   Result<Reply> list_jobs(ListJobs list);
@@ -164,6 +171,7 @@ class ShardLoop {
   RecoveryReport recovery_;
   JobReader reader_;
   Survivors survivors_;
+  std::unique_ptr<AttemptTraces> traces_;  // Null: nothing is traced.
   Batch batch_;
   Waiters waiters_;
   Rates rates_;

@@ -4,6 +4,7 @@
 
 #include "base/assert.h"
 #include "base/mutation.h"
+#include "shard/attempt_traces.h"
 #include "shard/shard_loop.h"
 
 // What a shard reads back from the log for its answers, and what becomes of jobs that cannot be read back.
@@ -68,8 +69,11 @@ Result<std::size_t> ShardLoop::take_specs(std::vector<LeasedJob>& jobs) {
   return damaged;
 }
 
-Result<> ShardLoop::fill(Reply& reply) {
-  if (auto* one = std::get_if<JobReply>(&reply)) {
+Result<> ShardLoop::fill(Held& held) {
+  Reply& reply = held.answer.reply;
+  if (auto* leased = std::get_if<LeaseReply>(&reply); leased != nullptr && traces_) {
+    for (LeasedJob& job : leased->jobs) traces_->leased(job, held.worker);
+  } else if (auto* one = std::get_if<JobReply>(&reply)) {
     // A job may be forgotten in the turn that looked at it; its records are there until a later turn trims.
     WM_TRY(auto const damage, reader_.fill_over_damage(one->job, engine_, now_));
     if (damage) note_damage(one->job.number, *damage);

@@ -82,6 +82,12 @@ TraceIdText format_trace_id(TraceContext const& context) {
   return text;
 }
 
+SpanIdText format_span_id(TraceContext const& context) {
+  SpanIdText text;
+  write_hex(context.parent_id, text.data());
+  return text;
+}
+
 TraceContext start_trace(Rng& rng, Sampling sampling) {
   TraceContext context;
   fill_random(context.trace_id, rng);

@@ -14,6 +14,7 @@ namespace workmill::telemetry {
 inline constexpr std::size_t kTraceparentBytes = 55;
 using Traceparent = std::array<char, kTraceparentBytes>;
 using TraceIdText = std::array<char, 32>;
+using SpanIdText = std::array<char, 16>;
 
 struct TraceContext {
   static constexpr std::uint8_t kSampled = 0x01;
@@ -34,6 +35,8 @@ std::optional<TraceContext> parse_traceparent(std::string_view text);
 Traceparent format_traceparent(TraceContext const& context);
 // The trace-id alone, as problem+json and log lines show it.
 TraceIdText format_trace_id(TraceContext const& context);
+// The parent-id alone: the id of the span that the context is of.
+SpanIdText format_span_id(TraceContext const& context);
 
 enum class Sampling : std::uint8_t { off, on };
 // A new trace, its id random.

@@ -36,6 +36,9 @@ OTHER_VALUES = {
     "write_timeout": '"29s"',
     "drain_timeout": '"19s"',
     "finished_kept": "1000",
+    "otlp_endpoint": '"http://127.0.0.1:1"',
+    "otlp_headers": '"x=s3cret"',
+    "trace_sample": "0.5",
     "log_level": '"debug"',
     "log_format": '"json"',
     "log_repeats_max": "30",
@@ -163,3 +166,4 @@ def test_the_reference_says_truly_what_changes_live(start, tmp_path):
     seen = {name: "live" for name in changed.split(",")} | {name: "restart" for name in waiting.split(",")}
     wanted = {name: documented[name] for name in OTHER_VALUES if name != "listen"}
     assert {name: seen.get(name) for name in wanted} == wanted
+    assert "s3cret" not in said

@@ -20,7 +20,8 @@ namespace {
 struct ServeOptions {
   std::string config_file;
   std::optional<std::string> data, listen, tokens_file, tls_certificate, tls_key, durability, segment_size,
-      disk_reserve, verify_rate, buffered_size_max, log_level, log_format;
+      disk_reserve, verify_rate, buffered_size_max, log_level, log_format, otlp_endpoint;
+  std::optional<double> trace_sample;
   std::optional<std::uint32_t> io_threads, connections_max, pipelined_max;
   bool insecure = false;
 };
@@ -45,6 +46,8 @@ Result<Config> configure(ServeOptions const& options) {
   if (options.pipelined_max) config.pipelined_max = *options.pipelined_max;
   if (options.insecure) config.insecure = true;
   if (options.log_format) config.log_format = *options.log_format;
+  if (options.otlp_endpoint) config.otlp_endpoint = *options.otlp_endpoint;
+  if (options.trace_sample) config.trace_sample = options.trace_sample;
   WM_TRY_VOID(set(options.durability, parse_durability, config.durability));
   WM_TRY_VOID(set(options.segment_size, parse_bytes, config.segment_bytes));
   WM_TRY_VOID(set(options.disk_reserve, parse_bytes, config.disk_reserve_bytes));
@@ -107,6 +110,10 @@ void add_serve(CLI::App& app, Context& context) {
                       "The log is read again and checked, at so much a second (8MiB); 0: not");
   command->add_option("--log-level", options->log_level, "debug, info (default), warn, error or off");
   command->add_option("--log-format", options->log_format, "text, json, or auto (default): text on a terminal");
+  command->add_option("--otlp-endpoint", options->otlp_endpoint,
+                      "Where traces go: an OpenTelemetry receiver, such as http://localhost:4318");
+  command->add_option("--trace-sample", options->trace_sample,
+                      "Of the requests that come without a trace, so many begin one: 0 (default) to 1");
   command->add_flag("--insecure", options->insecure, "Allow an address that others can reach, without tokens");
   command->footer(
       "Examples:\n"

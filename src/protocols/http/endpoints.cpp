@@ -173,7 +173,8 @@ Result<std::string> parse_name(std::string_view field, std::string_view encoded)
 }  // namespace
 
 Endpoints::Endpoints(service::Service& service, service::TokenStore const& tokens, HttpCounters& counters,
-                     telemetry::Metrics& metrics, telemetry::Logger& logger, Rng chance)
+                     telemetry::Metrics& metrics, telemetry::Logger& logger, Rng chance,
+                     telemetry::Tracer* tracer)
     : service_(service),
       tokens_(tokens),
       counters_(counters),
@@ -181,6 +182,7 @@ Endpoints::Endpoints(service::Service& service, service::TokenStore const& token
       logger_(logger),
       audit_log_(logger.of(telemetry::LogComponent::audit)),
       chance_(chance),
+      tracer_(tracer),
       gate_(tokens, metrics, logger),
       json_in_(service) {}
 
@@ -239,6 +241,22 @@ void Endpoints::note_head(Request const& request, Exchange& exchange) {
                       "WWW-Authenticate\r\n";
     }
   }
+  if (tracer_ != nullptr) begin_trace(request, exchange);
+}
+
+// A request whose body comes later goes through here twice; what was begun the first time is forgotten.
+void Endpoints::begin_trace(Request const& request, Exchange& exchange) {
+  auto const own = tracer_->begin(exchange.trace, chance_);
+  if (!own) return;
+  bool const has_state = exchange.trace && is_tracestate(request.tracestate);
+  exchange.spans = std::make_unique<RequestTrace>(
+      *own, exchange.trace, has_state ? request.tracestate : std::string_view{}, request, exchange.received_at);
+  exchange.trace = *own;
+}
+
+void Endpoints::end_trace(Exchange const& exchange, int status, std::string_view error_code, Reply const* reply) {
+  RouteEntry const* const route = exchange.is_routed ? &entry_of(exchange.route) : nullptr;
+  exchange.spans->finish(route, status, error_code, reply, service_, *tracer_);
 }
 
 // All that can be said by a request's head alone, the cheapest first: every request goes through here, before its body
@@ -318,6 +336,7 @@ Result<Command> Endpoints::plan_command(Request const& request, Match const& fou
       WM_TRY_VOID(check_body(request));
       WM_TRY(Lease lease, json_in_.parse_lease(request.body));
       exchange.waits = lease.wait > Duration::zero();
+      if (exchange.spans) exchange.spans->begin_receive(lease.queues, lease.worker, chance_);
       exchange.reported = reported_jobs(lease.reports);
       return lease;
     }
@@ -416,7 +435,10 @@ Result<Command> Endpoints::plan_enqueue(Request const& request, Exchange& exchan
   }
   TraceContext trace;
   telemetry::Traceparent traceparent;
-  if (exchange.trace) {
+  if (exchange.spans) {
+    traceparent = telemetry::format_traceparent(exchange.spans->begin_send(chance_));
+    trace = {.traceparent = {traceparent.data(), traceparent.size()}, .tracestate = exchange.spans->tracestate()};
+  } else if (exchange.trace) {
     // As version 00, whatever version it came as.
     traceparent = telemetry::format_traceparent(*exchange.trace);
     trace.traceparent = {traceparent.data(), traceparent.size()};
@@ -424,6 +446,7 @@ Result<Command> Endpoints::plan_enqueue(Request const& request, Exchange& exchan
   }
   WM_TRY(JsonIn::EnqueueRequest parsed, json_in_.parse_enqueue(request.body, trace));
   exchange.is_bulk = parsed.bulk;
+  if (exchange.spans) exchange.spans->set_sent(parsed.command.specs);
   parsed.command.idempotency = std::move(idempotency);
   return std::move(parsed.command);
 }
@@ -513,6 +536,7 @@ void Endpoints::answer_page(Exchange& exchange, Page const& page) {
   head.extra = page.extra;
   writer_.write(head, page.body, exchange.text);
   counters_.count(exchange.is_routed, exchange.route, page.status);
+  if (exchange.spans) end_trace(exchange, page.status, {}, nullptr);
 }
 
 void Endpoints::answer(Exchange const& exchange, Reply const& reply, std::string& out) {
@@ -533,6 +557,7 @@ void Endpoints::answer(Exchange const& exchange, Reply const& reply, std::string
     writer_.end(out);
   }
   counters_.count(exchange.is_routed, exchange.route, head.status);
+  if (exchange.spans) end_trace(exchange, head.status, {}, &reply);
   if (exchange.audit) {
     auto const* const counted = std::get_if<CountReply>(&reply);
     write_audit(audit_log_, *exchange.audit, exchange.route,
@@ -581,7 +606,8 @@ void Endpoints::append_body(Exchange const& exchange, Reply const& reply, std::s
     void operator()(EnqueueReply const& it) { append_enqueue_reply(it, exchange.is_bulk, endpoints.service_, out); }
     void operator()(LeaseReply const& it) {
       append_lease_reply(it, exchange.reported, !exchange.reported.empty(), endpoints.service_,
-                         endpoints.trace_id(exchange), out);
+                         endpoints.trace_id(exchange),
+                         endpoints.tracer_ != nullptr ? AttemptContext::own_span : AttemptContext::as_stored, out);
     }
     void operator()(ReportsReply const& it) {
       append_reports_reply(it, exchange.reported, endpoints.service_, endpoints.trace_id(exchange), out);
@@ -632,6 +658,7 @@ void Endpoints::answer(Exchange const& exchange, Error const& error, std::string
   append_problem(error, trace, json);
   writer_.end(out);
   counters_.count(exchange.is_routed, exchange.route, status);
+  if (exchange.spans) end_trace(exchange, status, to_string(error.code), nullptr);
   if (status == 413 || status == 429 || status == 431 || status == 503) counters_.refused.add();
   if (exchange.audit) {
     write_audit(audit_log_, *exchange.audit, exchange.route, {.status = status, .code = to_string(error.code)}, trace);
@@ -640,11 +667,14 @@ void Endpoints::answer(Exchange const& exchange, Error const& error, std::string
   // What clients get wrong is theirs to know; what we get wrong is for whoever runs us.
   bool const is_ours = class_of(error.code) == ErrorClass::fatal && error.code != ErrorCode::lease_lost;
   auto const level = is_ours ? telemetry::LogLevel::error : telemetry::LogLevel::debug;
+  telemetry::SpanIdText span{};
+  if (exchange.spans) span = telemetry::format_span_id(exchange.spans->own());
   logger_.log(level, "a request was answered with an error",
               {{"route", exchange.is_routed ? to_string(exchange.route) : std::string_view{"none"}},
                {"status", status},
                {"error", describe(error)},
-               {"trace_id", trace}});
+               {"trace_id", trace},
+               {"span_id", exchange.spans ? std::optional{std::string_view{span.data(), span.size()}} : std::nullopt}});
 }
 
 std::string Endpoints::trace_id(Exchange const& exchange) {

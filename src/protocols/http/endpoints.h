@@ -21,6 +21,7 @@
 #include "telemetry/metrics.h"
 #include "telemetry/stage_times.h"
 #include "telemetry/thread_times.h"
+#include "telemetry/tracer.h"
 
 // What each call of the API does: a request becomes a command for the shard or an answer at once, and a reply becomes a
 // response. Knows no sockets. One for each I/O thread.
@@ -28,9 +29,11 @@ namespace workmill::http {
 
 class Endpoints {
  public:
-  // All that is lent outlives it. `chance` is for trace ids.
+  // All that is lent outlives it. `chance` is for trace ids. `tracer` null: no request has spans, and the trace of a
+  // job is handed on as it came.
   Endpoints(service::Service& service, service::TokenStore const& tokens, HttpCounters& counters,
-            telemetry::Metrics& metrics, telemetry::Logger& logger, Rng chance);
+            telemetry::Metrics& metrics, telemetry::Logger& logger, Rng chance,
+            telemetry::Tracer* tracer = nullptr);
   Endpoints(Endpoints const&) = delete;
   Endpoints& operator=(Endpoints const&) = delete;
 
@@ -89,6 +92,8 @@ class Endpoints {
   FrontEndFigures front_end() const;
   void append_body(Exchange const& exchange, Reply const& reply, std::string& out);
   std::string trace_id(Exchange const& exchange);
+  void begin_trace(Request const& request, Exchange& exchange);
+  void end_trace(Exchange const& exchange, int status, std::string_view error_code, Reply const* reply);
 
   service::Service& service_;
   service::TokenStore const& tokens_;
@@ -97,6 +102,7 @@ class Endpoints {
   telemetry::Logger& logger_;
   telemetry::Logger& audit_log_;
   Rng chance_;
+  telemetry::Tracer* const tracer_;
   Gate gate_;
   service::Admission* admission_ = nullptr;
   ResponseWriter writer_;

@@ -10,6 +10,7 @@
 #include "model/client.h"
 #include "model/command.h"
 #include "protocols/http/audit.h"
+#include "protocols/http/request_trace.h"
 #include "protocols/http/response.h"
 #include "protocols/http/router.h"
 #include "service/service.h"
@@ -36,7 +37,9 @@ struct Exchange {
   bool gzip = false;        // The answer is to be packed.
   telemetry::MetricsFormat metrics_format{};
   Duration profile_for{};  // A CPU profile of this length is asked for: it answers, and not the shard.
-  std::optional<telemetry::TraceContext> trace;  // As the client sent it.
+  // What the request belongs to: as the client sent it, or the context of its own span where it has one.
+  std::optional<telemetry::TraceContext> trace;
+  std::unique_ptr<RequestTrace> spans;  // Where it is sampled; none for all others.
   std::chrono::nanoseconds received_at{};
   Instant give_up_at = service::kNever;  // When its client gives it up.
   std::uint64_t body_bytes = 0;          // Held by its command.

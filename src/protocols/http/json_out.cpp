@@ -9,6 +9,7 @@
 #include "base/json_writer.h"
 #include "model/job.h"
 #include "protocols/http/problem.h"
+#include "telemetry/job_trace.h"
 
 namespace workmill::http {
 namespace {
@@ -67,7 +68,15 @@ void write_enqueued(EnqueuedJob const& job, Service const& service, JsonWriter& 
   json.key("state").plain(to_string(job.state)).member("duplicate", job.duplicate).end_object();
 }
 
-void write_leased(LeasedJob const& job, Service const& service, JobSpecView& spec, JsonWriter& json) {
+void write_attempt_context(JobSpecView const& spec, LeaseToken lease, JsonWriter& json) {
+  auto const creation = telemetry::parse_traceparent(spec.traceparent);
+  if (!creation || !creation->is_sampled()) return write_text_if_any("traceparent", spec.traceparent, json);
+  auto const text = telemetry::format_traceparent(telemetry::attempt_context(*creation, lease));
+  json.key("traceparent").plain({text.data(), text.size()});
+}
+
+void write_leased(LeasedJob const& job, Service const& service, AttemptContext attempts, JobSpecView& spec,
+                  JsonWriter& json) {
   if (!decode_spec(job.spec, spec)) spec = JobSpecView{};
   json.begin_object();
   write_id(job.number, spec.id, service, json);
@@ -77,7 +86,11 @@ void write_leased(LeasedJob const& job, Service const& service, JobSpecView& spe
   write_token(job.token, json);
   json.member("lease_expires_at", job.lease_expires_at);
   json.member("priority", spec.priority).member("created_at", created_at(job.number));
-  write_text_if_any("traceparent", spec.traceparent, json);
+  if (attempts == AttemptContext::own_span && !spec.traceparent.empty()) {
+    write_attempt_context(spec, job.token, json);
+  } else {
+    write_text_if_any("traceparent", spec.traceparent, json);
+  }
   write_text_if_any("tracestate", spec.tracestate, json);
   if (!spec.meta.empty()) json.key("meta").raw(spec.meta);
   write_text_if_any("group", spec.group, json);
@@ -228,11 +241,11 @@ std::vector<JobRef> reported_jobs(std::span<Report const> reports) {
 }
 
 void append_lease_reply(LeaseReply const& reply, std::span<JobRef const> reported, bool has_reports,
-                        Service const& service, std::string_view trace_id, std::string& out) {
+                        Service const& service, std::string_view trace_id, AttemptContext attempts, std::string& out) {
   JsonWriter json{out};
   JobSpecView spec;
   json.begin_object().key("jobs").begin_array();
-  for (LeasedJob const& job : reply.jobs) write_leased(job, service, spec, json);
+  for (LeasedJob const& job : reply.jobs) write_leased(job, service, attempts, spec, json);
   json.end_array();
   if (has_reports) write_reports(reply.reports, reported, service, trace_id, json);
   json.end_object();

@@ -1,4 +1,5 @@
 #pragma once
+#include <cstdint>
 #include <span>
 #include <string>
 #include <string_view>
@@ -24,9 +25,16 @@ void append_enqueue_reply(EnqueueReply const& reply, bool bulk, service::Service
 // What the answer to a report names its job by: take these from the command before it is handed over.
 std::vector<JobRef> reported_jobs(std::span<Report const> reports);
 
+// What the worker of a job gets as its traceparent.
+enum class AttemptContext : std::uint8_t {
+  as_stored,  // What the job was sent with.
+  own_span,   // Where its trace is sampled, the context of the attempt's span: the worker's own spans nest in it.
+};
+
 // {"jobs": [...]}; with "reports" too where the request had any. `reported` as reported_jobs() gave it.
 void append_lease_reply(LeaseReply const& reply, std::span<JobRef const> reported, bool has_reports,
-                        service::Service const& service, std::string_view trace_id, std::string& out);
+                        service::Service const& service, std::string_view trace_id, AttemptContext attempts,
+                        std::string& out);
 // {"reports": [...]}: {"id", "ok": true}, with "cancel_requested": true where somebody wants the job to stop; or
 // {"id", "ok": false, "error": {problem}}.
 void append_reports_reply(ReportsReply const& reply, std::span<JobRef const> reported, service::Service const& service,

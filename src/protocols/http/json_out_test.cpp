@@ -72,7 +72,8 @@ TEST_F(JsonOutTest, ALeasedJobHasAllThatItsWorkerNeeds) {
                                                     .meta = R"({"user":"me"})",
                                                     .traceparent = "00-aa-bb-01"})}}};
 
-  EXPECT_EQ(written(&append_lease_reply, reply, std::span<JobRef const>{}, false, service_, std::string_view{}),
+  EXPECT_EQ(written(&append_lease_reply, reply, std::span<JobRef const>{}, false, service_, std::string_view{},
+                    AttemptContext::as_stored),
             R"({"jobs":[{"id":")" + id(number_at(1'000)) +
                 R"(","type":"t","queue":"q","payload":{"any": 1},"attempt":2,"max_attempts":20,)"
                 R"("lease":"00000000000000ab","lease_expires_at":"1970-01-01T00:01:01.000Z","priority":7,)"
@@ -84,15 +85,16 @@ TEST_F(JsonOutTest, BytesAreLeasedAsBase64AndAnIdOfTheClientsOwnIsKept) {
   LeaseReply const reply{
       .jobs = {{.number = number_at(1),
                 .spec = encoded({.type = "t", .id = "mine", .payload_kind = PayloadKind::raw, .payload = "\xff"})}}};
-  std::string const json =
-      written(&append_lease_reply, reply, std::span<JobRef const>{}, false, service_, std::string_view{});
+  std::string const json = written(&append_lease_reply, reply, std::span<JobRef const>{}, false, service_,
+                                   std::string_view{}, AttemptContext::as_stored);
 
   EXPECT_TRUE(json.starts_with(R"({"jobs":[{"id":"mine","type":"t","queue":"default","payload_base64":"/w==",)"))
       << json;
 }
 
 TEST_F(JsonOutTest, NoJobAndNoReportIsAnEmptyList) {
-  EXPECT_EQ(written(&append_lease_reply, LeaseReply{}, std::span<JobRef const>{}, false, service_, std::string_view{}),
+  EXPECT_EQ(written(&append_lease_reply, LeaseReply{}, std::span<JobRef const>{}, false, service_, std::string_view{},
+                    AttemptContext::as_stored),
             R"({"jobs":[]})");
 }
 
@@ -100,7 +102,8 @@ TEST_F(JsonOutTest, ReportsThatCameWithALeaseAreAnsweredWithIt) {
   LeaseReply const reply{.reports = {ReportResult{}}};
   std::vector<JobRef> const reported{{.text = "mine"}};
 
-  EXPECT_EQ(written(&append_lease_reply, reply, std::span<JobRef const>{reported}, true, service_, std::string_view{}),
+  EXPECT_EQ(written(&append_lease_reply, reply, std::span<JobRef const>{reported}, true, service_, std::string_view{},
+                    AttemptContext::as_stored),
             R"({"jobs":[],"reports":[{"id":"mine","ok":true}]})");
 }
 

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "base/assert.h"
+
 namespace workmill::http {
 namespace {
 
@@ -74,6 +76,14 @@ Result<std::string> decode_query_part(std::string_view text) {
 }  // namespace
 
 std::span<RouteEntry const> routes() { return kTable; }
+
+RouteEntry const& entry_of(Route route) {
+  for (RouteEntry const& entry : kTable) {
+    if (entry.route == route) return entry;
+  }
+  WM_ASSERT(false);  // The table has them all: a test holds it to that.
+  return kTable[0];
+}
 
 std::string_view to_string(Route route) {
   switch (route) {

@@ -66,6 +66,7 @@ struct RouteEntry {
   Access access;
 };
 std::span<RouteEntry const> routes();
+RouteEntry const& entry_of(Route route);
 
 struct Match {
   Route route{};

@@ -21,13 +21,13 @@ constexpr CookieParts kNobody{.slot = CookieParts::kSlots - 1, .generation = 0, 
 
 HttpServer::HttpServer(net::IoLoop& loop, service::Service& service, service::TokenStore const& tokens,
                        Clock const& clock, HttpLimits const& limits, telemetry::Logger& logger,
-                       telemetry::Metrics& metrics, Rng chance)
+                       telemetry::Metrics& metrics, Rng chance, telemetry::Tracer* tracer)
     : loop_(loop),
       service_(service),
       limits_(limits),
       logger_(logger),
       counters_(metrics),
-      endpoints_(service, tokens, counters_, metrics, logger, chance),
+      endpoints_(service, tokens, counters_, metrics, logger, chance, tracer),
       admission_(limits.admission, clock.monotonic()),
       shared_{.loop = loop,
               .service = service,

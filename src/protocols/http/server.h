@@ -27,6 +27,7 @@
 #include "telemetry/metrics.h"
 #include "telemetry/stage_times.h"
 #include "telemetry/thread_times.h"
+#include "telemetry/tracer.h"
 
 // The HTTP API on one I/O thread: takes connections, and hands the service's answers to those that wait for them.
 //
@@ -37,9 +38,10 @@ class HttpServer final : public service::AnswerSink {
  public:
   using Socket = net::Listener::Socket;
 
-  // What is lent outlives the server. `chance` is for trace ids.
+  // What is lent outlives the server. `chance` is for trace ids. `tracer` null: nothing is traced.
   HttpServer(net::IoLoop& loop, service::Service& service, service::TokenStore const& tokens, Clock const& clock,
-             HttpLimits const& limits, telemetry::Logger& logger, telemetry::Metrics& metrics, Rng chance);
+             HttpLimits const& limits, telemetry::Logger& logger, telemetry::Metrics& metrics, Rng chance,
+             telemetry::Tracer* tracer = nullptr);
   // Cuts off what is still connected.
   ~HttpServer() override;
 

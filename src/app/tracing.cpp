@@ -1,0 +1,219 @@
+#include "app/tracing.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <cstdlib>
+#include <string_view>
+#include <utility>
+
+#include "protocols/http/codec.h"
+
+namespace workmill::app {
+namespace {
+
+constexpr std::string_view kTracesPath = "/v1/traces";
+
+using Pairs = std::vector<std::pair<std::string, std::string>>;
+
+auto bad(std::string message) { return fail(ErrorCode::bad_configuration, std::move(message)); }
+
+std::string_view trimmed(std::string_view text) {
+  while (text.starts_with(' ')) text.remove_prefix(1);
+  while (text.ends_with(' ')) text.remove_suffix(1);
+  return text;
+}
+
+// "key=value,key2=value2", values percent-encoded, as W3C Baggage has it. Messages name the key alone.
+Result<Pairs> parse_pairs(std::string_view name, std::string_view text) {
+  Pairs pairs;
+  while (!text.empty()) {
+    std::size_t const comma = std::min(text.find(','), text.size());
+    std::string_view const part = trimmed(text.substr(0, comma));
+    text.remove_prefix(std::min(comma + 1, text.size()));
+    if (part.empty()) continue;
+    std::size_t const equals = part.find('=');
+    if (equals == std::string_view::npos || equals == 0) {
+      return bad(fmt::format("{}: write it as name=value,name2=value2", name));
+    }
+    std::string key{trimmed(part.substr(0, equals))};
+    std::string value;
+    auto const is_control = [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == '\x7f'; };
+    if (!http::append_percent_decoded(trimmed(part.substr(equals + 1)), value) ||
+        std::ranges::any_of(value, is_control) || std::ranges::any_of(key, is_control)) {
+      return bad(fmt::format("{}: the value of '{}' cannot be read", name, key));
+    }
+    pairs.emplace_back(std::move(key), std::move(value));
+  }
+  return pairs;
+}
+
+template <class Number>
+Result<Number> parse_number(char const* name, std::string_view text, Number low, Number high) {
+  Number number{};
+  auto const [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  if (error != std::errc{} || end != text.data() + text.size() || !(number >= low && number <= high)) {
+    return bad(fmt::format("{}: '{}' is no number from {} to {}", name, text, low, high));
+  }
+  return number;
+}
+
+bool is_true(std::optional<std::string> const& text) {
+  if (!text) return false;
+  std::string lower = *text;
+  std::ranges::transform(lower, lower.begin(),
+                         [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; });
+  return lower == "true";
+}
+
+// The first of these variables that is set.
+std::optional<std::string> first_of(Environment const& environment, std::initializer_list<char const*> names) {
+  for (char const* const name : names) {
+    if (auto value = environment(name)) return value;
+  }
+  return std::nullopt;
+}
+
+std::string with_traces_path(std::string endpoint) {
+  while (endpoint.ends_with('/')) endpoint.pop_back();
+  return endpoint.append(kTracesPath);
+}
+
+// Empty: there is none.
+std::string traces_url(Config const& config, Environment const& environment) {
+  if (!config.otlp_endpoint.empty()) return with_traces_path(config.otlp_endpoint);
+  if (auto whole = environment("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")) return *std::move(whole);
+  if (auto base = environment("OTEL_EXPORTER_OTLP_ENDPOINT")) return with_traces_path(*std::move(base));
+  return {};
+}
+
+// What the standard sampler variables come to. Whatever they say, a request that belongs to a trace does as that trace
+// was decided.
+Result<double> ratio_of(Config const& config, Environment const& environment, std::vector<std::string>& warnings) {
+  if (config.trace_sample) return *config.trace_sample;
+  auto const sampler = environment("OTEL_TRACES_SAMPLER");
+  if (!sampler) return 0;
+  std::string_view name = *sampler;
+  constexpr std::string_view kParentBased = "parentbased_";
+  if (name.starts_with(kParentBased)) name.remove_prefix(kParentBased.size());
+  if (name == "always_on") return 1;
+  if (name == "always_off") return 0;
+  if (name == "traceidratio") {
+    auto const argument = environment("OTEL_TRACES_SAMPLER_ARG");
+    if (!argument) return 1;
+    return parse_number("OTEL_TRACES_SAMPLER_ARG", *argument, 0.0, 1.0);
+  }
+  warnings.push_back(fmt::format("OTEL_TRACES_SAMPLER: '{}' is not known; no traces are begun", *sampler));
+  return 0;
+}
+
+Result<> read_limits(Environment const& environment, TracingSettings& settings) {
+  if (auto const text = first_of(environment, {"OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "OTEL_EXPORTER_OTLP_TIMEOUT"})) {
+    WM_TRY(auto const ms, parse_number<std::int64_t>("OTEL_EXPORTER_OTLP_TIMEOUT", *text, 1, 600'000));
+    settings.otlp.timeout = Duration{ms};
+  }
+  if (auto const text = environment("OTEL_BSP_SCHEDULE_DELAY")) {
+    WM_TRY(auto const ms, parse_number<std::int64_t>("OTEL_BSP_SCHEDULE_DELAY", *text, 1, 600'000));
+    settings.otlp.batch_after = Duration{ms};
+  }
+  if (auto const text = environment("OTEL_BSP_MAX_QUEUE_SIZE")) {
+    WM_TRY(settings.queue_spans_max, parse_number<std::size_t>("OTEL_BSP_MAX_QUEUE_SIZE", *text, 1, 1'000'000));
+  }
+  if (auto const text = environment("OTEL_BSP_MAX_EXPORT_BATCH_SIZE")) {
+    WM_TRY(settings.otlp.batch_spans_max,
+           parse_number<std::size_t>("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", *text, 1, 10'000));
+  }
+  return {};
+}
+
+Result<telemetry::OtlpResource> resource_of(Environment const& environment) {
+  Pairs attributes{{"service.name", "workmill"}, {"service.version", WM_VERSION}};
+  auto const set = [&](std::string key, std::string value) {
+    auto const found = std::ranges::find(attributes, key, &Pairs::value_type::first);
+    if (found != attributes.end()) {
+      found->second = std::move(value);
+    } else {
+      attributes.emplace_back(std::move(key), std::move(value));
+    }
+  };
+  std::array<char, 256> host{};
+  if (gethostname(host.data(), host.size() - 1) == 0) set("host.name", host.data());
+  if (auto const text = environment("OTEL_RESOURCE_ATTRIBUTES")) {
+    WM_TRY(Pairs pairs, parse_pairs("OTEL_RESOURCE_ATTRIBUTES", *text));
+    for (auto& [key, value] : pairs) set(std::move(key), std::move(value));
+  }
+  if (auto name = environment("OTEL_SERVICE_NAME")) set("service.name", *std::move(name));
+  return telemetry::OtlpResource{.attributes = std::move(attributes), .version = WM_VERSION};
+}
+
+}  // namespace
+
+Environment process_environment() {
+  return [](char const* name) -> std::optional<std::string> {
+    char const* const value = std::getenv(name);
+    if (value == nullptr || *value == '\0') return std::nullopt;
+    return std::string{value};
+  };
+}
+
+Result<std::optional<TracingSettings>> tracing_settings(Config const& config, Environment const& environment) {
+  std::string url = traces_url(config, environment);
+  bool const is_off = is_true(environment("OTEL_SDK_DISABLED")) || environment("OTEL_TRACES_EXPORTER") == "none";
+  if (url.empty() || is_off) return std::nullopt;
+  if (url.contains('@')) return bad("otlp_endpoint: a name or password in the URL would be logged: use otlp_headers");
+  if (!url.starts_with("http://") && !url.starts_with("https://")) {
+    return bad(fmt::format("otlp_endpoint: '{}' is no http:// or https:// URL", url));
+  }
+  TracingSettings settings;
+  settings.otlp.url = std::move(url);
+  auto const headers_text =
+      !config.otlp_headers.empty()
+          ? std::optional{config.otlp_headers}
+          : first_of(environment, {"OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS"});
+  if (headers_text) {
+    WM_TRY(Pairs const headers, parse_pairs("otlp_headers", *headers_text));
+    for (auto const& [name, value] : headers) settings.otlp.headers.push_back(name + ": " + value);
+  }
+  WM_TRY(settings.ratio, ratio_of(config, environment, settings.warnings));
+  WM_TRY_VOID(read_limits(environment, settings));
+  WM_TRY(settings.otlp.resource, resource_of(environment));
+  auto const protocol = first_of(environment, {"OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"});
+  if (protocol && *protocol != "http/json") {
+    settings.warnings.push_back(
+        fmt::format("OTEL_EXPORTER_OTLP_PROTOCOL: '{}' is not spoken here; spans are sent as http/json", *protocol));
+  }
+  return settings;
+}
+
+Result<Tracing> Tracing::start(Config const& config, Environment const& environment, Clock const& clock,
+                               telemetry::Logger& logger, Rng chance) {
+  Tracing tracing;
+  tracing.environment_ = environment;
+  WM_TRY(auto settings, tracing_settings(config, environment));
+  if (!settings) return tracing;
+  for (std::string const& warning : settings->warnings) logger.warn("a variable was not followed", {{"why", warning}});
+  logger.info("spans are exported", {{"url", settings->otlp.url}, {"sample", settings->ratio}});
+  tracing.tracer_ = std::make_unique<telemetry::Tracer>(clock, settings->ratio, settings->queue_spans_max);
+  tracing.exporter_ =
+      std::make_unique<telemetry::OtlpExporter>(std::move(settings->otlp), *tracing.tracer_, clock, logger, chance);
+  return tracing;
+}
+
+void Tracing::set_sample(Config const& next) const {
+  if (!tracer_) return;
+  std::vector<std::string> warnings;  // Said at the start.
+  tracer_->set_ratio(ratio_of(next, environment_, warnings).value_or(0));
+}
+
+void Tracing::add_metrics(telemetry::Metrics& metrics) const {
+  if (exporter_) telemetry::add_trace_metrics(metrics, *tracer_, *exporter_);
+}
+
+void Tracing::flush() {
+  if (exporter_) exporter_->stop();
+}
+
+}  // namespace workmill::app
