@@ -61,6 +61,10 @@ void prepare(CURL* curl, Exchange& exchange, ServerAddress const& address) {
   add_header(exchange, "Expect:");  // libcurl would ask first before it sends a large body.
   if (!request.body.empty()) add_header(exchange, "Content-Type: application/json");
   if (!request.idempotency_key.empty()) add_header(exchange, "Idempotency-Key: " + request.idempotency_key);
+  if (!request.traceparent.empty()) {
+    add_header(exchange, "traceparent: " + request.traceparent);
+    if (!request.tracestate.empty()) add_header(exchange, "tracestate: " + request.tracestate);
+  }
   if (!address.token.empty()) add_header(exchange, "Authorization: Bearer " + address.token);
 
   curl_easy_setopt(curl, CURLOPT_URL, exchange.url.c_str());

@@ -40,6 +40,8 @@ struct HttpRequest {
   std::string path{};             // With its query.
   std::string body{};             // JSON; empty: none.
   std::string idempotency_key{};  // Empty: none.
+  std::string traceparent{};      // Empty: none.
+  std::string tracestate{};       // Sent with a traceparent only.
   Duration timeout = std::chrono::seconds{30};
 };
 

@@ -2,7 +2,10 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <cstddef>
 #include <cstdio>
+#include <cstdlib>
 #include <utility>
 
 #include "log/file/small_file.h"
@@ -48,6 +51,14 @@ int fail_with(Error const& error, Context const& context) {
 int fail_usage(std::string_view message) {
   fmt::print(stderr, "workmill: {}\nRun with --help for more information.\n", message);
   return kExitUsage;
+}
+
+std::string trace_variable(char const* name) {
+  constexpr std::size_t kBytesMax = 512;
+  char const* const value = std::getenv(name);
+  std::string_view const text = value == nullptr ? std::string_view{} : std::string_view{value};
+  bool const is_header = std::ranges::all_of(text, [](char c) { return c >= 0x20 && c < 0x7f; });
+  return is_header && text.size() <= kBytesMax ? std::string{text} : std::string{};
 }
 
 bool print_line(std::string_view text) {

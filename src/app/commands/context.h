@@ -37,6 +37,10 @@ int fail_with(Error const& error, Context const& context);
 // The same for what the user should have written differently.
 int fail_usage(std::string_view message);
 
+// TRACEPARENT or TRACESTATE of the environment: the trace that whoever called us is in, which a job that we send
+// belongs to. Empty where there is none, or none that a header could carry.
+std::string trace_variable(char const* name);
+
 // Standard output, ended by a line break. False where nobody takes it any more.
 bool print_line(std::string_view text);
 

@@ -91,8 +91,12 @@ int enqueue_one(Options const& options, Context const& context) {
 
   HttpClient client{std::move(*address)};
   auto const key = options.key.empty() ? make_idempotency_key() : options.key;
-  auto const answer =
-      client.call({.method = "POST", .path = "/v1/jobs", .body = std::move(*job), .idempotency_key = key});
+  auto const answer = client.call({.method = "POST",
+                                   .path = "/v1/jobs",
+                                   .body = std::move(*job),
+                                   .idempotency_key = key,
+                                   .traceparent = trace_variable("TRACEPARENT"),
+                                   .tracestate = trace_variable("TRACESTATE")});
   if (!answer) return fail_with(answer.error(), context);
   auto const& root = answer->root();
   std::string const id{root.string_at("id")};
@@ -178,6 +182,8 @@ class LineSender {
                               .path = "/v1/jobs",
                               .body = std::move(body),
                               .idempotency_key = make_idempotency_key(),
+                              .traceparent = trace_variable("TRACEPARENT"),
+                              .tracestate = trace_variable("TRACESTATE"),
                               .timeout = std::chrono::seconds{60}};
     auto const give_up_at = context_.clock.monotonic() + patience_;
     for (Duration backoff = kBackoffFirst;; backoff = std::min(backoff * 2, kBackoffMax)) {

@@ -48,6 +48,7 @@ Result<LeasedJob> read_leased_job(JsonValue const& job, PayloadAs payload_as) {
   leased.type = job.string_at("type");
   leased.queue = job.string_at("queue");
   leased.traceparent = job.string_at("traceparent");
+  leased.tracestate = job.string_at("tracestate");
   leased.attempt = job.number_at("attempt", 1);
   leased.max_attempts = job.number_at("max_attempts");
   if (leased.id.empty() || leased.lease.empty()) {

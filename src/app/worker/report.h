@@ -26,7 +26,7 @@ struct LeasedJob {
   std::string lease;
   std::string type;
   std::string queue;
-  std::string traceparent;
+  std::string traceparent, tracestate;
   std::string input;  // For the handler. Bytes that were sent as payload_base64 are bytes again.
   std::uint64_t attempt = 0;
   std::uint64_t max_attempts = 0;

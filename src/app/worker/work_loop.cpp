@@ -327,7 +327,10 @@ void WorkLoop::start_job(LeasedJob job) {
                       {"WORKMILL_QUEUE", job.queue},
                       {"WORKMILL_TYPE", job.type},
                       {"WORKMILL_URL", server_url_}};
-  if (!job.traceparent.empty()) spec.environment.emplace_back("TRACEPARENT", job.traceparent);
+  if (!job.traceparent.empty()) {
+    spec.environment.emplace_back("TRACEPARENT", job.traceparent);
+    spec.environment.emplace_back("TRACESTATE", job.tracestate);  // Empty too: ours must not stay beside the job's.
+  }
   spec.input = std::move(job.input);
   spec.output_bytes_max = kResultBytesMax;
   auto child = ChildProcess::start(std::move(spec));
