@@ -113,9 +113,15 @@ Result<> run_inline(Reload& reload, Host const& host, Store& store, Rng& chance)
       std::move(options), *store.log, *store.engine, clock, chance.fork(), 1, [&loop] { loop.post([] {}); },
       store.recovery};
   service::InlineService service{shard, clock};
-  http::HttpServer server{
-      loop,    service,      access.tokens, clock, http_limits(config), logger.of(telemetry::LogComponent::http),
-      metrics, chance.fork(), host.tracing.tracer()};
+  http::HttpServer server{loop,
+                          service,
+                          access.tokens,
+                          clock,
+                          http_limits(config),
+                          logger.of(telemetry::LogComponent::http),
+                          metrics,
+                          chance.fork(),
+                          host.tracing.tracer()};
   service.set_sink(&server);
   telemetry.attach(server);
   telemetry::CpuProfiler profiler;  // Ends before the server that it answers to.
@@ -322,12 +328,8 @@ Result<> run_server(Config const& given, Reload::Read read_again, Access& access
   reload_common(reload, access, logger);
   warn_of_access(config, access, clock.now(), logger);
   reload.on_change({"trace_sample"}, [&tracing](Config const& next) { tracing.set_sample(next); });
-  Host const host{.clock = clock,
-                  .logger = logger,
-                  .manager = manager,
-                  .sockets = sockets,
-                  .access = access,
-                  .tracing = tracing};
+  Host const host{
+      .clock = clock, .logger = logger, .manager = manager, .sockets = sockets, .access = access, .tracing = tracing};
   auto ran =
       config.io_threads == 1 ? run_inline(reload, host, store, chance) : run_threads(reload, host, store, chance);
   if (!ran) return ran;

@@ -173,8 +173,7 @@ Result<std::string> parse_name(std::string_view field, std::string_view encoded)
 }  // namespace
 
 Endpoints::Endpoints(service::Service& service, service::TokenStore const& tokens, HttpCounters& counters,
-                     telemetry::Metrics& metrics, telemetry::Logger& logger, Rng chance,
-                     telemetry::Tracer* tracer)
+                     telemetry::Metrics& metrics, telemetry::Logger& logger, Rng chance, telemetry::Tracer* tracer)
     : service_(service),
       tokens_(tokens),
       counters_(counters),

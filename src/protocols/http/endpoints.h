@@ -32,8 +32,7 @@ class Endpoints {
   // All that is lent outlives it. `chance` is for trace ids. `tracer` null: no request has spans, and the trace of a
   // job is handed on as it came.
   Endpoints(service::Service& service, service::TokenStore const& tokens, HttpCounters& counters,
-            telemetry::Metrics& metrics, telemetry::Logger& logger, Rng chance,
-            telemetry::Tracer* tracer = nullptr);
+            telemetry::Metrics& metrics, telemetry::Logger& logger, Rng chance, telemetry::Tracer* tracer = nullptr);
   Endpoints(Endpoints const&) = delete;
   Endpoints& operator=(Endpoints const&) = delete;
 

@@ -39,7 +39,7 @@ struct Shared {
   HttpLimits const& limits;
   HttpCounters& counters;
   Clock const& clock;
-  net::TlsIdentity const* tls = nullptr;  // Null: plain HTTP.
+  net::TlsIdentity const* tls = nullptr;          // Null: plain HTTP.
   telemetry::StageTimes const* stages = nullptr;  // None: stages are not measured.
   telemetry::CpuProfiler* profiler = nullptr;     // None: there are no profiles here.
   // Hands over what came of a profile. Any thread.
