@@ -20,7 +20,7 @@ HttpCounters::HttpCounters(telemetry::Metrics& metrics)
       refused_share(metrics.counter("workmill_http_requests_refused_total",
                                     "Requests refused because the server had more to do than it could.",
                                     {{"reason", "share"}})),
-      refusals_held(metrics.counter("workmill_http_refusals_held_total",
+      refusals_held(metrics.counter("workmill_http_refusals_held_back_total",
                                     "Refusals that were held back for a while, so as not to cost more than serving.")),
       pauses(metrics.counter("workmill_http_pauses_total",
                              "How often a connection's next requests had to wait for the answers before them.")),
