@@ -228,6 +228,7 @@ class Model {
   ModelJob& add(ModelJob job);
   void enter(ModelJob& job, bool keeps_place = false);  // Into the indexes of its state.
   void leave(ModelJob& job);
+  void note_finished(std::uint64_t number);
   void move(ModelJob& job, JobState to, Instant due);
   void forget(ModelJob& job);
   bool cancel_now(ModelJob& job);

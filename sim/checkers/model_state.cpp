@@ -122,7 +122,15 @@ void Model::enter(ModelJob& job, bool keeps_place) {
   if (job.is_unfinished())
     ++unfinished_;
   else
-    finished_now_.insert(number);
+    note_finished(number);
+}
+
+// For those who wait for its end by now: who begins to wait after it was put in line again, waits for the next one.
+void Model::note_finished(std::uint64_t number) {
+  bool const is_awaited = std::any_of(waiters_.begin(), waiters_.end(), [&](auto const& waiter) {
+    return !waiter.second.lease && raw(waiter.second.job) == number;
+  });
+  if (is_awaited) finished_now_.insert(number);
 }
 
 void Model::leave(ModelJob& job) {
@@ -159,7 +167,7 @@ void Model::move(ModelJob& job, JobState to, Instant due) {
 void Model::forget(ModelJob& job) {
   std::uint64_t const number = raw(job.number);
   leave(job);
-  finished_now_.insert(number);
+  note_finished(number);
   if (!job.client_id.empty()) client_ids_.erase(job.client_id);
   if (!job.unique_key.empty()) {
     auto const key = unique_.find({job.queue, job.unique_key});

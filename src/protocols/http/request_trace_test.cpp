@@ -35,7 +35,7 @@ class RequestTraceTest : public ServerTest {
  protected:
   RequestTraceTest() {
     server.reset();
-    server = std::make_unique<HttpServer>(loop, service, clock, HttpLimits{}, logger, metrics, Rng{7}, &tracer);
+    server = std::make_unique<HttpServer>(loop, service, tokens, clock, HttpLimits{}, logger, metrics, Rng{7}, &tracer);
     auto const listening = server->listen("127.0.0.1:0");
     EXPECT_TRUE(listening);
     port = listening.value_or(0);
