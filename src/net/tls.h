@@ -70,7 +70,7 @@ class TlsSession {
   // Says that nothing more will come.
   void finish();
 
-  // About what OpenSSL holds for a connection: measured, see docs/adr/0009.
+  // About what OpenSSL holds for a connection: an estimate, see docs/adr/0009.
   static constexpr std::size_t kMemoryBytes = 16 * 1024;
 
  private:

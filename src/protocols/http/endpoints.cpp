@@ -309,8 +309,7 @@ Result<std::optional<Command>> Endpoints::plan(Request const& request, Exchange&
     WM_TRY_VOID(admit(verdict, exchange));
   }
   if (request.request_timeout.data() != nullptr) {
-    WM_TRY(Duration const timeout, parse_request_timeout(request.request_timeout));
-    exchange.give_up_at = service_.now() + timeout;
+    WM_TRY(exchange.give_up_after, parse_request_timeout(request.request_timeout));
   }
   WM_TRY(Query const query, Query::parse(request.query, found.query_names));
   if (found.route == Route::list_tokens) {

@@ -53,7 +53,8 @@ class FakeService final : public service::Service {
   }
   void abandon(service::Cookie cookie) override { abandoned.push_back(cookie); }
   JobIdCodec const& ids() const override { return ids_; }
-  Instant now() const override { return clock_.now(); }
+  Instant now() const override { return clock_.now() - behind; }
+  Duration behind{};  // So long ago was its last turn.
   service::Readiness readiness() const override { return ready; }
   Duration uptime() const override { return std::chrono::seconds{90}; }
 

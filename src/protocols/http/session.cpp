@@ -261,8 +261,9 @@ void Session::handle(Request const& request) {
     // Whoever waits is bounded by the shard, and is not in the way of others.
     if (exchange.waits && std::exchange(exchange.is_counted, false)) shared_.admission.leave();
     if (shared_.stages != nullptr) shared_.service.set_parsed_at(shared_.end_parse());
-    auto const taken =
-        shared_.service.submit(cookie(sequence), *std::move(command), exchange.give_up_at, caller_.allowed());
+    // By the clock itself: the service's time is that of its last turn, which is long ago where nothing happens.
+    Instant const give_up_at = exchange.give_up_after ? shared_.clock.now() + *exchange.give_up_after : service::kNever;
+    auto const taken = shared_.service.submit(cookie(sequence), *std::move(command), give_up_at, caller_.allowed());
     if (taken) return;
     shared_.endpoints.answer(exchange, taken.error(), exchange.text);
   } else if (exchange.is_refused) {
