@@ -197,13 +197,15 @@ def test_every_panel_has_a_unit_and_a_description_and_a_place_of_its_own():
     assert len({panel["title"] for panel in panels()}) == len(panels())
 
 
-def test_what_happens_to_jobs_shows(shared, api):
+def test_what_happens_to_jobs_shows(start):
+    server = start()  # One of its own: where there are many queues, as in the shared one, some are shown as one.
+    api = server.api(queue="shown")
     api.enqueue(type="shown.type")
     api.enqueue(type="shown.type")
     api.complete(api.lease_one())
     api.fail(api.lease_one())
 
-    have = page(shared)
+    have = page(server)
 
     assert have.value("workmill_job_type_events_total", type="shown.type", event="enqueued") == 2
     assert have.value("workmill_job_type_events_total", type="shown.type", event="completed") == 1
