@@ -31,10 +31,11 @@ Result<> open_access(Config const& config, Access& access) {
 }
 
 void reload_access(Reload& reload, Access& access) {
-  reload.on_reload("tokens", {"tokens_file"}, [&tokens = access.tokens](Config const& next) -> Result<Reload::Commit> {
-    WM_TRY(auto file, read_tokens_again(next, tokens));
-    return Reload::Commit{[&tokens, file = std::move(file)]() mutable {
-      if (file.is_there) tokens.set(std::move(file.records));
+  reload.on_reload("tokens", {"tokens_file"}, [&access](Config const& next) -> Result<Reload::Commit> {
+    WM_TRY(auto file, read_tokens_again(next, access.tokens));
+    return Reload::Commit{[&access, file = std::move(file)]() mutable {
+      if (file.is_there) access.tokens.set(std::move(file.records));
+      keep_out_of_core_dumps(access);
     }};
   });
   auto const prepare = [&access](Config const& next) -> Result<Reload::Commit> {

@@ -378,12 +378,21 @@ def test_admin_actions_are_in_the_audit_log(start, tmp_path):
     assert "a-secret-payload" not in keys.server.log()
 
 
-def test_a_server_with_tokens_leaves_no_core_behind(keys):
-    def core_limit(server):
-        limits = pathlib.Path(f"/proc/{server.process.pid}/limits").read_text()
-        return re.search(r"Max core file size\s+(\S+)\s+(\S+)", limits).groups()
+def core_limit(server):
+    limits = pathlib.Path(f"/proc/{server.process.pid}/limits").read_text()
+    return re.search(r"Max core file size\s+(\S+)\s+(\S+)", limits).groups()
 
+
+def test_a_server_with_tokens_leaves_no_core_behind(keys):
     assert core_limit(keys.server) == ("0", "0")
+
+
+def test_a_server_that_gets_its_first_tokens_while_it_runs_leaves_none_either(start):
+    server = start()
+    new_token(server.data, "first", "read")
+    server.process.send_signal(signal.SIGHUP)
+    eventually(lambda: server.api().call("GET", "/v1/queues").status == 401, "tokens are asked for")
+    assert core_limit(server) == ("0", "0")
 
 
 def test_the_list_of_tokens_shows_when_each_was_used_last_and_no_secret(keys):

@@ -108,7 +108,8 @@ void add_serve(CLI::App& app, Context& context) {
                       "Free space below which new jobs are refused, such as 256MiB");
   command->add_option("--verify-rate", options->verify_rate,
                       "The log is read again and checked, at so much a second (8MiB); 0: not");
-  command->add_option("--log-level", options->log_level, "debug, info (default), warn, error or off");
+  command->add_option("--log-level", options->log_level,
+                      "debug, info (default), warn, error or off; for parts, too: warn,http=debug");
   command->add_option("--log-format", options->log_format, "text, json, or auto (default): text on a terminal");
   command->add_option("--otlp-endpoint", options->otlp_endpoint,
                       "Where traces go: an OpenTelemetry receiver, such as http://localhost:4318");

@@ -66,7 +66,7 @@ class Period {
   }
   // The busiest of the kind. The first thread serves connections too.
   Thread const* shard_thread() const { return busiest("wm-shard", "wm-shard"); }
-  Thread const* io_thread() const { return busiest("wm-io", "main"); }
+  Thread const* io_thread() const { return busiest("wm-io", "workmill"); }
 
  private:
   Thread const* busiest(std::string_view prefix, std::string_view or_name) const {

@@ -112,7 +112,7 @@ TEST(Diagnosis, NamesAShardThatDecidesAllTheTimeThoughItHasToShareItsCore) {
 
 TEST(Diagnosis, TellsOnTheOneThreadThatDoesBothWhatItsTimeGoesTo) {
   Pair pair;
-  pair.after.threads = {{.name = "main", .busy = 0.95}};
+  pair.after.threads = {{.name = "workmill", .busy = 0.95}};
   pair.after.decide_seconds = 1;
   EXPECT_THAT(pair.codes(), ElementsAre("io_cpu"));
 

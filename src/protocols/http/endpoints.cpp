@@ -295,8 +295,8 @@ Result<std::optional<Command>> Endpoints::plan(Request const& request, Exchange&
     std::string extra = "Allow: " + allowed + "\r\n";
     if (!exchange.cors.empty()) {  // What a browser asks before it sends a request of a page: it may.
       extra.append("Access-Control-Allow-Methods: ").append(allowed);
-      extra.append("\r\nAccess-Control-Allow-Headers: Authorization, Content-Type, Idempotency-Key, traceparent, ");
-      extra.append("tracestate\r\nAccess-Control-Max-Age: 600\r\n");
+      extra.append("\r\nAccess-Control-Allow-Headers: Authorization, Content-Type, Idempotency-Key, Request-Timeout, ");
+      extra.append("traceparent, tracestate\r\nAccess-Control-Max-Age: 600\r\n");
     }
     Page const page{.status = 204, .content_type = {}, .body = {}, .extra = std::move(extra)};
     answer_page(exchange, page);
