@@ -384,7 +384,8 @@ void Session::end_bunch() {
 }
 
 void Session::flush() {
-  if (closing_ || !connection_.has_output()) return;
+  // A handshake that the socket did not take has no output of ours, and is waited for all the same.
+  if (closing_ || (!connection_.has_output() && !connection_.wants_write())) return;
   std::size_t const before = connection_.output_bytes();
   switch (connection_.flush()) {
     case IoStatus::done: write_blocked_ = false; return;
