@@ -304,6 +304,21 @@ TEST_F(ServerTest, ARequestThatGoesNowhereIsRefusedByItsHeadAndTheConnectionGoes
   EXPECT_FALSE(client.closed);
 }
 
+TEST_F(ServerTest, BehindABodyThatWasDroppedAConnectionMayBeIdle) {
+  TestClient client{port};
+  client.send(head_of("/v1/nothing", 5));
+  ASSERT_TRUE(received(client, "HTTP/1.1 404"));
+  client.send("hello");
+  settle();
+
+  advance(std::chrono::seconds{40});  // Longer than a request may take.
+  settle();
+  client.send(get("/healthz"));
+
+  EXPECT_TRUE(received(client, "HTTP/1.1 200"));
+  EXPECT_FALSE(client.closed);
+}
+
 TEST_F(ServerTest, BeforeALongBodyARefusalEndsTheConnection) {
   TestClient client{port};
   client.send(head_of("/v1/nothing", 1'000'000) + "{");

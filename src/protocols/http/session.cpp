@@ -150,7 +150,11 @@ void Session::parse_input() {
   if (last_taken_) connection_.consume(connection_.input().size());
   connection_.keep_input();
   account_memory();
-  if (partial && decoder_.phase() != RequestDecoder::Phase::idle) on_partial();
+  if (!partial) return;
+  if (decoder_.phase() != RequestDecoder::Phase::idle) return on_partial();
+  // The body of a request that was refused by its head has gone by: its time is over with it. Whoever is turned away
+  // has his from the start.
+  if (takes_request() && welcome_ == Welcome::served) deadline_ = Deadline::none;
 }
 
 // What can be refused by its head is refused before its body has come: the body is never looked at. A body that is
