@@ -358,6 +358,7 @@ def test_admin_actions_are_in_the_audit_log(start, tmp_path):
     admin.refused("POST", "/v1/jobs/never-was/retry", code="job_not_found")
     admin.post("/v1/jobs/bulk", {"action": "retry", "where": {"queue": "mine", "state": "cancelled"}})
     admin.call("PATCH", "/v1/queues/mine", {"paused": True}, expect=200)
+    admin.call("GET", "/v1/tokens", expect=200)
     reader.refused("DELETE", f"/v1/jobs/{job}", code="forbidden")
     keys.api(None).refused("DELETE", f"/v1/jobs/{job}", code="unauthorized")
     reader.get(f"/v1/jobs/{job}")
@@ -371,9 +372,10 @@ def test_admin_actions_are_in_the_audit_log(start, tmp_path):
         ("retry_job", "never-was", 404, "job_not_found"),
         ("bulk_jobs", "retry state=cancelled queue=mine", 200, 1),
         ("patch_queue", "mine", 200, "done"),
+        ("list_tokens", "", 200, "done"),
         ("delete_job", job, 403, "forbidden"),
     ]
-    assert [line["who"].split(" ")[0] for line in lines] == ["admin"] * 4 + ["read"]
+    assert [line["who"].split(" ")[0] for line in lines] == ["admin"] * 5 + ["read"]
     assert keys.tokens["admin"].split("_")[1] in lines[0]["who"]
     assert "a-secret-payload" not in keys.server.log()
 

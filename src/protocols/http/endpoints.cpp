@@ -535,6 +535,9 @@ void Endpoints::answer_page(Exchange& exchange, Page const& page) {
   writer_.write(head, page.body, exchange.text);
   counters_.count(exchange.is_routed, exchange.route, page.status);
   if (exchange.spans) end_trace(exchange, page.status, {}, nullptr);
+  if (exchange.audit) {
+    write_audit(audit_log_, *exchange.audit, exchange.route, {.status = page.status, .code = {}}, trace_id(exchange));
+  }
 }
 
 void Endpoints::answer(Exchange const& exchange, Reply const& reply, std::string& out) {
