@@ -290,6 +290,8 @@ void Session::handle(Request const& request) {
 
 Result<> Session::start_profile(std::uint16_t sequence, Duration length) {
   if (shared_.profiler == nullptr) return fail(ErrorCode::not_found, "this server takes no profiles");
+  // One that began after the others were cut short would hold up the drain.
+  if (shared_.draining) return fail(ErrorCode::shutting_down, "the server is shutting down");
   // The server outlives the profiler, and with it what it shares.
   return shared_.profiler->start(length, [&shared = shared_, name = cookie(sequence)](Result<std::string> profile) {
     shared.deliver_profile(name, std::move(profile));
