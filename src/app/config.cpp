@@ -112,6 +112,7 @@ struct Setting {
   std::function<Result<>(toml::value const&, Config&)> read;
   std::function<std::string(Config const&)> text;  // Two configurations differ in a setting where its texts do.
   std::function<void(Config const& from, Config& to)> copy;
+  bool is_secret = false;  // Its text is for comparing alone.
 };
 
 template <class T>
@@ -139,13 +140,10 @@ Setting size(T Config::* field) {
   return made;
 }
 
-// For what nobody may read in the log: whether it is set, and which one as far as a hash tells.
+// For what nobody may read in the log: whether it is set is all that is told. A hash would let others try out guesses.
 Setting secret(std::string Config::* field) {
   auto made = setting(field);
-  made.text = [field](Config const& config) -> std::string {
-    std::string const& value = config.*field;
-    return value.empty() ? "" : fmt::format("(secret {:08x})", std::hash<std::string>{}(value) & 0xffffffff);
-  };
+  made.is_secret = true;
   return made;
 }
 
@@ -237,7 +235,13 @@ std::vector<Change> changes(Config const& before, Config const& after) {
   std::vector<Change> all;
   for (auto const& [name, setting] : settings()) {
     Change change{.setting = name, .before = setting.text(before), .after = setting.text(after)};
-    if (change.before != change.after) all.push_back(std::move(change));
+    if (change.before == change.after) continue;
+    if (setting.is_secret) {
+      for (std::string* const text : {&change.before, &change.after}) {
+        if (!text->empty()) *text = "(secret)";
+      }
+    }
+    all.push_back(std::move(change));
   }
   return all;
 }

@@ -121,6 +121,23 @@ TEST(ConfigChanges, NamesEachSettingThatDiffersWithBothValues) {
   EXPECT_TRUE(changes(after, after).empty());
 }
 
+TEST(ConfigChanges, SayOfASecretOnlyWhetherItIsSet) {
+  Config const none;
+  Config one;
+  one.otlp_headers = "authorization=one";
+  Config other;
+  other.otlp_headers = "authorization=other";
+
+  auto const found = changes(one, other);
+
+  ASSERT_EQ(found.size(), 1u);
+  EXPECT_EQ(found[0].before, "(secret)");
+  EXPECT_EQ(found[0].after, "(secret)");
+  ASSERT_EQ(changes(none, one).size(), 1u);
+  EXPECT_EQ(changes(none, one)[0].before, "");
+  EXPECT_TRUE(changes(one, one).empty());
+}
+
 TEST(ConfigChanges, CopiesOneSettingAlone) {
   Config from;
   from.connections_max = 7;
