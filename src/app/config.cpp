@@ -9,6 +9,7 @@
 #include <functional>
 #include <map>
 #include <string>
+#include <string_view>
 #include <toml.hpp>
 #include <utility>
 
@@ -216,7 +217,12 @@ Result<> read_config(std::string const& path, Config& config) {
   toml::value file;
   try {
     file = toml::parse(path);
-  } catch (std::exception const& error) {  // toml11 throws: it stops here.
+  } catch (toml::exception const& error) {  // toml11 throws: it stops here.
+    // Its first line says what is wrong; those behind it show the line of the file, which may hold a secret.
+    std::string_view const what{error.what()};
+    return bad(fmt::format("the configuration file {} cannot be read: line {}: {}", path, error.location().line(),
+                           what.substr(0, what.find('\n'))));
+  } catch (std::exception const& error) {
     return bad(fmt::format("the configuration file {} cannot be read: {}", path, error.what()));
   }
   for (auto const& [key, value] : file.as_table()) {

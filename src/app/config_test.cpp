@@ -49,6 +49,16 @@ TEST_F(ConfigFile, RefusesValuesOfTheWrongKind) {
   }
 }
 
+TEST_F(ConfigFile, ShowsNoLineThatItCannotRead) {
+  Config config;
+
+  auto const read = read_config(write("data = \"x\"\notlp_headers = \"authorization=hush\n"), config);
+
+  ASSERT_FALSE(read);
+  EXPECT_EQ(read.error().message.find("hush"), std::string::npos) << read.error().message;
+  EXPECT_NE(read.error().message.find("line 2"), std::string::npos) << read.error().message;
+}
+
 TEST_F(ConfigFile, ThatIsNotThereIsSaidSo) {
   Config config;
 
