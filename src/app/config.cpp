@@ -334,6 +334,10 @@ Result<> check_config(Config const& config) {
       !config.otlp_endpoint.starts_with("https://")) {
     return bad("otlp_endpoint: an http:// or https:// URL, such as http://localhost:4318");
   }
+  // Here too, and not at the start alone: a reload would log it.
+  if (config.otlp_endpoint.contains('@')) {
+    return bad("otlp_endpoint: a name or password in the URL would be logged: use otlp_headers");
+  }
   if (config.log_format != "auto" && config.log_format != "text" && config.log_format != "json") {
     return bad("log_format: auto, text or json");
   }
