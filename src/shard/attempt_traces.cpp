@@ -53,6 +53,9 @@ void AttemptTraces::leased(LeasedJob const& job, std::string_view worker) {
 }
 
 std::optional<AttemptTraces::Attempt> AttemptTraces::attempt_before(JobNumber number, Position leased_at) {
+  // One that was released stands on its lease still, and may run out of time or be found damaged without another.
+  auto const view = engine_.view(number);
+  if (!view || view->state != JobState::leased) return std::nullopt;
   auto const whole = reader_.record(leased_at);
   if (!whole) return std::nullopt;  // Whoever needs this record will say so.
   auto const record = log::parse_record(*whole);
@@ -63,8 +66,6 @@ std::optional<AttemptTraces::Attempt> AttemptTraces::attempt_before(JobNumber nu
   std::int64_t const start_ns = unix_ns(leased->at);
   LeaseToken const token = leased->token;
 
-  auto const view = engine_.view(number);
-  if (!view) return std::nullopt;
   auto const spec = reader_.spec(view->spec_at, view->spec_bytes);
   if (!spec) return std::nullopt;
   auto attempt = attempt_of(*spec, token);

@@ -194,5 +194,26 @@ TEST_F(AttemptTracesTest, AnAttemptThatOutlivesTheServerBeginsWhereItsLeaseWasRe
   EXPECT_EQ(text_of(told[0], "workmill.job.attempt"), "1");
 }
 
+TEST_F(AttemptTracesTest, AJobThatExpiresAfterItWasGivenBackHasNoFurtherAttemptWhateverWasRestarted) {
+  Bytes const plain = traced_job(kSampled);
+  JobSpecView spec;
+  ASSERT_TRUE(decode_spec(plain, spec));
+  spec.expires_in = std::chrono::minutes{5};
+  Bytes expiring;
+  encode_spec(spec, expiring);
+  ask<EnqueueReply>(enqueue({expiring}));
+  LeasedJob const job = lease_one();
+  report({.job = {.number = job.number, .text = {}}, .lease = job.token, .outcome = Released{}});
+  EXPECT_EQ(spans().size(), 2u);
+  restart();
+
+  clock_.advance(std::chrono::minutes{10});
+  turn();
+  turn();
+
+  EXPECT_TRUE(ask<LeaseReply>(lease("images")).jobs.empty());
+  EXPECT_TRUE(spans().empty());
+}
+
 }  // namespace
 }  // namespace workmill::shard
