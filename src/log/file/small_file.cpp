@@ -26,11 +26,22 @@ Result<> write_all(int fd, std::string_view bytes, std::string const& path) {
   return {};
 }
 
-Result<> replace(std::string const& path, std::string const& fresh, std::string_view bytes, mode_t mode) {
+// Root may see to the file of a server that runs as somebody else, who must be able to read it again: it belongs to
+// whom it belonged to, and a new one to whose the folder is.
+Result<> keep_owner(int fresh, std::string const& path, int folder) {
+  if (::geteuid() != 0) return {};
+  struct stat before{};
+  if (::lstat(path.c_str(), &before) != 0 && ::fstat(folder, &before) != 0) return io_error("look at", path, errno);
+  if (::fchown(fresh, before.st_uid, before.st_gid) != 0) return io_error("set the owner of", path, errno);
+  return {};
+}
+
+Result<> replace(std::string const& path, std::string const& fresh, std::string_view bytes, mode_t mode, int folder) {
   ::unlink(fresh.c_str());  // Of one who died here; who holds the lock may.
   Fd const file{::open(fresh.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode)};
   if (!file) return io_error("make", fresh, errno);
   auto const written = [&]() -> Result<> {
+    WM_TRY_VOID(keep_owner(file.get(), path, folder));
     // The umask may have taken too much away. It cannot have left too much, so nobody could look in between.
     if (::fchmod(file.get(), mode) != 0) return io_error("set the permissions of", fresh, errno);
     WM_TRY_VOID(write_all(file.get(), bytes, fresh));
@@ -75,7 +86,7 @@ Result<> change_small_file(std::string const& path, mode_t mode, std::size_t byt
   if (locked != 0) return io_error("lock the folder", folder, errno);
   WM_TRY(auto const before, read_small_file(path, bytes_max));
   WM_TRY(std::string const after, change(before ? std::optional{before->bytes} : std::nullopt));
-  WM_TRY_VOID(replace(path, path + ".new", after, mode));
+  WM_TRY_VOID(replace(path, path + ".new", after, mode, lock.get()));
   if (::fsync(lock.get()) != 0) return io_error("sync the folder", folder, errno);
   return {};
 }
