@@ -161,6 +161,7 @@ Result<> run_inline(Reload& reload, Host const& host, Store& store, Rng& chance)
          StopSignals::watch(loop, {.on_stop = drain, .on_hangup = [&] { reload_now(reload, host); }}));
   tell_ready(host, config, port);  // From here on, as some wait for it, signals are answered too.
   loop.run();
+  server.set_profiler(nullptr);  // Which goes first; a connection that is cut off may be read from once more.
   if (failure) return std::unexpected(std::move(*failure));
   // Everybody has been answered; what a writer thread may still have under way was answered to nobody.
   return {};
@@ -290,6 +291,8 @@ Result<> run_threads(Reload& reload, Host const& host, Store& store, Rng& chance
     }
     io[0]->loop.run();
   }
+  // It goes first; a connection that is cut off may be read from once more.
+  for (auto& front_end : front_ends) front_end->server.set_profiler(nullptr);
   auto first = failure.with([](std::optional<Error>& error) { return std::exchange(error, {}); });
   if (first) return std::unexpected(std::move(*first));
   return {};
