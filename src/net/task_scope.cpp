@@ -12,6 +12,7 @@ namespace workmill::net {
 
 TaskScope::~TaskScope() {
   refuse();
+  on_empty_ = nullptr;  // Who wanted to know, such as a drain that was not waited for, has gone ahead of us.
   context_.restart();
   // From inside the context. From outside, Asio sends a signal by way of its queue, where it would find a task gone
   // that ends ahead of it.

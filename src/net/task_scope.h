@@ -25,7 +25,7 @@ class TaskScope {
 
   void refuse() { refusing_ = true; }
   void cancel();
-  // Calls back when no task is left, at once where there is none.
+  // Calls back when no task is left, at once where there is none. Not while the scope is destroyed.
   void when_empty(std::move_only_function<void()> on_empty);
 
   std::size_t size() const { return tasks_.size(); }

@@ -113,6 +113,21 @@ TEST_F(TaskScopeTest, SaysWhenItIsEmpty) {
   EXPECT_TRUE(is_empty);
 }
 
+TEST_F(TaskScopeTest, TellsNobodyWhileItGoes) {
+  bool is_empty = false;
+  bool was_cancelled = false;
+  {
+    TaskScope scope{loop.context()};
+    scope.spawn(wait(&loop, &was_cancelled));
+    settle();
+    Drain drain{loop, scope};
+    drain.begin(std::chrono::hours{1}, [&](Drained) { is_empty = true; });
+  }
+
+  EXPECT_TRUE(was_cancelled);
+  EXPECT_FALSE(is_empty);
+}
+
 TEST_F(TaskScopeTest, ADrainEndsWithTheLastTask) {
   TaskScope scope{loop.context()};
   Drain drain{loop, scope};
