@@ -104,6 +104,9 @@ void Poller::complete_later(Key key, boost::system::error_code error) {
   boost::asio::post(context_, [this, key, error] {
     Entry* const entry = find(key);
     if (entry == nullptr || !entry->handler) return;
+    // What was ready for one wait says nothing of the next one, which may have begun meanwhile: an event or a wake-up
+    // was faster. To whoever waits for a hang-up by now, it would be one.
+    if (!error && (entry->ready & entry->wanted) == 0) return;
     std::exchange(entry->handler, nullptr)(error);
   });
 }

@@ -105,6 +105,19 @@ TEST_F(Polling, BytesThatCameWhileNobodyWaitedAreNotForgotten) {
   EXPECT_TRUE(was_woken_by_event());
 }
 
+TEST_F(Polling, WhatWasReadyForOneWaitDoesNotEndTheNext) {
+  peer_sends("x");
+  turn_the_loop();
+  poller_.wake(key_);  // Ahead of what the wait finds ready.
+  poller_.async_wait(key_, What::readable, [this](boost::system::error_code) { wait(What::hung_up); });
+  turn_the_loop();
+  EXPECT_FALSE(outcome_);
+
+  peer_closes();
+  turn_the_loop();
+  EXPECT_TRUE(was_woken_by_event());
+}
+
 TEST_F(Polling, AWaitNeverEndsFromInsideItsCall) {
   peer_sends("x");
   turn_the_loop();
