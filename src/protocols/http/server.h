@@ -91,6 +91,8 @@ class HttpServer final : public service::AnswerSink {
   };
 
   boost::asio::awaitable<void> serve(CookieParts name, Welcome welcome, ClientKey client, Socket socket);
+  // The next of so many parts of a sweep.
+  void sweep_part(std::size_t parts);
   boost::asio::awaitable<void> keep_time();
   boost::asio::awaitable<void> keep_held();
   void release_held(std::chrono::nanoseconds now);
@@ -136,6 +138,7 @@ class HttpServer final : public service::AnswerSink {
   std::vector<HttpServer*> others_;
   std::size_t next_other_ = 0;
   boost::asio::steady_timer second_timer_;
+  std::size_t swept_ = 0;  // Slots that the present sweep has seen.
   boost::asio::steady_timer held_timer_;
   std::vector<std::unique_ptr<net::Listener>> listeners_;
   std::size_t listening_ = 0;  // Of these, since stop_accepting() has been called.
