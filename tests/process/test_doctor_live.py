@@ -42,12 +42,6 @@ def named_first(server, code):
         raise AssertionError(f"{late}; it said {seen[-5:]}") from None
 
 
-def need(server, figure):
-    """Skips what the doctor cannot see on a server that does not tell it."""
-    if figure not in server.api().get("/v1/status"):
-        pytest.skip(f"/v1/status has no {figure}")
-
-
 class Crowd:
     """Threads that do something again and again until the end of the test."""
 
@@ -193,7 +187,6 @@ def test_slow_consumers(start, crowd):
 def test_clients_that_do_not_keep_their_connections(start, crowd):
     server = quick(start)
 
-    need(server, "http")
 
     def ask():
         with Raw(server.port) as raw:
@@ -225,7 +218,6 @@ def flood(port, request, at_once, crowd):
 @pytest.mark.slow
 def test_the_cpu_of_the_io_threads(start, crowd):
     server = quick(start, "--io-threads", "2")
-    need(server, "threads")
     connection = flood(server.port, request_bytes("GET", "/healthz"), 500, crowd)  # One of the threads.
 
     finding = named_first(server, "io_cpu")
@@ -238,7 +230,6 @@ def test_the_cpu_of_the_io_threads(start, crowd):
 def test_the_cpu_of_the_shard(start, crowd):
     server = quick(start, "--io-threads", "2")
     api = Api(server.url, queue="q", checked=False)
-    need(server, "threads")
     for _ in range(5):
         api.enqueue_many([{"tags": ["hay"]}] * 4_000)
     # Which jobs have a tag only the log knows: each of them is read again for it.
