@@ -3,6 +3,7 @@ every answer against the conventions and the OpenAPI document; Raw speaks bytes.
 eventually() waits for what must come, with a deadline.
 """
 
+import contextlib
 import json
 import os
 import pathlib
@@ -43,10 +44,17 @@ def eventually(check, what="", deadline=DEADLINE):
         time.sleep(0.01)
 
 
+# Which of the processes that share the tests this is (pytest -n), and the ports that are its own: a server that is
+# started again must find its port as it left it.
+WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+PORTS_EACH = 2_500
+
+
 def free_port():
     """A port nobody listens on, from below the range that outgoing connections are given."""
+    first = 10_000 + WORKER % 8 * PORTS_EACH
     while True:
-        port = random.SystemRandom().randrange(10_000, 30_000)
+        port = random.SystemRandom().randrange(first, first + PORTS_EACH)
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))
@@ -93,11 +101,11 @@ class Server:
             )
         return self.process
 
-    def start(self):
-        """Starts it and waits until it is ready."""
+    def start(self, ready=None):
+        """Starts it and waits until it is ready: until /readyz says so, or ready() does."""
         for attempt in range(5):
             self.spawn()
-            if self._wait_until_ready():
+            if self._wait_until_ready(ready or self._says_ready):
                 return self
             # Somebody else may have taken the port since we looked.
             if attempt < 4 and "in use" in self.log() and "folder" not in self.log():
@@ -106,17 +114,15 @@ class Server:
             break
         raise AssertionError(f"the server ended with {self.process.poll()} before it was ready:\n{self.log_tail()}")
 
-    def _wait_until_ready(self):
-        def answered():
-            if self.process.poll() is not None:
-                return True
-            try:
-                return requests_session().get(self.url + "/readyz", timeout=5).status_code == 200
-            except requests.RequestException:
-                return False
-
+    def _says_ready(self):
         try:
-            eventually(answered, "the server is ready")
+            return requests_session().get(self.url + "/readyz", timeout=5).status_code == 200
+        except requests.RequestException:
+            return False
+
+    def _wait_until_ready(self, ready):
+        try:
+            eventually(lambda: self.process.poll() is not None or ready(), "the server is ready")
         except AssertionError as late:
             raise AssertionError(f"{late}\n{self.log_tail()}") from None
         return self.process.poll() is None
@@ -153,10 +159,23 @@ class Server:
         return self.process is not None and self.process.poll() is None
 
     def log(self):
+        """What it has said so far. A thread of its own writes the lines, so an answer may be here before the line of its
+        request: a test that wants a line asks wait_for_log(), and one that counts lines, or wants none, final_log()."""
         try:
             return self.log_path.read_text(errors="replace")
         except FileNotFoundError:
             return ""
+
+    def wait_for_log(self, text, count=1):
+        """Waits until this text stands in the log so many times, and returns the log."""
+        eventually(lambda: self.log().count(text) >= count, f"{text!r} stands {count} times in the log of {self.data}")
+        return self.log()
+
+    def final_log(self):
+        """Stops it, and returns all that it has ever said."""
+        if self.running():
+            self.stop()
+        return self.log()
 
     def log_tail(self, characters=6_000):
         return self.log()[-characters:]
@@ -499,7 +518,8 @@ class Raw:
         return self
 
     def finish_sending(self):
-        self.socket.shutdown(socket.SHUT_WR)
+        with contextlib.suppress(OSError):  # It may have been closed from the other side already.
+            self.socket.shutdown(socket.SHUT_WR)
         return self
 
     def _more(self):

@@ -74,13 +74,13 @@ def test_switched_off_nobody_is_refused(start, config, tmp_path):
     assert {answer.status for answer in answers} == {201}
 
 
-def test_a_request_whose_time_is_over_when_its_turn_comes_is_not_decided(start):
-    running = start()
+def test_a_request_whose_time_is_over_when_its_turn_comes_is_not_decided(start, config):
+    running = start(*config(io_threads="2", admission="false"))
     api = running.api(queue="adm")
     many = {"jobs": [{"type": "t", "queue": "many", "payload": "x" * 100}] * 10_000}
     late = request_bytes("POST", "/v1/jobs", JOB, headers=["Request-Timeout: 0.001"])
 
-    def once():  # Behind a body that takes longer to read than that.
+    def once():  # The shard's thread decides many for longer than that, while the other takes the next request.
         first, second = crowd(running, request_bytes("POST", "/v1/jobs", many), late)
         assert first.status == 201
         return second if second.status != 201 else None

@@ -9,7 +9,7 @@ import subprocess
 import threading
 
 import pytest
-from harness import BINARY
+from harness import BINARY, eventually
 
 
 def workmill(*args, expect=0):
@@ -27,10 +27,13 @@ def restore(file, folder):
 
 
 class Load:
-    """Enqueues, and finishes some, until it is stopped. `acknowledged`: id → number, as far as answered."""
+    """Enqueues, and finishes some, until it is stopped. `acknowledged`: id → number, as far as answered. It rests while
+    `busy` is not set: what is restored is to be audited in the time that this takes, and not in all of the machine's."""
 
     def __init__(self, server):
         self._server, self._stopping, self.acknowledged, self.failure = server, threading.Event(), {}, None
+        self.busy = threading.Event()
+        self.busy.set()
         self._threads = [
             threading.Thread(target=self._guard, args=(run,)) for run in (self._send, self._send, self._work)
         ]
@@ -45,18 +48,19 @@ class Load:
 
     def _send(self, api):
         numbers = random.Random(os.getpid())
-        while not self._stopping.is_set():
+        while self.busy.wait() and not self._stopping.is_set():
             sent = [{"payload": {"n": numbers.randrange(10**9), "filler": "x" * 2_000}} for _ in range(50)]
             for job, answer in zip(sent, api.enqueue_many(sent)):
                 self.acknowledged[answer["id"]] = job["payload"]["n"]
 
     def _work(self, api):
-        while not self._stopping.is_set():
+        while self.busy.wait() and not self._stopping.is_set():
             for job in api.lease(max=40, wait="1s"):
                 api.complete(job, result=job["payload"]["n"])
 
     def stop(self):
         self._stopping.set()
+        self.busy.set()
         for thread in self._threads:
             thread.join()
         assert self.failure is None, self.failure
@@ -78,8 +82,12 @@ def test_a_backup_under_load_holds_what_was_acknowledged_before_it(start, tmp_pa
     load = Load(server)
     copied = []
     for round in range(4):
+        load.busy.set()
+        sent = len(load.acknowledged)
+        eventually(lambda: load.failure or len(load.acknowledged) >= sent + 500, "there is load")
         acknowledged = dict(load.acknowledged)
         copied.append(backup(server.data, file))
+        load.busy.clear()
         restored = tmp_path / f"restored{round}"
         report = restore(file, restored)
         assert (report["frames"], report["segments"]) == (copied[-1]["frames"], copied[-1]["segments"])

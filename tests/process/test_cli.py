@@ -361,8 +361,8 @@ def test_a_worker_runs_no_more_commands_at_once_than_told(cli, api, worker, tmp_
 
 
 def test_a_lease_is_kept_alive_while_the_command_runs(cli, api, worker):
-    id = api.enqueue_id(lease="1s", max_attempts=3)
-    worker(api.queue, "sh", "-c", "cat >/dev/null; sleep 3; echo 1")
+    id = api.enqueue_id(lease="2s", max_attempts=3)
+    worker(api.queue, "sh", "-c", "cat >/dev/null; sleep 5; echo 1")
     job = api.job(id, wait="60s")
     assert (job["state"], job["attempt"]) == ("completed", 1)
 

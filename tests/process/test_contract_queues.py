@@ -35,7 +35,7 @@ def test_a_queue_tells_how_long_its_first_job_has_waited(api):
     api.enqueue()
     api.enqueue()
     at = seconds_of(api.get(f"/v1/queues/{api.queue}")["oldest_ready_at"])
-    assert before - 0.01 <= at <= time.time() + 0.01
+    assert before - 1 <= at <= time.time() + 1
 
     api.lease(max=2)
 

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from harness import Background, check_problem, lease_of, seconds_of
+from harness import Background, Raw, check_problem, lease_of, request_bytes, seconds_of
 
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
@@ -135,16 +135,17 @@ def test_a_waiting_worker_gets_the_next_job_at_once(api):
     assert (job["id"], job["payload"]) == (id, "hello")
 
 
-def test_waiting_workers_are_served_in_the_order_they_came(api):
-    first = Background(api.lease_one, worker="first")
-    api.settle()
-    second = Background(api.lease_one, worker="second")
-    api.settle()
+def test_waiting_workers_are_served_in_the_order_they_came(api, shared):
+    wait = request_bytes("POST", "/v1/leases", {"queues": [api.queue], "wait": "30s"})
+    with Raw(shared.port) as first, Raw(shared.port) as second:
+        for worker in (first, second):
+            worker.send(wait)
+            api.settle()
 
-    one = api.enqueue_id()
-    assert first.result()["id"] == one
-    two = api.enqueue_id()
-    assert second.result()["id"] == two
+        one = api.enqueue_id()
+        assert [job["id"] for job in first.answer().json["jobs"]] == [one]
+        two = api.enqueue_id()
+        assert [job["id"] for job in second.answer().json["jobs"]] == [two]
 
 
 def test_many_waiting_workers_get_one_job_each(api):
@@ -183,8 +184,6 @@ def test_nobody_waits_longer_than_asked(api):
 
 
 def test_a_worker_that_went_away_takes_no_job_with_it(api, shared):
-    from harness import Raw, request_bytes
-
     with Raw(shared.port) as gone:
         gone.send(request_bytes("POST", "/v1/leases", {"queues": [api.queue], "wait": "60s"}))
         api.settle()
@@ -375,7 +374,7 @@ def test_a_released_job_is_ready_again_and_its_attempt_not_counted(api):
 def test_an_extended_lease_lives_on(api):
     api.enqueue_id()
     other = api.enqueue_id()
-    long, short = api.lease(max=2, lease="400ms")
+    long, short = api.lease(max=2, lease="2s")  # Time enough to extend one of them.
     api.report_ok(long, "extend", **{"for": "10m"})
 
     assert api.lease_one()["id"] == other  # The other lease has run out by now.

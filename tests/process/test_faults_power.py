@@ -11,7 +11,7 @@ import time
 
 import pytest
 from faults import PowerCut, need_library
-from harness import Server
+from harness import Server, eventually
 from kill import Killer, seed
 from ledger import Connection, Ledger, Load, Lost, audit
 
@@ -97,6 +97,7 @@ def cut_and_count(server, power, chance, how=None, longest_s=0.4, stop_first=Fal
     server.start()
     before = all_jobs(server)
     senders = [Sender(server.port, f"s{n}") for n in range(3)]
+    eventually(lambda: all(sender.acknowledged for sender in senders), "each has sent something")
     time.sleep(chance.uniform(0.1, longest_s))  # The moment of the cut is the point: no event to wait for.
     if stop_first:
         server.terminate()

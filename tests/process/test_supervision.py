@@ -89,7 +89,7 @@ def test_the_watchdog_is_fed_as_long_as_the_server_turns(start, manager, threads
     manager.wait_for("WATCHDOG=1", 3)
 
     server.process.send_signal(signal.SIGSTOP)
-    eventually(lambda: state_of(server.process.pid) == "T", "it stands still")
+    eventually(lambda: states_of(server.process.pid) == {"T"}, "it stands still")
     manager.listen_to()
     manager.heard.clear()
     assert not manager.listen_to()
@@ -98,8 +98,9 @@ def test_the_watchdog_is_fed_as_long_as_the_server_turns(start, manager, threads
     server.stop()
 
 
-def state_of(pid):
-    return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+def states_of(pid):
+    """Of all its threads."""
+    return {path.read_text().rpartition(")")[2].split()[0] for path in pathlib.Path(f"/proc/{pid}/task").glob("*/stat")}
 
 
 def test_without_a_watchdog_nothing_is_fed(start, manager):

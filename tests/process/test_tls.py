@@ -36,9 +36,7 @@ class Secure:
         self.certificate, self.key = make_certificate(folder, name)
         tls = ["--tls-certificate", self.certificate, "--tls-key", self.key]
         self.server = start(*tls, "--log-format", "json", *args, run=False)
-        self.server.spawn()
-        eventually(lambda: '"listening"' in self.server.log() or not self.server.running(), "it listens")
-        assert self.server.running(), self.server.log_tail()
+        self.server.start(ready=lambda: '"listening"' in self.server.log())
 
     @property
     def port(self):
@@ -262,5 +260,5 @@ def test_a_new_certificate_is_shown_after_sighup_and_old_connections_live_on(sec
         # One that cannot be used changes nothing.
         secure.key.write_text("rubbish")
         secure.server.process.send_signal(signal.SIGHUP)
-        eventually(lambda: "tls_key" in secure.server.log(), "the server says what is wrong")
+        secure.server.wait_for_log("tls_key")
         assert shows_the_new_one()

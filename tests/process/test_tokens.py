@@ -346,9 +346,7 @@ def test_who_guesses_is_locked_out_and_a_good_token_from_the_same_address_is_not
     assert int(locked.headers["Retry-After"]) >= 1 and locked.headers["Connection"] == "close"
     assert keys.api(keys.all).call("GET", "/v1/queues").status == 200
     assert keys.api(None).call("GET", "/v1/queues").status == 401
-    keys.server.stop()  # Lines are written by a thread of their own: now all of them are there.
-
-    said = [line for line in keys.server.log().splitlines() if "one after another" in line]
+    said = [line for line in keys.server.final_log().splitlines() if "one after another" in line]
     assert len(said) == 1 and "127.0.0.1" in said[0] and keys.all.split("_")[2][:16] not in keys.server.log()
 
 

@@ -43,13 +43,13 @@ def test_full_segments_are_read_again_and_damage_is_reported_once(start, config)
     passes = metric(server, "workmill_verify_passes_total")
     eventually(lambda: metric(server, "workmill_verify_passes_total") >= passes + 2, "two more passes")
     assert metric(server, "workmill_verify_damaged_total") == 1
-    lines = [line for line in server.log().splitlines() if "damaged on the disk" in line]
-    assert len(lines) == 1 and str(path) in lines[0] and '"severity":"ERROR"' in lines[0], lines
-    assert 0 < offset - int(re.search(r'"offset":(\d+)', lines[0]).group(1)) < 1_000
     assert requests.get(server.url + "/readyz", timeout=30).status_code == 200
     api.enqueue(payload="goes on")
     flip(path, offset)
-    server.restart()
+    lines = [line for line in server.final_log().splitlines() if "damaged on the disk" in line]
+    assert len(lines) == 1 and str(path) in lines[0] and '"severity":"ERROR"' in lines[0], lines
+    assert 0 < offset - int(re.search(r'"offset":(\d+)', lines[0]).group(1)) < 1_000
+    server.start()
     assert api.exists(needle)
 
 
@@ -78,9 +78,9 @@ def test_a_payload_that_turned_on_the_disk_is_never_served_and_ends_its_job_only
         assert job["error"]["code"] == "payload_damaged" and job["error"]["class"] == "fatal", job
     assert job["state"] == "dead"
     assert metric(server, "workmill_damaged_jobs_total") == 1
-    lines = [line for line in server.log().splitlines() if "damaged on the disk" in line]
-    assert len(lines) == 1 and path.name in lines[0] and damaged in lines[0] and '"severity":"ERROR"' in lines[0], lines
     api.enqueue(payload="goes on")
     flip(path, offset)
-    server.restart()
+    lines = [line for line in server.final_log().splitlines() if "damaged on the disk" in line]
+    assert len(lines) == 1 and path.name in lines[0] and damaged in lines[0] and '"severity":"ERROR"' in lines[0], lines
+    server.start()
     assert api.call("GET", f"/v1/jobs/{damaged}").json["state"] == "dead"
