@@ -132,7 +132,7 @@ def test_a_torn_tail_is_no_damage(filled):
     assert (code, said["health"]) == (0, "torn")
     assert (said["torn"]["file"], said["torn"]["offset"]) == (str(path), offset)
     filled.start()
-    assert path.name in filled.log()
+    filled.wait_for_log(path.name)
 
 
 def test_garbage_behind_the_end_is_a_torn_tail(filled):
