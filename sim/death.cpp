@@ -279,12 +279,20 @@ void Simulator::flip_a_bit_in_life() {
 // Any, that of some job, or that of the job which will be copied ahead first.
 LogWatch::Batch Simulator::draw_batch_to_damage() {
   auto const& jobs = model_.jobs();
-  std::uint64_t const kind = chance_.below(3);
+  std::uint64_t const kind = chance_.below(5);
   if (kind == 0 || jobs.empty()) return watch_.batches[chance_.below(watch_.batches.size())];
   Position at{};
+  auto const drawn = std::next(jobs.begin(), static_cast<std::ptrdiff_t>(chance_.below(jobs.size())));
   if (kind == 1) {
-    auto const job = std::next(jobs.begin(), static_cast<std::ptrdiff_t>(chance_.below(jobs.size())));
-    at = engine_->view(job->second.number)->spec_at;
+    at = engine_->view(drawn->second.number)->spec_at;
+  } else if (kind <= 3) {  // Checkpoints are rare: the next job that has one, and is not finished.
+    auto const has_one = [](auto const& entry) {
+      return entry.second.checkpoint.is_there() && entry.second.is_unfinished();
+    };
+    auto found = std::find_if(drawn, jobs.end(), has_one);
+    if (found == jobs.end()) found = std::find_if(jobs.begin(), jobs.end(), has_one);
+    auto const view = engine_->view((found == jobs.end() ? drawn : found)->second.number);
+    at = view->checkpoint_at ? view->checkpoint_at : view->spec_at;
   } else {
     for (auto const& [number, job] : jobs) {
       Position const stands = engine_->view(job.number)->spec_at;

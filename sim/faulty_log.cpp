@@ -59,6 +59,7 @@ bool is_skipped(Mutation mutation, Effect const& effect) {
     case Mutation::replay_skips_answers: return std::holds_alternative<effect::RequestRemembered>(effect);
     case Mutation::replay_skips_settings: return std::holds_alternative<effect::QueueChanged>(effect);
     case Mutation::replay_skips_cancel_requests: return std::holds_alternative<effect::CancelRequested>(effect);
+    case Mutation::replay_skips_checkpoints: return std::holds_alternative<effect::CheckpointMade>(effect);
     case Mutation::replay_skips_snapshots: return std::holds_alternative<effect::JobSnapshot>(effect);
     default: return false;
   }

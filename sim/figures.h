@@ -65,6 +65,7 @@ enum class FigureKind : std::uint8_t { amount, fault, rare };
   X(survivor_copied, rare, "a job is copied ahead")                                                                   \
   X(leased_job_copied, rare, "a leased job is copied ahead")                                                          \
   X(finished_job_copied, rare, "a finished job is copied ahead")                                                      \
+  X(checkpoint_copied, rare, "a job is copied ahead with its checkpoint")                                             \
   X(settings_copied, rare, "a queue's settings are copied ahead")                                                     \
   X(answer_copied, rare, "a kept answer is copied ahead")                                                             \
                                                                                                                       \
@@ -77,6 +78,11 @@ enum class FigureKind : std::uint8_t { amount, fault, rare };
   X(report_twice, rare, "a worker reports twice")                                                                     \
   X(report_unknown_job, rare, "a report on a job that is not there")                                                  \
   X(lease_lengthened_by_restart, rare, "a lease gets the time that the server was away")                              \
+  X(checkpoint_replaced, rare, "a checkpoint takes the place of the one before")                                      \
+  X(checkpoint_handed_on, rare, "an attempt gets what the one before left")                                           \
+  X(checkpoint_handed_on_after_restart, rare, "an attempt gets what one before a restart left")                       \
+  X(checkpoint_after_retry, rare, "a job that was dead and is retried gets what it had left")                         \
+  X(checkpoint_patched, rare, "a job is changed and keeps its checkpoint")                                            \
   X(expired_before_lease, rare, "a job expires unleased")                                                             \
   X(scheduled_became_ready, rare, "a scheduled job becomes ready")                                                    \
   X(several_became_ready_at_once, rare, "several become ready in one turn")                                           \
@@ -137,6 +143,8 @@ enum class FigureKind : std::uint8_t { amount, fault, rare };
   X(damaged_copied_without, rare, "a leased or finished job is copied ahead without its payload, which is damaged")   \
   X(damaged_history_copied, rare, "a job is copied ahead with less of its history, as that is damaged")               \
   X(damaged_ended_after_worker, rare, "a job without payload comes back from its worker, and ends")                   \
+  X(damaged_checkpoint_ended, rare, "a lease comes upon a checkpoint that turned on the disk, and ends its job")      \
+  X(damaged_checkpoint_copied, rare, "a job is copied ahead without its checkpoint, which is damaged")                \
   X(damaged_shown, rare, "a job is shown, and what of it is damaged is not")                                          \
   X(damaged_lines_refused, rare, "the lines that a job logged are asked for, and are damaged")
 // clang-format on

@@ -21,6 +21,7 @@ namespace workmill::sim {
   X(replay_skips_answers, "a restart forgets the answers to idempotent requests")                    \
   X(replay_skips_settings, "a restart forgets the settings of queues")                               \
   X(replay_skips_cancel_requests, "a restart forgets who was to be cancelled")                       \
+  X(replay_skips_checkpoints, "a restart forgets checkpoints")                                       \
   X(replay_skips_snapshots, "a restart forgets what was copied ahead")                               \
   X(replay_loses_last_batch, "a restart loses the newest batch")                                     \
   X(replay_time_is_wrong, "a restart takes the newest batch for an hour older")                      \
@@ -50,6 +51,8 @@ namespace workmill::sim {
   X(key_is_held_to_the_end, "a unique key is held whatever becomes of its job")                      \
   X(restart_shortens_leases, "the time that the server was away counts against leases")              \
   X(copy_loses_log_lines, "a job copied ahead loses the lines that were logged")                     \
+  X(copy_loses_checkpoint, "a job copied ahead loses its checkpoint")                                \
+  X(first_checkpoint_wins, "a checkpoint does not take the place of the one before")                 \
   X(cancellation_sticks, "a job put in line again is still to be cancelled")                         \
   X(only_first_segment_has_salt, "the store's salt stands in the first segment only")                \
   /* src/log */                                                                                      \
@@ -63,7 +66,8 @@ namespace workmill::sim {
   X(damage_takes_its_block, "one damaged batch takes all that stand in its block of 64 KiB along")    \
   /* src/shard, src/engine: a payload that is damaged on the disk */                                 \
   X(damaged_payload_is_leased, "a worker gets a job without the payload that is damaged")            \
-  X(damaged_job_is_dropped, "a job whose payload is damaged is forgotten instead of ended")
+  X(damaged_job_is_dropped, "a job whose payload is damaged is forgotten instead of ended")            \
+  X(lost_checkpoint_is_passed_over, "a job whose checkpoint is lost is handed out without it")
 // clang-format on
 
 enum class Mutation : std::uint8_t {

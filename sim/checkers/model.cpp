@@ -54,6 +54,7 @@ bool Model::restarted(Instant now, Instant last_batch_at) {
   ++moment_;
   Duration const down = now - last_batch_at;
   for (auto& [number, job] : jobs_) {
+    job.has_old_checkpoint = job.checkpoint.is_there();
     if (job.state != JobState::leased) continue;
     timers_.erase({job.due, number});
     job.due += down;

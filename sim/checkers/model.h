@@ -72,8 +72,11 @@ struct ModelJob {
   PayloadKind result_kind{};
   Bytes result;
   std::vector<Bytes> lines;
-  bool is_lost = false;      // Its payload, as its copy says.
-  std::uint32_t events = 0;  // Leases and failures: the history shows so many of them at most.
+  JobCheckpoint checkpoint;
+  bool has_old_checkpoint = false;  // From before a restart.
+  bool was_retried = false;         // By hand, since it was dead or cancelled.
+  bool is_lost = false;             // Its payload, as its copy says.
+  std::uint32_t events = 0;         // Leases and failures: the history shows so many of them at most.
 
   bool is_waiting() const { return state == JobState::scheduled || state == JobState::ready; }
   bool is_unfinished() const { return !is_finished(state); }
@@ -237,7 +240,8 @@ class Model {
     return damaged_specs_.contains(number) || damaged_events_.contains(number);
   }
   bool is_refused_as_damaged(shard::Cookie cookie) const;
-  bool end_damaged(ModelJob& job, effect::JobFailed const& failed);
+  bool drop_checkpoint(ModelJob& job);
+  bool end_damaged(ModelJob& job, effect::JobFailed const& failed, bool is_checkpoint);
   bool take_damaged_copy(ModelJob& job, effect::JobSnapshot const& copy);
   void add_error(ModelJob& job, ErrorClass error_class, std::string_view code, std::string_view message);
   bool is_leasable(Lease const& request) const;

@@ -50,6 +50,7 @@ bool Model::compare_job(ModelJob const& job, JobView const& view, bool with_cont
     ++figures_[Figure::damaged_shown];
     return true;
   }
+  WM_SIM_HOLD(view.checkpoint == job.checkpoint, "the checkpoint of job {:x} is another", n);
   WM_SIM_HOLD(view.spec == job.spec, "the spec of job {:x} is not what was sent", n);
   JobHistory const& history = view.history;
   WM_SIM_HOLD(history.started_at == job.started_at, "job {:x} was started at another time", n);
@@ -150,6 +151,7 @@ bool Model::compare_leased(std::vector<LeasedJob> const& wanted, std::vector<Lea
                 "job {:x} was handed out as attempt {} instead of {}", n, got[i].attempt, wanted[i].attempt);
     WM_SIM_HOLD(got[i].lease_expires_at == wanted[i].lease_expires_at, "job {:x} was handed out for another time", n);
     WM_SIM_HOLD(got[i].spec == wanted[i].spec, "job {:x} was handed out with another spec than was sent", n);
+    WM_SIM_HOLD(got[i].checkpoint == wanted[i].checkpoint, "job {:x} was handed out with another checkpoint", n);
   }
   return true;
 }

@@ -13,11 +13,23 @@ bool Model::is_refused_as_damaged(shard::Cookie cookie) const {
   return error != nullptr && error->code == ErrorCode::payload_damaged;
 }
 
-// The record of that is next.
-bool Model::end_damaged(ModelJob& job, effect::JobFailed const& failed) {
+// The record of that is next: the job is leased, and will be ended as its checkpoint cannot be read.
+bool Model::drop_checkpoint(ModelJob& job) {
   auto const n = raw(job.number);
   ++at_;
-  WM_SIM_HOLD(job.is_lost || damaged_specs_.contains(n), "job {:x} was ended as damaged, and is not", n);
+  WM_SIM_HOLD(job.checkpoint.is_lost || (job.checkpoint.is_there() && may_be_damaged(n)),
+              "the checkpoint of job {:x} was dropped, and is not damaged", n);
+  ++figures_[Figure::damaged_checkpoint_ended];
+  job.checkpoint = {};
+  return true;
+}
+
+// The record of that is next.
+bool Model::end_damaged(ModelJob& job, effect::JobFailed const& failed, bool is_checkpoint) {
+  auto const n = raw(job.number);
+  ++at_;
+  WM_SIM_HOLD(is_checkpoint || job.is_lost || damaged_specs_.contains(n), "job {:x} was ended as damaged, and is not",
+              n);
   WM_SIM_HOLD(job.is_unfinished(), "job {:x} was ended as damaged while {}", n, to_string(job.state));
   WM_SIM_HOLD(failed.next == JobState::dead && failed.error_class == ErrorClass::fatal &&
                   failed.attempt == job.attempt && failed.at == now_,
@@ -54,6 +66,11 @@ bool Model::take_damaged_copy(ModelJob& job, effect::JobSnapshot const& copy) {
     job.is_lost = true;
     job.spec = copy.spec;
     job.tags.clear();
+  }
+  if (copy.checkpoint_lost && !job.checkpoint.is_lost) {
+    WM_SIM_HOLD(job.checkpoint.is_there(), "the copy of job {:x} lost a checkpoint that there was none of", n);
+    ++figures_[Figure::damaged_checkpoint_copied];
+    job.checkpoint = {.data = {}, .is_lost = true};
   }
   auto history = decode_history(copy.history);
   WM_SIM_HOLD(history.has_value(), "the history in the copy of job {:x} cannot be read", n);

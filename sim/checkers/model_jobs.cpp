@@ -82,6 +82,7 @@ std::optional<ErrorCode> Model::retry(ModelJob& job, bool& fine) {
   }
   fine = take_for<effect::JobRetried>(job, "a retry");
   ++moment_;
+  job.was_retried = job.was_retried || is_finished(job.state);
   leave(job);
   job.attempt = 0;
   job.finished_at.reset();
@@ -158,8 +159,10 @@ bool Model::run(shard::Cookie cookie, PatchJob const& command) {
   }
   auto const* written = take<effect::JobSnapshot>();
   if (written == nullptr) return false;
-  WM_SIM_HOLD(written->patched && written->number == job->number && written->spec == bytes,
+  WM_SIM_HOLD(written->patched && written->number == job->number && written->spec == bytes &&
+                  written->checkpoint == job->checkpoint.data && written->checkpoint_lost == job->checkpoint.is_lost,
               "the change of job {:x} is written down wrongly", raw(job->number));
+  if (job->checkpoint.is_there()) ++figures_[Figure::checkpoint_patched];
   ++moment_;
   Instant const due = job->due;
   bool const was_ready = job->state == JobState::ready;

@@ -110,7 +110,8 @@ bool Model::lease_jobs(Lease const& request, std::vector<LeasedJob>& leased) {
                       .lease_expires_at = deadline,
                       .attempt = job->attempt,
                       .max_attempts = job->max_attempts,
-                      .spec = job->spec});
+                      .spec = job->spec,
+                      .checkpoint = job->checkpoint.data});
   }
   WM_SIM_HOLD(leased.size() == request.max || !is_leasable(request), "a worker got {} of {} jobs, and there are more",
               leased.size(), request.max);
@@ -119,20 +120,39 @@ bool Model::lease_jobs(Lease const& request, std::vector<LeasedJob>& leased) {
 
 // Of those just leased some could not be read, and are dead.
 bool Model::take_damaged(std::vector<LeasedJob>& leased, std::size_t& unread, bool& is_any) {
-  while (auto const* failed = next<effect::JobFailed>()) {
-    if (failed->code != to_string(ErrorCode::payload_damaged)) break;
+  for (;;) {
+    ModelJob* without_checkpoint = nullptr;
+    if (auto const* dropped = next<effect::CheckpointMade>(); dropped != nullptr && dropped->data.empty()) {
+      without_checkpoint = find(JobRef{.number = dropped->number, .text = {}});
+      WM_SIM_HOLD(without_checkpoint != nullptr, "the checkpoint of job {:x} was dropped, which is not there",
+                  raw(dropped->number));
+      WM_SIM_STEP(drop_checkpoint(*without_checkpoint));
+    }
+    auto const* failed = next<effect::JobFailed>();
+    bool const is_damage = failed != nullptr && failed->code == to_string(ErrorCode::payload_damaged);
+    WM_SIM_HOLD(without_checkpoint == nullptr || (is_damage && failed->number == without_checkpoint->number),
+                "job {:x} lost its checkpoint and goes on", raw(without_checkpoint->number));
+    if (!is_damage) break;
     auto const place = std::find_if(leased.begin() + static_cast<std::ptrdiff_t>(unread), leased.end(),
                                     [&](LeasedJob const& job) { return job.number == failed->number; });
     if (place == leased.end()) break;  // That is of the log's housekeeping, at the end of the turn: take_copies().
     leased.erase(place);
     ModelJob* const job = find(JobRef{.number = failed->number, .text = {}});
-    ++figures_[job->is_lost ? Figure::damaged_ended_after_worker : Figure::damaged_ended_at_lease];
-    WM_SIM_STEP(end_damaged(*job, *failed));
+    if (without_checkpoint == nullptr) {
+      ++figures_[job->is_lost ? Figure::damaged_ended_after_worker : Figure::damaged_ended_at_lease];
+    }
+    WM_SIM_STEP(end_damaged(*job, *failed, without_checkpoint != nullptr));
     is_any = true;
   }
   for (; unread < leased.size(); ++unread) {
     auto const n = raw(leased[unread].number);
-    WM_SIM_HOLD(!jobs_.at(n).is_lost, "job {:x} was handed out, and its payload is lost", n);
+    ModelJob const& job = jobs_.at(n);
+    WM_SIM_HOLD(!job.is_lost, "job {:x} was handed out, and its payload is lost", n);
+    WM_SIM_HOLD(!job.checkpoint.is_lost, "job {:x} was handed out, and its checkpoint is lost", n);
+    if (job.checkpoint.data.empty()) continue;
+    ++figures_[Figure::checkpoint_handed_on];
+    if (job.has_old_checkpoint) ++figures_[Figure::checkpoint_handed_on_after_restart];
+    if (job.was_retried) ++figures_[Figure::checkpoint_after_retry];
   }
   return true;
 }
@@ -174,6 +194,7 @@ bool Model::decide_report(Report const& report, ReportResult& result) {
     job->finished_at = now_;
     job->result_kind = completed->result_kind;
     job->result = completed->result;
+    job->checkpoint = {};
     job->events += 1;
     move(*job, JobState::completed, now_);
     return surplus(raw(job->number), name, job->keep_result);
@@ -241,6 +262,16 @@ bool Model::decide_report(Report const& report, ReportResult& result) {
     if (log->lines.empty()) return true;
     job->lines.insert(job->lines.end(), log->lines.begin(), log->lines.end());
     return take_for<effect::LinesLogged>(*job, "log lines");
+  }
+  if (auto const* checkpoint = std::get_if<Checkpoint>(&report.outcome)) {
+    auto const* written = take<effect::CheckpointMade>();
+    if (written == nullptr) return false;
+    WM_SIM_HOLD(written->number == job->number && written->data == checkpoint->data,
+                "the checkpoint of job {:x} is written down wrongly", raw(job->number));
+    if (job->checkpoint.is_there()) ++figures_[Figure::checkpoint_replaced];
+    job->checkpoint = {.data = checkpoint->data};
+    job->has_old_checkpoint = false;
+    return true;
   }
   auto const* written = take<effect::JobReleased>();
   if (written == nullptr) return false;

@@ -185,7 +185,7 @@ bool Model::take_copies() {
       WM_SIM_HOLD(job != nullptr && job->is_waiting(), "job {:x} was ended as damaged when it was to be copied",
                   raw(failed->number));
       ++figures_[Figure::damaged_ended_at_copy];
-      WM_SIM_STEP(end_damaged(*job, *failed));
+      WM_SIM_STEP(end_damaged(*job, *failed, false));
       --at_;  // The loop moves on.
       continue;
     }
@@ -195,9 +195,11 @@ bool Model::take_copies() {
       if (may_be_damaged(raw(job->number))) WM_SIM_STEP(take_damaged_copy(*job, *copy));
       WM_SIM_HOLD(copy->state == job->state && copy->spec == job->spec && copy->attempt == job->attempt &&
                       copy->cancel_requested == job->cancel_requested && copy->due == job->due &&
+                      copy->checkpoint == job->checkpoint.data && copy->checkpoint_lost == job->checkpoint.is_lost &&
                       (job->state != JobState::leased || copy->token == job->token),
                   "job {:x} was copied ahead wrongly", raw(copy->number));
       ++figures_[Figure::survivor_copied];
+      if (job->checkpoint.is_there()) ++figures_[Figure::checkpoint_copied];
       if (job->state == JobState::leased) ++figures_[Figure::leased_job_copied];
       if (is_finished(job->state)) ++figures_[Figure::finished_job_copied];
       continue;

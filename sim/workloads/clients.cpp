@@ -71,7 +71,7 @@ Command Clients::next(Model const& model, Instant now, shard::Cookie cookie) {
     case Action::retry: return RetryJob{aim(model)};
     case Action::remove: return DeleteJob{aim(model)};
     case Action::patch: {
-      PatchJob patch{.job = aim(model), .changes = {}, .new_spec = {}, .history = {}};
+      PatchJob patch{.job = aim(model), .changes = {}, .new_spec = {}, .history = {}, .checkpoint = {}};
       JobChanges& changes = patch.changes;
       if (chance(400)) changes.priority = static_cast<std::uint8_t>(below(10));
       if (chance(300)) changes.run_at = now + ms(3'000) - Duration{500};
@@ -211,9 +211,9 @@ std::vector<Report> Clients::make_reports(Worker& worker, std::size_t most) {
     Held held = worker.holds[place];
     Report report{.job = {.number = held.number, .text = {}}, .lease = held.token, .outcome = make_outcome()};
     if (!held.client_id.empty() && chance(300)) report.job = {.number = {}, .text = held.client_id};
-    bool const goes_on = std::holds_alternative<Extend>(report.outcome) ||
-                         std::holds_alternative<Progress>(report.outcome) ||
-                         std::holds_alternative<LogLines>(report.outcome);
+    bool const goes_on =
+        std::holds_alternative<Extend>(report.outcome) || std::holds_alternative<Progress>(report.outcome) ||
+        std::holds_alternative<LogLines>(report.outcome) || std::holds_alternative<Checkpoint>(report.outcome);
     if (!goes_on && chance(950)) {
       worker.holds.erase(worker.holds.begin() + static_cast<std::ptrdiff_t>(place));
       remember_stale(std::move(held));
@@ -260,14 +260,18 @@ Outcome Clients::make_outcome() {
     if (chance(300)) failed.retry_in = chance(400) ? Duration{0} : ms(2'000);
     return failed;
   }
-  if (kind < 78) return Extend{.by = kLeaseMin + ms(4'000)};
-  if (kind < 84) {
+  if (kind < 76) return Extend{.by = kLeaseMin + ms(4'000)};
+  if (kind < 81) {
     return Progress{.percent = static_cast<std::uint8_t>(below(101)), .message = fmt::format("step {}", below(10))};
   }
-  if (kind < 90) {
+  if (kind < 87) {
     LogLines log;
     for (std::uint64_t i = below(4); i > 0; --i) log.lines.push_back(fmt::format("line {}", below(100)));
     return log;
+  }
+  if (kind < 96) {
+    return Checkpoint{fmt::format("{{\"at\":{},\"pad\":\"{}\"}}", below(1'000),
+                                  std::string(below(options_.payload_bytes_max + 1), 'c'))};
   }
   return Released{};
 }

@@ -123,7 +123,8 @@ Engine::Survival Engine::survive(Effect const& record, Position at, EffectSink& 
   return decide_survival(record, at, impl_->state, out);
 }
 
-void Engine::copy_ahead(JobNumber job, BytesView spec, BytesView history, EffectSink& sink) {
+void Engine::copy_ahead(JobNumber job, BytesView spec, BytesView history, JobCheckpoint const& checkpoint,
+                        EffectSink& sink) {
   JobIndex const index = impl_->state.find(job);
   WM_ASSERT(index != kNone<JobIndex>);
   JobSlot const& slot = impl_->state.job(index);
@@ -141,16 +142,18 @@ void Engine::copy_ahead(JobNumber job, BytesView spec, BytesView history, Effect
                           .token = is_leased ? slot.token() : LeaseToken{},
                           .attempt = slot.attempt,
                           .spec = spec,
-                          .history = history},
+                          .history = history,
+                          .checkpoint = WM_MUTATION(copy_loses_checkpoint) ? BytesView{} : BytesView{checkpoint.data},
+                          .checkpoint_lost = checkpoint.is_lost},
       known, index);
 }
 
-void Engine::end_damaged(JobNumber job, Context const& context, EffectSink& sink) {
+void Engine::end_damaged(JobNumber job, DamagedPart part, Context const& context, EffectSink& sink) {
   Context const guarded = impl_->guarded(context);
   Effects out{impl_->state, sink, guarded.now};
   JobIndex const index = impl_->state.find(job);
   WM_ASSERT(index != kNone<JobIndex>);
-  decide_damaged(index, impl_->state, guarded, out);
+  decide_damaged(index, part, impl_->state, guarded, out);
 }
 
 Bytes Engine::known_spec(JobNumber job) const {

@@ -43,6 +43,9 @@ struct Happenings {
   std::vector<JobNumber> finished;        // Only jobs that watch() named.
 };
 
+// What of a job could not be read back from the disk.
+enum class DamagedPart : std::uint8_t { payload, checkpoint };
+
 struct EngineStatus {
   std::uint64_t jobs = 0;  // In any state.
   std::array<std::uint64_t, kJobStates> depth{};
@@ -110,10 +113,11 @@ class Engine {
   enum class Survival : std::uint8_t { gone, copy_job, rewritten };
   Survival survive(Effect const& record, Position at, EffectSink& sink);
   // Writes and applies the copy. `spec` and `history` as bytes.
-  void copy_ahead(JobNumber job, BytesView spec, BytesView history, EffectSink& sink);
+  void copy_ahead(JobNumber job, BytesView spec, BytesView history, JobCheckpoint const& checkpoint, EffectSink& sink);
   // --- For records that cannot be read back any more (docs/adr/0014).
-  // A job that waits or is leased is dead, with the error `payload_damaged`.
-  void end_damaged(JobNumber job, Context const& context, EffectSink& sink);
+  // A job that waits or is leased is dead, with the error `payload_damaged`. Where `part` is its checkpoint, it is
+  // leased, and has none from then on: a retry by hand starts it without.
+  void end_damaged(JobNumber job, DamagedPart part, Context const& context, EffectSink& sink);
   // What is known of a job's spec without its record: a spec whose payload is lost. Also of a job that has just gone.
   Bytes known_spec(JobNumber job) const;
   // Appends jobs whose spec stands from `from` to before `until`, newest first, from those older than `before` on, and

@@ -16,12 +16,12 @@ std::string dump(Engine& engine) {
     auto const& page = std::get<JobsReply>(reply);
     for (JobView const& job : page.jobs) {
       fmt::format_to(std::back_inserter(out),
-                     "{:x} [{}] {}{} attempt {}/{} ready {} until {} at {}.{} {} event {}.{} log {}.{} {}\n",
+                     "{:x} [{}] {}{} attempt {}/{} ready {} until {} at {}.{} {} event {}.{} log {}.{} left {}.{} {}\n",
                      std::to_underlying(job.number), job.client_id, to_string(job.state),
                      job.cancel_requested ? " cancel" : "", job.attempt, job.max_attempts,
                      job.ready_at ? to_ms(*job.ready_at) : -1, job.lease_expires_at ? to_ms(*job.lease_expires_at) : -1,
                      job.spec_at.segment, job.spec_at.offset, job.spec_bytes, job.event_at.segment, job.event_at.offset,
-                     job.log_at.segment, job.log_at.offset,
+                     job.log_at.segment, job.log_at.offset, job.checkpoint_at.segment, job.checkpoint_at.offset,
                      job.progress ? fmt::format("{}% {}", job.progress->percent, job.progress->message) : "");
     }
     before = page.next;
@@ -113,6 +113,20 @@ JobView EngineTest::view(JobNumber number) {
   auto const found = engine.view(number);
   if (found) return *found;
   ADD_FAILURE() << "no such job";
+  return {};
+}
+
+JobCheckpoint EngineTest::checkpoint(JobNumber number) {
+  Position const at = view(number).checkpoint_at;
+  if (!at) return {};
+  for (ListLog::Record const& record : log.records) {
+    if (record.written.at != at) continue;
+    if (auto const* made = std::get_if<effect::CheckpointMade>(&record.effect)) return {.data = Bytes(made->data)};
+    if (auto const* snapshot = std::get_if<effect::JobSnapshot>(&record.effect)) {
+      return {.data = Bytes(snapshot->checkpoint), .is_lost = snapshot->checkpoint_lost};
+    }
+  }
+  ADD_FAILURE() << "no checkpoint stands there";
   return {};
 }
 

@@ -55,6 +55,8 @@ class ListLog final : public EffectSink {
   void own(E& e) {
     if constexpr (requires { e.spec; }) own(e.spec);
     if constexpr (requires { e.history; }) own(e.history);
+    if constexpr (requires { e.checkpoint; }) own(e.checkpoint);
+    if constexpr (requires { e.data; }) own(e.data);
     if constexpr (requires { e.worker; }) own(e.worker);
     if constexpr (requires { e.result; }) own(e.result);
     if constexpr (requires { e.code; }) own(e.code);
@@ -119,6 +121,8 @@ class EngineTest : public ::testing::Test {
   LeasedJob lease_one(std::string_view queue = "default");
   ReportResult report(LeasedJob const& job, Outcome outcome);
   JobView view(JobNumber number);
+  // What stands in the log where the engine says that the job's checkpoint is.
+  JobCheckpoint checkpoint(JobNumber number);
   QueueView queue(std::string_view name = "default");
   std::vector<std::string> types_in_order(std::string_view queue, std::uint32_t max);
   static JobRef ref(JobNumber number) { return {.number = number, .text = {}}; }

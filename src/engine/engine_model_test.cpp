@@ -42,6 +42,7 @@ struct ModelJob {
   std::uint64_t finish = 0;
   LeaseToken token{};
   bool cancel_requested = false;
+  std::string checkpoint;
 };
 
 class Model {
@@ -240,10 +241,11 @@ class EngineModel : public EngineTest {
     }
     bool const was_asked = job.cancel_requested;
     ReportResult result;
-    switch (model.rng.below(7)) {
+    switch (model.rng.below(8)) {
       case 0:
       case 1:
         result = report(held, Completed{});
+        job.checkpoint.clear();
         model.finish_job(number, JobState::completed, now);
         break;
       case 2: {
@@ -277,6 +279,10 @@ class EngineModel : public EngineTest {
       case 5:
         result = report(held, Extend{.by = Duration{2'000}});
         job.due = now + Duration{2'000};
+        break;
+      case 6:
+        job.checkpoint = std::to_string(model.rng.below(1'000));
+        result = report(held, Checkpoint{job.checkpoint});
         break;
       default: result = report(held, Progress{.percent = 3, .message = "m"}); report(held, LogLines{.lines = {"x"}});
     }
@@ -344,7 +350,8 @@ class EngineModel : public EngineTest {
     Reply const reply = execute(PatchJob{.job = ref(*number),
                                          .changes = {.priority = priority, .run_at = run_at, .queue = queue},
                                          .new_spec = bytes(spec),
-                                         .history = history_of(*number)});
+                                         .history = history_of(*number),
+                                         .checkpoint = checkpoint(*number)});
 
     RC_ASSERT(std::holds_alternative<JobReply>(reply) == can);
     if (!can) return;
@@ -430,6 +437,7 @@ class EngineModel : public EngineTest {
       RC_ASSERT(seen->attempt == job.attempt);
       RC_ASSERT(seen->cancel_requested == job.cancel_requested);
       RC_ASSERT(seen->client_id == job.id);
+      RC_ASSERT(checkpoint(number).data == job.checkpoint);
       if (job.state == JobState::ready || job.state == JobState::scheduled) RC_ASSERT(seen->ready_at == job.due);
       if (job.state == JobState::leased) RC_ASSERT(seen->lease_expires_at == job.due);
     }
@@ -459,7 +467,7 @@ class EngineModel : public EngineTest {
       auto const* sent = std::get_if<effect::JobEnqueued>(&record.effect);
       auto const* copied = std::get_if<effect::JobSnapshot>(&record.effect);
       JobNumber const number = sent ? sent->number : copied->number;
-      engine.copy_ahead(number, sent ? sent->spec : copied->spec, history_of(number), log);
+      engine.copy_ahead(number, sent ? sent->spec : copied->spec, history_of(number), checkpoint(number), log);
     }
     for (std::uint32_t segment = first_segment_; segment <= up_to; ++segment)
       RC_ASSERT(engine.live_records_in(segment) == 0U);

@@ -20,6 +20,8 @@ inline constexpr std::string_view kLeaseExpired = "lease_expired";
 inline constexpr std::string_view kExpired = "expired";
 inline constexpr std::string_view kPayloadDamaged = "payload_damaged";
 inline constexpr std::string_view kPayloadDamagedText = "what was sent for this job is damaged on the disk";
+inline constexpr std::string_view kCheckpointDamagedText =
+    "the checkpoint of this job is damaged on the disk: retried, it starts without one";
 
 enum class JobIndex : std::uint32_t {};
 enum class ExtraIndex : std::uint32_t {};
@@ -73,7 +75,8 @@ struct JobExtra {
   bool holds_unique_key = false;  // Is in the index of keys.
   bool can_expire = false;        // Is in the index of expiries.
   Instant expires_at = kInstantMax;
-  Position log_at{};  // The newest record of its log lines.
+  Position log_at{};         // The newest record of its log lines.
+  Position checkpoint_at{};  // The record that holds its checkpoint. Behind its spec, or in the same snapshot.
   std::optional<JobProgress> progress;
 };
 

@@ -96,6 +96,7 @@ JobView State::view(JobIndex index) const {
   if (more) {
     view.client_id = more->client_id;
     view.log_at = more->log_at;
+    view.checkpoint_at = more->checkpoint_at;
     view.progress = more->progress;
   }
   return view;
@@ -454,6 +455,7 @@ void State::apply(effect::JobCompleted const& e, Written w, Instant, JobIndex jo
     note_attempt_over(slots_[job], e.at);
     ++types_.of(slots_[job].type).completed;
   }
+  set_checkpoint(job, {});  // There is no next attempt.
   change(job, JobState::completed, e.at, std::to_underlying(e.number));
 }
 
@@ -529,7 +531,11 @@ void State::apply(effect::JobForgotten const& e, Written, Instant at, JobIndex j
 }
 
 void State::apply(effect::JobSnapshot const& e, JobSpecView const& spec, Written w, Instant at, JobIndex job) {
-  if (job != kNone<JobIndex>) move_record(job, w);
+  Position const checkpoint_at = e.checkpoint.empty() && !e.checkpoint_lost ? Position{} : w.at;
+  if (job != kNone<JobIndex>) {
+    move_record(job, w);
+    set_checkpoint(job, checkpoint_at);
+  }
   if (job != kNone<JobIndex> && !e.patched) {
     if (spec.payload_kind == PayloadKind::lost) release_key(job);
     return;
@@ -540,6 +546,7 @@ void State::apply(effect::JobSnapshot const& e, JobSpecView const& spec, Written
     job = make_job(e.number, spec, w);
     slots_[job].event_at = w.at;
     restore_history(job, e.history, w);
+    set_checkpoint(job, checkpoint_at);
   } else {
     JobSlot const& slot = slots_[job];
     LaneIndex const lane = ready_.take_lane(queues_.ensure(spec.queue), spec.priority, spec.group);
@@ -591,6 +598,21 @@ void State::apply(effect::RequestRemembered const& e, Written w, Instant, JobInd
   idempotency_.remember(
       hash_of(e.key),
       {.fingerprint = e.fingerprint, .until = e.until, .at = w.at, .bytes = w.bytes, .reply = Bytes{e.reply}});
+}
+
+void State::apply(effect::CheckpointMade const& e, Written w, Instant, JobIndex job) {
+  if (WM_MUTATION(first_checkpoint_wins) && slots_[job].extra != kNone<ExtraIndex> &&
+      extras_[slots_[job].extra].checkpoint_at)
+    return;
+  set_checkpoint(job, e.data.empty() ? Position{} : w.at);
+}
+
+void State::set_checkpoint(JobIndex job, Position at) {
+  if (at) {
+    ensure_extra(job).checkpoint_at = at;
+  } else if (slots_[job].extra != kNone<ExtraIndex>) {
+    extras_[slots_[job].extra].checkpoint_at = {};
+  }
 }
 
 void State::restore_history(JobIndex job, BytesView history, Written w) {

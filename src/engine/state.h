@@ -119,6 +119,7 @@ class State {
   void apply(effect::QueueChanged const& e, Written w, Instant at, JobIndex);
   void apply(effect::QueueRemoved const& e, Written w, Instant at, JobIndex);
   void apply(effect::RequestRemembered const& e, Written w, Instant at, JobIndex);
+  void apply(effect::CheckpointMade const& e, Written w, Instant at, JobIndex job);
 
   // What every effect, also one on a job that is unknown, says of the time and of the numbers given out.
   template <class E>
@@ -168,6 +169,7 @@ class State {
   void announce(QueueIndex index);
   void note_idle(QueueIndex index, Instant at);
   void restore_history(JobIndex job, BytesView history, Written w);
+  void set_checkpoint(JobIndex job, Position at);
 
   bool is_measuring() const { return is_live_ && options_.measures_jobs; }
   MillisecondCounts& stage(JobStage stage) { return stages_[static_cast<std::size_t>(stage)]; }

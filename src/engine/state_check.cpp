@@ -43,6 +43,8 @@ std::string State::check_invariants() const {
     JobExtra const* const more = extra(job);
     if (!more) return;
     ++extras;
+    check(!more->checkpoint_at || more->checkpoint_at >= job.spec_at, "a checkpoint stands before the spec", n);
+    check(!more->checkpoint_at || job.state != JobState::completed, "a completed job has a checkpoint", n);
     if (!more->client_id.empty()) {
       ++client_ids;
       check(find_client_id(more->client_id) == index, "a client's id leads to another job", n);

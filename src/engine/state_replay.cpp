@@ -36,6 +36,7 @@ bool fits(effect::JobRetried const&, JobSlot const& job) {
 }
 bool fits(effect::ProgressMade const&, JobSlot const& job) { return job.state == JobState::leased; }
 bool fits(effect::LinesLogged const&, JobSlot const& job) { return job.state == JobState::leased; }
+bool fits(effect::CheckpointMade const&, JobSlot const& job) { return job.state == JobState::leased; }
 bool fits(effect::JobForgotten const&, JobSlot const& job) { return job.state != JobState::leased; }
 bool fits(effect::JobSnapshot const& e, JobSlot const& job) {
   if (e.patched) return job.state == JobState::scheduled || job.state == JobState::ready;

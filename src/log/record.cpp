@@ -17,7 +17,9 @@ constexpr std::size_t kFixedBytesMax = 128;
 constexpr std::uint8_t kSnapshotPatched = 1U << 0;
 constexpr std::uint8_t kSnapshotCancelRequested = 1U << 1;
 constexpr std::uint8_t kSnapshotToken = 1U << 2;
-constexpr std::uint8_t kSnapshotFlags = 0b111;
+constexpr std::uint8_t kSnapshotCheckpoint = 1U << 3;
+constexpr std::uint8_t kSnapshotCheckpointLost = 1U << 4;
+constexpr std::uint8_t kSnapshotFlags = 0b11111;
 constexpr std::uint8_t kQueuePaused = 1U << 0;
 constexpr std::uint8_t kQueueMaxDepth = 1U << 1;
 constexpr std::uint8_t kQueueDropOldest = 1U << 2;
@@ -160,19 +162,24 @@ void pack(effect::LinesLogged const& e, Packer& out) {
 
 void pack(effect::JobForgotten const& e, Packer& out) { out.number(e.number); }
 
-std::size_t variable_bytes(effect::JobSnapshot const& e) { return e.spec.size() + e.history.size(); }
+std::size_t variable_bytes(effect::JobSnapshot const& e) {
+  return e.spec.size() + e.history.size() + e.checkpoint.size();
+}
 void pack(effect::JobSnapshot const& e, Packer& out) {
+  WM_ASSERT(!e.checkpoint_lost || e.checkpoint.empty());
   bool const has_token = e.token != LeaseToken{};
   out.number(e.number);
-  out.u8(static_cast<std::uint8_t>((e.patched ? kSnapshotPatched : 0U) |
-                                   (e.cancel_requested ? kSnapshotCancelRequested : 0U) |
-                                   (has_token ? kSnapshotToken : 0U)));
+  out.u8(static_cast<std::uint8_t>(
+      (e.patched ? kSnapshotPatched : 0U) | (e.cancel_requested ? kSnapshotCancelRequested : 0U) |
+      (has_token ? kSnapshotToken : 0U) | (e.checkpoint.empty() ? 0U : kSnapshotCheckpoint) |
+      (e.checkpoint_lost ? kSnapshotCheckpointLost : 0U)));
   out.u8(std::to_underlying(e.state));
   out.order(e.order, e.number);
   out.time(e.due, e.number);
   if (has_token) out.u64(std::to_underlying(e.token));
   out.varint(e.attempt);
   out.bytes(e.spec);
+  if (!e.checkpoint.empty()) out.bytes(e.checkpoint);
   out.raw(e.history);
 }
 
@@ -194,6 +201,12 @@ void pack(effect::RequestRemembered const& e, Packer& out) {
   out.zigzag(to_ms(e.until));
   out.bytes(e.key);
   out.raw(e.reply);
+}
+
+std::size_t variable_bytes(effect::CheckpointMade const& e) { return e.data.size(); }
+void pack(effect::CheckpointMade const& e, Packer& out) {
+  out.number(e.number);
+  out.raw(e.data);
 }
 
 class Reader : public ByteReader {
@@ -349,6 +362,11 @@ void unpack(Reader& in, effect::JobSnapshot& e) {
   }
   e.attempt = in.narrow();
   e.spec = in.bytes();
+  e.checkpoint_lost = (flags & kSnapshotCheckpointLost) != 0;
+  if (flags & kSnapshotCheckpoint) {
+    e.checkpoint = in.bytes();
+    in.require(!e.checkpoint.empty() && !e.checkpoint_lost);
+  }
   e.history = in.rest();
 }
 
@@ -367,6 +385,11 @@ void unpack(Reader& in, effect::RequestRemembered& e) {
   e.until = instant_from_ms(in.zigzag());
   e.key = in.bytes();
   e.reply = in.rest();
+}
+
+void unpack(Reader& in, effect::CheckpointMade& e) {
+  e.number = in.number();
+  e.data = in.rest();
 }
 
 auto corrupt(char const* what) { return fail(ErrorCode::log_corrupt, what); }

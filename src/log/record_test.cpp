@@ -114,12 +114,29 @@ TEST(Record, EveryKindHasItsLayout) {
                                 .order = std::to_underlying(kJob),
                                 .due = instant_from_ms(1'000)}),
             record(17, kJobBytes + "\x00\x03\x00\x00\x00\x00"s));
+  EXPECT_EQ(written(JobSnapshot{.number = kJob,
+                                .state = JobState::dead,
+                                .order = std::to_underlying(kJob),
+                                .due = instant_from_ms(1'000),
+                                .spec = "sp",
+                                .history = "hist",
+                                .checkpoint = "{}"}),
+            record(17, kJobBytes + "\x08\x04\x00\x00\x00\x02sp\x02{}hist"s));
+  EXPECT_EQ(written(JobSnapshot{.number = kJob,
+                                .state = JobState::ready,
+                                .order = std::to_underlying(kJob),
+                                .due = instant_from_ms(1'000),
+                                .spec = "sp",
+                                .checkpoint_lost = true}),
+            record(17, kJobBytes + "\x10\x01\x00\x00\x00\x02sp"s));
   EXPECT_EQ(written(QueueChanged{.name = "q", .settings = {.paused = true, .max_depth = 5}}), record(18, "\x03\x05q"));
   EXPECT_EQ(written(QueueChanged{.name = "q", .settings = {.when_full = WhenFull::drop_oldest}}), record(18, "\x04q"));
   EXPECT_EQ(written(QueueRemoved{.name = "q"}), record(19, "q"));
   EXPECT_EQ(written(RequestRemembered{.key = "k", .fingerprint = 1, .until = instant_from_ms(2), .reply = "r"}),
             record(20, "\x01\x00\x00\x00\x00\x00\x00\x00\x04\x01kr"s));
-  static_assert(std::variant_size_v<Effect> == 20, "a new kind needs its layout tested here");
+  EXPECT_EQ(written(CheckpointMade{.number = kJob, .data = "[1]"}), record(21, kJobBytes + "[1]"));
+  EXPECT_EQ(written(CheckpointMade{.number = kJob}), record(21, kJobBytes));
+  static_assert(std::variant_size_v<Effect> == 21, "a new kind needs its layout tested here");
 }
 
 TEST(Record, AnOrdinaryJobCostsFifteenBytesBesideItsSpec) {
@@ -289,13 +306,15 @@ class Draw {
   void operator()(JobForgotten& e) { e = {number()}; }
   void operator()(JobSnapshot& e) {
     e = {number(),          any<bool>(),          state(), any<bool>(), any(), instant(),
-         LeaseToken{any()}, any<std::uint32_t>(), text(),  text()};
+         LeaseToken{any()}, any<std::uint32_t>(), text(),  text(),      text()};
+    e.checkpoint_lost = e.checkpoint.empty() && any<bool>();
   }
   void operator()(QueueChanged& e) {
     e = {text(), {any<bool>(), std::nullopt, *rc::gen::element(WhenFull::refuse, WhenFull::drop_oldest)}};
     if (any<bool>()) e.settings.max_depth = any();
   }
   void operator()(QueueRemoved& e) { e = {text()}; }
+  void operator()(CheckpointMade& e) { e = {number(), text()}; }
   void operator()(RequestRemembered& e) { e = {text(), any(), instant(), text()}; }
 
  private:

@@ -60,8 +60,11 @@ struct Progress {
 struct LogLines {
   std::vector<Bytes> lines{};
 };
+struct Checkpoint {
+  Bytes data{};  // JSON text, 1 to kCheckpointBytesMax bytes. Takes the place of the one before.
+};
 struct Released {};
-using Outcome = std::variant<Completed, Failed, Extend, Progress, LogLines, Released>;
+using Outcome = std::variant<Completed, Failed, Extend, Progress, LogLines, Checkpoint, Released>;
 
 struct Report {
   JobRef job{};
@@ -128,6 +131,7 @@ struct PatchJob {
   // The engine holds no payloads: the shard fills these in from the log before it asks the engine.
   Bytes new_spec{};
   Bytes history{};
+  JobCheckpoint checkpoint{};
 };
 enum class BulkAction : std::uint8_t { retry, cancel, remove };
 struct BulkJobs {

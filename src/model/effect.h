@@ -142,7 +142,9 @@ struct JobSnapshot {
   LeaseToken token{};
   std::uint32_t attempt = 0;
   BytesView spec{};
-  BytesView history{};  // As encode_history writes it.
+  BytesView history{};           // As encode_history writes it.
+  BytesView checkpoint{};        // As in CheckpointMade.
+  bool checkpoint_lost = false;  // There was one, and the disk has lost it. Then `checkpoint` is empty.
   bool operator==(JobSnapshot const&) const = default;
 };
 struct QueueChanged {
@@ -162,16 +164,24 @@ struct RequestRemembered {
   bool operator==(RequestRemembered const&) const = default;
 };
 
+// What the attempt under way leaves for the next one. It holds until the job is completed, or another takes its place.
+struct CheckpointMade {
+  JobNumber number{};
+  BytesView data{};  // JSON text. Empty: from now on there is none, as the disk has lost it.
+  bool operator==(CheckpointMade const&) const = default;
+};
+
 }  // namespace workmill::effect
 
 namespace workmill {
 
 // Append only: the index of an alternative, plus one, is its kind byte in the log.
-using Effect = std::variant<effect::StoreCreated, effect::ServerResumed, effect::Alive, effect::JobEnqueued,
-                            effect::JobReady, effect::JobLeased, effect::LeaseExtended, effect::JobCompleted,
-                            effect::JobFailed, effect::JobReleased, effect::JobCancelled, effect::CancelRequested,
-                            effect::JobRetried, effect::ProgressMade, effect::LinesLogged, effect::JobForgotten,
-                            effect::JobSnapshot, effect::QueueChanged, effect::QueueRemoved, effect::RequestRemembered>;
+using Effect =
+    std::variant<effect::StoreCreated, effect::ServerResumed, effect::Alive, effect::JobEnqueued, effect::JobReady,
+                 effect::JobLeased, effect::LeaseExtended, effect::JobCompleted, effect::JobFailed, effect::JobReleased,
+                 effect::JobCancelled, effect::CancelRequested, effect::JobRetried, effect::ProgressMade,
+                 effect::LinesLogged, effect::JobForgotten, effect::JobSnapshot, effect::QueueChanged,
+                 effect::QueueRemoved, effect::RequestRemembered, effect::CheckpointMade>;
 
 // Where effects go as they are decided: written down behind each other, in the batch that the shard is filling.
 class EffectSink {

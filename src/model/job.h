@@ -35,9 +35,10 @@ inline constexpr std::uint32_t kFinishedBudgetDefault = 100'000;  // Finished jo
 inline constexpr int kErrorsKept = 10;
 inline constexpr std::size_t kTagsMax = 20;
 inline constexpr std::size_t kUniqueKeyBytesMax = 256;
-// A payload or a result. A snapshot holds one of each with all that is said below, and must fit into one record of the
-// log, of 16 MiB.
+// A payload or a result. A snapshot holds one of each, or a payload and a checkpoint, with all that is said below, and
+// must fit into one record of the log, of 16 MiB.
 inline constexpr std::size_t kPayloadBytesMax = std::size_t{6} << 20;
+inline constexpr std::size_t kCheckpointBytesMax = std::size_t{1} << 20;  // It says where to go on; it is not the work.
 inline constexpr std::size_t kMetaBytesMax = 64 * 1024;
 inline constexpr std::size_t kTraceparentBytesMax = 55;  // Of version 00, which is all that we hand on.
 inline constexpr std::size_t kTracestateBytesMax = 512;
@@ -116,6 +117,14 @@ struct JobProgress {
   std::uint8_t percent = 0;  // 0 to 100.
   Bytes message{};
   bool operator==(JobProgress const&) const = default;
+};
+
+// What an attempt left for the next one to go on from.
+struct JobCheckpoint {
+  Bytes data{};          // JSON text; empty: there is none.
+  bool is_lost = false;  // There was one, and the disk has lost it. Then `data` is empty.
+  bool is_there() const { return is_lost || !data.empty(); }
+  bool operator==(JobCheckpoint const&) const = default;
 };
 
 // What became of a job, as read back from the log's records of it. Owned bytes.

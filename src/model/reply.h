@@ -44,7 +44,9 @@ struct LeasedJob {
   std::uint32_t max_attempts = 0;
   Position spec_at{};
   std::uint32_t spec_bytes = 0;
-  Bytes spec{};  // Filled in by the shard: as encode_spec wrote it.
+  Position checkpoint_at{};  // The record that holds what an earlier attempt left, if any did.
+  Bytes spec{};              // Filled in by the shard: as encode_spec wrote it.
+  Bytes checkpoint{};        // Filled in: JSON text, or empty.
 };
 struct ReportResult {
   std::optional<Error> error{};   // None: accepted.
@@ -71,11 +73,13 @@ struct JobView {
   std::optional<Instant> finished_at{};       // Where finished.
   Position spec_at{};
   std::uint32_t spec_bytes = 0;
-  Position event_at{};  // The newest record of what became of it, if any.
-  Position log_at{};    // The newest record of its log lines, if any.
+  Position event_at{};       // The newest record of what became of it, if any.
+  Position log_at{};         // The newest record of its log lines, if any.
+  Position checkpoint_at{};  // The record that holds its checkpoint, if any.
   std::optional<JobProgress> progress{};
-  Bytes spec{};          // Filled in.
-  JobHistory history{};  // Filled in.
+  Bytes spec{};                // Filled in.
+  JobHistory history{};        // Filled in.
+  JobCheckpoint checkpoint{};  // Filled in.
 };
 struct JobReply {
   JobView job{};

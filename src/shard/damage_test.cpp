@@ -49,6 +49,14 @@ class DamageTest : public ShardTest {
     EXPECT_EQ(job.history.errors[0].code, "payload_damaged");
     EXPECT_EQ(job.history.errors[0].error_class, ErrorClass::fatal);
   }
+  static Report checkpoint(LeasedJob const& job, std::string_view data) {
+    return {.job = {.number = job.number, .text = {}}, .lease = job.token, .outcome = Checkpoint{Bytes(data)}};
+  }
+  static Report failed(LeasedJob const& job) {
+    return {.job = {.number = job.number, .text = {}},
+            .lease = job.token,
+            .outcome = Failed{.code = "once", .message = {}, .detail = {}, .retry_in = Duration{0}}};
+  }
   std::vector<JobNumber> told_;
   Position flipped_{};
 };
@@ -140,8 +148,8 @@ TEST_F(DamageTest, AReadShowsWhatIsKnownAndSaysThatThereWasMore) {
     EXPECT_EQ(known.id, "mine");
     EXPECT_EQ(known.priority, 7);
   }
-  auto const refused = ask<Error>(
-      PatchJob{.job = {.number = job, .text = {}}, .changes = {.priority = 1}, .new_spec = {}, .history = {}});
+  auto const refused = ask<Error>(PatchJob{
+      .job = {.number = job, .text = {}}, .changes = {.priority = 1}, .new_spec = {}, .history = {}, .checkpoint = {}});
   EXPECT_EQ(refused.code, ErrorCode::payload_damaged);
 }
 
@@ -170,6 +178,35 @@ TEST_F(DamageTest, LinesThatAreDamagedAreRefused) {
   damage("a line of it");
 
   EXPECT_EQ(ask<Error>(GetJobLog{.job = {.number = job, .text = {}}}).code, ErrorCode::payload_damaged);
+}
+
+// What an attempt left is as dear as what was sent: without it, the next would do again what is done.
+TEST_F(DamageTest, AJobWhoseCheckpointIsDamagedEndsAtItsNextLeaseAndRetriedStartsWithout) {
+  JobNumber const job = send(R"("payload")");
+  auto const first = ask<LeaseReply>(lease()).jobs.at(0);
+  ask<ReportsReply>(ReportBatch{.reports = {checkpoint(first, R"("as far as row 7")")}});
+  ask<ReportsReply>(ReportBatch{.reports = {failed(first)}});
+  JobNumber const other = send(R"("another")");
+  damage("as far as row 7");
+
+  EXPECT_TRUE(look(job).checkpoint.is_lost);
+  auto const leased = ask<LeaseReply>(lease("default", 2)).jobs;
+
+  ASSERT_EQ(leased.size(), 1u);
+  EXPECT_EQ(leased[0].number, other);
+  heal();
+  restart();
+  JobView const ended = look(job);
+  EXPECT_EQ(ended.state, JobState::dead);
+  expect_damaged(ended);
+  EXPECT_FALSE(ended.checkpoint.is_there());
+  EXPECT_EQ(told_, std::vector{job});
+  EXPECT_EQ(engine_->check_invariants(), "");
+  ask<DoneReply>(RetryJob{.job = {.number = job, .text = {}}});
+  auto const again = ask<LeaseReply>(lease()).jobs;
+  ASSERT_EQ(again.size(), 1u);
+  EXPECT_EQ(payload_of(again[0].spec), R"("payload")");
+  EXPECT_TRUE(again[0].checkpoint.empty());
 }
 
 // --- A segment that is on its way out.
@@ -237,6 +274,28 @@ TEST_F(DamagedSurvivorsTest, ALeasedJobGoesOnUnderItsWorkerWhoHasThePayload) {
   EXPECT_EQ(shown.state, JobState::completed);
   EXPECT_EQ(shown.history.result, R"("done")");
   expect_damaged(shown);
+}
+
+TEST_F(DamagedSurvivorsTest, OfACheckpointThatIsDamagedTheCopySaysSoUntilANewOneComes) {
+  JobNumber const mended = send(R"("a")", "kept");
+  JobNumber const lost = send(R"("b")", "kept");
+  auto const leased = ask<LeaseReply>(lease("kept", 2)).jobs;
+  ask<ReportsReply>(ReportBatch{
+      .reports = {checkpoint(leased.at(0), R"("damaged")"), checkpoint(leased.at(1), R"("too")"), failed(leased[1])}});
+  damage("damaged");
+
+  churn(1);
+  restart();
+  ask<ReportsReply>(ReportBatch{.reports = {checkpoint(leased[0], R"("newer")"), failed(leased[0])}});
+  auto const again = ask<LeaseReply>(lease("kept", 2)).jobs;
+
+  ASSERT_EQ(again.size(), 1u);
+  EXPECT_EQ(again[0].number, mended);
+  EXPECT_EQ(again[0].checkpoint, R"("newer")");
+  JobView const ended = look(lost);
+  EXPECT_EQ(ended.state, JobState::dead);
+  expect_damaged(ended);
+  EXPECT_EQ(payload_of(ended.spec), R"("b")");
 }
 
 TEST_F(DamagedSurvivorsTest, ADamagedHeaderIsGoneOverLikeADamagedPayload) {

@@ -87,7 +87,7 @@ std::optional<JobState> wanted_state(Effect const& effect) {
       std::holds_alternative<effect::JobCompleted>(effect) || std::holds_alternative<effect::JobFailed>(effect) ||
       std::holds_alternative<effect::JobReleased>(effect) || std::holds_alternative<effect::LeaseExtended>(effect) ||
       std::holds_alternative<effect::CancelRequested>(effect) || std::holds_alternative<effect::ProgressMade>(effect) ||
-      std::holds_alternative<effect::LinesLogged>(effect);
+      std::holds_alternative<effect::LinesLogged>(effect) || std::holds_alternative<effect::CheckpointMade>(effect);
   if (needs_lease) return JobState::leased;
   return {};
 }
@@ -417,6 +417,13 @@ class Rebuild final : public log::ScanVisitor {
       }
     }
     bool is_short = !filled;
+    // Of one that is lost the copy says so, and the next lease ends the job (docs/adr/0014).
+    auto checkpoint = reader_.checkpoint(view->checkpoint_at);
+    if (!checkpoint && checkpoint.error().code != ErrorCode::log_corrupt) {
+      return std::unexpected(std::move(checkpoint).error());
+    }
+    is_short = is_short || !checkpoint;
+    view->checkpoint = checkpoint ? *std::move(checkpoint) : JobCheckpoint{.is_lost = true};
     if (view->log_at) {
       auto lines = reader_.log_lines(*view);
       if (!lines && lines.error().code != ErrorCode::log_corrupt) return std::unexpected(std::move(lines).error());
@@ -426,7 +433,7 @@ class Rebuild final : public log::ScanVisitor {
     rebuilt_.shortened += is_short ? 1 : 0;
     Bytes history;
     encode_history(view->history, history);
-    engine_.copy_ahead(number, view->spec, history, batch_);
+    engine_.copy_ahead(number, view->spec, history, view->checkpoint, batch_);
     return {};
   }
 

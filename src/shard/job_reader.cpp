@@ -100,9 +100,24 @@ Result<Bytes> JobReader::spec(Position at, std::uint32_t length) {
   return Bytes(*spec);
 }
 
+Result<JobCheckpoint> JobReader::checkpoint(Position at) {
+  if (!at) return JobCheckpoint{};
+  auto const whole = record(at);
+  if (!whole) return std::unexpected(where(whole.error(), at));
+  auto const parsed = log::parse_record(*whole);
+  if (!parsed) return std::unexpected(where(parsed.error(), at));
+  if (auto const* made = std::get_if<effect::CheckpointMade>(&*parsed)) return JobCheckpoint{.data = Bytes(made->data)};
+  if (auto const* snapshot = std::get_if<effect::JobSnapshot>(&*parsed)) {
+    return JobCheckpoint{.data = Bytes(snapshot->checkpoint), .is_lost = snapshot->checkpoint_lost};
+  }
+  return fail(ErrorCode::log_corrupt, "where a checkpoint should stand, there is a record of another kind");
+}
+
 Result<> JobReader::fill(JobView& view) {
   WM_TRY(view.spec, spec(view.spec_at, view.spec_bytes));
-  return fill_history(view);
+  WM_TRY_VOID(fill_history(view));
+  WM_TRY(view.checkpoint, checkpoint(view.checkpoint_at));
+  return {};
 }
 
 Result<std::optional<Error>> JobReader::fill_over_damage(JobView& view, engine::Engine const& engine, Instant now) {
@@ -120,6 +135,10 @@ Result<std::optional<Error>> JobReader::fill_over_damage(JobView& view, engine::
     if (history.error().code != ErrorCode::log_corrupt) return std::unexpected(std::move(history).error());
     if (!damage) damage = std::move(history).error();
   }
+  auto left = checkpoint(view.checkpoint_at);
+  if (!left && left.error().code != ErrorCode::log_corrupt) return std::unexpected(std::move(left).error());
+  view.checkpoint = left ? *std::move(left) : JobCheckpoint{.is_lost = true};
+  if (!left && !damage) damage = std::move(left).error();
   if (damage) say_damaged(view, now);
   return damage;
 }

@@ -29,11 +29,14 @@ class JobReader {
   // The spec in the record at `at`, as encode_spec wrote it.
   Result<Bytes> spec(Position at, std::uint32_t bytes);
 
-  // Fills in `view.spec` and `view.history` (without log lines).
+  // What stands at `at`, a LeasedJob's or JobView's checkpoint_at; none where that is no position. log_corrupt.
+  Result<JobCheckpoint> checkpoint(Position at);
+
+  // Fills in `view.spec`, `view.history` (without log lines) and `view.checkpoint`.
   Result<> fill(JobView& view);
-  // As fill(), over what is damaged on the disk: in place of the spec stands what `engine` knows of it, and what became
-  // of the job goes back as far as it can be read. Then the newest error of the history says so, as of `now`, and the
-  // answer is what was wrong. io_failed.
+  // As fill(), over what is damaged on the disk: in place of the spec stands what `engine` knows of it, what became of
+  // the job goes back as far as it can be read, and the checkpoint is lost. Then the newest error of the history says
+  // so, as of `now`, and the answer is what was wrong. io_failed.
   Result<std::optional<Error>> fill_over_damage(JobView& view, engine::Engine const& engine, Instant now);
   // Puts that at the front of the errors, where it does not stand already.
   static void say_damaged(JobView& view, Instant now);

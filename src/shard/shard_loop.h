@@ -133,6 +133,7 @@ class ShardLoop {
   // takes its place. `request` is a Lease.
   Result<Reply> lease(Command const& request);
   Result<std::size_t> take_specs(std::vector<LeasedJob>& jobs);
+  Result<bool> take_checkpoint(LeasedJob& job);
   void note_damage(JobNumber job, Error const& error);
   void execute_get(Request&& request);
   Result<> execute_in_parts(Unfinished unfinished);

@@ -44,7 +44,8 @@ Result<Reply> ShardLoop::lease(Command const& request) {
   return reply;
 }
 
-// Reads what was sent for each job. Those whose payload is damaged are ended, and taken out of `jobs`: so many.
+// Reads what was sent for each job, and what an earlier attempt left. Those of which one of the two is damaged are
+// ended, and taken out of `jobs`: so many.
 Result<std::size_t> ShardLoop::take_specs(std::vector<LeasedJob>& jobs) {
   auto const start = clock_.monotonic();
   std::size_t damaged = 0;
@@ -53,6 +54,11 @@ Result<std::size_t> ShardLoop::take_specs(std::vector<LeasedJob>& jobs) {
     if (!spec && spec.error().code != ErrorCode::log_corrupt) return std::unexpected(std::move(spec).error());
     if (spec && !is_payload_lost(*spec)) {
       job.spec = *std::move(spec);
+      if (!job.checkpoint_at) continue;
+      WM_TRY(bool const has_it, take_checkpoint(job));
+      if (has_it) continue;
+      job.spec.clear();
+      ++damaged;
       continue;
     }
     if (WM_MUTATION(damaged_payload_is_leased)) {
@@ -60,13 +66,29 @@ Result<std::size_t> ShardLoop::take_specs(std::vector<LeasedJob>& jobs) {
       continue;
     }
     if (!spec) note_damage(job.number, spec.error());  // Of one that is lost, somebody heard when it was.
-    engine_.end_damaged(job.number, context(), batch_);
+    engine_.end_damaged(job.number, engine::DamagedPart::payload, context(), batch_);
     damaged_ended_ = true;
     ++damaged;
   }
   if (damaged > 0) std::erase_if(jobs, [](LeasedJob const& job) { return job.spec.empty(); });
   read_ns_ += static_cast<std::uint64_t>((clock_.monotonic() - start).count());
   return damaged;
+}
+
+// False: it is damaged, and the job is ended. A worker that went on without would do again, unasked, what is done.
+Result<bool> ShardLoop::take_checkpoint(LeasedJob& job) {
+  auto checkpoint = reader_.checkpoint(job.checkpoint_at);
+  if (!checkpoint && checkpoint.error().code != ErrorCode::log_corrupt) {
+    return std::unexpected(std::move(checkpoint).error());
+  }
+  if (checkpoint && (!checkpoint->is_lost || WM_MUTATION(lost_checkpoint_is_passed_over))) {
+    job.checkpoint = std::move(checkpoint->data);
+    return true;
+  }
+  if (!checkpoint) note_damage(job.number, checkpoint.error());
+  engine_.end_damaged(job.number, engine::DamagedPart::checkpoint, context(), batch_);
+  damaged_ended_ = true;
+  return false;
 }
 
 Result<> ShardLoop::fill(Held& held) {
@@ -112,6 +134,7 @@ Result<std::optional<Error>> ShardLoop::prepare_patch(PatchJob& patch) {
   if (changes.tags) spec.tags.assign(changes.tags->begin(), changes.tags->end());
   encode_spec(spec, patch.new_spec);
   encode_history(view->history, patch.history);
+  patch.checkpoint = std::move(view->checkpoint);
   return std::optional<Error>{};
 }
 

@@ -118,7 +118,7 @@ Result<> Survivors::copy_damaged(Batch& batch, Instant now, std::uint64_t& copie
     on_damage_(job, damaged_->error);
     bool const waits = view->state == JobState::scheduled || view->state == JobState::ready;
     if (waits) {
-      engine_.end_damaged(job, {.now = now, .chance = 0}, batch);
+      engine_.end_damaged(job, engine::DamagedPart::payload, {.now = now, .chance = 0}, batch);
       figures_.ended_jobs += 1;
     }
     WM_TRY(auto const bytes, copy_job(job, batch, now));
@@ -146,8 +146,8 @@ Result<std::uint64_t> Survivors::copy_job(JobNumber job, Batch& batch, Instant n
   if (damage) on_damage_(job, *damage);
   Bytes history;
   encode_history(view->history, history);
-  engine_.copy_ahead(job, view->spec, history, batch);
-  std::uint64_t const bytes = view->spec.size() + history.size();
+  engine_.copy_ahead(job, view->spec, history, view->checkpoint, batch);
+  std::uint64_t const bytes = view->spec.size() + history.size() + view->checkpoint.data.size();
   figures_.copied_jobs += 1;
   figures_.copied_bytes += bytes;
   return bytes;

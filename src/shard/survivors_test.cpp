@@ -66,6 +66,44 @@ TEST_F(SurvivorsTest, WhatLivesIsCopiedAheadWithAllThatBecameOfIt) {
   }
 }
 
+// The first job waits for its next attempt, the second is dead, the third runs; and none is looked at meanwhile.
+TEST_F(SurvivorsTest, CheckpointsOutliveTheirSegmentUnlessAnotherTookTheirPlace) {
+  ask<EnqueueReply>(enqueue({spec_of_job("a", "kept"), spec_of_job("b", "kept"), spec_of_job("c", "kept")}));
+  auto const leased = ask<LeaseReply>(lease("kept", 3)).jobs;
+  std::vector<Report> reports;
+  auto const add = [&](std::size_t i, Outcome outcome) {
+    reports.push_back(
+        {.job = {.number = leased.at(i).number, .text = {}}, .lease = leased[i].token, .outcome = outcome});
+  };
+  for (std::size_t i = 0; i < 3; ++i) {
+    add(i, Checkpoint{R"("old")"});
+    add(i, Checkpoint{R"("left by )" + std::to_string(i) + '"'});
+  }
+  add(0, Released{});
+  add(1, Failed{.error_class = ErrorClass::fatal, .code = "c", .message = {}, .detail = {}, .retry_in = {}});
+  ask<ReportsReply>(ReportBatch{.reports = reports});
+  std::uint32_t const written_in = log_->status().segments.back().ordinal;
+
+  for (int round = 0; round < 2; ++round) {  // The second copies the copies.
+    churn(2'000);
+    restart();
+  }
+  ASSERT_GT(log_->status().segments.front().ordinal, written_in);
+  ask<DoneReply>(RetryJob{.job = {.number = leased[1].number, .text = {}}});
+  clock_.advance(kLeaseDefault + std::chrono::seconds{10});
+  turn();  // The third one's lease is over.
+
+  auto const again = ask<LeaseReply>(lease("kept", 3)).jobs;
+  ASSERT_EQ(again.size(), 3u);
+  for (LeasedJob const& job : again) {
+    auto const i = job.number == leased[0].number ? 0 : job.number == leased[1].number ? 1 : 2;
+    EXPECT_EQ(job.checkpoint, R"("left by )" + std::to_string(i) + '"');
+    EXPECT_EQ(ask<JobReply>(GetJob{.job = {.number = job.number, .text = {}}, .wait = {}}).job.checkpoint.data,
+              job.checkpoint);
+  }
+  EXPECT_EQ(engine_->check_invariants(), "");
+}
+
 TEST_F(SurvivorsTest, ACopyKeepsItsPlaceInLine) {
   std::vector<JobNumber> order;
   for (int i = 0; i < 20; ++i) {

@@ -86,6 +86,8 @@ class Ledger:
         self.held = {}  # id → Held.
         self.attempts = {}  # id → highest attempt seen (less one where it was released).
         self.finishing = set()  # ids whose completion was asked for at some time.
+        self.checkpoints = {}  # id → what was left last, acknowledged or seen.
+        self.maybe_left = {}  # id → what was left since, asked for and not answered yet.
         self.not_before = {}  # number → our time before which it must not be leased.
         self.unique = {}  # key → id that stands for it.
         self.deleted = set()  # ids whose deletion was acknowledged.
@@ -143,16 +145,28 @@ class Ledger:
                 self.wrong(f"number {number} is {self.id_of[number]} and {id}")
             if now < self.not_before.get(number, 0) - MARGIN_S:
                 self.wrong(f"{id} was leased before its time")
+            self.look_at_checkpoint(job)
             self.attempts[id] = job["attempt"]
             self.held[id] = held = Held(job, asked_at, seconds)
             self.counts["leases"] += 1
         return held
 
-    def report_is_sent(self, reports):
+    def look_at_checkpoint(self, job):
+        """A job as leased or read: it has what its last attempt left, and what was not answered has happened or not."""
+        id, left = job["id"], job.get("checkpoint")
+        if left is not None and left == self.maybe_left.get(id):
+            self.checkpoints[id] = left
+        self.maybe_left.pop(id, None)
+        if left != self.checkpoints.get(id):
+            self.wrong(f"{id} has the checkpoint {left} instead of {self.checkpoints.get(id)}")
+
+    def report_is_sent(self, reports, results):
         """From now on others may be given these jobs."""
         with self.lock:
-            for held, outcome in reports:
-                if outcome != "extended" and self.held.get(held.id) is held:
+            for (held, outcome), result in zip(reports, results):
+                if outcome == "checkpoint":
+                    self.maybe_left[held.id] = result
+                if outcome not in ("extended", "checkpoint") and self.held.get(held.id) is held:
                     del self.held[held.id]
                 if outcome == "released":
                     self.attempts[held.id] = held.attempt - 1
@@ -166,6 +180,15 @@ class Ledger:
                 if answer is not None and not answer["ok"]:
                     self._must_be_over(held, answer, "extend")
                 return
+            if outcome == "checkpoint":
+                # Where another worker had the job before this answer was read, it has seen what had happened.
+                if answer is not None and self.maybe_left.get(held.id) == result:
+                    del self.maybe_left[held.id]
+                    if answer["ok"]:
+                        self.checkpoints[held.id] = result
+                if answer is None or answer["ok"]:
+                    self.counts["checkpoints"] += 0 if answer is None else 1
+                    return
             if answer is None:
                 if outcome == "completed":
                     self.maybe_completed[held.id] = result
@@ -293,14 +316,13 @@ def work(ledger, port, chance, stop):
             leases = [ledger.leased(job, asked_at, LEASE_S) for job in answer["jobs"]]
             while leases:
                 batch, leases = leases[:3], leases[3:]
-                report(
-                    ledger,
-                    connection,
-                    [
-                        (held, chance.choices(["completed", "failed", "released", "extended"], [70, 10, 10, 10])[0])
-                        for held in batch
-                    ],
-                )
+                reports = []
+                for held in batch:
+                    if chance.random() < 0.3:
+                        reports.append((held, "checkpoint"))
+                    ends = ["completed", "failed", "released", "extended"]
+                    reports.append((held, chance.choices(ends, [70, 10, 10, 10])[0]))
+                report(ledger, connection, reports)
     except Lost:
         pass
 
@@ -338,6 +360,8 @@ def report(ledger, connection, reports):
         result = {"by": held.token, "of": held.id}
         if outcome == "completed":
             entry["result"] = result
+        elif outcome == "checkpoint":
+            entry["data"] = result
         elif outcome == "failed":
             entry["error"] = {"class": "retryable", "code": "E", "message": "try again"}
         elif outcome == "extended":
@@ -345,7 +369,7 @@ def report(ledger, connection, reports):
         body.append(entry)
         results.append(result)
     asked_at = time.monotonic()
-    ledger.report_is_sent(reports)
+    ledger.report_is_sent(reports, results)
     try:
         status, answer = connection.call("POST", "/v1/reports", {"reports": body})
     except Lost:
@@ -397,6 +421,10 @@ def audit(ledger, connection, chance):
         if job is None or job["state"] != "completed" or job["result"] != result:
             ledger.wrong(f"the acknowledged completion of {id} is gone: {job}")
     for id, job in found.items():
+        if job["state"] != "completed":
+            ledger.look_at_checkpoint(job)
+        elif "checkpoint" in job:
+            ledger.wrong(f"{id} is completed and has a checkpoint: {job}")
         if job["state"] == "completed" and id not in ledger.completed:
             if ledger.maybe_completed.get(id) == job["result"]:
                 ledger.completed[id] = job["result"]  # It has happened, and stays so.

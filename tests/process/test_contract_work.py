@@ -394,6 +394,76 @@ def test_progress_is_shown_and_counts_nothing(api):
     api.complete(leased)
 
 
+# ---- Checkpoints.
+
+
+def test_what_an_attempt_left_is_handed_to_the_next(api):
+    id = api.enqueue_id()
+    first = api.lease_one()
+    assert "checkpoint" not in first
+    api.report_ok(first, "checkpoint", data={"row": 1})
+    api.report_ok(first, "checkpoint", data={"row": 12.50, "text": "grüße"})
+    assert api.job(id)["checkpoint"] == {"row": 12.50, "text": "grüße"}
+    api.fail(first, retry_in="0s")
+
+    second = api.lease_one()
+    assert (second["id"], second["checkpoint"]) == (id, {"row": 12.50, "text": "grüße"})
+    api.report_ok(second, "released")
+    third = api.lease_one()
+    assert third["checkpoint"] == {"row": 12.50, "text": "grüße"}
+    api.complete(third)
+
+    assert "checkpoint" not in api.job(id)
+
+
+@pytest.mark.parametrize("data", [None, 0, False, "", [], {}, "x" * (1024 * 1024 - 2)])
+def test_a_checkpoint_is_any_json_and_is_handed_on_as_it_is(api, data):
+    api.enqueue_id()
+    leased = api.lease_one(lease="100ms")
+    api.report_ok(leased, "checkpoint", data=data)
+
+    again = api.lease_one()  # The lease ran out: nobody reported the end of that attempt.
+
+    assert again["checkpoint"] == data
+    api.complete(again)
+
+
+def test_a_checkpoint_that_is_too_large_is_refused_and_the_one_before_holds(api):
+    id = api.enqueue_id()
+    leased = api.lease_one()
+    api.report_ok(leased, "checkpoint", data=1)
+    body = {"reports": [{"id": id, "lease": leased["lease"], "outcome": "checkpoint", "data": "x" * 1024 * 1024}]}
+    api.refused("POST", "/v1/reports", body, code="payload_too_large", field="reports[0].data")
+
+    assert api.job(id)["checkpoint"] == 1
+    api.complete(leased)
+
+
+def test_a_dead_job_that_is_retried_goes_on_from_its_checkpoint(api):
+    id = api.enqueue_id(max_attempts=1)
+    leased = api.lease_one()
+    api.report_ok(leased, "checkpoint", data="so far")
+    api.fail(leased)
+    assert (api.state(id), api.job(id)["checkpoint"]) == ("dead", "so far")
+    api.call("POST", f"/v1/jobs/{id}/retry", expect=200)
+
+    again = api.lease_one()
+
+    assert (again["attempt"], again["checkpoint"]) == (1, "so far")
+    api.complete(again)
+
+
+def test_a_checkpoint_rides_on_a_lease_call_like_any_report(api):
+    first = api.enqueue_id()
+    leased = api.lease_one()
+    report = {"id": first, "lease": leased["lease"], "outcome": "checkpoint", "data": [1]}
+    answer = api.post("/v1/leases", {"queues": [api.queue], "reports": [report]})
+
+    assert answer["reports"] == [{"id": first, "ok": True}]
+    assert api.job(first)["checkpoint"] == [1]
+    api.complete(leased)
+
+
 # ---- The token.
 
 
@@ -427,6 +497,7 @@ def test_a_lease_that_runs_out_at_the_last_attempt_leaves_a_dead_job(api):
         ("extend", {"for": "1m"}),
         ("progress", {"percent": 1}),
         ("log", {"lines": ["x"]}),
+        ("checkpoint", {"data": {"row": 1}}),
         ("released", {}),
     ],
 )

@@ -125,6 +125,7 @@ def test_every_route_answers_as_it_is_documented(api, fresh):
         leased = api.lease_one(worker="w")
         api.report_ok(leased, "progress", percent=1, message="m")
         api.report_ok(leased, "log", lines=["line"])
+        api.report_ok(leased, "checkpoint", data={"row": 1})
         if leased["id"] == one:
             api.complete(leased, result={"r": 1})
         else:

@@ -69,10 +69,13 @@ void decide_due(State const& state, Context const& context, Effects& out) {
   }
 }
 
-void decide_damaged(JobIndex index, State const& state, Context const& context, Effects& out) {
+void decide_damaged(JobIndex index, DamagedPart part, State const& state, Context const& context, Effects& out) {
   JobSlot const& job = state.job(index);
   WM_ASSERT(!is_finished(job.state));
   if (WM_MUTATION(damaged_job_is_dropped)) return out.emit(effect::JobForgotten{.number = job.number}, index);
+  bool const is_checkpoint = part == DamagedPart::checkpoint;
+  // Whoever retries the job has read that it starts without one.
+  if (is_checkpoint) out.emit(effect::CheckpointMade{.number = job.number}, index);
   out.emit(effect::JobFailed{.number = job.number,
                              .at = context.now,
                              .next = JobState::dead,
@@ -80,7 +83,7 @@ void decide_damaged(JobIndex index, State const& state, Context const& context, 
                              .ready_at = context.now,
                              .error_class = ErrorClass::fatal,
                              .code = kPayloadDamaged,
-                             .message = kPayloadDamagedText,
+                             .message = is_checkpoint ? kCheckpointDamagedText : kPayloadDamagedText,
                              .attempt = job.attempt,
                              .previous = job.event_at},
            index);

@@ -149,7 +149,7 @@ class SurvivalTest : public EngineTest {
     if (view(number).log_at) history.log_lines = {"x"};
     Bytes encoded;
     encode_history(history, encoded);
-    engine.copy_ahead(number, spec, encoded, log);
+    engine.copy_ahead(number, spec, encoded, checkpoint(number), log);
   }
 };
 
@@ -161,6 +161,9 @@ TEST_F(SurvivalTest, WhatLivesIsThereWhenTheOldestSegmentsAreGone) {
   for (std::size_t i = 0; i < 5; ++i) report(jobs[i], Completed{});
   report(jobs[6], Progress{.percent = 5, .message = "m"});
   report(jobs[7], Failed{});
+  report(jobs[8], Checkpoint{"8"});
+  report(jobs[9], Checkpoint{"9"});
+  report(jobs[9], Failed{});
   expect<EnqueueReply>(
       Enqueue{.specs = {bytes({.type = "b"})}, .idempotency = Idempotency{.key = "i", .fingerprint = 3}});
   auto const up_to = log.segment();
@@ -173,6 +176,8 @@ TEST_F(SurvivalTest, WhatLivesIsThereWhenTheOldestSegmentsAreGone) {
   EXPECT_EQ(again->check_invariants(), "");
   EXPECT_EQ(again->salt(), engine.salt());
   EXPECT_EQ(again->status().idempotency_keys, 1U);
+  EXPECT_EQ(checkpoint(jobs[8].number).data, "8");
+  EXPECT_EQ(checkpoint(jobs[9].number).data, "9");
 }
 
 TEST_F(SurvivalTest, ACopiedJobKeepsItsPlaceInLineAndItsLease) {

@@ -133,7 +133,9 @@ Reply decide(PatchJob const& command, State const& state, Context const& context
                                .due = due,
                                .attempt = job.attempt,
                                .spec = command.new_spec,
-                               .history = command.history},
+                               .history = command.history,
+                               .checkpoint = command.checkpoint.data,
+                               .checkpoint_lost = command.checkpoint.is_lost},
            spec, index);
   return JobReply{.job = state.view(index)};
 }

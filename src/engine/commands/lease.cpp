@@ -91,13 +91,15 @@ Reply decide(Lease const& command, State const& state, Context const& context, E
                                    .worker = command.worker,
                                    .previous = job.event_at};
     out.emit(leased, index);
+    JobExtra const* const more = state.extra(job);
     reply.jobs.push_back({.number = job.number,
                           .token = leased.token,
                           .lease_expires_at = leased.deadline,
                           .attempt = job.attempt,
                           .max_attempts = policy.max_attempts,
                           .spec_at = job.spec_at,
-                          .spec_bytes = job.spec_bytes});
+                          .spec_bytes = job.spec_bytes,
+                          .checkpoint_at = more ? more->checkpoint_at : Position{}});
   }
   return reply;
 }

@@ -4,6 +4,7 @@
 #include <utility>
 #include <variant>
 
+#include "base/assert.h"
 #include "base/mutation.h"
 #include "base/rng.h"
 #include "engine/commands/decide.h"
@@ -87,6 +88,11 @@ struct Reported {
     JobExtra const* const more = state.extra(job);
     out.emit(effect::LinesLogged{.number = job.number, .lines = lines, .previous = more ? more->log_at : Position{}},
              index);
+  }
+
+  void operator()(Checkpoint const& checkpoint) const {
+    WM_ASSERT(!checkpoint.data.empty());
+    out.emit(effect::CheckpointMade{.number = job.number, .data = checkpoint.data}, index);
   }
 
   void operator()(Released const&) const {

@@ -193,6 +193,71 @@ TEST_F(ReportTest, LogLinesAreAChainOfTheirOwn) {
   EXPECT_EQ(std::get<effect::LinesLogged>(first.effect).previous, Position{});
 }
 
+// --- What an attempt leaves for the next one.
+
+TEST_F(ReportTest, ACheckpointIsHandedToTheNextAttemptHoweverThisOneEnds) {
+  std::vector<Outcome> const ends{Failed{.retry_in = Duration{0}}, Released{}, Extend{.by = seconds{1}}};
+  for (Outcome const& end : ends) {
+    auto const sent = enqueue({.type = "a", .lease = seconds{1}});
+    auto const first = lease_one();
+    EXPECT_FALSE(first.checkpoint_at);
+    report(first, Checkpoint{R"({"row":7})"});
+    EXPECT_EQ(view(sent.number).state, JobState::leased);
+    report(first, end);
+    pass_and_advance(seconds{1});  // Where it only asked for more time, its lease runs out.
+
+    auto const second = lease_one();
+
+    EXPECT_EQ(second.number, sent.number);
+    EXPECT_EQ(second.checkpoint_at, view(sent.number).checkpoint_at);
+    EXPECT_EQ(checkpoint(sent.number).data, R"({"row":7})");
+    report(second, Completed{});
+  }
+}
+
+TEST_F(ReportTest, TheNewestCheckpointTakesThePlaceOfTheOneBefore) {
+  auto const sent = enqueue({.type = "a"});
+  auto const leased = lease_one();
+  report(leased, Checkpoint{"1"});
+  report(leased, Checkpoint{"2"});
+  EXPECT_EQ(checkpoint(sent.number).data, "2");
+  EXPECT_EQ(dump(*replay()), dump(engine));
+}
+
+TEST_F(ReportTest, ACheckpointUnderALeaseThatIsOverIsRefused) {
+  auto const sent = enqueue({.type = "a"});
+  auto const late = lease_one();
+  report(late, Checkpoint{"1"});
+  report(late, Failed{.retry_in = Duration{0}});
+  lease_one();
+
+  EXPECT_EQ(report(late, Checkpoint{"2"}).error->code, ErrorCode::lease_lost);
+  EXPECT_EQ(checkpoint(sent.number).data, "1");
+}
+
+TEST_F(ReportTest, ACompletedJobHasNoCheckpointAnyMore) {
+  auto const sent = enqueue({.type = "a"});
+  auto const leased = lease_one();
+  report(leased, Checkpoint{"1"});
+  report(leased, Completed{});
+  EXPECT_FALSE(view(sent.number).checkpoint_at);
+  EXPECT_EQ(dump(*replay()), dump(engine));
+}
+
+TEST_F(ReportTest, ADeadJobThatIsRetriedGoesOnWhereItWas) {
+  auto const sent = enqueue({.type = "a"});
+  auto const leased = lease_one();
+  report(leased, Checkpoint{"1"});
+  report(leased, Failed{.error_class = ErrorClass::fatal});
+  expect<DoneReply>(RetryJob{.job = ref(sent.number)});
+
+  auto const again = lease_one();
+
+  EXPECT_EQ(again.attempt, 1U);
+  EXPECT_EQ(again.checkpoint_at, view(sent.number).checkpoint_at);
+  EXPECT_EQ(checkpoint(sent.number).data, "1");
+}
+
 // --- A cancellation that was asked for while the job was out.
 
 TEST_F(ReportTest, EveryReportTellsTheWorkerThatTheJobShouldStop) {

@@ -363,7 +363,8 @@ Result<Command> Endpoints::plan_command(Request const& request, Match const& fou
       WM_TRY(JobRef job, parse_job(found.parameter));
       WM_TRY_VOID(check_body(request));
       WM_TRY(JobChanges changes, json_in_.parse_patch_job(request.body));
-      return PatchJob{.job = std::move(job), .changes = std::move(changes), .new_spec = {}, .history = {}};
+      return PatchJob{
+          .job = std::move(job), .changes = std::move(changes), .new_spec = {}, .history = {}, .checkpoint = {}};
     }
     case Route::delete_job: {
       WM_TRY(JobRef job, parse_job(found.parameter));

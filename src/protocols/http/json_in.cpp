@@ -160,7 +160,7 @@ class JsonIn::Parser : private JsonValues {
  private:
   // What a report said, before its outcome is known.
   struct ReportParts {
-    std::string_view id, lease, outcome, result, message;
+    std::string_view id, lease, outcome, result, message, data;
     std::optional<Duration> retry_in, extend_by;
     std::uint64_t percent = 0;
     Failed failed;
@@ -415,8 +415,8 @@ bool JsonIn::Parser::report_field(ReportField field, ReportParts& parts) {
     case ReportField::percent: return whole_number(parts.percent, 100);
     case ReportField::message: return string(parts.message);
     case ReportField::lines: return log_lines(parts.lines);
-    case ReportField::cache:
-    case ReportField::data: return not_yet();
+    case ReportField::data: return json(parts.data);
+    case ReportField::cache: return not_yet();
   }
   return false;
 }
@@ -456,7 +456,7 @@ bool JsonIn::Parser::log_lines(std::vector<Bytes>& lines) {
 bool JsonIn::Parser::outcome(ReportParts& parts, Outcome& made) {
   using enum ReportField;
   auto const allows = [&](std::initializer_list<ReportField> fields) {
-    for (std::size_t place = std::to_underlying(result); place < std::to_underlying(data); ++place) {
+    for (std::size_t place = std::to_underlying(result); place <= std::to_underlying(data); ++place) {
       auto const field = static_cast<ReportField>(place);
       bool allowed = !parts.seen.has(field);
       for (ReportField const other : fields) allowed |= other == field;
@@ -507,8 +507,16 @@ bool JsonIn::Parser::outcome(ReportParts& parts, Outcome& made) {
     made = Released{};
     return allows({});
   }
-  if (parts.outcome == "checkpoint") return invalid("checkpoint is not supported by this version yet", "outcome");
-  return invalid("must be completed, failed, extend, progress, log or released", "outcome");
+  if (parts.outcome == "checkpoint") {
+    if (!allows({data})) return false;
+    if (!parts.seen.has(data)) return missing("data");
+    if (parts.data.size() > kCheckpointBytesMax) {
+      return fail(ErrorCode::payload_too_large, fmt::format("must be {} bytes at most", kCheckpointBytesMax), "data");
+    }
+    made = Checkpoint{.data = Bytes{parts.data}};
+    return true;
+  }
+  return invalid("must be completed, failed, extend, progress, log, checkpoint or released", "outcome");
 }
 
 // --- Changes.

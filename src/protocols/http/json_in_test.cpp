@@ -332,6 +332,8 @@ TEST_F(JsonInTest, EveryOutcomeIsTaken) {
   EXPECT_EQ(progress.percent, 50);
   EXPECT_EQ(progress.message, "half");
   EXPECT_EQ(std::get<LogLines>(outcome(R"("outcome":"log","lines":["a","b"])")).lines, (std::vector<Bytes>{"a", "b"}));
+  EXPECT_EQ(std::get<Checkpoint>(outcome(R"("outcome":"checkpoint","data":{"row": [1]})")).data, R"({"row": [1]})");
+  EXPECT_EQ(std::get<Checkpoint>(outcome(R"("outcome":"checkpoint","data":null)")).data, "null");
   EXPECT_TRUE(std::holds_alternative<Released>(outcome(R"("outcome":"released")")));
 }
 
@@ -343,8 +345,10 @@ TEST_F(JsonInTest, AReportAtFaultIsNamed) {
             "invalid_field reports[0].id");
   EXPECT_EQ(report_fault(R"("result":1)"), "missing_field reports[0].outcome");
   EXPECT_EQ(report_fault(R"("outcome":"done")"), "invalid_field reports[0].outcome");
-  EXPECT_EQ(report_fault(R"("outcome":"checkpoint","data":1)"), "invalid_field reports[0].data");
-  EXPECT_EQ(report_fault(R"("outcome":"checkpoint")"), "invalid_field reports[0].outcome");
+  EXPECT_EQ(report_fault(R"("outcome":"checkpoint")"), "missing_field reports[0].data");
+  EXPECT_EQ(report_fault(R"("outcome":"released","data":1)"), "invalid_field reports[0].data");
+  std::string const large(kCheckpointBytesMax - 1, 'x');
+  EXPECT_EQ(report_fault(R"("outcome":"checkpoint","data":")" + large + '"'), "payload_too_large reports[0].data");
   EXPECT_EQ(report_fault(R"("outcome":"completed","cache":{})"), "invalid_field reports[0].cache");
   EXPECT_EQ(report_fault(R"("outcome":"completed","percent":5)"), "invalid_field reports[0].percent");
   EXPECT_EQ(report_fault(R"("outcome":"released","result":1)"), "invalid_field reports[0].result");

@@ -95,6 +95,7 @@ void write_leased(LeasedJob const& job, Service const& service, AttemptContext a
   if (!spec.meta.empty()) json.key("meta").raw(spec.meta);
   write_text_if_any("group", spec.group, json);
   write_tags_if_any(spec.tags, json);
+  if (!job.checkpoint.empty()) json.key("checkpoint").raw(job.checkpoint);
   json.end_object();
 }
 
@@ -190,6 +191,7 @@ void write_job(JobView const& job, Service const& service, JobSpecView& spec, Js
     write_text_if_any("message", progress->message, json);
     json.end_object();
   }
+  if (!job.checkpoint.data.empty()) json.key("checkpoint").raw(job.checkpoint.data);
   write_history(job.history, json);
   json.end_object();
 }

@@ -70,7 +70,8 @@ TEST_F(JsonOutTest, ALeasedJobHasAllThatItsWorkerNeeds) {
                                                     .group = "g",
                                                     .tags = {"a", "b"},
                                                     .meta = R"({"user":"me"})",
-                                                    .traceparent = "00-aa-bb-01"})}}};
+                                                    .traceparent = "00-aa-bb-01"}),
+                                   .checkpoint = R"({"row": 7})"}}};
 
   EXPECT_EQ(written(&append_lease_reply, reply, std::span<JobRef const>{}, false, service_, std::string_view{},
                     AttemptContext::as_stored),
@@ -78,7 +79,7 @@ TEST_F(JsonOutTest, ALeasedJobHasAllThatItsWorkerNeeds) {
                 R"(","type":"t","queue":"q","payload":{"any": 1},"attempt":2,"max_attempts":20,)"
                 R"("lease":"00000000000000ab","lease_expires_at":"1970-01-01T00:01:01.000Z","priority":7,)"
                 R"("created_at":"1970-01-01T00:00:01.000Z","traceparent":"00-aa-bb-01","meta":{"user":"me"},)"
-                R"("group":"g","tags":["a","b"]}]})");
+                R"("group":"g","tags":["a","b"],"checkpoint":{"row": 7}}]})");
 }
 
 TEST_F(JsonOutTest, BytesAreLeasedAsBase64AndAnIdOfTheClientsOwnIsKept) {
@@ -187,7 +188,8 @@ TEST_F(JsonOutTest, AJobAsReadShowsWhatWasSentAndWhatBecameOfIt) {
                               .attempt = 1,
                               .at = instant_from_ms(1'500)}},
                   .result_kind = PayloadKind::json,
-                  .result = "7"}};
+                  .result = "7"},
+      .checkpoint = {.data = "[9]"}};
   std::string const error =
       R"({"class":"user","code":"bad","message":"it\nbroke","detail":[1],"attempt":1,"at":"1970-01-01T00:00:01.500Z"})";
 
@@ -199,6 +201,7 @@ TEST_F(JsonOutTest, AJobAsReadShowsWhatWasSentAndWhatBecameOfIt) {
             R"("traceparent":"tp","tracestate":"a=b","attempt":2,"max_attempts":3,)"
             R"("created_at":"1970-01-01T00:00:01.000Z","ready_at":"1970-01-01T00:00:01.000Z",)"
             R"("lease_expires_at":"1970-01-01T00:00:05.000Z","progress":{"percent":50,"message":"half"},)"
+            R"("checkpoint":[9],)"
             R"("started_at":"1970-01-01T00:00:02.000Z","finished_at":"1970-01-01T00:00:03.000Z","worker":"w",)"
             R"("result":7,"error":)" +
                 error + R"(,"errors":[)" + error + "]}");
