@@ -36,6 +36,7 @@ class Driver:
         self._events: list = []
         self._count = 0
         self._is_over = False
+        self._bug: Optional[str] = None
         self._writing = threading.Lock()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -48,7 +49,9 @@ class Driver:
             except ValueError:
                 message = {"event": "bug", "line": line}
             with self._changed:
-                if "event" in message:
+                if message.get("event") == "bug":
+                    self._bug = json.dumps(message)
+                elif "event" in message:
                     self._events.append(message)
                 else:
                     self._answers[message["n"]] = message
@@ -73,6 +76,7 @@ class Driver:
         end = time.monotonic() + 2 * DEADLINE
         with self._changed:
             while number not in self._answers:
+                self._check_bug()
                 if self._is_over:
                     raise Failed(f"the driver ended during {_short(line)}\n{self.log_tail()}")
                 if not self._changed.wait(end - time.monotonic()):
@@ -89,12 +93,17 @@ class Driver:
         end = time.monotonic() + DEADLINE
         with self._changed:
             while True:
+                self._check_bug()
                 for number, event in enumerate(self._events):
                     if difference(match, event) is None:
                         return self._events.pop(number)
                 if self._is_over or not self._changed.wait(end - time.monotonic()):
                     came = "; ".join(json.dumps(event) for event in self._events[-10:])
                     raise Failed(f"no event like {json.dumps(match)} came. The last others: {came or 'none'}")
+
+    def _check_bug(self) -> None:
+        if self._bug is not None:
+            raise Failed(f"the driver has a bug: {self._bug}")
 
     def has_event(self, match: dict) -> Optional[dict]:
         with self._changed:

@@ -39,14 +39,14 @@ def difference(wanted: Any, seen: Any, where: str = "") -> Optional[str]:
 def _special(name: str, argument: Any, seen: Any, here: str) -> Optional[str]:
     if name == "$absent":
         good = (seen is MISSING) == argument
+    elif name == "$one_of":
+        good = any(difference(one, seen) is None for one in argument)
     elif seen is MISSING:
         good = False
     elif name == "$any":
         good = True
     elif name == "$at_least":
         good = seen is not None and seen >= argument
-    elif name == "$one_of":
-        good = any(difference(one, seen) is None for one in argument)
     elif name == "$length":
         good = isinstance(seen, (list, str, dict)) and len(seen) == argument
     elif name == "$contains":

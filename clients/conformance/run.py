@@ -64,6 +64,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", default="*", metavar="PATTERN", help="files or names that match, such as 'lease*'")
     parser.add_argument("--transport", help="only this one: stream, http or embedded")
+    parser.add_argument("-x", "--stop", action="store_true", help="end with the first that fails")
     parser.add_argument("--junit", type=pathlib.Path, help="writes the results there")
     parser.add_argument("--list", action="store_true", help="only say which scenarios there are")
     parser.add_argument("driver", nargs="*", help="the command that runs the driver, after --")
@@ -110,6 +111,8 @@ def main() -> int:
             print(f"{outcome:8}{seconds:6.1f} s  {scenario['name']} [{transport}]{why}", flush=True)
             if wrong:
                 print(wrong, flush=True)
+                if options.stop:
+                    return 1
     for name, key in (("tests", None), ("failures", "failed"), ("skipped", "skipped")):
         suite.set(name, str(sum(counts.values()) if key is None else counts[key]))
     if options.junit:

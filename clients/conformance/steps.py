@@ -11,12 +11,13 @@ from typing import Any, Callable, Optional
 from driver import ClientError, Driver
 from match import difference, fill_in
 from proxy import Proxy
-from server import Failed, Server
+from server import DEADLINE, Failed, Server
 
 # Members of a step which are the runner's own, and not sent to a driver.
 OURS = ("driver", "save", "expect", "fails", "eventually", "background")
 WITH_CLIENT = ("enqueue", "bulk", "get", "wait", "cancel", "retry", "delete", "list", "queue", "pause", "resume")
-EVENTUALLY = 30.0  # Seconds.
+EVENTUALLY = DEADLINE / 2
+WAIT = f"{DEADLINE:.0f}s"
 
 
 class Story:
@@ -139,7 +140,7 @@ class Story:
         if step["do"] in WITH_CLIENT:
             command.setdefault("client", "main")
         if step["do"] == "wait":
-            command.setdefault("for", "60s")
+            command.setdefault("for", WAIT)
         if step["do"] in ("client", "worker"):
             command["url"] = self._url(step.get("url", "server"))
             command.setdefault("name", "main" if step["do"] == "client" else "w")
@@ -258,7 +259,7 @@ class Story:
     def _do_wait_all(self, step: dict) -> None:
         state = step.get("state", "completed")
         for id in step["ids"]:
-            command = {"do": "wait", "client": step.get("client", "main"), "id": id, "for": "60s"}
+            command = {"do": "wait", "client": step.get("client", "main"), "id": id, "for": WAIT}
             job = self._driver(step).call(command)
             if job["state"] != state:
                 raise Failed(f"the job {id} is {job['state']}, wanted {state}: {job}")
