@@ -22,7 +22,7 @@ class Cli:
         self.url, self.folder = url, folder
 
     def _environment(self):
-        return {**os.environ, "WORKMILL_URL": self.url}
+        return {**os.environ, "WORKMILL_URL": self.url, "TMPDIR": str(self.folder)}
 
     def run(self, *args, input=None, expect=0, deadline=DEADLINE, env=None):
         done = subprocess.run(
@@ -277,6 +277,36 @@ def test_a_worker_runs_its_command_on_each_job(cli, api, worker):
 
     code, _, err = finish(process)
     assert code == 0, err
+
+
+def test_what_a_command_leaves_in_its_checkpoint_the_next_attempt_finds(cli, api, worker):
+    id = api.enqueue_id(backoff={"first": "1ms", "jitter": 0})
+    process = worker(
+        api.queue,
+        *python(
+            "import json,os,sys; path = os.environ['WORKMILL_CHECKPOINT']\n"
+            "rows = json.load(open(path))['rows'] if os.path.exists(path) else 0\n"
+            "open(path + '.new', 'w').write(json.dumps({'rows': rows + 1})); os.rename(path + '.new', path)\n"
+            "print(rows); sys.exit(0 if rows == 2 else 75)"
+        ),
+    )
+
+    job = api.job(id, wait="30s")
+
+    assert (job["state"], job["result"], job["attempt"]) == ("completed", 2, 3)
+    assert "checkpoint" not in job
+    assert finish(process)[0] == 0
+
+
+def test_a_checkpoint_is_sent_while_its_command_runs(cli, api, worker):
+    id = api.enqueue_id(lease="4s")  # At half of it the worker learns of the cancellation.
+    process = worker(api.queue, "sh", "-c", 'printf "[1]" > "$WORKMILL_CHECKPOINT"; exec sleep 60')
+
+    eventually(lambda: api.job(id).get("checkpoint") == [1], "the checkpoint is there")
+    assert api.state(id) == "leased"
+    api.call("POST", f"/v1/jobs/{id}/cancel", expect=200)  # So that nobody has to wait for its command.
+    assert api.job(id, wait="30s")["state"] == "cancelled"
+    assert finish(process)[0] == 0
 
 
 @pytest.mark.parametrize(

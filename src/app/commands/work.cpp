@@ -36,7 +36,8 @@ The command is started once for each job, without a shell:
   standard output   the result, 1 MiB at most: JSON if it is JSON, else a string
   standard error    lines for the job's log: workmill job ID --log
   environment       WORKMILL_JOB_ID, WORKMILL_TYPE, WORKMILL_QUEUE, WORKMILL_ATTEMPT, WORKMILL_MAX_ATTEMPTS,
-                    WORKMILL_URL, and TRACEPARENT and TRACESTATE where the job has them
+                    WORKMILL_URL, and TRACEPARENT and TRACESTATE where the job has them; WORKMILL_CHECKPOINT, a
+                    file: what an earlier attempt left is in it, and what is written to it the next one gets (JSON)
   exit code         0 completed; 65 failed for good, the input is wrong; 75 and all others failed, to be tried again
 
 While a command runs its lease is extended. SIGTERM or Ctrl-C: takes no more jobs, waits for those that run, reports

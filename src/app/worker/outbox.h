@@ -11,14 +11,14 @@ namespace workmill::app {
 
 // One report that waits to be accepted.
 struct OutboxItem {
-  enum class Kind : std::uint8_t { log, extend, completed, failed, released };
+  enum class Kind : std::uint8_t { log, extend, checkpoint, completed, failed, released };
 
   LeaseName job;
   Kind kind{};
   std::string report;        // Its JSON.
   bool sent_before = false;  // It may have been accepted already: the answer got lost.
 
-  bool is_final() const { return kind != Kind::log && kind != Kind::extend; }
+  bool is_final() const { return kind != Kind::log && kind != Kind::extend && kind != Kind::checkpoint; }
 };
 
 // The reports of a worker, first in first out. What is taken and not accepted goes back to the front, so the lines of a

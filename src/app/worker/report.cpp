@@ -49,6 +49,7 @@ Result<LeasedJob> read_leased_job(JsonValue const& job, PayloadAs payload_as) {
   leased.queue = job.string_at("queue");
   leased.traceparent = job.string_at("traceparent");
   leased.tracestate = job.string_at("tracestate");
+  if (auto const* checkpoint = job.find("checkpoint")) leased.checkpoint = checkpoint->raw;
   leased.attempt = job.number_at("attempt", 1);
   leased.max_attempts = job.number_at("max_attempts");
   if (leased.id.empty() || leased.lease.empty()) {
@@ -98,6 +99,14 @@ std::string released_report(LeaseName const& job) {
 std::string extend_report(LeaseName const& job, Duration by) {
   std::string out;
   begin_report(out, job, "extend").member("for", format_duration(by)).end_object();
+  return out;
+}
+
+std::string checkpoint_report(LeaseName const& job, std::string_view data) {
+  std::string out;
+  auto json = begin_report(out, job, "checkpoint");
+  json.key("data").raw(data);
+  json.end_object();
   return out;
 }
 

@@ -27,7 +27,8 @@ struct LeasedJob {
   std::string type;
   std::string queue;
   std::string traceparent, tracestate;
-  std::string input;  // For the handler. Bytes that were sent as payload_base64 are bytes again.
+  std::string checkpoint;  // What an earlier attempt left, as JSON; empty: nothing.
+  std::string input;       // For the handler. Bytes that were sent as payload_base64 are bytes again.
   std::uint64_t attempt = 0;
   std::uint64_t max_attempts = 0;
   Instant lease_expires_at{};
@@ -49,6 +50,8 @@ std::string failed_report(LeaseName const& job, std::string_view error_class, st
                           std::string_view message);
 std::string released_report(LeaseName const& job);
 std::string extend_report(LeaseName const& job, Duration by);
+// `data` is JSON.
+std::string checkpoint_report(LeaseName const& job, std::string_view data);
 std::string log_report(LeaseName const& job, std::vector<std::string> const& lines);
 
 // What the end of a handler means: exit code 0 is completed, with standard output as the result; 65 a failure of class

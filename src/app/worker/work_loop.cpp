@@ -19,6 +19,7 @@ namespace {
 constexpr Duration kLeaseWait = std::chrono::seconds{20};
 constexpr Duration kRequestTimeout = std::chrono::seconds{30};
 constexpr Duration kLogEvery = std::chrono::seconds{1};
+constexpr Duration kCheckpointEvery = std::chrono::seconds{1};
 constexpr Duration kKillAfter = std::chrono::seconds{5};     // From SIGTERM to SIGKILL.
 constexpr Duration kGiveUpAfter = std::chrono::seconds{15};  // From the second signal on.
 constexpr Duration kBackoffFirst{50};
@@ -151,6 +152,7 @@ Duration WorkLoop::time_to_next(Moment now) const {
   for (auto const& running : running_) {
     if (running.child.has_ended()) return Duration{0};  // While it was started: nothing will tell of it any more.
     if (!running.extend_waits && !running.is_lost) consider(running.extend_at);
+    if (running.checkpoint && !running.checkpoint_waits) consider(running.checkpoint_at);
     if (!running.log_waits && running.child.errors().has_lines()) consider(running.log_at);
     if (running.kill_at) consider(*running.kill_at);
     if (running.child.needs_looking_after()) consider(now + kLookAfterEvery);
@@ -273,11 +275,14 @@ void WorkLoop::on_accepted(OutboxItem const& item, bool cancel_requested) {
     case OutboxItem::Kind::failed: ++summary_.failed; return;
     case OutboxItem::Kind::released: ++summary_.released; return;
     case OutboxItem::Kind::log:
-    case OutboxItem::Kind::extend: break;
+    case OutboxItem::Kind::extend:
+    case OutboxItem::Kind::checkpoint: break;
   }
   auto* const running = find_running(item.job);
   if (running == nullptr) return;
-  (item.kind == OutboxItem::Kind::log ? running->log_waits : running->extend_waits) = false;
+  if (item.kind == OutboxItem::Kind::log) running->log_waits = false;
+  if (item.kind == OutboxItem::Kind::extend) running->extend_waits = false;
+  if (item.kind == OutboxItem::Kind::checkpoint) running->checkpoint_waits = false;
   if (cancel_requested && !std::exchange(running->is_cancelled, true)) ask_to_end(*running);
 }
 
@@ -306,6 +311,7 @@ void WorkLoop::on_report_refused(OutboxItem item, Error const& error) {
   if (auto* const running = find_running(item.job)) {
     running->log_waits = false;
     running->extend_waits = false;
+    running->checkpoint_waits = false;
   } else if (item.is_final()) {
     ++summary_.lost;
   }
@@ -331,6 +337,9 @@ void WorkLoop::start_job(LeasedJob job) {
     spec.environment.emplace_back("TRACEPARENT", job.traceparent);
     spec.environment.emplace_back("TRACESTATE", job.tracestate);  // Empty too: ours must not stay beside the job's.
   }
+  auto checkpoint = make_checkpoint(job);
+  if (!checkpoint) return add_final(OutboxItem::Kind::released, name, released_report(name));
+  spec.environment.emplace_back("WORKMILL_CHECKPOINT", checkpoint->path());
   spec.input = std::move(job.input);
   spec.output_bytes_max = kResultBytesMax;
   auto child = ChildProcess::start(std::move(spec));
@@ -350,7 +359,33 @@ void WorkLoop::start_job(LeasedJob job) {
   running.lease = options_.lease.value_or(seen);
   running.extend_at = now + running.lease / 2;
   running.log_at = now + kLogEvery;
+  running.checkpoint.emplace(*std::move(checkpoint));
+  running.checkpoint_at = now + kCheckpointEvery;
   running.child.pump();  // Small payloads are written, and the pipe closed, before anybody has to poll for it.
+}
+
+// Nothing: the machine has no room for it, and the job is better off elsewhere.
+std::optional<CheckpointFile> WorkLoop::make_checkpoint(LeasedJob const& job) {
+  auto const make = [&]() -> Result<CheckpointFile> {
+    if (!checkpoints_) {
+      WM_TRY(auto folder, CheckpointFolder::make());
+      checkpoints_.emplace(std::move(folder));
+    }
+    return CheckpointFile::make(*checkpoints_, std::to_string(++checkpoints_made_), job.checkpoint);
+  };
+  auto made = make();
+  if (made) return std::move(*made);
+  next_lease_ = moment() + kSpawnPause;
+  say(describe(made.error()));
+  return std::nullopt;
+}
+
+void WorkLoop::take_checkpoint(Running& running) {
+  auto const data = running.checkpoint ? running.checkpoint->take_new() : std::nullopt;
+  if (!data) return;
+  outbox_.add(
+      {.job = running.job, .kind = OutboxItem::Kind::checkpoint, .report = checkpoint_report(running.job, *data)});
+  running.checkpoint_waits = true;
 }
 
 void WorkLoop::end_ended_jobs() {
@@ -377,6 +412,7 @@ void WorkLoop::end_job(Running& running) {
         {.job = running.job, .kind = OutboxItem::Kind::log, .report = log_report(running.job, child.errors().take())});
   }
   auto outcome = outcome_of(running.job, child.end(), child.output(), child.output_is_cut(), last_line);
+  if (!outcome.completed) take_checkpoint(running);  // Else nobody would go on from it.
   if (running.is_released && !outcome.completed) {
     add_final(OutboxItem::Kind::released, running.job, released_report(running.job));
     return;
@@ -411,6 +447,10 @@ void WorkLoop::on_timers(Moment now) {
                    .report = log_report(running.job, running.child.errors().take())});
       running.log_waits = true;
       running.log_at = now + kLogEvery;
+    }
+    if (now >= running.checkpoint_at && !running.checkpoint_waits) {
+      take_checkpoint(running);
+      running.checkpoint_at = now + kCheckpointEvery;
     }
   }
   for (auto& running : running_) {

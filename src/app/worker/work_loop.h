@@ -8,6 +8,7 @@
 
 #include "app/http_client.h"
 #include "app/terminal.h"
+#include "app/worker/checkpoint_file.h"
 #include "app/worker/child_process.h"
 #include "app/worker/file_descriptor.h"
 #include "app/worker/outbox.h"
@@ -61,6 +62,9 @@ class WorkLoop {
     Duration lease{};  // For how long it is extended each time.
     Moment extend_at{};
     Moment log_at{};
+    std::optional<CheckpointFile> checkpoint;
+    Moment checkpoint_at{};  // When to look at it.
+    bool checkpoint_waits = false;
     bool extend_waits = false;  // A report of this kind is in the outbox or on its way.
     bool log_waits = false;
     bool is_cancelled = false;
@@ -88,6 +92,9 @@ class WorkLoop {
   void on_accepted(OutboxItem const& item, bool cancel_requested);
 
   void start_job(LeasedJob job);
+  std::optional<CheckpointFile> make_checkpoint(LeasedJob const& job);
+  // What its command has left since the last look goes into the outbox.
+  void take_checkpoint(Running& running);
   void end_job(Running& running);
   void end_ended_jobs();
   void on_timers(Moment now);
@@ -108,6 +115,8 @@ class WorkLoop {
   WorkSummary summary_;
   Moment started_at_;
 
+  std::optional<CheckpointFolder> checkpoints_;  // Made for the first job. Outlives the running.
+  std::uint64_t checkpoints_made_ = 0;
   std::list<Running> running_;  // A list: what a handler's pipes are polled for keeps its place.
   Outbox outbox_;
   HttpMulti::Ticket lease_ticket_ = HttpMulti::Ticket::none;
