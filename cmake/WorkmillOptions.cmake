@@ -47,6 +47,11 @@ target_compile_options(wm_options INTERFACE
 add_library(wm_product_options INTERFACE)
 target_link_libraries(wm_product_options INTERFACE wm_options)
 
+if(CMAKE_UNITY_BUILD AND CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+  # It takes each file that is included for a header, and warns of what a header must not have.
+  target_compile_options(wm_options INTERFACE -Wno-subobject-linkage)
+endif()
+
 if(CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
   # Without the time of day in a precompiled header, ccache knows it again.
   target_compile_options(wm_options INTERFACE -Wthread-safety $<$<BOOL:${WM_PCH}>:SHELL:-Xclang -fno-pch-timestamp>)

@@ -122,6 +122,18 @@ class TidyTest(unittest.TestCase):
 
         self.assertEqual([("src/engine/out_test.cpp", 1, "no build rule compiles this test")], found)
 
+    def test_a_test_file_that_several_are_compiled_with_is_no_finding(self):
+        self.write("src/engine/in_test.cpp", "")
+        self.write("src/engine/out_test.cpp", "")
+        self.write("build/x.dir/Unity/unity_0_cxx.cxx",
+                   f'/* made */\n#include "{(self.root / "src/engine/in_test.cpp").resolve()}"\n')
+        self.write("build/compile_commands.json",
+                   json.dumps([{"directory": str(self.root / "build"), "file": "x.dir/Unity/unity_0_cxx.cxx"}]))
+
+        found = list(tidy.findings(self.root, self.root / "build"))
+
+        self.assertEqual([("src/engine/out_test.cpp", 1, "no build rule compiles this test")], found)
+
     def test_a_python_test_that_pytest_would_miss_is_found(self):
         self.assert_found("tests/process/kill_test.py", "", 1, "test_kill.py")
 

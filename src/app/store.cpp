@@ -13,7 +13,7 @@
 namespace workmill::app {
 namespace {
 
-constexpr std::chrono::seconds kProgressEvery{1};
+constexpr std::chrono::seconds kNotifyEvery{1};
 // What the service manager is asked for, each time that the recovery has come further: it is given up only when it
 // stands still for so long.
 constexpr std::chrono::seconds kPatience{60};
@@ -22,7 +22,7 @@ constexpr std::chrono::seconds kPatience{60};
 class RecoveryProgress {
  public:
   RecoveryProgress(Clock const& clock, telemetry::Logger& logger, ServiceManager const& manager)
-      : clock_(clock), logger_(logger), manager_(manager), started_(clock.now()), next_(started_ + kProgressEvery) {}
+      : clock_(clock), logger_(logger), manager_(manager), started_(clock.now()), next_(started_ + kNotifyEvery) {}
 
   void operator()(std::uint64_t done, std::uint64_t total) {
     Instant const now = clock_.now();
@@ -30,7 +30,7 @@ class RecoveryProgress {
       line_.show(progress_line("recovering (bytes)", done, total, now - started_, terminal_width(stderr)), now);
     }
     if (now < next_) return;
-    next_ = now + kProgressEvery;
+    next_ = now + kNotifyEvery;
     manager_.extend(kPatience, fmt::format("recovering: {} of {} MiB of the log read", done >> 20, total >> 20));
     if (!line_.enabled()) logger_.info("recovering", {{"done_bytes", done}, {"total_bytes", total}});
   }

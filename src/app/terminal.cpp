@@ -15,7 +15,7 @@ namespace {
 
 constexpr std::string_view kCut = "…";
 constexpr std::string_view kGap = "  ";
-constexpr Duration kProgressEvery{100};
+constexpr Duration kScreenEvery{100};
 
 bool continues_character(char c) { return (static_cast<unsigned char>(c) & 0xC0u) == 0x80u; }
 bool is_control(char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7F; }
@@ -186,7 +186,7 @@ void ProgressLine::show(std::string_view line, Instant now) {
   fmt::print(stderr, "\r\x1b[2K{}", line);
   std::fflush(stderr);
   shown_ = true;
-  next_ = now + kProgressEvery;
+  next_ = now + kScreenEvery;
 }
 
 void ProgressLine::clear() {

@@ -8,7 +8,7 @@
 namespace workmill::log {
 namespace {
 
-Bytes noise(std::size_t size, std::uint64_t seed) {
+Bytes random_bytes(std::size_t size, std::uint64_t seed) {
   Rng rng{seed};
   Bytes bytes(size, '\0');
   for (char& byte : bytes) byte = static_cast<char>(rng.next());
@@ -27,7 +27,7 @@ TEST(Crc32c, GivesTheValuesOfRfc3720) {
 }
 
 TEST(Crc32c, IsTheSameByTableAndByInstructionAtEveryLengthAroundTheStreams) {
-  Bytes const bytes = noise(20'000, 1);
+  Bytes const bytes = random_bytes(20'000, 1);
 
   for (std::size_t size :
        {0u, 1u, 7u, 8u, 9u, 767u, 768u, 769u, 1'535u, 1'536u, 6'143u, 6'144u, 6'145u, 6'919u, 20'000u}) {
@@ -37,7 +37,7 @@ TEST(Crc32c, IsTheSameByTableAndByInstructionAtEveryLengthAroundTheStreams) {
 }
 
 RC_GTEST_PROP(Crc32c, GoesOnWhereItWasLeftOff, (std::uint64_t seed)) {
-  Bytes const bytes = noise(static_cast<std::size_t>(*rc::gen::inRange(0, 9'000)), seed);
+  Bytes const bytes = random_bytes(static_cast<std::size_t>(*rc::gen::inRange(0, 9'000)), seed);
   auto const cut = static_cast<std::size_t>(*rc::gen::inRange<std::size_t>(0, bytes.size() + 1));
   BytesView const view = bytes;
 

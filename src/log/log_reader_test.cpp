@@ -13,14 +13,14 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
 
-constexpr std::uint64_t kLogId = 0x5eed;
+constexpr std::uint64_t kReadLogId = 0x5eed;
 constexpr std::uint32_t kSegmentBytes = 4096;
 
 // One segment that is written frame by frame, each as it should be but for what a test changes.
 class SegmentMaker {
  public:
   explicit SegmentMaker(std::uint32_t ordinal) : ordinal_(ordinal), bytes_(kSegmentHeaderBytes, '\0') {
-    encode_segment_header({.log_id = kLogId, .ordinal = ordinal, .epoch = Epoch{1}, .segment_bytes = kSegmentBytes},
+    encode_segment_header({.log_id = kReadLogId, .ordinal = ordinal, .epoch = Epoch{1}, .segment_bytes = kSegmentBytes},
                           bytes_.data());
   }
 
@@ -31,7 +31,7 @@ class SegmentMaker {
     header.payload_crc = crc32c(payload);
     header.payload_bytes = static_cast<std::uint32_t>(payload.size());
     Bytes frame(kFrameHeaderBytes, '\0');
-    encode_frame_header(header, kLogId, frame.data());
+    encode_frame_header(header, kReadLogId, frame.data());
     frame.append(payload);
     frame.resize(static_cast<std::size_t>(frame_bytes(payload.size())), '\0');
     bytes_ += frame;

@@ -18,10 +18,10 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::SizeIs;
 
-constexpr std::uint64_t kLogId = 0x5eed;
+constexpr std::uint64_t kSegmentLogId = 0x5eed;
 
 SegmentLogOptions small_segments(Durability durability = Durability::sync) {
-  return {.segment_bytes = 4096, .durability = durability, .recent_bytes = 2'000, .log_id = kLogId};
+  return {.segment_bytes = 4096, .durability = durability, .recent_bytes = 2'000, .log_id = kSegmentLogId};
 }
 
 Result<Opened> try_open_memory_log(MemoryDisk& disk, SegmentLogOptions const& options = small_segments()) {

@@ -7,7 +7,6 @@
 namespace workmill::service {
 namespace {
 
-using Verdict = Attempts::Verdict;
 using std::chrono::seconds;
 
 constexpr ClientKey kZero{0}, kOne{1}, kTwo{2};
@@ -16,10 +15,10 @@ TEST(Attempts, TheFirstFewAreRefusedLikeAnyOther) {
   Attempts attempts;
 
   for (std::uint32_t i = 0; i < Attempts::kFree; ++i)
-    EXPECT_EQ(attempts.failed(kOne, seconds{i}).verdict, Verdict::refused);
+    EXPECT_EQ(attempts.failed(kOne, seconds{i}).verdict, Attempts::Verdict::refused);
 
-  EXPECT_EQ(attempts.failed(kOne, seconds{10}).verdict, Verdict::newly_locked);
-  EXPECT_EQ(attempts.failed(kOne, seconds{10}).verdict, Verdict::locked_out);
+  EXPECT_EQ(attempts.failed(kOne, seconds{10}).verdict, Attempts::Verdict::newly_locked);
+  EXPECT_EQ(attempts.failed(kOne, seconds{10}).verdict, Attempts::Verdict::locked_out);
 }
 
 TEST(Attempts, EachFurtherOneDoublesTheWaitUpToABound) {
@@ -50,14 +49,14 @@ TEST(Attempts, OneAddressDoesNotLockOutAnother) {
   Attempts attempts;
   for (int i = 0; i < 50; ++i) attempts.failed(kOne, seconds{0});
 
-  EXPECT_EQ(attempts.failed(kTwo, seconds{0}).verdict, Verdict::refused);
+  EXPECT_EQ(attempts.failed(kTwo, seconds{0}).verdict, Attempts::Verdict::refused);
 }
 
 TEST(Attempts, AreForgottenAfterAWhileOfQuiet) {
   Attempts attempts;
   for (int i = 0; i < 50; ++i) attempts.failed(kOne, seconds{0});
 
-  EXPECT_EQ(attempts.failed(kOne, Attempts::kForgottenAfter + seconds{0}).verdict, Verdict::refused);
+  EXPECT_EQ(attempts.failed(kOne, Attempts::kForgottenAfter + seconds{0}).verdict, Attempts::Verdict::refused);
 }
 
 TEST(Attempts, TheTableStaysBoundedAndKeepsWhoIsBusiest) {
@@ -69,7 +68,7 @@ TEST(Attempts, TheTableStaysBoundedAndKeepsWhoIsBusiest) {
   }
 
   EXPECT_EQ(attempts.size(), Attempts::kClientsMax);
-  EXPECT_NE(attempts.failed(kZero, seconds{2}).verdict, Verdict::refused);
+  EXPECT_NE(attempts.failed(kZero, seconds{2}).verdict, Attempts::Verdict::refused);
 }
 
 }  // namespace

@@ -20,7 +20,7 @@ namespace {
 constexpr std::string_view kPrefix = "wm_";
 constexpr std::string_view kVersion = "v1";
 constexpr std::string_view kAllQueues = "*";
-constexpr std::string_view kNever = "never";
+constexpr std::string_view kNoExpiry = "never";
 constexpr std::string_view kHead =
     "# Access tokens of a Workmill server, made by `workmill token`. There is no secret in here, but who can write\n"
     "# here can let himself in. A line: version id name scopes queues created expires salt hash\n";
@@ -99,7 +99,7 @@ Result<TokenRecord> parse_record(std::string_view line) {
   auto const created_at = parse_rfc3339(created);
   if (!created_at) return bad("the time when it was made is none");
   record.created_at = *created_at;
-  if (expires != kNever) {
+  if (expires != kNoExpiry) {
     auto const expires_at = parse_rfc3339(expires);
     if (!expires_at) return bad("the time when it ends is none");
     record.expires_at = *expires_at;
@@ -205,7 +205,7 @@ std::string format_tokens(std::span<TokenRecord const> records) {
     if (record.queues) queues = fmt::format("{}", fmt::join(record.queues->names(), ","));
     file.append(fmt::format("{} {} {} {} {} {} {} {} {}\n", kVersion, record.id, record.name, to_string(record.scopes),
                             queues, format_rfc3339(record.created_at),
-                            record.expires_at ? format_rfc3339(*record.expires_at) : std::string{kNever},
+                            record.expires_at ? format_rfc3339(*record.expires_at) : std::string{kNoExpiry},
                             to_hex(record.salt), to_hex(record.hash)));
   }
   return file;

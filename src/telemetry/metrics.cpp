@@ -47,7 +47,7 @@ std::string bound_text(double bound, MetricsFormat format) {
   return text;
 }
 
-std::string_view trimmed(std::string_view text) {
+std::string_view without_blanks(std::string_view text) {
   constexpr std::string_view kBlank = " \t";
   std::size_t const first = text.find_first_not_of(kBlank);
   if (first == std::string_view::npos) return {};
@@ -67,7 +67,7 @@ std::string_view unit_of(std::string_view family) {
 // Takes the piece before the next `separator` off the front.
 std::string_view take_piece(std::string_view& text, char separator) {
   std::size_t const end = std::min(text.find(separator), text.size());
-  std::string_view const piece = trimmed(text.substr(0, end));
+  std::string_view const piece = without_blanks(text.substr(0, end));
   text.remove_prefix(std::min(end + 1, text.size()));
   return piece;
 }

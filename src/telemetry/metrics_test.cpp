@@ -269,19 +269,19 @@ RC_GTEST_PROP(Histogram, EveryValueFallsIntoTheFirstBucketThatHoldsIt, (std::vec
 }
 
 TEST(MetricsFormat, IsNegotiatedByTheAcceptHeader) {
-  constexpr auto kText = MetricsFormat::prometheus_text;
+  constexpr auto kPlain = MetricsFormat::prometheus_text;
   constexpr auto kOpen = MetricsFormat::openmetrics;
-  EXPECT_EQ(choose_format(""), kText);
-  EXPECT_EQ(choose_format("*/*"), kText);
-  EXPECT_EQ(choose_format("text/html, application/xml;q=0.9"), kText);
+  EXPECT_EQ(choose_format(""), kPlain);
+  EXPECT_EQ(choose_format("*/*"), kPlain);
+  EXPECT_EQ(choose_format("text/html, application/xml;q=0.9"), kPlain);
   EXPECT_EQ(choose_format("application/openmetrics-text"), kOpen);
   EXPECT_EQ(choose_format("Application/OpenMetrics-Text; Version=1.0.0; charset=utf-8"), kOpen);
   EXPECT_EQ(choose_format("application/openmetrics-text;version=1.0.0;q=0.8,text/plain;version=0.0.4;q=0.5,*/*;q=0.1"),
             kOpen);
-  EXPECT_EQ(choose_format("application/openmetrics-text;version=0.0.1;q=0.75,text/plain;version=0.0.4;q=0.5"), kText);
-  EXPECT_EQ(choose_format("application/openmetrics-text;q=0.4,text/plain;q=0.5"), kText);
-  EXPECT_EQ(choose_format("application/openmetrics-text;q=0"), kText);
-  EXPECT_EQ(choose_format(",;=,;;q=,"), kText);
+  EXPECT_EQ(choose_format("application/openmetrics-text;version=0.0.1;q=0.75,text/plain;version=0.0.4;q=0.5"), kPlain);
+  EXPECT_EQ(choose_format("application/openmetrics-text;q=0.4,text/plain;q=0.5"), kPlain);
+  EXPECT_EQ(choose_format("application/openmetrics-text;q=0"), kPlain);
+  EXPECT_EQ(choose_format(",;=,;;q=,"), kPlain);
 }
 
 RC_GTEST_PROP(MetricsFormat, AnyAcceptHeaderIsSurvived, ()) {

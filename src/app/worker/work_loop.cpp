@@ -25,7 +25,7 @@ constexpr Duration kGiveUpAfter = std::chrono::seconds{15};  // From the second 
 constexpr Duration kBackoffFirst{50};
 constexpr Duration kBackoffMax = std::chrono::seconds{2};
 constexpr Duration kLookAfterEvery{20};  // Where the system does not tell of the end of a process.
-constexpr Duration kProgressEvery{500};
+constexpr Duration kReportProgressEvery{500};
 constexpr Duration kSpawnPause = std::chrono::seconds{1};  // After the machine had no room for another process.
 // Without --lease, how long a lease lasts is read off the server's clock by ours. Between these bounds a clock that is
 // wrong costs a few reports more, and only one that lags by more than the lease costs the lease.
@@ -148,7 +148,7 @@ Duration WorkLoop::time_to_next(Moment now) const {
   if (now < next_try_) consider(next_try_);
   if (now < next_lease_) consider(next_lease_);
   if (give_up_at_) consider(*give_up_at_);
-  if (progress_.enabled()) consider(now + kProgressEvery);
+  if (progress_.enabled()) consider(now + kReportProgressEvery);
   for (auto const& running : running_) {
     if (running.child.has_ended()) return Duration{0};  // While it was started: nothing will tell of it any more.
     if (!running.extend_waits && !running.is_lost) consider(running.extend_at);

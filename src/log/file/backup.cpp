@@ -39,7 +39,7 @@ constexpr std::uint32_t kBackupVersion = 1;
 constexpr std::array<std::uint64_t, 2> kRootAt{512, 1024};
 constexpr std::size_t kRootBytes = 32;
 constexpr std::uint64_t kDataAt = 4096;
-constexpr std::size_t kBlockBytes = std::size_t{64} << 10;  // A checksum each, so that damage has a place.
+constexpr std::size_t kSumBlockBytes = std::size_t{64} << 10;  // A checksum each, so that damage has a place.
 constexpr std::size_t kBufferBytes = std::size_t{1} << 20;
 constexpr std::uint64_t kContentsBytesMax = std::uint64_t{1} << 30;
 // The oldest segment may be dropped under our hands, again and again on a busy server. Each time another one goes.
@@ -119,7 +119,7 @@ std::optional<Contents> decode(BytesView in) {
     std::uint64_t sum = 0;
     for (std::uint32_t j = 0; j < extents && reader.ok(); ++j) {
       Extent extent{.at = reader.u64(), .bytes = reader.u64(), .crcs = {}};
-      std::uint64_t const blocks = extent.bytes / kBlockBytes + (extent.bytes % kBlockBytes > 0 ? 1 : 0);
+      std::uint64_t const blocks = extent.bytes / kSumBlockBytes + (extent.bytes % kSumBlockBytes > 0 ? 1 : 0);
       if (blocks > reader.remaining() / sizeof(std::uint32_t)) return {};
       for (std::uint64_t k = 0; k < blocks; ++k) extent.crcs.push_back(reader.u32());
       sum += extent.bytes;
@@ -301,7 +301,7 @@ class ExtentWriter {
 
   Result<> add(BytesView bytes) {
     while (!bytes.empty()) {
-      std::size_t const room = kBlockBytes - static_cast<std::size_t>(extent_.bytes % kBlockBytes);
+      std::size_t const room = kSumBlockBytes - static_cast<std::size_t>(extent_.bytes % kSumBlockBytes);
       BytesView const part = bytes.substr(0, room);
       crc_ = crc32c(part, crc_);
       extent_.bytes += part.size();
@@ -314,7 +314,7 @@ class ExtentWriter {
   }
   Result<Extent> finish() {
     WM_TRY_VOID(flush());
-    if (extent_.bytes % kBlockBytes > 0) end_block();
+    if (extent_.bytes % kSumBlockBytes > 0) end_block();
     return std::move(extent_);
   }
 
@@ -613,12 +613,12 @@ class Restore {
     Fd const fd{::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0640)};
     if (!fd) return io_error("make", path, errno);
     std::uint64_t offset = 0;
-    Bytes block(kBlockBytes, '\0');
+    Bytes block(kSumBlockBytes, '\0');
     for (Extent const& extent : segment.extents) {
       for (std::size_t i = 0; i < extent.crcs.size(); ++i) {
-        std::uint64_t const from = extent.at + i * kBlockBytes;
+        std::uint64_t const from = extent.at + i * kSumBlockBytes;
         std::size_t const size =
-            static_cast<std::size_t>(std::min<std::uint64_t>(kBlockBytes, extent.bytes - i * kBlockBytes));
+            static_cast<std::size_t>(std::min<std::uint64_t>(kSumBlockBytes, extent.bytes - i * kSumBlockBytes));
         WM_TRY(std::size_t const got, read_at(file_.fd(), from, {block.data(), size}, file_.path()));
         if (got < size || crc32c({block.data(), size}) != extent.crcs[i]) {
           return fail(ErrorCode::log_corrupt,

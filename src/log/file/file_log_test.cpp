@@ -98,7 +98,7 @@ class FilePlace final : public Place {
 
 std::unique_ptr<Place> make_file_place() { return std::make_unique<FilePlace>(); }
 
-INSTANTIATE_TEST_SUITE_P(Devices, LogConformance, testing::Values(DeviceUnderTest{"file", make_file_place}), name_of);
+INSTANTIATE_TEST_SUITE_P(OnFile, LogConformance, testing::Values(DeviceUnderTest{"file", make_file_place}), name_of);
 
 class FileLog : public testing::Test {
  protected:

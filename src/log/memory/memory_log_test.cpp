@@ -30,7 +30,7 @@ class MemoryPlace final : public Place {
 
 std::unique_ptr<Place> make_memory_place() { return std::make_unique<MemoryPlace>(); }
 
-INSTANTIATE_TEST_SUITE_P(Devices, LogConformance, testing::Values(DeviceUnderTest{"memory", make_memory_place}),
+INSTANTIATE_TEST_SUITE_P(InMemory, LogConformance, testing::Values(DeviceUnderTest{"memory", make_memory_place}),
                          name_of);
 
 }  // namespace

@@ -38,7 +38,7 @@ std::string_view without_authority(std::string_view target) {
   return path == std::string_view::npos ? std::string_view{"/"} : target.substr(path);
 }
 
-int hex_value(char digit) {
+int hex_digit(char digit) {
   if (digit >= '0' && digit <= '9') return digit - '0';
   if (digit >= 'a' && digit <= 'f') return digit - 'a' + 10;
   if (digit >= 'A' && digit <= 'F') return digit - 'A' + 10;
@@ -336,8 +336,8 @@ bool append_percent_decoded(std::string_view text, std::string& out) {
       continue;
     }
     if (text.size() - i < 3) return false;
-    int const high = hex_value(text[i + 1]);
-    int const low = hex_value(text[i + 2]);
+    int const high = hex_digit(text[i + 1]);
+    int const low = hex_digit(text[i + 2]);
     if (high < 0 || low < 0) return false;
     out.push_back(static_cast<char>(high * 16 + low));
     i += 2;
