@@ -63,6 +63,8 @@ void write_thread_metrics(ThreadTimes const& threads, MetricsWriter& out) {
                 thread.cpu_seconds);
     out.gauge("workmill_thread_busy_ratio", "How busy a thread was over the last five seconds: 1 is all of a core.",
               {{"thread", thread.name}}, thread.busy);
+    out.gauge("workmill_thread_waiting_ratio", "How much of the last five seconds it was ready to run and had no core.",
+              {{"thread", thread.name}}, thread.waiting);
   }
 }
 

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <charconv>
 #include <memory>
+#include <utility>
 
 #include "telemetry/proc_file.h"
 
@@ -43,6 +44,17 @@ bool parse_thread_stat(std::string_view text, ThreadStat& out) {
   return true;
 }
 
+std::chrono::nanoseconds parse_waiting(std::string_view text) {
+  // "773988685 287056683 171": nanoseconds on a core, nanoseconds ready to run, and how often it ran.
+  std::size_t const first = text.find(' ');
+  if (first == std::string_view::npos) return {};
+  std::string_view const word = text.substr(first + 1, text.find(' ', first + 1) - first - 1);
+  std::int64_t waited = 0;
+  auto const read = std::from_chars(word.data(), word.data() + word.size(), waited);
+  if (read.ec != std::errc{} || waited < 0) return {};
+  return std::chrono::nanoseconds{waited};
+}
+
 ThreadTimes::Sample ThreadTimes::take_sample(std::chrono::nanoseconds now) {
   Sample sample{.at = now, .threads = {}};
   auto const close = [](DIR* folder) { ::closedir(folder); };
@@ -53,23 +65,29 @@ ThreadTimes::Sample ThreadTimes::take_sample(std::chrono::nanoseconds now) {
   while (dirent const* const entry = ::readdir(folder.get())) {
     std::string const id = entry->d_name;
     if (id.starts_with('.') || sample.threads.size() == kThreadsMax) continue;
-    if (!parse_thread_stat(read_proc_file("/proc/self/task/" + id + "/stat"), stat)) continue;  // It has just ended.
+    std::string const own = "/proc/self/task/" + id;
+    if (!parse_thread_stat(read_proc_file(own + "/stat"), stat)) continue;  // It has just ended.
+    auto const waited = parse_waiting(read_proc_file(own + "/schedstat"));
     std::uint64_t number = 0;
     std::from_chars(id.data(), id.data() + id.size(), number);
     // The first thread has no name of its own but the file's.
     sample.threads[number] = {.name = id == main ? std::string{"workmill"} : stat.name,
-                              .cpu_seconds = static_cast<double>(stat.ticks) / ticks_per_second()};
+                              .cpu_seconds = static_cast<double>(stat.ticks) / ticks_per_second(),
+                              .waiting_seconds = std::chrono::duration<double>(waited).count()};
   }
   return sample;
 }
 
 void ThreadTimes::sample(std::chrono::nanoseconds now) {
-  bool const is_fresh = history_.with([&](History const& history) {
-    return !history.samples.empty() && now - history.samples.back().at < kSampleEvery;
+  // The files are read without the lock. One thread does it, else a sample could come in behind a later one.
+  bool const is_ours = history_.with([&](History& history) {
+    bool const is_fresh = !history.samples.empty() && now - history.samples.back().at < kSampleEvery;
+    return !is_fresh && !std::exchange(history.is_sampling, true);
   });
-  if (is_fresh) return;
+  if (!is_ours) return;
   Sample sample = take_sample(now);
   history_.with([&](History& history) {
+    history.is_sampling = false;
     if (history.samples.size() == kSamplesMax) history.samples.erase(history.samples.begin());
     history.samples.push_back(std::move(sample));
   });
@@ -84,11 +102,14 @@ std::vector<ThreadTime> ThreadTimes::read() const {
     double const seconds = std::chrono::duration<double>(last.at - first.at).count();
     for (auto const& [id, line] : last.threads) {
       auto const before = first.threads.find(id);
-      double const spent = line.cpu_seconds - (before == first.threads.end() ? 0 : before->second.cpu_seconds);
+      Line const was = before == first.threads.end() ? Line{} : before->second;
       ThreadTime& out = by_name[line.name];
       out.name = line.name;
       out.cpu_seconds += line.cpu_seconds;
-      if (seconds > 0) out.busy = std::max(out.busy, std::clamp(spent / seconds, 0.0, 1.0));
+      if (seconds <= 0) continue;
+      auto const ratio = [&](double since, double until) { return std::clamp((until - since) / seconds, 0.0, 1.0); };
+      out.busy = std::max(out.busy, ratio(was.cpu_seconds, line.cpu_seconds));
+      out.waiting = std::max(out.waiting, ratio(was.waiting_seconds, line.waiting_seconds));
     }
   });
   std::vector<ThreadTime> threads;

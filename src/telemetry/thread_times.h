@@ -8,12 +8,14 @@
 
 #include "base/guarded.h"
 
-// How busy each thread of the process is, as the operating system counts it (/proc/self/task, in steps of 10 ms).
+// How busy each thread of the process is, as the operating system counts it (/proc/self/task, in steps of 10 ms), and
+// how long it waits for a core where the machine has other work.
 namespace workmill::telemetry {
 
 struct ThreadTime {
   std::string name;
-  double busy = 0;  // 0 to 1 over about the last five seconds.
+  double busy = 0;     // 0 to 1 over about the last five seconds.
+  double waiting = 0;  // The same: ready to run, and no core to run on. 0 where the kernel does not count it.
   double cpu_seconds = 0;
 };
 
@@ -24,11 +26,14 @@ struct ThreadStat {
 };
 // False where `text` is no such line.
 bool parse_thread_stat(std::string_view text, ThreadStat& out);
+// Of a line of /proc/self/task/*/schedstat: how long the thread was ready and did not run. Nothing where it is no such
+// line, as on kernels without CONFIG_SCHED_INFO.
+std::chrono::nanoseconds parse_waiting(std::string_view text);
 
 // Any thread may call it.
 class ThreadTimes {
  public:
-  // To be called about once a second, with the monotonic clock; more often does no harm.
+  // To be called about once a second, with the monotonic clock; more often does no harm, nor do several threads.
   void sample(std::chrono::nanoseconds now);
   // As of the last sample, by name. Threads of one name are one line: their time together, and the busiest's ratio.
   std::vector<ThreadTime> read() const;
@@ -40,6 +45,7 @@ class ThreadTimes {
   struct Line {
     std::string name;
     double cpu_seconds = 0;
+    double waiting_seconds = 0;
   };
   struct Sample {
     std::chrono::nanoseconds at{};
@@ -47,6 +53,7 @@ class ThreadTimes {
   };
   struct History {
     std::vector<Sample> samples;  // Oldest first.
+    bool is_sampling = false;     // Some thread reads the files now.
   };
 
   static Sample take_sample(std::chrono::nanoseconds now);

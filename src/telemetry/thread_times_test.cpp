@@ -29,6 +29,14 @@ TEST(ThreadTimes, RefusesWhatIsNoSuchLine) {
   }
 }
 
+TEST(ThreadTimes, ReadsHowLongAThreadHadNoCore) {
+  EXPECT_EQ(parse_waiting("773988685 287056683 171\n"), std::chrono::nanoseconds{287056683});
+
+  for (char const* text : {"", "7", "7 ", "7 x 1", "7 -5 1", "7 99999999999999999999 1"}) {
+    EXPECT_EQ(parse_waiting(text), std::chrono::nanoseconds{}) << text;
+  }
+}
+
 TEST(ThreadTimes, KnowsEachThreadByItsName) {
   std::atomic<bool> stop{false};
   std::atomic<bool> named{false};
@@ -60,6 +68,8 @@ TEST(ThreadTimes, ARatioIsNeverBelowNoneNorAboveAll) {
   for (ThreadTime const& thread : times.read()) {
     EXPECT_GE(thread.busy, 0);
     EXPECT_LE(thread.busy, 1);
+    EXPECT_GE(thread.waiting, 0);
+    EXPECT_LE(thread.waiting, 1);
     EXPECT_GE(thread.cpu_seconds, 0);
   }
 }

@@ -30,6 +30,15 @@ struct Movement {
   double waits_seconds = 0;                   // The first in line.
 };
 
+// Where the machine has other work, a thread that could use a core has none for a part of the time: what it wants
+// counts.
+double wanted(Thread const& thread) { return std::min(thread.busy + thread.waiting, 1.0); }
+
+std::string no_core(Thread const& thread) {
+  if (thread.waiting < kWaiting) return {};
+  return fmt::format("; {} of the time it waits for a core, which others have", percent(thread.waiting));
+}
+
 // All that the rules ask for, worked out once.
 class Period {
  public:
@@ -73,7 +82,7 @@ class Period {
     Thread const* found = nullptr;
     for (Thread const& thread : after_.threads) {
       bool const fits = thread.name.starts_with(prefix) || thread.name == or_name;
-      if (fits && (found == nullptr || thread.busy > found->busy)) found = &thread;
+      if (fits && (found == nullptr || wanted(thread) > wanted(*found))) found = &thread;
     }
     return found;
   }
@@ -193,17 +202,17 @@ void find_busy_threads(Period const& period, Findings& out) {
   bool const is_shared = shard == nullptr && io != nullptr;
   double const deciding = period.shard_share();
   // Where the machine has other work, a thread decides all the time and still has no core for itself.
-  double const shard_busy = shard != nullptr                        ? std::max(shard->busy, deciding)
-                            : is_shared && deciding >= io->busy / 2 ? io->busy
+  double const shard_busy = shard != nullptr                        ? std::max(wanted(*shard), deciding)
+                            : is_shared && deciding >= io->busy / 2 ? wanted(*io)
                                                                     : 0;
-  double const io_busy = io != nullptr && !(is_shared && deciding >= io->busy / 2) ? io->busy : 0;
+  double const io_busy = io != nullptr && !(is_shared && deciding >= io->busy / 2) ? wanted(*io) : 0;
   if (shard_busy >= kBusy) {
     busy.push_back(
         {shard_busy,
          {.code = "shard_cpu",
           .what = fmt::format("The shard's thread limits: {} busy, {} of the time deciding commands and reading "
-                              "jobs.",
-                              percent(shard_busy), percent(deciding)),
+                              "jobs{}.",
+                              percent(shard_busy), percent(deciding), no_core(shard != nullptr ? *shard : *io)),
           .why = "One thread owns all queues. Searching lists (?q=, ?tag=) and filters over many jobs weigh most.",
           .advice =
               std::string{
@@ -215,8 +224,8 @@ void find_busy_threads(Period const& period, Findings& out) {
     busy.push_back({io_busy,
                     {.code = "io_cpu",
                      .what = fmt::format("The CPU of the I/O threads limits: the busiest takes {} of a core, at {} "
-                                         "requests.",
-                                         percent(io_busy), rate(period.requests())),
+                                         "requests{}.",
+                                         percent(io->busy), rate(period.requests()), no_core(*io)),
                      .why = "It reads, parses and answers requests; most of that is the system's part of each call.",
                      .advice = "With cores to spare raise io_threads. Else fewer, larger requests: batches, long polls "
                                "instead of asking again and again."}});

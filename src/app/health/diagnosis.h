@@ -29,6 +29,7 @@ std::string figures(Snapshot const& before, Snapshot const& after, double second
 // ---- Where each rule begins. Below these a figure is ordinary.
 inline constexpr double kFlushShare = 0.5;        // Of the time, spent flushing.
 inline constexpr double kBusy = 0.7;              // Of a core, by one thread: from here on queues grow quickly.
+inline constexpr double kWaiting = 0.1;           // Of the time, ready to run and without a core: worth a word.
 inline constexpr double kFull = 0.9;              // Of a bound.
 inline constexpr double kHotShare = 0.8;          // Of all jobs, in one queue.
 inline constexpr double kConnectionsEach = 0.5;   // For a request.

@@ -93,6 +93,18 @@ TEST(Diagnosis, NamesABusyIoThread) {
   EXPECT_THAT(pair.findings()[0].what, HasSubstr("70 % of a core, at 1000/s requests"));
 }
 
+TEST(Diagnosis, NamesAnIoThreadThatOthersKeepFromItsCore) {
+  Pair pair;
+  pair.after.threads[0].busy = 0.45;
+  pair.after.threads[0].waiting = 0.2;
+  EXPECT_THAT(pair.codes(), IsEmpty());
+
+  pair.after.threads[0].waiting = 0.5;
+  EXPECT_THAT(pair.codes(), ElementsAre("io_cpu"));
+  EXPECT_THAT(pair.findings()[0].what,
+              HasSubstr("45 % of a core, at 1000/s requests; 50 % of the time it waits for a"));
+}
+
 TEST(Diagnosis, NamesTheBusierThreadFirst) {
   Pair pair;
   pair.after.threads = {

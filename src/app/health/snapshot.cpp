@@ -65,6 +65,7 @@ Snapshot read_status(JsonValue const& status) {
   for (JsonValue const& thread : member(status, "threads").items) {
     out.threads.push_back({.name = std::string{thread.string_at("name")},
                            .busy = thread.real_at("busy"),
+                           .waiting = thread.real_at("waiting"),
                            .cpu_seconds_total = thread.real_at("cpu_seconds_total")});
   }
   for (JsonValue const& type : member(status, "types").items) {

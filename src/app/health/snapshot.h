@@ -29,7 +29,8 @@ struct Stage {
 
 struct Thread {
   std::string name;
-  double busy = 0;  // 0 to 1, over the last seconds.
+  double busy = 0;     // 0 to 1, over the last seconds.
+  double waiting = 0;  // The same: ready to run, and no core for it.
   double cpu_seconds_total = 0;
 };
 

@@ -50,7 +50,7 @@ void append_threads(telemetry::ThreadTimes const* threads, JsonWriter& json) {
   if (threads != nullptr) {
     for (telemetry::ThreadTime const& thread : threads->read()) {
       json.begin_object().member("name", thread.name).member("busy", thread.busy);
-      json.member("cpu_seconds_total", thread.cpu_seconds).end_object();
+      json.member("waiting", thread.waiting).member("cpu_seconds_total", thread.cpu_seconds).end_object();
     }
   }
   json.end_array();
