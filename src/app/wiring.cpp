@@ -150,7 +150,7 @@ Result<> run_inline(Reload& reload, Host const& host, Store& store, Rng& chance)
     tell_stopping(host, config, signal);
     server.stop_accepting([&] {
       service.drain();
-      profiler.cut_short();
+      profiler.close();
       server.drain(config.drain_timeout, [&](net::Drained how) {
         logger.info("drained", {{"in_time", how == net::Drained::in_time}});
         loop.stop();
@@ -263,7 +263,7 @@ Result<> run_threads(Reload& reload, Host const& host, Store& store, Rng& chance
   auto const drain_all = [&] {
     draining.store(true);
     shard.drain();
-    profiler.cut_short();
+    profiler.close();
     for (std::uint32_t i = 0; i < io.size(); ++i) {
       io[i]->loop.post([&, server = &front_ends[i]->server, patience = config.drain_timeout] {
         server->drain(patience, [&](net::Drained how) {

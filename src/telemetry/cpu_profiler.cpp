@@ -25,14 +25,24 @@ bool CpuProfiler::is_built_in() {
 }
 
 CpuProfiler::~CpuProfiler() {
-  cut_short();
+  close();
   Lock const lock{thread_mutex_};
   if (thread_.joinable()) thread_.join();
 }
 
-void CpuProfiler::cut_short() {
+void CpuProfiler::cut_short(std::uint64_t number) {
   {
     Lock const lock{mutex_};
+    if (number != last_) return;
+    stopping_ = true;
+  }
+  stop_.notify_all();
+}
+
+void CpuProfiler::close() {
+  {
+    Lock const lock{mutex_};
+    closed_ = true;
     stopping_ = true;
   }
   stop_.notify_all();
@@ -40,7 +50,7 @@ void CpuProfiler::cut_short() {
 
 #ifndef WM_PROFILER
 
-Result<> CpuProfiler::start(Duration, Done) {
+Result<std::uint64_t> CpuProfiler::start(Duration, Done) {
   return fail(ErrorCode::not_found, "this build of the server has no CPU profiler: it was made with sanitizers");
 }
 void CpuProfiler::run(int, Duration, Done&) {}
@@ -69,8 +79,16 @@ Result<std::string> read_all(int file) {
 
 }  // namespace
 
-Result<> CpuProfiler::start(Duration length, Done done) {
+Result<std::uint64_t> CpuProfiler::start(Duration length, Done done) {
   if (busy_.exchange(true)) return fail(ErrorCode::wrong_state, "a profile is being taken already; wait for its end");
+  bool const is_closed = [&] {
+    Lock const lock{mutex_};
+    return closed_;
+  }();
+  if (is_closed) {
+    busy_.store(false);
+    return fail(ErrorCode::shutting_down, "the server is shutting down");
+  }
   Lock const lock{thread_mutex_};
   if (thread_.joinable()) thread_.join();  // Of the one before, which is over.
   int const file = ::memfd_create("workmill-profile", MFD_CLOEXEC);
@@ -79,9 +97,11 @@ Result<> CpuProfiler::start(Duration length, Done done) {
     busy_.store(false);
     return fail(ErrorCode::io_failed, "the profiler cannot be started");
   }
+  std::uint64_t number = 0;
   {
     Lock const stop_lock{mutex_};
-    stopping_ = false;
+    stopping_ = closed_;  // Closed since we looked: this one is over at once.
+    number = ++last_;
   }
   try {
     thread_ = std::thread{[this, file, length, done = std::move(done)]() mutable { run(file, length, done); }};
@@ -91,7 +111,7 @@ Result<> CpuProfiler::start(Duration length, Done done) {
     busy_.store(false);
     return fail(ErrorCode::io_failed, "the profiler's thread cannot be started");
   }
-  return {};
+  return number;
 }
 
 void CpuProfiler::run(int file, Duration length, Done& done) {

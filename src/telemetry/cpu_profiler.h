@@ -1,5 +1,6 @@
 #pragma once
 #include <atomic>
+#include <cstdint>
 #include <functional>
 #include <string>
 #include <thread>
@@ -26,12 +27,14 @@ class CpuProfiler {
   // False in builds without the library: those with sanitizers.
   static bool is_built_in();
 
-  // Begins, and comes back at once. Any thread. `length` up to kLongest. wrong_state where a profile is being taken
-  // already, not_found where nothing is built in, io_failed where the system refuses what it takes; then `done` is not
-  // called.
-  Result<> start(Duration length, Done done);
-  // Ends a profile that is being taken before its time. Any thread.
-  void cut_short();
+  // Begins, and comes back at once with the profile's number, which is not 0. Any thread. `length` up to kLongest.
+  // wrong_state where a profile is being taken already, not_found where nothing is built in, shutting_down after
+  // close(), io_failed where the system refuses what it takes; then `done` is not called.
+  Result<std::uint64_t> start(Duration length, Done done);
+  // Ends this profile before its time, if it is under way: it is handed over all the same. Any thread.
+  void cut_short(std::uint64_t number);
+  // Ends the one that is being taken, and takes no more. Any thread.
+  void close();
 
  private:
   void run(int file, Duration length, Done& done);
@@ -40,6 +43,8 @@ class CpuProfiler {
   Mutex mutex_;
   Condition stop_;
   bool stopping_ WM_GUARDED_BY(mutex_) = false;
+  bool closed_ WM_GUARDED_BY(mutex_) = false;
+  std::uint64_t last_ WM_GUARDED_BY(mutex_) = 0;  // Number of the last one that began.
   Mutex thread_mutex_;
   std::thread thread_ WM_GUARDED_BY(thread_mutex_);
 };

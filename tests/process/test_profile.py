@@ -95,7 +95,7 @@ def test_a_client_that_goes_does_not_block_the_next_for_ever(start):
     if built_in(api) is None:
         return
     with Raw(server.port) as first:
-        first.send(b"GET /v1/debug/cpu-profile?seconds=2 HTTP/1.1\r\nHost: h\r\n\r\n")
+        first.send(b"GET /v1/debug/cpu-profile?seconds=60 HTTP/1.1\r\nHost: h\r\n\r\n")
         api.settle()
 
     answer = eventually(

@@ -240,6 +240,17 @@ def test_a_drain_ends_connections_over_tls_in_order(secure):
         assert secure.server.wait_for_exit() == 0
 
 
+def test_a_connection_that_says_nothing_does_not_hold_up_the_end(start, tmp_path):
+    config = tmp_path / "patient.toml"
+    config.write_text('handshake_timeout = "1h"\ndrain_timeout = "1h"\n')
+    secure = Secure(start, tmp_path, "--config", config)
+    with socket.create_connection(("127.0.0.1", secure.port), timeout=DEADLINE) as silent:
+        with secure.connect() as connection:  # Once this is answered, the other has been taken, too.
+            assert ask(connection)[0] == 200
+        secure.server.stop()
+        assert silent.recv(1) == b""
+
+
 def test_a_new_certificate_is_shown_after_sighup_and_old_connections_live_on(secure):
     with secure.connect() as old:
         assert ask(old)[0] == 200

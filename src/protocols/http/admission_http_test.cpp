@@ -141,6 +141,34 @@ TEST_F(AdmissionTest, AClientThatLeavesWhileItsRefusalIsHeldBackIsForgotten) {
   }));
 }
 
+TEST_F(AdmissionTest, AClientThatHasSaidItsLastWordGetsItsHeldRefusal) {
+  fill();
+  use_up_refusals();
+  TestClient client{port};
+  client.send(post("/v1/jobs", R"({"type":"t"})"));
+  client.shutdown_send();
+  settle();
+
+  clock.advance(std::chrono::seconds{1});
+
+  EXPECT_TRUE(received(client, "HTTP/1.1 503"));
+  EXPECT_TRUE(closed(client));
+}
+
+TEST_F(AdmissionTest, ARefusalThatIsHeldBackIsNotCutShortByTheTimeThatItsHeadTook) {
+  fill();
+  use_up_refusals();
+  TestClient client{port};
+  client.send("POST /v1/jobs HTTP/1.1\r\n");
+  settle();
+  client.send("Host: h\r\nContent-Length: 100\r\n\r\n");  // Refused by its head.
+  settle();
+
+  advance(std::chrono::seconds{20});
+
+  EXPECT_TRUE(received(client, "HTTP/1.1 503"));
+}
+
 TEST_F(AdmissionTest, AHeldRefusalGoesOutWhenTheServerStops) {
   fill();
   use_up_refusals();

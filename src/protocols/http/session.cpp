@@ -33,12 +33,13 @@ Session::Session(Shared& shared, CookieParts name, Welcome welcome, net::Connect
       decoder_({.header_bytes_max = shared.limits.header_bytes_max, .body_bytes_max = shared.limits.body_bytes_max}) {
   in_handshake_ = !connection_.is_established();
   if (in_handshake_) shared_.handshakes += 1;
-  set_deadline(in_handshake_ ? Deadline::handshake : first_deadline());
+  set_deadline(in_handshake_ && !shared_.draining ? Deadline::handshake : first_deadline());
 }
 
 Session::~Session() {
   abandon_from(exchanges_.front_sequence());
   shared_.buffered_bytes -= accounted_bytes_;
+  note_fullness();
   if (in_handshake_) {
     shared_.handshakes -= 1;
     shared_.counters.failed_handshakes.add();
@@ -113,7 +114,7 @@ void Session::on_peer_closed() {
   auto sequence = exchanges_.front_sequence();
   for (std::size_t i = 0; i < exchanges_.size(); ++i, ++sequence) {
     Exchange const* const exchange = exchanges_.find(sequence);
-    if (!exchange->waits || exchange->is_done) continue;
+    if (!exchange->waits || exchange->is_done || exchange->is_held) continue;  // A refusal is soon on its way.
     abandon_from(sequence);
     break;
   }
@@ -192,6 +193,7 @@ void Session::end_refused(std::uint16_t sequence, Exchange& exchange) {
     exchange.is_held = true;
     held_ += 1;
     paused_ = true;
+    if (takes_request()) deadline_ = Deadline::none;  // We are the ones who take their time now.
     shared_.counters.refusals_held.add();
     shared_.held.push_back({.cookie = cookie(sequence), .due = shared_.round_now() + service::Admission::kHoldMax});
     if (shared_.held.size() == 1) shared_.on_held();
@@ -276,7 +278,10 @@ void Session::handle(Request const& request) {
   } else if (exchange.profile_for > Duration{0}) {
     if (std::exchange(exchange.is_counted, false)) shared_.admission.leave();  // It waits, too.
     auto const started = start_profile(sequence, exchange.profile_for);
-    if (started) return;
+    if (started) {
+      exchange.profile = *started;
+      return;
+    }
     shared_.endpoints.answer(exchange, started.error(), exchange.text);
   }
   discount(exchange);
@@ -288,10 +293,8 @@ void Session::handle(Request const& request) {
   release_done();
 }
 
-Result<> Session::start_profile(std::uint16_t sequence, Duration length) {
+Result<std::uint64_t> Session::start_profile(std::uint16_t sequence, Duration length) {
   if (shared_.profiler == nullptr) return fail(ErrorCode::not_found, "this server takes no profiles");
-  // One that began after the others were cut short would hold up the drain.
-  if (shared_.draining) return fail(ErrorCode::shutting_down, "the server is shutting down");
   // The server outlives the profiler, and with it what it shares.
   return shared_.profiler->start(length, [&shared = shared_, name = cookie(sequence)](Result<std::string> profile) {
     shared.deliver_profile(name, std::move(profile));
@@ -369,7 +372,8 @@ void Session::abandon_from(std::uint16_t sequence) {
     } else if (!exchange.is_done) {
       shared_.service.abandon(cookie(last));
       shared_.counters.abandoned.add();
-      shared_.endpoints.abandon(*exchanges_.find(last));
+      shared_.endpoints.abandon(exchange);
+      if (exchange.profile != 0 && shared_.profiler != nullptr) shared_.profiler->cut_short(exchange.profile);
     }
     discount(exchange);
     exchanges_.pop_back();
@@ -505,6 +509,7 @@ void Session::drain() {
   if (closing_) return;
   if (is_waiting_ && waiting_for_ == WaitFor::readable) receive();  // What came before the drain is still answered.
   if (closing_) return;
+  if (in_handshake_) set_deadline(Deadline::first);
   bool const partial = decoder_.phase() != RequestDecoder::Phase::idle || paused_;
   if (!exchanges_.empty() && !partial) {
     auto const last = static_cast<std::uint16_t>(exchanges_.front_sequence() + exchanges_.size() - 1);
@@ -538,6 +543,10 @@ void Session::account_memory() {
   std::uint64_t const bytes = connection_.memory_bytes() + decoder_.memory_bytes();
   shared_.buffered_bytes += bytes - accounted_bytes_;  // Unsigned: what wraps here wraps back.
   accounted_bytes_ = bytes;
+  note_fullness();
+}
+
+void Session::note_fullness() {
   shared_.admission.set_full(shared_.bytes_in_flight() > shared_.limits.buffered_bytes_max);
 }
 

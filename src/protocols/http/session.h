@@ -145,7 +145,7 @@ class Session {
   void on_partial();
   void judge_head(Request const& request);
   void handle(Request const& request);
-  Result<> start_profile(std::uint16_t sequence, Duration length);
+  Result<std::uint64_t> start_profile(std::uint16_t sequence, Duration length);
   void refuse(Error const& error, Method method);
   void end_refused(std::uint16_t sequence, Exchange& exchange);
   void discount(Exchange& exchange);
@@ -163,6 +163,7 @@ class Session {
   void time_out_request(telemetry::Counter& counter);
   void set_deadline(Deadline what);
   void account_memory();
+  void note_fullness();
   service::Cookie cookie(std::uint16_t sequence) const;
 
   Shared& shared_;
