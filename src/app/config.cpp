@@ -335,6 +335,10 @@ Result<> check_config(Config const& config) {
     return bad("otlp_endpoint: an http:// or https:// URL, such as http://localhost:4318");
   }
   // Here too, and not at the start alone: a reload would log it.
+  if (config.otlp_endpoint.find_first_of("?#") != std::string::npos) {
+    return bad(
+        "otlp_endpoint: the URL without a query, as /v1/traces comes behind it; what is secret goes into otlp_headers");
+  }
   if (config.otlp_endpoint.contains('@')) {
     return bad("otlp_endpoint: a name or password in the URL would be logged: use otlp_headers");
   }

@@ -195,7 +195,9 @@ Result<Tracing> Tracing::start(Config const& config, Environment const& environm
   WM_TRY(auto settings, tracing_settings(config, environment));
   if (!settings) return tracing;
   for (std::string const& warning : settings->warnings) logger.warn("a variable was not followed", {{"why", warning}});
-  logger.info("spans are exported", {{"url", settings->otlp.url}, {"sample", settings->ratio}});
+  // Its query may hold a key.
+  std::string_view const url = std::string_view{settings->otlp.url}.substr(0, settings->otlp.url.find_first_of("?#"));
+  logger.info("spans are exported", {{"url", url}, {"sample", settings->ratio}});
   tracing.tracer_ = std::make_unique<telemetry::Tracer>(clock, settings->ratio, settings->queue_spans_max);
   tracing.exporter_ =
       std::make_unique<telemetry::OtlpExporter>(std::move(settings->otlp), *tracing.tracer_, clock, logger, chance);

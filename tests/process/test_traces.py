@@ -8,6 +8,7 @@ import subprocess
 import pytest
 from harness import BINARY, eventually, free_port, requests_session, seconds_of
 from otlp import Receiver
+from test_tokens import new_token
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 CLIENT_SPAN = "00f067aa0ba902b7"
@@ -101,6 +102,22 @@ def test_what_is_not_sampled_costs_no_span(start, receiver):
     server.stop()
 
     assert receiver.requests == []
+
+
+def test_strangers_are_not_traced(start, receiver, tmp_path):
+    data = tmp_path / "data"
+    token = new_token(data, "one", "enqueue")
+    server = start("--otlp-endpoint", receiver.url, "--trace-sample", "1", data=data, env=SOON)
+    stranger, guesser = server.api(), server.api(token=token[:-1])
+    for method, path in (("GET", "/v1/queues"), ("POST", "/v1/jobs"), ("GET", "/nowhere"), ("GET", "/healthz")):
+        for api in (stranger, guesser):
+            api.call(method, path, headers=TRACEPARENT)
+    server.api(checked=False).call("OPTIONS", "/v1/jobs", headers=TRACEPARENT)
+    server.api(token=token).post("/v1/jobs", {"type": "t", "queue": "q"}, headers=TRACEPARENT)
+    server.api(token=token).refused("GET", "/v1/queues", headers=TRACEPARENT, code="forbidden")
+    server.stop()
+
+    assert sorted(span.name for span in receiver.spans()) == ["GET /v1/queues", "POST /v1/jobs", "send q"]
 
 
 def test_without_a_trace_one_is_begun_as_the_ratio_says(start, receiver):
@@ -226,9 +243,9 @@ def test_a_receiver_that_is_away_holds_up_neither_jobs_nor_the_end(start):
     assert "a batch of spans was dropped" in server.final_log()
 
 
-@pytest.mark.parametrize("setting", [{"otlp_endpoint": "localhost:4318"}, {"trace_sample": "2"}, {"trace_sample": "all"}])
+@pytest.mark.parametrize("setting", [{"otlp_endpoint": "localhost:4318"}, {"otlp_endpoint": "http://localhost:4318?key=s3cret"}, {"trace_sample": "2"}, {"trace_sample": "all"}])
 def test_settings_that_make_no_sense_are_refused(config, setting):
     run = subprocess.run([BINARY, "serve", *config(**setting)], capture_output=True, text=True, timeout=60)
 
     assert run.returncode == 2, run
-    assert next(iter(setting)) in run.stderr, run.stderr
+    assert next(iter(setting)) in run.stderr and "s3cret" not in run.stderr, run.stderr

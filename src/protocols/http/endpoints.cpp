@@ -285,11 +285,15 @@ Result<> Endpoints::let_in(Request const& request, std::optional<Access> access,
     exchange.retry_after = static_cast<std::uint32_t>(caller.locked_out().count());
     exchange.keep_alive = false;  // Each further attempt costs a connection.
   }
+  // Strangers are not traced: they could fill the queue of those who are let in.
+  bool const is_known = admitted || admitted.error().code == ErrorCode::forbidden;
+  if (!is_known || (tokens_.is_on() && access == Access::open)) exchange.spans.reset();
   return admitted;
 }
 
 Result<std::optional<Command>> Endpoints::plan(Request const& request, Exchange& exchange, Caller& caller) {
   if (request.method == Method::options) {
+    if (tokens_.is_on()) exchange.spans.reset();  // Of a stranger, perhaps.
     std::string const allowed = allowed_methods(request.path);
     if (allowed.empty()) return fail(ErrorCode::not_found, "there is nothing at this path");
     std::string extra = "Allow: " + allowed + "\r\n";
@@ -569,6 +573,7 @@ void Endpoints::answer(Exchange const& exchange, Reply const& reply, std::string
 }
 
 void Endpoints::abandon(Exchange const& exchange) {
+  if (exchange.spans) end_trace(exchange, 0, "client_gone", nullptr);
   if (exchange.audit) write_audit(audit_log_, *exchange.audit, exchange.route, {}, trace_id(exchange));
 }
 

@@ -78,7 +78,7 @@ void RequestTrace::finish(RouteEntry const* route, int status, std::string_view 
   span.add("http.request.method", is_known ? method_ : std::string_view{"_OTHER"});
   span.add("url.path", path_);
   if (route != nullptr) span.add("http.route", route->pattern);
-  span.add_number("http.response.status_code", static_cast<std::uint64_t>(status));
+  if (status > 0) span.add_number("http.response.status_code", static_cast<std::uint64_t>(status));
   if (status >= 500) {
     span.fail(error_code.empty() ? std::string_view{"_OTHER"} : error_code);
   } else if (!error_code.empty()) {

@@ -43,8 +43,8 @@ class RequestTrace {
   // What is asked for, and the context of the `receive` span.
   void begin_receive(std::vector<QueueChoice> const& queues, std::string_view worker, Rng& chance);
 
-  // The request is answered: emits its spans. `route` null: its path was unknown. `reply` null: the answer did not come
-  // from the shard. `error_code` where it is an error.
+  // The request is answered, or (status 0) its client has gone: emits its spans. `route` null: its path was unknown.
+  // `reply` null: the answer did not come from the shard. `error_code` where it is an error.
   void finish(RouteEntry const* route, int status, std::string_view error_code, Reply const* reply,
               service::Service const& service, telemetry::Tracer& tracer) const;
 

@@ -40,6 +40,7 @@ class RequestTraceTest : public ServerTest {
     EXPECT_TRUE(listening);
     port = listening.value_or(0);
   }
+  ~RequestTraceTest() override { server.reset(); }  // What is not answered by then is told to the tracer.
   std::vector<Span> spans() {
     std::vector<Span> taken;
     tracer.spans().receive_batch(taken, 1'000);
@@ -84,6 +85,22 @@ TEST_F(RequestTraceTest, AnEnqueueIsARequestThatSends) {
   EXPECT_EQ(text_of(send, "workmill.job.type"), "resize");
   auto const creation = telemetry::format_traceparent(send.context);
   EXPECT_EQ(stored, std::string(creation.data(), creation.size()));
+}
+
+// The job may be there all the same, and its attempts are children of this span.
+TEST_F(RequestTraceTest, AnEnqueueWhoseClientGoesHasItsSpans) {
+  TestClient client{port};
+  client.send(post("/v1/jobs", R"({"type":"resize","queue":"images"})", traced(kSampled)));
+  ASSERT_TRUE(asked(1));
+  client.break_off();
+  ASSERT_TRUE(until([&] { return server->connections() == 0; }));
+
+  auto const told = spans();
+  ASSERT_EQ(told.size(), 2U);
+  EXPECT_EQ(told[0].name, "send images");
+  EXPECT_EQ(told[0].parent, told[1].context.parent_id);
+  EXPECT_EQ(text_of(told[1], "error.type"), "client_gone");
+  EXPECT_EQ(text_of(told[1], "http.response.status_code"), "");
 }
 
 TEST_F(RequestTraceTest, ManyJobsAreOneSend) {
