@@ -160,6 +160,7 @@ std::map<std::string_view, Setting> const& settings() {
       {"tls_certificate", setting(&Config::tls_certificate)},
       {"tls_key", setting(&Config::tls_key)},
       {"handshake_timeout", setting(&Config::handshake_timeout)},
+      {"handshakes_max", setting(&Config::handshakes_max)},
       {"tokens_file", setting(&Config::tokens_file)},
       {"io_threads", setting(&Config::io_threads)},
       {"durability", setting(&Config::durability)},
@@ -304,6 +305,7 @@ Result<> check_config(Config const& config) {
   if (!in_range(config.connections_per_address_max, 1, 1'000'000)) {
     return bad("connections_per_address_max: 1 to 1,000,000");
   }
+  if (!in_range(config.handshakes_max, 1, 1'000'000)) return bad("handshakes_max: 1 to 1,000,000");
   if (!in_range(config.waiters_max, 1, 1'000'000)) return bad("waiters_max: 1 to 1,000,000");
   if (!in_range(config.upload_rate_min, 0, 1'000'000) || !in_range(config.download_rate_min, 0, 1'000'000)) {
     return bad("upload_rate_min, download_rate_min: 0 to 1MB a second");
@@ -334,7 +336,7 @@ Result<> check_config(Config const& config) {
       !config.otlp_endpoint.starts_with("https://")) {
     return bad("otlp_endpoint: an http:// or https:// URL, such as http://localhost:4318");
   }
-  // Here too, and not at the start alone: a reload would log it.
+  // Here too, and not at the start alone: a reload would log them.
   if (config.otlp_endpoint.find_first_of("?#") != std::string::npos) {
     return bad(
         "otlp_endpoint: the URL without a query, as /v1/traces comes behind it; what is secret goes into otlp_headers");

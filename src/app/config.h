@@ -45,6 +45,7 @@ struct Config {
   std::uint32_t in_flight_max = 16'384;  // and never more than so many.
   Duration idle_timeout = std::chrono::minutes{5};
   Duration handshake_timeout = std::chrono::seconds{10};  // For a TLS handshake.
+  std::uint32_t handshakes_max = 1'000;                   // TLS handshakes under way; for each I/O thread.
   Duration header_timeout = std::chrono::seconds{10};     // For the head of a request.
   Duration request_timeout = std::chrono::seconds{30};    // For the whole of a request to come in.
   Duration write_timeout = std::chrono::seconds{30};      // For a client to take its answer.

@@ -28,6 +28,7 @@ http::HttpLimits http_limits(Config const& config) {
   limits.upload_rate_min = config.upload_rate_min;
   limits.download_rate_min = config.download_rate_min;
   limits.handshake_timeout = config.handshake_timeout;
+  limits.handshakes_max = config.handshakes_max;
   limits.idle_timeout = config.idle_timeout;
   limits.request_timeout = config.request_timeout;
   limits.write_timeout = config.write_timeout;
@@ -43,7 +44,7 @@ std::vector<std::string_view> http_settings() {
           "body_size_max",     "header_size_max",
           "pipelined_max",     "buffered_size_max",
           "idle_timeout",      "request_timeout",
-          "write_timeout"};
+          "write_timeout",     "handshakes_max"};
 }
 
 }  // namespace workmill::app

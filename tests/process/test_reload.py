@@ -25,6 +25,7 @@ OTHER_VALUES = {
     "in_flight_min": "127",
     "in_flight_max": "16000",
     "header_timeout": '"9s"',
+    "handshakes_max": "900",
     "upload_rate_min": '"300B"',
     "download_rate_min": '"301B"',
     "body_size_max": '"1MiB"',

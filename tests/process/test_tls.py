@@ -184,6 +184,24 @@ def test_a_handshake_that_does_not_go_on_is_ended(start, tmp_path):
         assert raw.recv(1) == b""
 
 
+def test_handshakes_under_way_have_a_bound(start, tmp_path):
+    config = tmp_path / "few.toml"
+    config.write_text('handshakes_max = 1\nhandshake_timeout = "1h"\n')
+    secure = Secure(start, tmp_path, "--config", config)
+    with socket.create_connection(("127.0.0.1", secure.port), timeout=DEADLINE) as slow:
+
+        def connects():
+            try:
+                with secure.connect() as connection:
+                    return ask(connection)[0] == 200
+            except (ssl.SSLError, OSError):
+                return False
+
+        eventually(lambda: not connects(), "there is no room for a second")
+        slow.close()
+        eventually(connects, "there is room again")
+
+
 def test_a_certificate_and_a_key_that_do_not_fit_are_refused_at_start(start, tmp_path):
     one, _ = make_certificate(tmp_path, "one")
     _, key = make_certificate(tmp_path, "two")
