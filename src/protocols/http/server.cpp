@@ -18,6 +18,9 @@ constexpr std::chrono::nanoseconds kSweepEvery = std::chrono::seconds{1};
 // when hundreds of slow clients run out of time together, each takes some 20 us to tell and to close.
 constexpr std::size_t kSlotsSwept = 128;
 constexpr std::size_t kSweepPartsMax = 50;
+// So many that are at their end end a part, and the rest of it follows a little later.
+constexpr std::size_t kEndedAtOnce = 3;
+constexpr std::chrono::nanoseconds kSweepRest = std::chrono::milliseconds{1};
 // What we ask on our own behalf: jobs given back. Nobody waits for the answer.
 constexpr CookieParts kNobody{.slot = CookieParts::kSlots - 1, .generation = 0, .sequence = 0};
 
@@ -269,19 +272,21 @@ void HttpServer::drain(Duration patience, std::move_only_function<void(net::Drai
 }
 
 void HttpServer::sweep() {
-  swept_ = 0;
+  swept_ = part_end_ = 0;
   sweep_part(1);
 }
 
 void HttpServer::sweep_part(std::size_t parts) {
   auto const seconds = std::chrono::floor<std::chrono::seconds>(shared_.clock.monotonic()).count();
   shared_.second = static_cast<std::uint32_t>(seconds);
-  std::size_t const end = std::min(slots_.size(), swept_ + (slots_.size() + parts - 1) / parts);
-  for (; swept_ < end; ++swept_) {
-    if (Session* const session = slots_[swept_].session) session->sweep();
+  if (swept_ >= part_end_) part_end_ = std::min(slots_.size(), swept_ + (slots_.size() + parts - 1) / parts);
+  for (std::size_t ended = 0; swept_ < part_end_; ++swept_) {
+    if (parts > 1 && ended == kEndedAtOnce) return;
+    Session* const session = slots_[swept_].session;
+    if (session != nullptr && session->sweep()) ++ended;
   }
   if (swept_ < slots_.size()) return;
-  swept_ = 0;
+  swept_ = part_end_ = 0;
   if (thread_times_ != nullptr) thread_times_->sample(shared_.clock.monotonic());
   publish();
 }
@@ -337,7 +342,7 @@ boost::asio::awaitable<void> HttpServer::keep_time() {
   co_await boost::asio::this_coro::throw_if_cancelled(false);
   for (;;) {
     std::size_t const parts = std::clamp<std::size_t>(slots_.size() / kSlotsSwept, 1, kSweepPartsMax);
-    second_timer_.expires_after(kSweepEvery / parts);
+    second_timer_.expires_after(swept_ < part_end_ ? kSweepRest : std::chrono::nanoseconds{kSweepEvery / parts});
     auto const [error] = co_await second_timer_.async_wait(boost::asio::as_tuple(boost::asio::use_awaitable));
     if (error) co_return;
     sweep_part(parts);

@@ -91,7 +91,7 @@ class HttpServer final : public service::AnswerSink {
   };
 
   boost::asio::awaitable<void> serve(CookieParts name, Welcome welcome, ClientKey client, Socket socket);
-  // The next of so many parts of a sweep.
+  // The next of so many parts of a sweep, or as much of it as ends no more than a few connections.
   void sweep_part(std::size_t parts);
   boost::asio::awaitable<void> keep_time();
   boost::asio::awaitable<void> keep_held();
@@ -138,7 +138,8 @@ class HttpServer final : public service::AnswerSink {
   std::vector<HttpServer*> others_;
   std::size_t next_other_ = 0;
   boost::asio::steady_timer second_timer_;
-  std::size_t swept_ = 0;  // Slots that the present sweep has seen.
+  std::size_t swept_ = 0;     // Slots that the present sweep has seen.
+  std::size_t part_end_ = 0;  // Where its present part ends.
   boost::asio::steady_timer held_timer_;
   std::vector<std::unique_ptr<net::Listener>> listeners_;
   std::size_t listening_ = 0;  // Of these, since stop_accepting() has been called.

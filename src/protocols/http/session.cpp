@@ -445,12 +445,15 @@ bool Session::has_room() const {
          connection_.output_bytes() < kOutputBytesMax;
 }
 
-void Session::sweep() {
-  if (closing_ || deadline_ == Deadline::none) return;
-  if (is_too_slow()) return end_too_slow();
-  if (shared_.second < deadline_second_) return;
+bool Session::sweep() {
+  if (closing_ || deadline_ == Deadline::none) return false;
+  if (is_too_slow()) {
+    end_too_slow();
+    return true;
+  }
+  if (shared_.second < deadline_second_) return false;
   switch (std::exchange(deadline_, Deadline::none)) {
-    case Deadline::none: return;
+    case Deadline::none: return false;
     case Deadline::handshake:
       shared_.counters.handshake_timeouts.add();
       closing_ = true;
@@ -469,6 +472,7 @@ void Session::sweep() {
     case Deadline::request: time_out_request(shared_.counters.request_timeouts); break;
   }
   settle();
+  return true;
 }
 
 void Session::time_out_request(telemetry::Counter& counter) {

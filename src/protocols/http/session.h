@@ -125,8 +125,8 @@ class Session {
   // How many answers of the bunch it took, asked once.
   std::uint32_t take_bunch_size() { return std::exchange(bunch_size_, 0U); }
 
-  // Once a second: ends what takes too long.
-  void sweep();
+  // Once a second: ends what takes too long. True where it did.
+  bool sweep();
   // Closes once what is under way is answered, what has arrived by now included; at once where nothing is. But a
   // connection that is new gets a moment to say what it has come for.
   void drain();
