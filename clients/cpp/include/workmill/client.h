@@ -1,0 +1,85 @@
+#pragma once
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "workmill/error.h"
+#include "workmill/jobs.h"
+#include "workmill/options.h"
+
+// The blocking client: each call waits for its answer.
+//
+//   workmill::client::Client client;
+//   auto const job = client.enqueue("resize", Resize{.image = "cat.png", .width = 200});
+//   auto const picture = client.result<Picture>(job->id, std::chrono::seconds{30});
+//
+// Any number of threads may call at the same time; they share a bounded pool of connections, which one thread of the
+// client's own serves. No call outlives its time-outs. Nobody may be in a call when the client is destroyed.
+namespace workmill::client {
+
+namespace detail {
+class Backend;
+class Core;
+}  // namespace detail
+
+class Client {
+ public:
+  // Connects when it is first needed. A URL that is none is told by the first call, as bad_configuration.
+  explicit Client(ServerOptions options = {});
+  // On an engine in this process: Workmill::client() makes these (workmill/embedded.h).
+  Client(std::shared_ptr<detail::Backend> backend, ServerOptions options);
+  Client(Client&&) noexcept;
+  Client& operator=(Client&&) noexcept;
+  ~Client();
+
+  // Durable when it answers. Tried again under one idempotency key, so that it is never enqueued twice.
+  Result<Enqueued> enqueue(NewJob const& job, CallOptions const& call = {});
+  template <class T>
+  Result<Enqueued> enqueue(std::string type, T const& payload, JobOptions options = {}, CallOptions const& call = {}) {
+    return enqueue(make_job(std::move(type), payload, std::move(options)), call);
+  }
+  // Any number; the answers are in their order. Each 10,000 are taken all or none: where a later part fails, the error
+  // is of that part, and those before it are enqueued.
+  Result<std::vector<Enqueued>> enqueue_all(std::vector<NewJob> const& jobs, CallOptions const& call = {});
+
+  Result<Job> job(std::string_view id, CallOptions const& call = {});
+  // Until the job is finished, or `patience` is over: then as it is. Survives restarts of the server.
+  Result<Job> wait(std::string_view id, Duration patience, CallOptions const& call = {});
+  // The result of a job that completed within `patience`. Else an error: not_finished, or, of a job that is dead, its
+  // last error with that error's code; `job_cancelled` for one that was cancelled.
+  template <class T>
+  Result<T> result(std::string_view id, Duration patience, CallOptions const& call = {}) {
+    auto job = completed(id, patience, call);
+    if (!job) return std::unexpected(std::move(job).error());
+    return job->template result_as<T>();
+  }
+  Result<Job> completed(std::string_view id, Duration patience, CallOptions const& call = {});
+
+  // A job that is not leased is cancelled; of one that is, the worker is told, and its report decides.
+  Result<> cancel(std::string_view id, CallOptions const& call = {});
+  // A dead, cancelled or scheduled job becomes ready now.
+  Result<> retry(std::string_view id, CallOptions const& call = {});
+  // Forgets a job that is not leased.
+  Result<> remove(std::string_view id, CallOptions const& call = {});
+  // A page, newest first; `query.cursor` of the next is the `next` of this one, until that is empty.
+  Result<JobPage> list(JobQuery const& query, CallOptions const& call = {});
+  Result<std::vector<std::string>> job_log(std::string_view id, CallOptions const& call = {});
+
+  Result<std::vector<LeasedJob>> lease(LeaseRequest const& request, CallOptions const& call = {});
+  // Up to 1,000; one result each, in order.
+  Result<std::vector<ReportResult>> report(std::vector<Report> const& reports, CallOptions const& call = {});
+
+  Result<QueueStats> queue(std::string_view name, CallOptions const& call = {});
+  Result<QueueStats> pause(std::string_view queue, CallOptions const& call = {});
+  Result<QueueStats> resume(std::string_view queue, CallOptions const& call = {});
+
+  Result<> ping(CallOptions const& call = {});   // The server is alive.
+  Result<> ready(CallOptions const& call = {});  // It takes work: recovered, room on the disk, not stopping.
+
+ private:
+  std::unique_ptr<detail::Core> core_;
+};
+
+}  // namespace workmill::client

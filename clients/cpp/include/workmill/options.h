@@ -1,0 +1,56 @@
+#pragma once
+#include <functional>
+#include <optional>
+#include <stop_token>
+#include <string>
+#include <string_view>
+
+#include "workmill/error.h"
+
+// Where the server is, and how long to wait for it. Values.
+namespace workmill::client {
+
+enum class LogLevel : std::uint8_t { debug, info, warn, error };
+// What the library has to say. Called on a thread of the library's, one call at a time for each client or worker; it
+// must not call back into that client or worker.
+using LogHook = std::function<void(LogLevel, std::string_view message)>;
+
+// How often and when a call is tried again that failed with a retryable error, or whose connection broke (then only
+// where doing it twice does no harm: reads, cancelling, enqueuing under an idempotency key, which every enqueue has).
+// Before attempt n + 1 it waits a random part ("full jitter") of first * factor^(n-1), at most cap, and at least what
+// the server asked for by Retry-After.
+struct RetryPolicy {
+  unsigned attempts = 5;  // In all; 1: never again.
+  Duration first{100};
+  double factor = 2.0;
+  Duration cap{5'000};
+};
+
+struct ServerOptions {
+  std::string url{};                // Empty: WORKMILL_URL, else http://127.0.0.1:7330.
+  std::string token{};              // Empty: WORKMILL_TOKEN, if it is set.
+  std::string ca_file{};            // PEM: who may vouch for an https server. Empty: whom the system believes.
+  Duration connect_timeout{5'000};  // For connecting, TLS included.
+  Duration request_timeout{
+      30'000};  // For one attempt, waiting for a connection included; a long poll has its wait on top.
+  RetryPolicy retry{};
+  unsigned connections_max = 16;  // In the pool. 1 or more.
+  unsigned waiting_max = 1'000;   // Calls that wait for one of them; the next is refused with pool_exhausted.
+  Duration idle_max{60'000};      // A connection that was idle for longer is not used again.
+  LogHook log{};
+  // Asked at each call that has no traceparent of its own: the W3C traceparent of what runs on this thread, or "".
+  // Left out: inside of a handler of a Worker it is the job's, else none.
+  std::function<std::string()> traceparent{};
+};
+
+// For one call.
+struct CallOptions {
+  std::optional<Duration> timeout{};   // Instead of request_timeout.
+  std::optional<Duration> deadline{};  // For all attempts and the pauses between them.
+  std::stop_token stop{};              // Ends it with call_cancelled.
+  std::string idempotency_key{};       // For enqueues. Empty: a new one. 1 to 255 bytes of printable ASCII.
+  std::string traceparent{};           // W3C. Empty: as ServerOptions::traceparent says.
+  std::string tracestate{};
+};
+
+}  // namespace workmill::client

@@ -1,0 +1,10 @@
+#pragma once
+// All of the client but for workmill/embedded.h.
+#include "workmill/async_client.h"
+#include "workmill/client.h"
+#include "workmill/error.h"
+#include "workmill/jobs.h"
+#include "workmill/json.h"
+#include "workmill/options.h"
+#include "workmill/task.h"
+#include "workmill/worker.h"

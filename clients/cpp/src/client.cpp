@@ -1,0 +1,399 @@
+#include <algorithm>
+#include <span>
+
+#include "core.h"
+#include "wire.h"
+#include "workmill/async_client.h"
+#include "workmill/client.h"
+
+// Both clients: what each call asks, and how its answer is read. Written down once, as an operation; the blocking
+// client runs it, the other one starts it.
+namespace workmill::client {
+namespace detail {
+namespace {
+
+constexpr std::size_t kJobsPerCall = 10'000;
+// A wait is asked for in parts of this length, so that a connection that has died unnoticed costs no more.
+constexpr Duration kWaitPart{20'000};
+
+template <class T>
+struct Operation {
+  Call call;
+  Result<T> (*read)(std::string_view body);
+};
+
+Result<void> read_nothing(std::string_view) { return {}; }
+
+Call make_call(Core const& core, std::string method, std::string target, std::string body, bool repeatable,
+               CallOptions const& options) {
+  Call call;
+  call.request.method = std::move(method);
+  call.request.target = std::move(target);
+  call.request.body = std::move(body);
+  call.request.timeout = options.timeout.value_or(core.options().request_timeout);
+  call.request.traceparent = options.traceparent;
+  call.request.tracestate = options.tracestate;
+  if (call.request.traceparent.empty()) {
+    if (core.options().traceparent) {
+      call.request.traceparent = core.options().traceparent();
+    } else {
+      call.request.traceparent = current_traceparent();
+      call.request.tracestate = current_tracestate();
+    }
+  }
+  call.repeatable = repeatable;
+  call.deadline = options.deadline;
+  return call;
+}
+
+Call make_enqueue(Core const& core, std::string body, CallOptions const& options) {
+  Call call = make_call(core, "POST", "/v1/jobs", std::move(body), true, options);
+  call.request.idempotency_key = options.idempotency_key.empty() ? random_key() : options.idempotency_key;
+  return call;
+}
+
+std::string job_target(std::string_view id, std::string_view rest = {}) {
+  return "/v1/jobs/" + url_encoded(id) + std::string{rest};
+}
+std::string queue_target(std::string_view name) { return "/v1/queues/" + url_encoded(name); }
+
+using Op = CallOptions const&;
+Operation<Enqueued> op_enqueue(Core const& core, NewJob const& job, Op call) {
+  return {make_enqueue(core, enqueue_body(job), call), read_enqueued};
+}
+Operation<std::vector<Enqueued>> op_enqueue_part(Core const& core, std::span<NewJob const> jobs, CallOptions call,
+                                                 std::size_t part) {
+  // Each part under a key of its own.
+  if (!call.idempotency_key.empty() && part > 0) call.idempotency_key += "." + std::to_string(part);
+  return {make_enqueue(core, bulk_body(jobs), call), read_bulk};
+}
+Operation<Job> op_job(Core const& core, std::string_view id, Op call) {
+  return {make_call(core, "GET", job_target(id), {}, true, call), read_job};
+}
+Operation<Job> op_wait(Core const& core, std::string_view id, Duration wait, Op call) {
+  auto made = make_call(core, "GET", job_target(id, "?wait=" + format_duration(wait)), {}, true, call);
+  made.request.timeout += wait;
+  return {std::move(made), read_job};
+}
+Operation<void> op_cancel(Core const& core, std::string_view id, Op call) {
+  return {make_call(core, "POST", job_target(id, "/cancel"), {}, true, call), read_nothing};
+}
+// Not repeatable: the job may have run and died once more meanwhile.
+Operation<void> op_retry(Core const& core, std::string_view id, Op call) {
+  return {make_call(core, "POST", job_target(id, "/retry"), {}, false, call), read_nothing};
+}
+Operation<void> op_remove(Core const& core, std::string_view id, Op call) {
+  return {make_call(core, "DELETE", job_target(id), {}, false, call), read_nothing};
+}
+Operation<JobPage> op_list(Core const& core, JobQuery const& query, Op call) {
+  return {make_call(core, "GET", list_target(query), {}, true, call), read_jobs};
+}
+Operation<std::vector<std::string>> op_job_log(Core const& core, std::string_view id, Op call) {
+  return {make_call(core, "GET", job_target(id, "/log"), {}, true, call), read_lines};
+}
+// Not repeatable: the jobs of a lost answer are leased, and to nobody.
+Operation<std::vector<LeasedJob>> op_lease(Core const& core, LeaseRequest const& request, Op call) {
+  auto made = make_call(core, "POST", "/v1/leases", lease_body(request), false, call);
+  made.request.timeout += request.wait;
+  return {std::move(made), read_leased};
+}
+// Repeatable: the second time they are answered lease_lost, and change nothing.
+Operation<std::vector<ReportResult>> op_report(Core const& core, std::vector<Report> const& reports, Op call) {
+  return {make_call(core, "POST", "/v1/reports", reports_body(reports), true, call), read_reports};
+}
+Operation<QueueStats> op_queue(Core const& core, std::string_view name, Op call) {
+  return {make_call(core, "GET", queue_target(name), {}, true, call), read_queue};
+}
+Operation<QueueStats> op_pause(Core const& core, std::string_view name, bool paused, Op call) {
+  return {
+      make_call(core, "PATCH", queue_target(name), paused ? R"({"paused":true})" : R"({"paused":false})", true, call),
+      read_queue};
+}
+Operation<void> op_health(Core const& core, std::string path, Op call) {
+  return {make_call(core, "GET", std::move(path), {}, true, call), read_nothing};
+}
+
+template <class T>
+Result<T> finish(Result<Response> answer, Result<T> (*read)(std::string_view)) {
+  if (!answer) return std::unexpected(std::move(answer).error());
+  return read(answer->body);
+}
+
+template <class T>
+Result<T> run(Core& core, Operation<T> operation, CallOptions const& call) {
+  return finish(core.run(std::move(operation.call), call.stop), operation.read);
+}
+
+// Ends a call when its stop token says so; made before the call's id is known.
+class Stopper {
+ public:
+  Stopper(Core& core, std::stop_token const& token) : core_(core), callback_(token, [this] { stop(); }) {}
+  void set(Core::CallId id) {
+    id_.store(id);
+    if (stopped_.load()) core_.cancel(id);
+  }
+  bool stopped() const { return stopped_.load(); }
+
+ private:
+  void stop() {
+    stopped_.store(true);
+    if (auto const id = id_.load(); id != 0) core_.cancel(id);
+  }
+  Core& core_;
+  std::atomic<Core::CallId> id_{0};
+  std::atomic<bool> stopped_{false};
+  std::stop_callback<std::function<void()>> callback_;
+};
+
+using Executor = std::function<void(std::move_only_function<void()>)>;
+
+template <class T>
+void deliver(Executor const& executor, std::shared_ptr<typename Async<T>::State> const& state, Result<T> result) {
+  if (!executor) return state->set(std::move(result));
+  executor([state, result = std::move(result)]() mutable { state->set(std::move(result)); });
+}
+
+template <class T>
+Async<T> start(Core& core, Executor const& executor, Operation<T> operation, CallOptions const& call) {
+  auto state = std::make_shared<typename Async<T>::State>();
+  auto stopper = call.stop.stop_possible() ? std::make_shared<Stopper>(core, call.stop) : nullptr;
+  auto const id =
+      core.start(std::move(operation.call), [state, executor, stopper, read = operation.read](Result<Response> answer) {
+        deliver<T>(executor, state, finish(std::move(answer), read));
+      });
+  if (stopper) stopper->set(id);
+  return Async<T>{std::move(state), [&core, id] { core.cancel(id); }};
+}
+
+// ---- Waiting for a job, in parts.
+
+Duration part_of(Loop::Clock::time_point until) {
+  auto const left = std::chrono::ceil<Duration>(until - Loop::Clock::now());
+  return std::clamp(left, Duration{0}, kWaitPart);
+}
+
+Result<Job> run_wait(Core& core, std::string_view id, Duration patience, CallOptions const& call) {
+  auto const until = Loop::Clock::now() + patience;
+  for (;;) {
+    Duration const part = part_of(until);
+    auto job = run(core, op_wait(core, id, part, call), call);
+    if (!job || job->is_finished() || Loop::Clock::now() >= until) return job;
+  }
+}
+
+// One wait that is under way. Each part's answer starts the next; the callbacks own it.
+struct Waiting : std::enable_shared_from_this<Waiting> {
+  Waiting(Core& in, CallOptions const& options) : core(in), call(options), stopper(in, options.stop) {}
+  Core& core;
+  CallOptions const call;
+  Stopper stopper;
+  std::atomic<Core::CallId> current{0};
+  std::string id;
+  Loop::Clock::time_point until{};
+  std::move_only_function<void(Result<Job>)> done;
+
+  void next() {
+    auto operation = op_wait(core, id, part_of(until), call);
+    auto const started = core.start(std::move(operation.call), [self = shared_from_this()](Result<Response> answer) {
+      auto job = detail::finish(std::move(answer), read_job);
+      bool const is_over = !job || job->is_finished() || Loop::Clock::now() >= self->until || self->stopper.stopped();
+      if (!is_over) return self->next();
+      self->done(std::move(job));
+    });
+    current.store(started);
+    stopper.set(started);
+  }
+};
+
+Async<Job> start_wait(Core& core, Executor const& executor, std::string_view id, Duration patience,
+                      CallOptions const& call, Result<Job> (*last)(Job)) {
+  auto state = std::make_shared<Async<Job>::State>();
+  auto waiting = std::make_shared<Waiting>(core, call);
+  waiting->id = id;
+  waiting->until = Loop::Clock::now() + patience;
+  waiting->done = [state, executor, last](Result<Job> job) {
+    if (job && last != nullptr) job = last(*std::move(job));
+    deliver<Job>(executor, state, std::move(job));
+  };
+  waiting->next();
+  return Async<Job>{std::move(state), [&core, weak = std::weak_ptr{waiting}] {
+                      if (auto const shared = weak.lock()) core.cancel(shared->current.load());
+                    }};
+}
+
+// ---- More jobs than a call takes.
+
+Result<std::vector<Enqueued>> run_bulk(Core& core, std::span<NewJob const> jobs, CallOptions const& call) {
+  std::vector<Enqueued> all;
+  all.reserve(jobs.size());
+  for (std::size_t part = 0; !jobs.empty(); ++part) {
+    auto const some = jobs.first(std::min(jobs.size(), kJobsPerCall));
+    auto answers = run(core, op_enqueue_part(core, some, call, part), call);
+    if (!answers) return answers;
+    all.insert(all.end(), std::make_move_iterator(answers->begin()), std::make_move_iterator(answers->end()));
+    jobs = jobs.subspan(some.size());
+  }
+  return all;
+}
+
+struct Bulk : std::enable_shared_from_this<Bulk> {
+  Bulk(Core& in, CallOptions const& options) : core(in), call(options), stopper(in, options.stop) {}
+  Core& core;
+  CallOptions const call;
+  Stopper stopper;
+  std::atomic<Core::CallId> current{0};
+  std::vector<Call> parts;  // The last comes first.
+  std::vector<Enqueued> all;
+  std::move_only_function<void(Result<std::vector<Enqueued>>)> done;
+
+  void next() {
+    if (parts.empty()) return done(std::move(all));
+    Call part = std::move(parts.back());
+    parts.pop_back();
+    auto const started = core.start(std::move(part), [self = shared_from_this()](Result<Response> answer) {
+      auto some = detail::finish(std::move(answer), read_bulk);
+      if (!some) return self->done(std::move(some));
+      self->all.insert(self->all.end(), std::make_move_iterator(some->begin()), std::make_move_iterator(some->end()));
+      self->next();
+    });
+    current.store(started);
+    stopper.set(started);
+  }
+};
+
+}  // namespace
+}  // namespace detail
+
+using namespace detail;  // NOLINT(google-build-using-namespace): this file is theirs.
+
+// ---- Client
+
+Client::Client(ServerOptions options) {
+  auto backend = make_server_backend(options);
+  core_ = std::make_unique<Core>(std::move(backend), std::move(options));
+}
+Client::Client(std::shared_ptr<Backend> backend, ServerOptions options)
+    : core_(std::make_unique<Core>(std::move(backend), std::move(options))) {}
+Client::Client(Client&&) noexcept = default;
+Client& Client::operator=(Client&&) noexcept = default;
+Client::~Client() = default;
+
+Result<Enqueued> Client::enqueue(NewJob const& job, Op call) {
+  return detail::run(*core_, op_enqueue(*core_, job, call), call);
+}
+Result<std::vector<Enqueued>> Client::enqueue_all(std::vector<NewJob> const& jobs, Op call) {
+  return run_bulk(*core_, jobs, call);
+}
+Result<Job> Client::job(std::string_view id, Op call) { return detail::run(*core_, op_job(*core_, id, call), call); }
+Result<Job> Client::wait(std::string_view id, Duration patience, Op call) {
+  return run_wait(*core_, id, patience, call);
+}
+Result<Job> Client::completed(std::string_view id, Duration patience, Op call) {
+  auto job = run_wait(*core_, id, patience, call);
+  if (!job) return job;
+  return completed_or_error(*std::move(job));
+}
+Result<> Client::cancel(std::string_view id, Op call) { return detail::run(*core_, op_cancel(*core_, id, call), call); }
+Result<> Client::retry(std::string_view id, Op call) { return detail::run(*core_, op_retry(*core_, id, call), call); }
+Result<> Client::remove(std::string_view id, Op call) { return detail::run(*core_, op_remove(*core_, id, call), call); }
+Result<JobPage> Client::list(JobQuery const& query, Op call) {
+  return detail::run(*core_, op_list(*core_, query, call), call);
+}
+Result<std::vector<std::string>> Client::job_log(std::string_view id, Op call) {
+  return detail::run(*core_, op_job_log(*core_, id, call), call);
+}
+Result<std::vector<LeasedJob>> Client::lease(LeaseRequest const& request, Op call) {
+  return detail::run(*core_, op_lease(*core_, request, call), call);
+}
+Result<std::vector<ReportResult>> Client::report(std::vector<Report> const& reports, Op call) {
+  return detail::run(*core_, op_report(*core_, reports, call), call);
+}
+Result<QueueStats> Client::queue(std::string_view name, Op call) {
+  return detail::run(*core_, op_queue(*core_, name, call), call);
+}
+Result<QueueStats> Client::pause(std::string_view queue, Op call) {
+  return detail::run(*core_, op_pause(*core_, queue, true, call), call);
+}
+Result<QueueStats> Client::resume(std::string_view queue, Op call) {
+  return detail::run(*core_, op_pause(*core_, queue, false, call), call);
+}
+Result<> Client::ping(Op call) { return detail::run(*core_, op_health(*core_, "/livez", call), call); }
+Result<> Client::ready(Op call) { return detail::run(*core_, op_health(*core_, "/readyz", call), call); }
+
+// ---- AsyncClient
+
+AsyncClient::AsyncClient(AsyncOptions options) : executor_(std::move(options.executor)) {
+  auto backend = make_server_backend(options.server);
+  core_ = std::make_unique<Core>(std::move(backend), std::move(options.server));
+}
+AsyncClient::AsyncClient(std::shared_ptr<Backend> backend, AsyncOptions options)
+    : core_(std::make_unique<Core>(std::move(backend), std::move(options.server))),
+      executor_(std::move(options.executor)) {}
+AsyncClient::AsyncClient(AsyncClient&&) noexcept = default;
+AsyncClient& AsyncClient::operator=(AsyncClient&&) noexcept = default;
+AsyncClient::~AsyncClient() = default;
+
+Async<Enqueued> AsyncClient::enqueue(NewJob const& job, Op call) {
+  return start(*core_, executor_, op_enqueue(*core_, job, call), call);
+}
+Async<std::vector<Enqueued>> AsyncClient::enqueue_all(std::vector<NewJob> const& jobs, Op call) {
+  auto state = std::make_shared<Async<std::vector<Enqueued>>::State>();
+  auto bulk = std::make_shared<Bulk>(*core_, call);
+  bulk->done = [state, executor = executor_](Result<std::vector<Enqueued>> all) {
+    deliver<std::vector<Enqueued>>(executor, state, std::move(all));
+  };
+  std::span<NewJob const> left{jobs};
+  for (std::size_t part = 0; !left.empty(); ++part) {
+    auto const some = left.first(std::min(left.size(), kJobsPerCall));
+    bulk->parts.push_back(op_enqueue_part(*core_, some, call, part).call);
+    left = left.subspan(some.size());
+  }
+  std::reverse(bulk->parts.begin(), bulk->parts.end());
+  bulk->next();
+  return Async<std::vector<Enqueued>>{std::move(state), [core = core_.get(), weak = std::weak_ptr{bulk}] {
+                                        if (auto const shared = weak.lock()) core->cancel(shared->current.load());
+                                      }};
+}
+Async<Job> AsyncClient::job(std::string_view id, Op call) {
+  return start(*core_, executor_, op_job(*core_, id, call), call);
+}
+Async<Job> AsyncClient::wait(std::string_view id, Duration patience, Op call) {
+  return start_wait(*core_, executor_, id, patience, call, nullptr);
+}
+Async<Job> AsyncClient::completed(std::string_view id, Duration patience, Op call) {
+  return start_wait(*core_, executor_, id, patience, call, completed_or_error);
+}
+Async<void> AsyncClient::cancel(std::string_view id, Op call) {
+  return start(*core_, executor_, op_cancel(*core_, id, call), call);
+}
+Async<void> AsyncClient::retry(std::string_view id, Op call) {
+  return start(*core_, executor_, op_retry(*core_, id, call), call);
+}
+Async<void> AsyncClient::remove(std::string_view id, Op call) {
+  return start(*core_, executor_, op_remove(*core_, id, call), call);
+}
+Async<JobPage> AsyncClient::list(JobQuery const& query, Op call) {
+  return start(*core_, executor_, op_list(*core_, query, call), call);
+}
+Async<std::vector<std::string>> AsyncClient::job_log(std::string_view id, Op call) {
+  return start(*core_, executor_, op_job_log(*core_, id, call), call);
+}
+Async<std::vector<LeasedJob>> AsyncClient::lease(LeaseRequest const& request, Op call) {
+  return start(*core_, executor_, op_lease(*core_, request, call), call);
+}
+Async<std::vector<ReportResult>> AsyncClient::report(std::vector<Report> const& reports, Op call) {
+  return start(*core_, executor_, op_report(*core_, reports, call), call);
+}
+Async<QueueStats> AsyncClient::queue(std::string_view name, Op call) {
+  return start(*core_, executor_, op_queue(*core_, name, call), call);
+}
+Async<QueueStats> AsyncClient::pause(std::string_view queue, Op call) {
+  return start(*core_, executor_, op_pause(*core_, queue, true, call), call);
+}
+Async<QueueStats> AsyncClient::resume(std::string_view queue, Op call) {
+  return start(*core_, executor_, op_pause(*core_, queue, false, call), call);
+}
+Async<void> AsyncClient::ping(Op call) { return start(*core_, executor_, op_health(*core_, "/livez", call), call); }
+Async<void> AsyncClient::ready(Op call) { return start(*core_, executor_, op_health(*core_, "/readyz", call), call); }
+
+}  // namespace workmill::client

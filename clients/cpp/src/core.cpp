@@ -1,0 +1,147 @@
+#include "core.h"
+
+#include <algorithm>
+#include <cmath>
+#include <condition_variable>
+#include <mutex>
+
+#include "wire.h"
+
+namespace workmill::client::detail {
+
+Duration backoff(RetryPolicy const& policy, unsigned attempts, std::minstd_rand& chance) {
+  double const span =
+      static_cast<double>(policy.first.count()) * std::pow(policy.factor, attempts > 0 ? attempts - 1 : 0);
+  double const most = std::clamp(span, 0.0, static_cast<double>(policy.cap.count()));
+  return Duration{std::uniform_int_distribution<Duration::rep>{0, static_cast<Duration::rep>(most)}(chance)};
+}
+
+std::string random_key() {
+  static constexpr std::string_view kHex = "0123456789abcdef";
+  // One read of the system's randomness for many keys; a thread's generator is its own.
+  thread_local std::mt19937_64 generator = [] {
+    std::random_device device;
+    std::seed_seq seed{device(), device(), device(), device(), device(), device(), device(), device()};
+    return std::mt19937_64{seed};
+  }();
+  std::string key;
+  key.reserve(32);
+  for (int half = 0; half < 2; ++half) {
+    std::uint64_t bits = generator();
+    for (int i = 0; i < 16; ++i, bits >>= 4) key.push_back(kHex[bits & 15]);
+  }
+  return key;
+}
+
+std::string& current_traceparent() {
+  thread_local std::string value;
+  return value;
+}
+
+std::string& current_tracestate() {
+  thread_local std::string value;
+  return value;
+}
+
+Core::Core(std::shared_ptr<Backend> backend, ServerOptions options)
+    : options_(std::move(options)), backend_(std::move(backend)), chance_(std::random_device{}()) {
+  loop_.post([this] { transport_ = backend_->make_transport(loop_); });
+}
+
+Core::~Core() {
+  loop_.post([this] {
+    transport_.reset();
+    while (!calls_.empty()) {
+      finish(calls_.begin()->first, fail(ErrorClass::fatal, "call_cancelled", "the client is going away"));
+    }
+  });
+  loop_.stop();
+}
+
+Core::CallId Core::start(Call call, Done done) {
+  CallId const id = next_.fetch_add(1, std::memory_order_relaxed);
+  loop_.post([this, id, call = std::move(call), done = std::move(done)]() mutable {
+    State& state = calls_[id];
+    if (call.deadline) state.give_up_at = Loop::Clock::now() + *call.deadline;
+    state.call = std::move(call);
+    state.done = std::move(done);
+    if (!transport_) return finish(id, fail(ErrorClass::fatal, "call_cancelled", "the client is going away"));
+    attempt(id);
+  });
+  return id;
+}
+
+void Core::cancel(CallId id) {
+  loop_.post([this, id] {
+    auto const found = calls_.find(id);
+    if (found == calls_.end()) return;
+    if (found->second.ticket != 0) transport_->abort(found->second.ticket);
+    auto error = fail(ErrorClass::fatal, "call_cancelled", "the caller has cancelled it");
+    error.error().may_have_happened = found->second.ticket != 0;
+    finish(id, std::move(error));
+  });
+}
+
+Result<Response> Core::run(Call call, std::stop_token const& stop) {
+  if (loop_.is_current()) {
+    return fail(ErrorClass::user, "wrong_thread", "a blocking call on the client's own thread would wait for itself");
+  }
+  std::mutex mutex;
+  std::condition_variable arrived;
+  std::optional<Result<Response>> answer;
+  CallId const id = start(std::move(call), [&](Result<Response> result) {
+    std::lock_guard const lock{mutex};
+    answer.emplace(std::move(result));
+    arrived.notify_one();  // With the lock held: this stack frame goes as soon as it is let go.
+  });
+  std::stop_callback const on_stop{stop, [this, id] { cancel(id); }};
+  std::unique_lock lock{mutex};
+  arrived.wait(lock, [&] { return answer.has_value(); });
+  return *std::move(answer);
+}
+
+void Core::attempt(CallId id) {
+  State& state = calls_.at(id);
+  state.timer = 0;
+  Request request = state.call.request;
+  if (state.give_up_at) {
+    auto const left = std::chrono::ceil<Duration>(*state.give_up_at - Loop::Clock::now());
+    if (left <= Duration{0})
+      return finish(id, std::unexpected(transport_error("timed_out", "its deadline is over", false)));
+    request.timeout = std::min(request.timeout, left);
+  }
+  ++state.attempts;
+  state.ticket =
+      transport_->send(std::move(request), [this, id](Result<Response> answer) { on_answer(id, std::move(answer)); });
+}
+
+void Core::on_answer(CallId id, Result<Response> answer) {
+  State& state = calls_.at(id);
+  state.ticket = 0;
+  if (answer && answer->status >= 400) answer = std::unexpected(read_problem(*answer));
+  if (answer) return finish(id, std::move(answer));
+  Error const& error = answer.error();
+  bool const harmless = state.call.repeatable || !error.may_have_happened;
+  if (error.error_class != ErrorClass::retryable || !harmless || state.attempts >= options_.retry.attempts) {
+    return finish(id, std::move(answer));
+  }
+  Duration const pause =
+      std::max(backoff(options_.retry, state.attempts, chance_), error.retry_after.value_or(Duration{0}));
+  if (state.give_up_at && Loop::Clock::now() + pause >= *state.give_up_at) return finish(id, std::move(answer));
+  log(LogLevel::info, "attempt " + std::to_string(state.attempts) + " of " + state.call.request.method + " " +
+                          state.call.request.target + " failed, again in " + std::to_string(pause.count()) +
+                          " ms: " + describe(error));
+  state.timer = loop_.after(pause, [this, id] { attempt(id); });
+}
+
+void Core::finish(CallId id, Result<Response> answer) {
+  auto node = calls_.extract(id);
+  if (node.mapped().timer != 0) loop_.cancel(node.mapped().timer);
+  node.mapped().done(std::move(answer));
+}
+
+void Core::log(LogLevel level, std::string const& message) const {
+  if (options_.log) options_.log(level, message);
+}
+
+}  // namespace workmill::client::detail

@@ -1,0 +1,139 @@
+#include "socket.h"
+
+#include <openssl/err.h>
+#include <openssl/ssl.h>
+#include <sys/socket.h>
+
+#include <cerrno>
+#include <cstdlib>
+
+namespace workmill::client::detail {
+namespace {
+
+constexpr std::string_view kUrlDefault = "http://127.0.0.1:7330";
+
+std::string environment(char const* name) {
+  char const* const value = std::getenv(name);
+  return value != nullptr ? value : "";
+}
+
+}  // namespace
+
+Result<Address> resolve_address(ServerOptions const& options) {
+  std::string url = options.url.empty() ? environment("WORKMILL_URL") : options.url;
+  if (url.empty()) url = kUrlDefault;
+  auto const bad = [&](std::string const& why) {
+    return fail(ErrorClass::user, "bad_configuration", "the server's URL must be http://HOST:PORT or https://: " + why);
+  };
+  Address address;
+  address.token = options.token.empty() ? environment("WORKMILL_TOKEN") : options.token;
+  if (address.token.find_first_of("\r\n") != std::string::npos) {
+    return fail(ErrorClass::user, "bad_configuration", "the token has a line break in it");
+  }
+  address.ca_file = options.ca_file;
+  std::string_view rest = url;
+  if (rest.starts_with("https://")) {
+    address.tls = true;
+    rest.remove_prefix(8);
+  } else if (rest.starts_with("http://")) {
+    rest.remove_prefix(7);
+  } else if (rest.find("://") != std::string_view::npos) {
+    return bad("another scheme");
+  }
+  if (rest.ends_with('/')) rest.remove_suffix(1);
+  if (rest.find_first_of("/?#@ \r\n") != std::string_view::npos) return bad("it has a path, a user or spaces");
+  std::size_t colon = rest.rfind(':');
+  if (rest.starts_with('[')) {
+    std::size_t const bracket = rest.find(']');
+    if (bracket == std::string_view::npos) return bad("a bracket is missing");
+    address.host = rest.substr(1, bracket - 1);
+    colon = rest.size() > bracket + 1 && rest[bracket + 1] == ':' ? bracket + 1 : std::string_view::npos;
+  } else {
+    address.host = rest.substr(0, colon);
+  }
+  address.port = colon != std::string_view::npos ? std::string{rest.substr(colon + 1)} : address.tls ? "443" : "80";
+  bool const is_number = !address.port.empty() && address.port.size() <= 5 &&
+                         address.port.find_first_not_of("0123456789") == std::string::npos;
+  if (address.host.empty() || !is_number) return bad("host or port is missing");
+  return address;
+}
+
+Error transport_error(std::string code, std::string message, bool may_have_happened) {
+  return Error{.code = std::move(code), .message = std::move(message), .may_have_happened = may_have_happened};
+}
+
+Result<std::shared_ptr<TlsContext>> TlsContext::make(Address const& address) {
+  auto tls = std::make_shared<TlsContext>();
+  boost::system::error_code error;
+  tls->context.set_verify_mode(asio::ssl::verify_peer, error);
+  SSL_CTX_set_min_proto_version(tls->context.native_handle(), TLS1_2_VERSION);
+  if (address.ca_file.empty())
+    tls->context.set_default_verify_paths(error);
+  else
+    tls->context.load_verify_file(address.ca_file, error);
+  if (error) return fail(ErrorClass::user, "bad_configuration", "ca_file cannot be read: " + error.message());
+  return tls;
+}
+
+void Socket::connect(std::shared_ptr<Socket> const& socket, Address const& address, Connected done) {
+  using Endpoints = asio::ip::tcp::resolver::results_type;
+  // Held by the handlers: a move-only callback that several steps share.
+  auto shared = std::make_shared<Connected>(std::move(done));
+  auto const failed = [shared](std::string const& why) {
+    (*shared)(std::unexpected(transport_error("no_server", why, false)));
+  };
+  auto const shake = [socket, shared, failed] {
+    socket->tls_->async_handshake(asio::ssl::stream_base::client,
+                                  [socket, shared, failed](boost::system::error_code const& error) {
+                                    if (error) return failed("TLS: " + error.message());
+                                    (*shared)({});
+                                  });
+  };
+  auto const host = address.host;
+  auto const connected = [socket, shared, failed, shake, host](boost::system::error_code const& error, auto const&) {
+    if (error) return failed(error.message());
+    boost::system::error_code ignored;
+    socket->tcp_.set_option(asio::ip::tcp::no_delay{true}, ignored);
+    if (!socket->tls_) return (*shared)({});
+    SSL* const ssl = socket->tls_->native_handle();
+    boost::system::error_code is_name;
+    static_cast<void>(asio::ip::make_address(host, is_name));
+    // What SSL_set_tlsext_host_name() is, without its cast of old style. The name is copied.
+    if (is_name)
+      SSL_ctrl(ssl, SSL_CTRL_SET_TLSEXT_HOSTNAME, TLSEXT_NAMETYPE_host_name, const_cast<char*>(host.c_str()));
+    socket->tls_->set_verify_callback(asio::ssl::host_name_verification{host}, ignored);
+    shake();
+  };
+  boost::system::error_code no_number;
+  auto const number = asio::ip::make_address(address.host, no_number);
+  if (!no_number) {
+    auto const port = static_cast<std::uint16_t>(std::atoi(address.port.c_str()));
+    asio::ip::tcp::endpoint const endpoint{number, port};
+    socket->tcp_.async_connect(endpoint, [connected](boost::system::error_code const& error) { connected(error, 0); });
+    return;
+  }
+  socket->resolver_ = std::make_unique<asio::ip::tcp::resolver>(socket->get_executor());
+  socket->resolver_->async_resolve(
+      address.host, address.port,
+      [socket, connected, failed](boost::system::error_code const& error, Endpoints const& endpoints) {
+        if (error) return failed(error.message());
+        asio::async_connect(socket->tcp_, endpoints, connected);
+      });
+}
+
+void Socket::close() {
+  boost::system::error_code ignored;
+  if (resolver_) resolver_->cancel();
+  tcp_.close(ignored);
+}
+
+bool Socket::is_stale() {
+  if (!tcp_.is_open()) return true;
+  char byte = 0;
+  ssize_t const got = ::recv(tcp_.native_handle(), &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+  if (got < 0) return errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR;
+  // TLS sends tickets of its own accord: what has come may be such a thing.
+  return got == 0 || !tls_;
+}
+
+}  // namespace workmill::client::detail

@@ -1,0 +1,511 @@
+#include "wire.h"
+
+#include <array>
+#include <cstdio>
+
+namespace workmill::client::detail {
+namespace {
+
+constexpr std::array kStates{JobState::scheduled, JobState::ready, JobState::leased,
+                             JobState::completed, JobState::dead,  JobState::cancelled};
+
+std::unexpected<Error> not_ours(std::string const& what) {
+  return fail(ErrorClass::fatal, "protocol_error", "what came back is no answer of a Workmill: " + what);
+}
+
+Result<Json> parse_object(std::string_view body) {
+  auto json = Json::parse(body);
+  if (!json) return not_ours(json.error().message);
+  if (json->as_object() == nullptr) return not_ours("no object");
+  return json;
+}
+
+// A member list under way: `{"a":1,"b":…`.
+class ObjectWriter {
+ public:
+  explicit ObjectWriter(std::string& out) : out_(out) { out_.push_back('{'); }
+  std::string& name(std::string_view name) {
+    if (!std::exchange(first_, false)) out_.push_back(',');
+    write_json_string(name, out_);
+    out_.push_back(':');
+    return out_;
+  }
+  void text(std::string_view key, std::string_view value) { write_json_string(value, name(key)); }
+  void text_if(std::string_view key, std::string_view value) {
+    if (!value.empty()) text(key, value);
+  }
+  void number(std::string_view key, std::int64_t value) { name(key).append(std::to_string(value)); }
+  void duration(std::string_view key, Duration value) { text(key, format_duration(value)); }
+  void duration_if(std::string_view key, std::optional<Duration> value) {
+    if (value) duration(key, *value);
+  }
+  void end() { out_.push_back('}'); }
+
+ private:
+  std::string& out_;
+  bool first_ = true;
+};
+
+std::string format_time(Time time) {
+  auto const day = std::chrono::floor<std::chrono::days>(time);
+  std::chrono::year_month_day const date{day};
+  std::chrono::hh_mm_ss const clock{time - day};
+  std::array<char, 40> text{};
+  int const length =
+      std::snprintf(text.data(), text.size(), "%04d-%02u-%02uT%02d:%02d:%02d.%03dZ", static_cast<int>(date.year()),
+                    static_cast<unsigned>(date.month()), static_cast<unsigned>(date.day()),
+                    static_cast<int>(clock.hours().count()), static_cast<int>(clock.minutes().count()),
+                    static_cast<int>(clock.seconds().count()), static_cast<int>(clock.subseconds().count()));
+  return {text.data(), static_cast<std::size_t>(length)};
+}
+
+// As the server writes it: UTC with milliseconds.
+std::optional<Time> parse_time(std::string_view text) {
+  if (text.size() != 24 || text.back() != 'Z') return std::nullopt;
+  auto const number = [&](std::size_t at, std::size_t digits) {
+    int value = 0;
+    for (char const c : text.substr(at, digits)) {
+      if (c < '0' || c > '9') return -1;
+      value = value * 10 + (c - '0');
+    }
+    return value;
+  };
+  std::chrono::year_month_day const date{std::chrono::year{number(0, 4)},
+                                         std::chrono::month{static_cast<unsigned>(number(5, 2))},
+                                         std::chrono::day{static_cast<unsigned>(number(8, 2))}};
+  if (!date.ok()) return std::nullopt;
+  return std::chrono::sys_days{date} + std::chrono::hours{number(11, 2)} + std::chrono::minutes{number(14, 2)} +
+         std::chrono::seconds{number(17, 2)} + Duration{number(20, 3)};
+}
+
+ErrorClass parse_class(std::string_view text) {
+  if (text == "user") return ErrorClass::user;
+  return text == "retryable" ? ErrorClass::retryable : ErrorClass::fatal;
+}
+
+std::optional<JobState> parse_state(std::string_view text) {
+  for (JobState const state : kStates) {
+    if (to_string(state) == text) return state;
+  }
+  return std::nullopt;
+}
+
+unsigned number_of(Json const& json, std::string_view name) {
+  Json const* const found = json.find(name);
+  auto const value = found != nullptr ? found->as_uint() : std::nullopt;
+  return value ? static_cast<unsigned>(*value) : 0;
+}
+
+bool flag_of(Json const& json, std::string_view name) {
+  Json const* const found = json.find(name);
+  bool const* const value = found != nullptr ? found->as_bool() : nullptr;
+  return value != nullptr && *value;
+}
+
+std::string dump_of(Json const& json, std::string_view name) {
+  Json const* const found = json.find(name);
+  return found != nullptr ? found->dump() : std::string{};
+}
+
+Result<Enqueued> enqueued_of(Json const& json) {
+  auto const state = parse_state(json.text("state"));
+  if (json.text("id").empty() || !state) return not_ours("no id or state");
+  return Enqueued{.id = std::string{json.text("id")}, .state = *state, .duplicate = flag_of(json, "duplicate")};
+}
+
+Result<Job> job_of(Json json) {
+  auto const state = parse_state(json.text("state"));
+  if (json.text("id").empty() || !state) return not_ours("no id or state");
+  Job job{.id = std::string{json.text("id")},
+          .type = std::string{json.text("type")},
+          .queue = std::string{json.text("queue")},
+          .state = *state,
+          .attempt = number_of(json, "attempt"),
+          .max_attempts = number_of(json, "max_attempts"),
+          .worker = std::string{json.text("worker")},
+          .created_at = parse_time(json.text("created_at")),
+          .finished_at = parse_time(json.text("finished_at"))};
+  if (Json const* const progress = json.find("progress"); progress != nullptr && progress->as_object() != nullptr) {
+    job.progress = JobProgress{.percent = static_cast<int>(number_of(*progress, "percent")),
+                               .message = std::string{progress->text("message")}};
+  }
+  if (Json const* const error = json.find("error"); error != nullptr && error->as_object() != nullptr) {
+    job.error = JobFailure{.error_class = parse_class(error->text("class")),
+                           .code = std::string{error->text("code")},
+                           .message = std::string{error->text("message")},
+                           .detail = dump_of(*error, "detail"),
+                           .attempt = number_of(*error, "attempt")};
+  }
+  job.json = std::move(json);
+  return job;
+}
+
+Json::Array const* list_of(Json const& json, std::string_view name) {
+  Json const* const found = json.find(name);
+  return found != nullptr ? found->as_array() : nullptr;
+}
+
+void write_backoff(Backoff const& backoff, std::string& out) {
+  ObjectWriter object{out};
+  object.duration("first", backoff.first);
+  write_double(backoff.factor, object.name("factor"));
+  object.duration_if("cap", backoff.cap);
+  write_double(backoff.jitter, object.name("jitter"));
+  object.end();
+}
+
+void write_report_head(ReportOn const& job, std::string_view outcome, std::string& out) {
+  out.append("{\"id\":");
+  write_json_string(job.id, out);
+  out.append(",\"lease\":");
+  write_json_string(job.lease, out);
+  out.append(",\"outcome\":\"").append(outcome).append("\"");
+}
+
+}  // namespace
+
+std::string format_duration(Duration duration) {
+  return std::to_string(std::max<Duration::rep>(0, duration.count())) + "ms";
+}
+
+std::string url_encoded(std::string_view text) {
+  static constexpr std::string_view kHex = "0123456789ABCDEF";
+  std::string out;
+  for (char const c : text) {
+    bool const plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' ||
+                       c == '.' || c == '_' || c == '~';
+    if (plain) {
+      out.push_back(c);
+    } else {
+      auto const byte = static_cast<unsigned char>(c);
+      out.push_back('%');
+      out.push_back(kHex[byte >> 4]);
+      out.push_back(kHex[byte & 15]);
+    }
+  }
+  return out;
+}
+
+void write_job(NewJob const& job, std::string& out) {
+  JobOptions const& options = job.options;
+  ObjectWriter object{out};
+  object.text_if("type", job.type);  // Where it is missing, the server has the words for it.
+  object.text_if("queue", options.queue);
+  if (job.payload_is_bytes)
+    object.text("payload_base64", encode_base64(job.payload));
+  else if (!job.payload.empty())
+    object.name("payload").append(job.payload);
+  object.text_if("id", options.id);
+  if (options.priority) object.number("priority", *options.priority);
+  object.duration_if("delay", options.delay);
+  if (options.run_at) object.text("run_at", format_time(*options.run_at));
+  object.duration_if("expires_in", options.expires_in);
+  if (options.max_attempts) object.number("max_attempts", *options.max_attempts);
+  if (options.backoff) write_backoff(*options.backoff, object.name("backoff"));
+  object.duration_if("lease", options.lease);
+  if (options.unique) {
+    ObjectWriter unique{object.name("unique")};
+    unique.text("key", options.unique->key);
+    unique.text("while", options.unique->until);
+    unique.duration_if("for", options.unique->within);
+    unique.end();
+  }
+  object.text_if("group", options.group);
+  if (!options.tags.empty()) Codec<std::vector<std::string>>::write(options.tags, object.name("tags"));
+  object.duration_if("keep_result", options.keep_result);
+  if (!options.meta.is_null()) options.meta.write(object.name("meta"));
+  for (auto const& [name, value] : options.more) value.write(object.name(name));
+  object.end();
+}
+
+std::string enqueue_body(NewJob const& job) {
+  std::string out;
+  write_job(job, out);
+  return out;
+}
+
+std::string bulk_body(std::span<NewJob const> jobs) {
+  std::string out = "{\"jobs\":[";
+  for (std::size_t i = 0; i < jobs.size(); ++i) {
+    if (i > 0) out.push_back(',');
+    write_job(jobs[i], out);
+  }
+  return out += "]}";
+}
+
+void write_queues(std::vector<QueueChoice> const& queues, std::string& out) {
+  out.push_back('[');
+  for (std::size_t i = 0; i < queues.size(); ++i) {
+    if (i > 0) out.push_back(',');
+    if (queues[i].weight == 0) {
+      write_json_string(queues[i].name, out);
+      continue;
+    }
+    ObjectWriter object{out};
+    object.text("name", queues[i].name);
+    object.number("weight", queues[i].weight);
+    object.end();
+  }
+  out.push_back(']');
+}
+
+std::string lease_body(LeaseRequest const& request) {
+  std::string out;
+  ObjectWriter object{out};
+  write_queues(request.queues, object.name("queues"));
+  object.number("max", request.max);
+  object.duration("wait", request.wait);
+  object.duration_if("lease", request.lease);
+  object.text_if("worker", request.worker);
+  object.end();
+  return out;
+}
+
+std::string reports_body(std::vector<Report> const& reports) {
+  std::string out = "{\"reports\":[";
+  for (std::size_t i = 0; i < reports.size(); ++i) {
+    if (i > 0) out.push_back(',');
+    out.append(reports[i].json());
+  }
+  return out += "]}";
+}
+
+std::string list_target(JobQuery const& query) {
+  std::string target = "/v1/jobs?limit=" + std::to_string(query.limit);
+  auto const add = [&](std::string_view name, std::string_view value) {
+    if (!value.empty()) target.append("&").append(name).append("=").append(url_encoded(value));
+  };
+  if (query.state) add("state", to_string(*query.state));
+  add("queue", query.queue);
+  add("type", query.type);
+  add("tag", query.tag);
+  add("group", query.group);
+  add("q", query.text);
+  add("cursor", query.cursor);
+  return target;
+}
+
+Error problem_error(Json const& problem) {
+  Json const* const status = problem.find("status");
+  return Error{.code = std::string{problem.text("code")},
+               .error_class = parse_class(problem.text("class")),
+               .message = std::string{problem.text("detail").empty() ? problem.text("title") : problem.text("detail")},
+               .field = std::string{problem.text("field")},
+               .status = status != nullptr ? static_cast<int>(status->as_int().value_or(0)) : 0,
+               .trace_id = std::string{problem.text("trace_id")}};
+}
+
+Error read_problem(Response const& response) {
+  auto const json = Json::parse(response.body);
+  Error error;
+  if (json && !json->text("code").empty()) {
+    error = problem_error(*json);
+  } else {
+    error = not_ours("status " + std::to_string(response.status)).error();
+    // A proxy's word for a server that is away, or busy.
+    if (response.status == 502 || response.status == 503 || response.status == 504 || response.status == 429) {
+      error.error_class = ErrorClass::retryable;
+    }
+  }
+  error.status = response.status;
+  error.retry_after = response.retry_after;
+  error.may_have_happened = error.code == "outcome_unknown" || response.status == 502 || response.status == 504;
+  return error;
+}
+
+Result<Enqueued> read_enqueued(std::string_view body) {
+  auto json = parse_object(body);
+  if (!json) return std::unexpected(std::move(json).error());
+  return enqueued_of(*json);
+}
+
+Result<std::vector<Enqueued>> read_bulk(std::string_view body) {
+  auto json = parse_object(body);
+  if (!json) return std::unexpected(std::move(json).error());
+  auto const* const list = list_of(*json, "jobs");
+  if (list == nullptr) return not_ours("no jobs");
+  std::vector<Enqueued> out;
+  out.reserve(list->size());
+  for (Json const& each : *list) {
+    auto job = enqueued_of(each);
+    if (!job) return std::unexpected(std::move(job).error());
+    out.push_back(*std::move(job));
+  }
+  return out;
+}
+
+Result<Job> read_job(std::string_view body) {
+  auto json = parse_object(body);
+  if (!json) return std::unexpected(std::move(json).error());
+  return job_of(*std::move(json));
+}
+
+Result<JobPage> read_jobs(std::string_view body) {
+  auto json = parse_object(body);
+  if (!json) return std::unexpected(std::move(json).error());
+  auto const* const list = list_of(*json, "items");
+  if (list == nullptr) return not_ours("no items");
+  JobPage page{.jobs = {}, .next = std::string{json->text("next")}};
+  for (Json const& each : *list) {
+    auto job = job_of(each);
+    if (!job) return std::unexpected(std::move(job).error());
+    page.jobs.push_back(*std::move(job));
+  }
+  return page;
+}
+
+Result<std::vector<std::string>> read_lines(std::string_view body) {
+  auto json = parse_object(body);
+  if (!json) return std::unexpected(std::move(json).error());
+  auto const* const list = list_of(*json, "lines");
+  if (list == nullptr) return not_ours("no lines");
+  std::vector<std::string> out;
+  for (Json const& each : *list) out.push_back(each.as_string() != nullptr ? *each.as_string() : std::string{});
+  return out;
+}
+
+Result<std::vector<LeasedJob>> read_leased(std::string_view body) {
+  auto json = parse_object(body);
+  if (!json) return std::unexpected(std::move(json).error());
+  auto const* const list = list_of(*json, "jobs");
+  if (list == nullptr) return not_ours("no jobs");
+  std::vector<LeasedJob> out;
+  for (Json const& each : *list) {
+    LeasedJob job{.id = std::string{each.text("id")},
+                  .lease = std::string{each.text("lease")},
+                  .type = std::string{each.text("type")},
+                  .queue = std::string{each.text("queue")},
+                  .payload = dump_of(each, "payload"),
+                  .attempt = number_of(each, "attempt"),
+                  .max_attempts = number_of(each, "max_attempts"),
+                  .checkpoint = dump_of(each, "checkpoint"),
+                  .meta = dump_of(each, "meta"),
+                  .traceparent = std::string{each.text("traceparent")},
+                  .tracestate = std::string{each.text("tracestate")}};
+    if (each.find("payload_base64") != nullptr) {
+      auto bytes = decode_base64(each.text("payload_base64"));
+      if (!bytes) return not_ours("payload_base64");
+      job.payload = *std::move(bytes);
+      job.payload_is_bytes = true;
+    }
+    out.push_back(std::move(job));
+  }
+  return out;
+}
+
+Result<std::vector<ReportResult>> read_reports(std::string_view body) {
+  auto json = parse_object(body);
+  if (!json) return std::unexpected(std::move(json).error());
+  auto const* const list = list_of(*json, "reports");
+  if (list == nullptr) return not_ours("no reports");
+  std::vector<ReportResult> out;
+  for (Json const& each : *list) {
+    ReportResult result{.ok = flag_of(each, "ok"), .cancel_requested = flag_of(each, "cancel_requested")};
+    if (Json const* const error = each.find("error"); error != nullptr) result.error = problem_error(*error);
+    out.push_back(std::move(result));
+  }
+  return out;
+}
+
+Result<QueueStats> read_queue(std::string_view body) {
+  auto json = parse_object(body);
+  if (!json) return std::unexpected(std::move(json).error());
+  QueueStats queue{.name = std::string{json->text("name")}, .paused = flag_of(*json, "paused")};
+  if (queue.name.empty()) return not_ours("no name");
+  if (Json const* const depth = json->find("depth"); depth != nullptr) {
+    for (JobState const state : kStates) {
+      Json const* const count = depth->find(to_string(state));
+      if (count != nullptr) queue.depth[static_cast<std::size_t>(state)] = count->as_uint().value_or(0);
+    }
+  }
+  queue.json = *std::move(json);
+  return queue;
+}
+
+Result<Job> completed_or_error(Job job) {
+  switch (job.state) {
+    case JobState::completed: return job;
+    case JobState::cancelled: return fail(ErrorClass::fatal, "job_cancelled", "the job was cancelled");
+    case JobState::dead: {
+      JobFailure const failure = job.error.value_or(JobFailure{.error_class = ErrorClass::fatal, .code = "failed"});
+      auto error = fail(failure.error_class, failure.code, failure.message).error();
+      error.detail = failure.detail;
+      return std::unexpected(std::move(error));
+    }
+    default: return fail(ErrorClass::retryable, "not_finished", "the job is " + std::string{to_string(job.state)});
+  }
+}
+
+}  // namespace workmill::client::detail
+
+namespace workmill::client {
+
+using detail::format_duration;
+
+Report Report::completed(ReportOn const& job, std::string_view result_json) {
+  std::string out;
+  detail::write_report_head(job, "completed", out);
+  if (!result_json.empty()) out.append(",\"result\":").append(result_json);
+  return Report{std::move(out += '}')};
+}
+
+Report Report::completed_with_bytes(ReportOn const& job, std::string_view bytes) {
+  std::string out;
+  detail::write_report_head(job, "completed", out);
+  out.append(",\"result_base64\":\"").append(encode_base64(bytes)).append("\"}");
+  return Report{std::move(out)};
+}
+
+Report Report::failed(ReportOn const& job, Error const& error) {
+  std::string out;
+  detail::write_report_head(job, "failed", out);
+  out.append(",\"error\":{\"class\":\"").append(to_string(error.error_class)).append("\",\"code\":");
+  write_json_string(error.code, out);
+  out.append(",\"message\":");
+  write_json_string(error.message, out);
+  if (!error.detail.empty()) out.append(",\"detail\":").append(error.detail);
+  out.push_back('}');
+  if (error.retry_after) out.append(",\"retry_in\":\"").append(format_duration(*error.retry_after)).append("\"");
+  return Report{std::move(out += '}')};
+}
+
+Report Report::extend(ReportOn const& job, Duration by) {
+  std::string out;
+  detail::write_report_head(job, "extend", out);
+  out.append(",\"for\":\"").append(format_duration(by)).append("\"}");
+  return Report{std::move(out)};
+}
+
+Report Report::progress(ReportOn const& job, int percent, std::string_view message) {
+  std::string out;
+  detail::write_report_head(job, "progress", out);
+  out.append(",\"percent\":").append(std::to_string(percent));
+  if (!message.empty()) {
+    out.append(",\"message\":");
+    write_json_string(message, out);
+  }
+  return Report{std::move(out += '}')};
+}
+
+Report Report::log(ReportOn const& job, std::vector<std::string> const& lines) {
+  std::string out;
+  detail::write_report_head(job, "log", out);
+  out.append(",\"lines\":");
+  Codec<std::vector<std::string>>::write(lines, out);
+  return Report{std::move(out += '}')};
+}
+
+Report Report::checkpoint(ReportOn const& job, std::string_view data_json) {
+  std::string out;
+  detail::write_report_head(job, "checkpoint", out);
+  out.append(",\"data\":").append(data_json);
+  return Report{std::move(out += '}')};
+}
+
+Report Report::released(ReportOn const& job) {
+  std::string out;
+  detail::write_report_head(job, "released", out);
+  return Report{std::move(out += '}')};
+}
+
+}  // namespace workmill::client

@@ -1,0 +1,41 @@
+#pragma once
+#include <functional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "transport.h"
+#include "workmill/jobs.h"
+
+// What goes over the wire: values of this library into the JSON of the API, and back. Pure. Internal.
+namespace workmill::client::detail {
+
+std::string format_duration(Duration duration);  // "1500ms"; below zero as zero.
+std::string url_encoded(std::string_view text);
+
+void write_job(NewJob const& job, std::string& out);
+std::string enqueue_body(NewJob const& job);
+std::string bulk_body(std::span<NewJob const> jobs);
+std::string lease_body(LeaseRequest const& request);
+std::string reports_body(std::vector<Report> const& reports);
+std::string list_target(JobQuery const& query);
+void write_queues(std::vector<QueueChoice> const& queues, std::string& out);
+
+// The error of an answer whose status is 400 or more.
+Error read_problem(Response const& response);
+Error problem_error(Json const& problem);
+
+Result<Enqueued> read_enqueued(std::string_view body);
+Result<std::vector<Enqueued>> read_bulk(std::string_view body);
+Result<Job> read_job(std::string_view body);
+Result<JobPage> read_jobs(std::string_view body);
+Result<std::vector<std::string>> read_lines(std::string_view body);
+Result<std::vector<LeasedJob>> read_leased(std::string_view body);
+Result<std::vector<ReportResult>> read_reports(std::string_view body);
+Result<QueueStats> read_queue(std::string_view body);
+
+// A job's end as an error: see Client::completed().
+Result<Job> completed_or_error(Job job);
+
+}  // namespace workmill::client::detail

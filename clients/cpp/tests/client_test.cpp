@@ -1,0 +1,410 @@
+#include "workmill/client.h"
+
+#include <gtest/gtest.h>
+#include <sys/socket.h>
+
+#include <atomic>
+#include <future>
+#include <latch>
+#include <thread>
+
+#include "server_process.h"
+#include "workmill/async_client.h"
+
+// The clients, against servers that misbehave and against the real one.
+namespace workmill::client {
+namespace {
+
+using namespace std::chrono_literals;
+using namespace test;  // NOLINT(google-build-using-namespace)
+
+constexpr std::string_view kEnqueued = R"({"id":"j","state":"ready","duplicate":false})";
+constexpr RetryPolicy kSoon{.attempts = 5, .first = 1ms, .factor = 2.0, .cap = 5ms};
+
+std::string key_of(std::string const& request) {
+  std::size_t const at = request.find("Idempotency-Key: ");
+  return at == std::string::npos ? "" : request.substr(at, request.find("\r\n", at) - at);
+}
+
+// Answers each request by what `answer` says of it; empty: hangs up.
+FakeServer::Serve answering(std::function<std::string(std::string const&, int)> answer) {
+  auto count = std::make_shared<std::atomic<int>>(0);
+  return [answer = std::move(answer), count](int socket, int) {
+    for (std::string request = read_request(socket); !request.empty(); request = read_request(socket)) {
+      std::string const text = answer(request, count->fetch_add(1) + 1);
+      if (text.empty()) {
+        ::shutdown(socket, 2);
+        return;
+      }
+      send_text(socket, text);
+    }
+  };
+}
+
+// ---- Servers that misbehave
+
+TEST(Client, ACallToAServerThatNeverAnswersEndsByItsTimeOut) {
+  FakeServer silent{[](int socket, int) {
+    while (!read_request(socket).empty()) {
+    }
+  }};
+  Client client{{.url = silent.url(), .request_timeout = 20ms, .retry = {.attempts = 2, .first = 1ms}}};
+
+  auto const job = client.job("j");
+
+  EXPECT_EQ(job.error().code, "timed_out");
+  EXPECT_EQ(silent.connections(), 2);  // The retry had one of its own: the first may answer late.
+}
+
+TEST(Client, ADeadlineEndsAllAttemptsTogether) {
+  FakeServer silent{[](int socket, int) {
+    read_request(socket);
+    read_request(socket);
+  }};
+  Client client{{.url = silent.url()}};
+
+  EXPECT_EQ(client.job("j", {.deadline = 50ms}).error().code, "timed_out");
+}
+
+TEST(Client, WhereNobodyListensTheErrorSaysSoAndThatNothingHappened) {
+  Client client{{.url = "http://127.0.0.1:" + std::to_string(free_port()), .retry = kSoon}};
+
+  auto const job = client.enqueue("t", 1);
+
+  EXPECT_EQ(job.error().code, "no_server");
+  EXPECT_EQ(job.error().error_class, ErrorClass::retryable);
+  EXPECT_FALSE(job.error().may_have_happened);
+}
+
+TEST(Client, AnEnqueueWhoseAnswerIsLostIsSentAgainUnderTheSameKey) {
+  std::mutex mutex;
+  std::vector<std::string> keys;
+  FakeServer server{answering([&](std::string const& request, int number) {
+    std::lock_guard const lock{mutex};
+    keys.push_back(key_of(request));
+    return number < 3 ? std::string{} : response(201, kEnqueued);
+  })};
+  Client client{{.url = server.url(), .retry = kSoon}};
+
+  EXPECT_EQ(client.enqueue("t", 1)->id, "j");
+  EXPECT_EQ(client.enqueue("t", 1)->id, "j");
+
+  ASSERT_EQ(keys.size(), 4U);
+  EXPECT_NE(keys[0], "");
+  EXPECT_EQ(keys[0], keys[1]);
+  EXPECT_EQ(keys[0], keys[2]);
+  EXPECT_NE(keys[0], keys[3]);
+}
+
+TEST(Client, WhatMustNotBeDoneTwiceIsNotTriedAgainWhenTheConnectionBreaks) {
+  std::atomic<int> requests{0};
+  FakeServer server{answering([&](std::string const&, int) {
+    requests.fetch_add(1);
+    return std::string{};
+  })};
+  Client client{{.url = server.url(), .retry = kSoon}};
+
+  auto const retried = client.retry("j");
+
+  EXPECT_EQ(retried.error().code, "outcome_unknown");
+  EXPECT_TRUE(retried.error().may_have_happened);
+  EXPECT_EQ(requests.load(), 1);
+}
+
+TEST(Client, ARefusalIsTriedAgainAndNotBeforeRetryAfter) {
+  FakeServer server{answering([](std::string const&, int number) {
+    return number == 1
+               ? response(503, R"({"code":"overloaded","class":"retryable","detail":"full"})", "Retry-After: 1\r\n")
+               : response(201, kEnqueued);
+  })};
+  Client client{{.url = server.url(), .retry = kSoon}};
+  auto const began = std::chrono::steady_clock::now();
+
+  ASSERT_TRUE(client.enqueue("t", 1));
+
+  EXPECT_GE(std::chrono::steady_clock::now() - began, 1s);
+}
+
+TEST(Client, AnErrorThatWaitingDoesNotMendIsGivenAtOnce) {
+  std::atomic<int> requests{0};
+  FakeServer server{answering([&](std::string const&, int) {
+    requests.fetch_add(1);
+    return response(400, R"({"code":"invalid_field","class":"user","detail":"no","field":"type","trace_id":"t1"})");
+  })};
+  Client client{{.url = server.url(), .retry = kSoon}};
+
+  auto const job = client.enqueue("t", 1);
+
+  EXPECT_EQ(job.error().code, "invalid_field");
+  EXPECT_EQ(job.error().field, "type");
+  EXPECT_EQ(job.error().trace_id, "t1");
+  EXPECT_EQ(job.error().status, 400);
+  EXPECT_EQ(requests.load(), 1);
+}
+
+TEST(Client, WhatIsNoHttpIsAProtocolError) {
+  FakeServer server{[](int socket, int) {
+    read_request(socket);
+    send_text(socket, "SSH-2.0-OpenSSH\r\n\r\n");
+    read_request(socket);
+  }};
+  Client client{{.url = server.url(), .retry = kSoon}};
+
+  EXPECT_EQ(client.job("j").error().code, "protocol_error");
+}
+
+TEST(Client, AnAnswerMayComeInAnyPieces) {
+  FakeServer server{[](int socket, int) {
+    while (!read_request(socket).empty()) {
+      std::string const text =
+          "HTTP/1.1 200 OK\r\nTransfer-Encoding: "
+          "chunked\r\n\r\n9\r\n{\"id\":\"j\"\r\n14\r\n,\"state\":\"complete\"}\r\n0\r\n\r\n";
+      for (char const c : std::string{text}) send_text(socket, {&c, 1});
+    }
+  }};
+  Client client{{.url = server.url(), .retry = kSoon}};
+
+  EXPECT_EQ(client.job("j").error().message, "what came back is no answer of a Workmill: no id or state");
+  EXPECT_TRUE(client.ping());
+}
+
+TEST(Client, AConnectionThatTheServerHasClosedIsNotUsedAgain) {
+  FakeServer server{[](int socket, int) {  // One answer a connection, and no word that it closes.
+    if (read_request(socket).empty()) return;
+    send_text(socket, response(200, R"({"id":"j","state":"ready"})"));
+    ::shutdown(socket, 2);
+  }};
+  // Without retries: the look at the connection has to do.
+  Client client{{.url = server.url(), .retry = {.attempts = 1}}};
+
+  ASSERT_TRUE(client.job("j"));
+  ASSERT_TRUE(eventually([&] { return client.job("j").has_value(); }));
+  EXPECT_GE(server.connections(), 2);
+}
+
+TEST(Client, CallsThatFindNoConnectionWaitAndBeyondABoundAreRefused) {
+  std::latch go{1};
+  FakeServer server{answering([&](std::string const&, int) {
+    go.wait();
+    return response(200, R"({"id":"j","state":"ready"})");
+  })};
+  AsyncClient client{
+      {.server = {.url = server.url(), .retry = {.attempts = 1}, .connections_max = 2, .waiting_max = 3}}};
+
+  std::vector<Async<Job>> calls;
+  for (int i = 0; i < 8; ++i) calls.push_back(client.job("j"));
+  // The last ones are refused while the first wait.
+  EXPECT_EQ(std::move(calls[7]).get().error().code, "pool_exhausted");
+  calls.pop_back();
+  go.count_down();
+
+  int served = 0;
+  for (auto& call : calls) {
+    if (std::move(call).get()) ++served;
+  }
+  EXPECT_EQ(served, 5);  // Two at work, three that waited.
+  EXPECT_LE(server.connections(), 2);
+}
+
+TEST(Client, AStopTokenEndsACallThatWaits) {
+  FakeServer silent{[](int socket, int) {
+    read_request(socket);
+    read_request(socket);
+  }};
+  Client client{{.url = silent.url()}};
+  std::stop_source stop;
+  auto call = std::async(std::launch::async, [&] { return client.job("j", {.stop = stop.get_token()}); });
+  ASSERT_TRUE(eventually([&] { return silent.connections() == 1; }));
+
+  stop.request_stop();
+
+  EXPECT_EQ(call.get().error().code, "call_cancelled");
+}
+
+TEST(Client, AUrlThatIsNoneIsToldByTheFirstCall) {
+  Client client{{.url = "gopher://x"}};
+
+  EXPECT_EQ(client.ping().error().code, "bad_configuration");
+}
+
+// ---- AsyncClient
+
+TEST(AsyncClient, WhatIsUnderWayWhenItGoesIsAnsweredAsCancelled) {
+  FakeServer silent{[](int socket, int) {
+    read_request(socket);
+    read_request(socket);
+  }};
+  std::promise<std::string> code;
+  {
+    AsyncClient client{{.server = {.url = silent.url()}}};
+    client.job("j").then([&](Result<Job> job) { code.set_value(job.error().code); });
+  }
+  EXPECT_EQ(code.get_future().get(), "call_cancelled");
+}
+
+TEST(AsyncClient, ABlockingCallOnTheClientsOwnThreadIsRefusedAndDoesNotHang) {
+  FakeServer server{answering([](std::string const&, int) { return response(200, R"({"id":"j","state":"ready"})"); })};
+  Client blocking{{.url = server.url()}};
+  AsyncClient client{{.server = {.url = server.url()}}};
+  std::promise<bool> done;
+  client.job("j").then([&](Result<Job> job) { done.set_value(job.has_value() && blocking.job("j").has_value()); });
+  EXPECT_TRUE(done.get_future().get());  // Another client's thread is fine.
+}
+
+TEST(AsyncClient, AnExecutorSaysWhereACoroutineGoesOn) {
+  FakeServer server{answering([](std::string const&, int) { return response(200, R"({"id":"j","state":"ready"})"); })};
+  std::mutex mutex;
+  std::condition_variable arrived;
+  std::vector<std::move_only_function<void()>> work;
+  AsyncClient client{{.server = {.url = server.url()}, .executor = [&](std::move_only_function<void()> each) {
+                        std::lock_guard const lock{mutex};
+                        work.push_back(std::move(each));
+                        arrived.notify_one();
+                      }}};
+  std::thread::id where;
+  bool ended = false;
+  client.job("j").then([&](Result<Job> const& job) {
+    where = std::this_thread::get_id();
+    ended = job.has_value();
+  });
+  std::unique_lock lock{mutex};
+  arrived.wait(lock, [&] { return !work.empty(); });
+  work.front()();
+
+  EXPECT_TRUE(ended);
+  EXPECT_EQ(where, std::this_thread::get_id());
+}
+
+// ---- The real server
+
+class WithServer : public testing::Test {
+ protected:
+  void SetUp() override { server_.start(); }
+  ServerProcess server_;
+};
+
+TEST_F(WithServer, AJobIsEnqueuedReadLeasedReportedAndItsResultIsThere) {
+  Client client{{.url = server_.url()}};
+  ASSERT_TRUE(client.ping());
+  ASSERT_TRUE(client.ready());
+  auto const sent = client.enqueue("sum", std::vector<int>{1, 2}, {.queue = "q", .meta = Json::Object{{"by", "me"}}},
+                                   {.traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00"});
+  ASSERT_TRUE(sent);
+  EXPECT_EQ(client.job(sent->id)->payload_as<std::vector<int>>(), (std::vector<int>{1, 2}));
+  EXPECT_EQ(client.queue("q")->in(JobState::ready), 1U);
+
+  auto const leased = client.lease({.queues = {"q"}, .wait = 10s});
+  ASSERT_EQ(leased->size(), 1U);
+  LeasedJob const& job = leased->front();
+  EXPECT_EQ(job.payload, "[1,2]");
+  EXPECT_EQ(job.meta, R"({"by":"me"})");
+  EXPECT_NE(job.traceparent.find("0af7651916cd43dd8448eb211c80319c"), std::string::npos);
+  ReportOn const on{.id = job.id, .lease = job.lease};
+  auto const told =
+      client.report({Report::progress(on, 50, "half"), Report::log(on, {"a", "b"}), Report::completed(on, "3")});
+  ASSERT_EQ(told->size(), 3U);
+  EXPECT_TRUE((*told)[2].ok);
+
+  EXPECT_EQ(client.result<int>(sent->id, 10s), 3);
+  EXPECT_EQ(client.job_log(sent->id)->size(), 2U);
+  EXPECT_EQ(client.report({Report::completed(on)})->front().error.code, "lease_lost");
+}
+
+TEST_F(WithServer, WhatBecameOfAJobIsToldByItsCode) {
+  Client client{{.url = server_.url()}};
+  auto const waits = client.enqueue("t", 1, {.queue = "q", .delay = 1h});
+  EXPECT_EQ(client.result<int>(waits->id, 1ms).error().code, "not_finished");
+  ASSERT_TRUE(client.cancel(waits->id));
+  EXPECT_EQ(client.result<int>(waits->id, 1ms).error().code, "job_cancelled");
+  ASSERT_TRUE(client.retry(waits->id));
+  auto const leased = client.lease({.queues = {"q"}});
+  ASSERT_EQ(leased->size(), 1U);
+  ReportOn const on{.id = leased->front().id, .lease = leased->front().lease};
+  ASSERT_TRUE(client.report({Report::failed(on, user_error("too_big", "no").error())}));
+  auto const result = client.result<int>(waits->id, 10s);
+  EXPECT_EQ(result.error().code, "too_big");
+  EXPECT_EQ(result.error().error_class, ErrorClass::user);
+  ASSERT_TRUE(client.remove(waits->id));
+  EXPECT_EQ(client.job(waits->id).error().code, "job_not_found");
+}
+
+Task<int> enqueue_and_count(AsyncClient& client, int jobs) {
+  std::vector<Async<Enqueued>> calls;
+  for (int i = 0; i < jobs; ++i) calls.push_back(client.enqueue("t", i, {.queue = "many"}));
+  int good = 0;
+  for (auto& call : calls) {
+    auto const job = co_await call;
+    if (job) ++good;
+  }
+  co_return good;
+}
+
+TEST_F(WithServer, CoroutinesAwaitManyCallsAtOnce) {
+  AsyncClient client{{.server = {.url = server_.url()}}};
+
+  EXPECT_EQ(sync_wait(enqueue_and_count(client, 200)), 200);
+  EXPECT_EQ(client.queue("many").get()->in(JobState::ready), 200U);
+}
+
+Task<Result<int>> ask(AsyncClient& client, std::string id) {
+  auto const waiting = co_await client.wait(id, 1ms);
+  if (!waiting) co_return std::unexpected(waiting.error());
+  co_return co_await client.result<int>(id, 60s);
+}
+
+TEST_F(WithServer, AWaitGoesOnOverARestart) {
+  Client client{{.url = server_.url()}};
+  AsyncClient other{{.server = {.url = server_.url()}}};
+  auto const sent = client.enqueue("t", 1, {.queue = "q"});
+  auto result = std::async(std::launch::async, [&] { return sync_wait(ask(other, sent->id)); });
+  auto blocking = std::async(std::launch::async, [&] { return client.result<int>(sent->id, 60s); });
+
+  server_.kill();
+  server_.start();
+  Client worker{{.url = server_.url()}};
+  auto const leased = worker.lease({.queues = {"q"}, .wait = 10s});
+  ASSERT_EQ(leased->size(), 1U);
+  ASSERT_TRUE(worker.report({Report::completed({.id = leased->front().id, .lease = leased->front().lease}, "7")}));
+
+  EXPECT_EQ(result.get(), 7);
+  EXPECT_EQ(blocking.get(), 7);
+}
+
+TEST_F(WithServer, EveryEnqueueThatWasAcknowledgedIsThereOnceAfterKills) {
+  constexpr int kThreads = 4;
+  constexpr int kEach = 100;
+  constexpr int kKills = 3;
+  Client client{{.url = server_.url(), .retry = {.attempts = 1'000, .first = 1ms, .cap = 20ms}}};
+  std::atomic<int> good{0};
+  std::vector<std::jthread> threads;
+  for (int i = 0; i < kThreads; ++i) {
+    threads.emplace_back([&] {
+      for (int j = 0; j < kEach; ++j) {
+        if (client.enqueue("t", j, {.queue = "q"})) good.fetch_add(1);
+      }
+    });
+  }
+  for (int i = 1; i <= kKills; ++i) {
+    ASSERT_TRUE(eventually([&] { return good.load() >= kThreads * kEach * i / (kKills + 1); }));
+    server_.kill();
+    server_.start();
+  }
+  threads.clear();
+
+  EXPECT_EQ(good.load(), kThreads * kEach);
+  EXPECT_EQ(client.queue("q")->in(JobState::ready), std::uint64_t{kThreads * kEach});
+}
+
+TEST_F(WithServer, MoreJobsThanACallTakesGoInSeveral) {
+  Client client{{.url = server_.url()}};
+  std::vector<NewJob> jobs;
+  for (int i = 0; i < 10'001; ++i) jobs.push_back(make_job("t", i, {.queue = "q"}));
+
+  auto const answers = client.enqueue_all(jobs);
+
+  ASSERT_EQ(answers->size(), jobs.size());
+  EXPECT_EQ(client.job(answers->back().id)->payload_as<int>(), 10'000);
+}
+
+}  // namespace
+}  // namespace workmill::client

@@ -1,0 +1,367 @@
+#include "workmill/worker.h"
+
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <csignal>
+#include <future>
+#include <latch>
+#include <set>
+#include <thread>
+
+#include "server_process.h"
+#include "workmill/client.h"
+#include "workmill/embedded.h"
+
+// Workers over each transport that there is: the same tests for all.
+namespace workmill::client {
+namespace {
+
+using namespace std::chrono_literals;
+using namespace test;  // NOLINT(google-build-using-namespace)
+
+struct Resize {
+  std::string image;
+  int width = 0;
+  static constexpr auto json_fields() {
+    return std::tuple{field("image", &Resize::image), field("width", &Resize::width)};
+  }
+};
+struct Picture {
+  std::string name;
+  static constexpr auto json_fields() { return std::tuple{field("name", &Picture::name)}; }
+  bool operator==(Picture const&) const = default;
+};
+
+enum class Over : std::uint8_t { http, stream, embedded };
+
+// A place with jobs, and what works there.
+class Mill {
+ public:
+  explicit Mill(Over over) : over_(over) {
+    if (over == Over::embedded)
+      reopen();
+    else
+      server_.start();
+  }
+  Client client() { return mill_ ? mill_->client() : Client{{.url = server_.url()}}; }
+  Worker worker(WorkerOptions options) {
+    if (mill_) return mill_->worker(std::move(options));
+    options.server.url = server_.url();
+    options.transport = over_ == Over::http ? WorkTransport::http : WorkTransport::automatic;
+    return Worker{std::move(options)};
+  }
+  void kill_and_start() {
+    server_.kill();
+    server_.start();
+  }
+  void reopen() {
+    mill_.reset();
+    auto mill = Workmill::open(folder_.path() / "mill");
+    ASSERT_TRUE(mill) << describe(mill.error());
+    mill_ = *std::move(mill);
+  }
+
+ private:
+  Over const over_;
+  TemporaryFolder folder_;
+  ServerProcess server_;
+  std::optional<Workmill> mill_;
+};
+
+class Workers : public testing::TestWithParam<Over> {
+ protected:
+  Mill mill_{GetParam()};
+};
+
+TEST_P(Workers, ATypedHandlerGetsItsPayloadAndItsResultIsRead) {
+  auto client = mill_.client();
+  auto worker = mill_.worker({.queues = {"images"}});
+  worker.on<Resize>("resize", [](Resize const& resize, JobContext&) -> Result<Picture> {
+    return Picture{.name = resize.image + "@" + std::to_string(resize.width)};
+  });
+  worker.on<Bytes>("bytes", [](Bytes const& bytes) { return Bytes{bytes.data + "\xff"}; });
+  worker.on<NoPayload>("nothing", [](NoPayload) {});
+  worker.start();
+
+  auto const resize = client.enqueue("resize", Resize{.image = "cat", .width = 7}, {.queue = "images"});
+  auto const bytes = client.enqueue("bytes", Bytes{std::string("\0\x80", 2)}, {.queue = "images"});
+  auto const nothing = client.enqueue("nothing", NoPayload{}, {.queue = "images"});
+  auto const bad = client.enqueue("resize", Json{Json::Object{{"width", "wide"}}}, {.queue = "images"});
+
+  EXPECT_EQ(client.result<Picture>(resize->id, kPatience), Picture{"cat@7"});
+  EXPECT_EQ(client.result<Bytes>(bytes->id, kPatience)->data, std::string("\0\x80\xff", 3));
+  EXPECT_TRUE(client.completed(nothing->id, kPatience));
+  EXPECT_EQ(client.completed(bad->id, kPatience).error().code, "bad_payload");
+  worker.stop();
+  EXPECT_TRUE(worker.wait());
+}
+
+TEST_P(Workers, FailuresAreReportedByTheirClassAndExceptionsByTheirType) {
+  auto client = mill_.client();
+  auto worker = mill_.worker({});
+  worker.on<Json>("user", [](Json const&) -> Result<> { return user_error("nope", "never"); });
+  worker.on<Json>("throws", [](Json const&, JobContext& context) -> Result<int> {
+    if (context.attempt() == 1) throw std::runtime_error{"once"};
+    return 2;
+  });
+  worker.start();
+
+  auto const user = client.enqueue("user", 1);
+  auto const throws = client.enqueue("throws", 1, {.backoff = Backoff{.first = 1ms}});
+  auto const unknown = client.enqueue("unknown", 1, {.max_attempts = 1});
+
+  EXPECT_EQ(client.completed(user->id, kPatience).error().code, "nope");
+  EXPECT_EQ(client.result<int>(throws->id, kPatience), 2);
+  EXPECT_EQ(client.job(throws->id)->json.find("errors")->as_array()->front().text("code"), "std::runtime_error");
+  EXPECT_EQ(client.completed(unknown->id, kPatience).error().code, "unknown_type");
+}
+
+TEST_P(Workers, WhatAHandlerTellsIsThereAndACheckpointReachesTheNextAttempt) {
+  auto client = mill_.client();
+  auto worker = mill_.worker({});
+  worker.on<NoPayload>("import", [](NoPayload, JobContext& context) -> Result<int> {
+    auto const row = context.saved<int>();
+    if (!row) return std::unexpected(row.error());
+    if (*row) return **row;
+    context.progress(40, "almost");
+    context.log("a line");
+    if (auto const saved = context.checkpoint(700); !saved) return std::unexpected(saved.error());
+    return retry_later("again", "from where it was", 1ms);
+  });
+  worker.start();
+
+  auto const job = client.enqueue("import", NoPayload{});
+
+  EXPECT_EQ(client.result<int>(job->id, kPatience), 700);
+  EXPECT_EQ(client.job(job->id)->attempt, 2U);
+  EXPECT_EQ(client.job_log(job->id), std::vector<std::string>{"a line"});
+}
+
+TEST_P(Workers, AJobThatIsCancelledIsToldSoAndALeaseIsExtendedMeanwhile) {
+  auto client = mill_.client();
+  auto worker = mill_.worker({.lease = 300ms});
+  std::promise<void> started;
+  worker.on<NoPayload>("long", [&](NoPayload, JobContext& context) -> Result<> {
+    if (context.attempt() == 1) started.set_value();
+    std::mutex mutex;
+    std::condition_variable_any forever;
+    std::unique_lock lock{mutex};
+    forever.wait(lock, context.stop_token(), [] { return false; });
+    return context.cancelled_error();
+  });
+  worker.start();
+  auto const job = client.enqueue("long", NoPayload{});
+  started.get_future().wait();
+
+  ASSERT_TRUE(client.cancel(job->id));
+
+  auto const end = client.wait(job->id, kPatience);
+  EXPECT_EQ(end->state, JobState::cancelled);
+  EXPECT_EQ(end->attempt, 1U);
+}
+
+TEST_P(Workers, AWorkerThatStopsFinishesWhatRunsAndGivesBackTheRest) {
+  auto client = mill_.client();
+  std::vector<NewJob> jobs(6, make_job("hold", NoPayload{}));
+  ASSERT_TRUE(client.enqueue_all(jobs));
+  auto worker = mill_.worker({.concurrency = 1, .credit = 4});
+  std::latch go{1};
+  std::atomic<int> started{0};
+  worker.on<NoPayload>("hold", [&](NoPayload) {
+    started.fetch_add(1);
+    go.wait();
+  });
+  worker.start();
+  ASSERT_TRUE(eventually([&] { return started.load() == 1 && client.queue("default")->in(JobState::leased) == 4; }));
+
+  worker.stop();
+  ASSERT_TRUE(eventually([&] { return client.queue("default")->in(JobState::leased) == 1; }));
+  go.count_down();
+
+  EXPECT_TRUE(worker.wait());
+  EXPECT_EQ(started.load(), 1);
+  EXPECT_EQ(client.queue("default")->in(JobState::completed), 1U);
+  EXPECT_EQ(client.queue("default")->in(JobState::ready), 5U);
+  EXPECT_EQ(worker.figures().released, 3U);
+}
+
+TEST_P(Workers, InlineHandlersDoManyJobsInBatches) {
+  constexpr int kJobs = 5'000;
+  auto client = mill_.client();
+  std::vector<NewJob> jobs(kJobs, make_job("tick", RawJson{"[1]"}));
+  ASSERT_TRUE(client.enqueue_all(jobs));
+  auto worker = mill_.worker({.credit = 1'000});
+  std::atomic<int> ran{0};
+  worker.on<NoPayload>("tick", [&](NoPayload) { ran.fetch_add(1); }, {.run_on = RunOn::inline_thread});
+  worker.start();
+
+  EXPECT_TRUE(eventually([&] { return client.queue("default")->in(JobState::completed) == kJobs; }));
+  worker.stop();
+  EXPECT_TRUE(worker.wait());
+  EXPECT_EQ(ran.load(), kJobs);
+  EXPECT_EQ(worker.figures().completed, std::uint64_t{kJobs});
+}
+
+TEST_P(Workers, MiddlewareRunsAroundHandlersAndTheTraceGoesOnToWhatTheyEnqueue) {
+  auto client = mill_.client();
+  auto worker = mill_.worker({});
+  std::mutex mutex;
+  std::vector<std::string> order;
+  auto const note = [&](std::string what) {
+    std::lock_guard const lock{mutex};
+    order.push_back(std::move(what));
+  };
+  worker.use([&](JobContext&, auto const& next) {
+    note("a");
+    auto result = next();
+    note("z");
+    return result;
+  });
+  worker.use([&](JobContext& context, auto const& next) -> Result<> {
+    note("b");
+    if (context.type() == "refused") return user_error("not_today", "by the middleware");
+    return next();
+  });
+  worker.on<NoPayload>("parent", [&](NoPayload) -> Result<std::string> {
+    note("handler");
+    auto const child = client.enqueue("child", NoPayload{}, {.queue = "other"});
+    if (!child) return std::unexpected(child.error());
+    return child->id;
+  });
+  worker.on<NoPayload>("refused", [](NoPayload) {});
+  worker.start();
+
+  auto const parent = client.enqueue("parent", NoPayload{}, {},
+                                     {.traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00"});
+  ASSERT_TRUE(client.result<std::string>(parent->id, kPatience));
+  EXPECT_EQ(order, (std::vector<std::string>{"a", "b", "handler", "z"}));
+  auto const child = client.lease({.queues = {"other"}, .wait = 10s});
+  ASSERT_EQ(child->size(), 1U);
+  EXPECT_NE(child->front().traceparent.find("0af7651916cd43dd8448eb211c80319c"), std::string::npos);
+
+  auto const refused = client.enqueue("refused", NoPayload{});
+  EXPECT_EQ(client.completed(refused->id, kPatience).error().code, "not_today");
+}
+
+INSTANTIATE_TEST_SUITE_P(Over, Workers, testing::Values(Over::http, Over::stream, Over::embedded),
+                         [](auto const& each) {
+                           switch (each.param) {
+                             case Over::http: return "Http";
+                             case Over::stream: return "Stream";
+                             case Over::embedded: return "Embedded";
+                           }
+                           return "";
+                         });
+
+// ---- Over connections only
+
+class WorkersAndKills : public Workers {};
+
+TEST_P(WorkersAndKills, JobsThatRunThroughKillsOfTheServerAreReportedAndNoneIsLost) {
+  constexpr int kJobs = 400;
+  constexpr int kKills = 3;
+  auto client = mill_.client();
+  std::vector<NewJob> jobs(kJobs, make_job("t", NoPayload{}));
+  ASSERT_TRUE(client.enqueue_all(jobs));
+  auto worker = mill_.worker({.concurrency = 4, .lease = 2s});
+  std::atomic<int> ran{0};
+  worker.on<NoPayload>("t", [&](NoPayload) { ran.fetch_add(1); });
+  std::latch held{1};
+  std::atomic<int> long_attempts{0};
+  worker.on<NoPayload>("long", [&](NoPayload) {
+    long_attempts.fetch_add(1);
+    held.wait();
+  });
+  auto const long_job = client.enqueue("long", NoPayload{}, {.priority = 9});
+  worker.start();
+
+  for (int i = 1; i <= kKills; ++i) {
+    ASSERT_TRUE(eventually([&] { return ran.load() >= kJobs * i / (kKills + 1) && long_attempts.load() > 0; }));
+    mill_.kill_and_start();
+  }
+  held.count_down();
+
+  EXPECT_TRUE(client.completed(long_job->id, kPatience));
+  EXPECT_TRUE(eventually([&] {
+    auto const queue = client.queue("default");
+    return queue && queue->in(JobState::completed) == kJobs + 1;
+  }));
+  EXPECT_EQ(long_attempts.load(), 1);  // Its lease was kept through all of it.
+}
+
+INSTANTIATE_TEST_SUITE_P(Over, WorkersAndKills, testing::Values(Over::http, Over::stream),
+                         [](auto const& each) { return each.param == Over::http ? "Http" : "Stream"; });
+
+TEST(Worker, ATokenThatDoesNotHoldEndsIt) {
+  FakeServer server{[](int socket, int) {
+    while (!read_request(socket).empty()) {
+      send_text(socket, response(401, R"({"code":"unauthorized","class":"user","detail":"who are you"})"));
+    }
+  }};
+  for (auto const transport : {WorkTransport::http, WorkTransport::stream}) {
+    Worker worker{{.transport = transport, .server = {.url = server.url()}}};
+    EXPECT_EQ(worker.run().error().code, "unauthorized");
+  }
+}
+
+TEST(Worker, OneThatStopsWhileItsServerIsAwayLeavesWhenItsTimeIsOver) {
+  Worker worker{{.drain_timeout = 10ms, .server = {.url = "http://127.0.0.1:" + std::to_string(free_port())}}};
+  worker.on<NoPayload>("t", [](NoPayload) {});
+  worker.start();
+  worker.stop();
+  EXPECT_TRUE(worker.wait());
+}
+
+TEST(Worker, OneThatWasNeverStartedGoesQuietly) {
+  Worker worker{{}};
+  worker.on<NoPayload>("t", [](NoPayload) {});
+}
+
+TEST(Worker, ASignalStopsIt) {
+  ServerProcess server;
+  server.start();
+  Client client{{.url = server.url()}};
+  Worker worker{{.server = {.url = server.url()}}};
+  worker.on<NoPayload>("stop", [](NoPayload) { ::kill(::getpid(), SIGTERM); });
+  ASSERT_TRUE(client.enqueue("stop", NoPayload{}));
+
+  EXPECT_TRUE(worker.run_until_signal());
+
+  EXPECT_TRUE(eventually([&] { return client.queue("default")->in(JobState::completed) == 1; }));
+}
+
+// ---- Embedded
+
+TEST(Embedded, JobsAreThereAgainWhenTheFolderIsOpenedAnew) {
+  Mill mill{Over::embedded};
+  std::string id;
+  {
+    auto client = mill.client();
+    id = client.enqueue("t", 5)->id;
+  }
+  mill.reopen();
+
+  EXPECT_EQ(mill.client().job(id)->payload_as<int>(), 5);
+}
+
+TEST(Embedded, AFolderIsOpenedOnceAtATime) {
+  TemporaryFolder folder;
+  auto const first = Workmill::open(folder.path() / "mill");
+  ASSERT_TRUE(first);
+
+  EXPECT_EQ(Workmill::open(folder.path() / "mill").error().code, "log_in_use");
+}
+
+TEST(Embedded, WhatTheEngineRefusesIsToldAsTheServerWould) {
+  Mill mill{Over::embedded};
+  auto client = mill.client();
+
+  EXPECT_EQ(client.enqueue("t", 1, {.priority = 77}).error().field, "priority");
+  EXPECT_EQ(client.job("nobody").error().code, "job_not_found");
+  EXPECT_TRUE(client.ready());
+}
+
+}  // namespace
+}  // namespace workmill::client
