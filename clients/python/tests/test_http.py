@@ -1,0 +1,173 @@
+"""Both HTTP transports against servers that misbehave: a socket that says what the test has written down."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+
+import pytest
+
+from workmill import AsyncClient, Client, FatalError, NoServer, RetryPolicy, UserError
+
+ONCE = RetryPolicy(attempts=1)
+TWICE = RetryPolicy(attempts=2, first=0, cap=0)
+
+
+def answer(body: str, *, status: str = "200 OK", headers: str = "") -> bytes:
+    return f"HTTP/1.1 {status}\r\n{headers}Content-Length: {len(body)}\r\n\r\n{body}".encode()
+
+
+QUEUE = '{"name": "q", "paused": false, "depth": {}}'
+
+
+class Scripted:
+    """Listens; its n-th connection gives the n-th list of answers, one for each request, and ends then. `requests` has
+    what came."""
+
+    def __init__(self, *connections: list) -> None:
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._script = connections
+        self.requests: list = []
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        for answers in self._script:
+            connection, _ = self._listener.accept()
+            with connection:
+                for data in answers:
+                    self.requests.append(self._read(connection))
+                    connection.sendall(data)
+                connection.shutdown(socket.SHUT_WR)
+
+    @staticmethod
+    def _read(connection: socket.socket) -> bytes:
+        data = b""
+        while b"\r\n\r\n" not in data:
+            data += connection.recv(65_536)
+        return data
+
+    def join(self) -> None:
+        self._thread.join(30)
+        self._listener.close()
+
+
+@pytest.fixture(params=["sync", "async"])
+def ask(request):
+    """ask(url, retry, n): asks n times for a queue with one client. Gives the last answer."""
+
+    def ask_sync(url: str, retry: RetryPolicy, times: int = 1):
+        with Client(url, retry=retry) as client:
+            return [client.queue("q") for _ in range(times)][-1]
+
+    def ask_async(url: str, retry: RetryPolicy, times: int = 1):
+        async def run():
+            async with AsyncClient(url, retry=retry) as client:
+                return [await client.queue("q") for _ in range(times)][-1]
+
+        return asyncio.run(run())
+
+    return ask_sync if request.param == "sync" else ask_async
+
+
+def test_a_connection_is_used_again(ask):
+    server = Scripted([answer(QUEUE)] * 3)
+
+    assert ask(server.url, ONCE, 3).name == "q"
+
+    server.join()
+
+
+def test_a_connection_that_the_server_has_closed_meanwhile_costs_no_attempt(ask):
+    # The answer says so itself; else the next request may be sent before the end is seen.
+    closing = answer(QUEUE, headers="Connection: close\r\n")
+    server = Scripted([closing], [closing])
+
+    assert ask(server.url, ONCE, 2).name == "q"
+
+    server.join()
+
+
+def test_an_answer_in_chunks_is_read(ask):
+    chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    chunked += f"5\r\n{QUEUE[:5]}\r\n{len(QUEUE) - 5:x}\r\n{QUEUE[5:]}\r\n0\r\n\r\n"
+    server = Scripted([chunked.encode()])
+
+    assert ask(server.url, ONCE).name == "q"
+
+    server.join()
+
+
+@pytest.mark.parametrize("cut", [b"", b"HTTP/1.1 200 OK\r\nConte", b"HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\nhalf"])
+def test_an_answer_that_breaks_off_is_asked_for_again(ask, cut):
+    server = Scripted([cut], [answer(QUEUE)])
+
+    assert ask(server.url, TWICE).name == "q"
+
+    server.join()
+    assert len(server.requests) == 2
+
+
+def test_an_answer_that_breaks_off_again_and_again_is_no_server(ask):
+    server = Scripted([b""], [b""])
+
+    with pytest.raises(NoServer) as error:
+        ask(server.url, TWICE)
+
+    assert error.value.code == "no_server"
+    server.join()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"SSH-2.0-OpenSSH\r\n\r\n", answer("<html>"), answer("[1]"), answer("{}"), answer("gone", status="404 Not Found")],
+)
+def test_what_is_no_workmill_is_a_protocol_error_and_not_tried_again(ask, data):
+    server = Scripted([data])
+
+    with pytest.raises(FatalError) as error:
+        ask(server.url, TWICE)
+
+    assert error.value.code == "protocol_error"
+    server.join()
+
+
+def test_a_proxy_that_reaches_no_server_is_tried_again(ask):
+    server = Scripted([answer("<html>", status="502 Bad Gateway")], [answer(QUEUE)])
+
+    assert ask(server.url, TWICE).name == "q"
+
+    server.join()
+
+
+def test_a_refusal_is_the_error_that_the_server_tells(ask):
+    problem = '{"code": "not_found", "class": "user", "detail": "no such queue", "status": 404, "trace_id": "0f"}'
+    server = Scripted([answer(problem, status="404 Not Found")])
+
+    with pytest.raises(UserError) as error:
+        ask(server.url, TWICE)
+
+    assert (error.value.code, error.value.status, error.value.trace_id) == ("not_found", 404, "0f")
+    server.join()
+
+
+def test_where_nobody_listens_there_is_no_server(ask):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+
+    with pytest.raises(NoServer):
+        ask(f"http://127.0.0.1:{port}", ONCE)
+
+
+def test_a_token_is_shown(monkeypatch):
+    server = Scripted([answer(QUEUE)], [answer(QUEUE)])
+    monkeypatch.setenv("WORKMILL_TOKEN", "wm_environment")
+
+    Client(server.url, token="wm_mine").queue("q")
+    Client(server.url).queue("q")
+
+    server.join()
+    assert b"Authorization: Bearer wm_mine\r\n" in server.requests[0]
+    assert b"Authorization: Bearer wm_environment\r\n" in server.requests[1]

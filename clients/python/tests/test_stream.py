@@ -1,0 +1,460 @@
+"""Workers on a stream, against a server that does what the test says. The real one: clients/conformance."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import pytest
+
+from workmill import AsyncWorker, Cancelled, LeaseLost, UserError, Worker
+
+DEADLINE = 30
+
+
+@pytest.fixture
+def start(stream):
+    """start(worker): in a thread of its own; all are stopped at the end."""
+    workers = []
+
+    def begin(worker):
+        worker.start()
+        workers.append(worker)
+        return worker
+
+    yield begin
+    for worker in workers:
+        worker.drain(0)
+        worker.join()
+
+
+def make(stream, **options):
+    return Worker(["q"], url=stream.url, name="w", **options)
+
+
+def finished(fake, id):
+    return lambda: fake.get(id).finished
+
+
+def test_jobs_run_and_their_results_are_reported(fake, stream, start):
+    ids = [fake.enqueue("double", number, queue="q").id for number in range(100)]
+    worker = make(stream, concurrency=3)
+    worker.job("double")(lambda ctx: ctx.payload * 2)
+
+    start(worker)
+
+    stream.wait_for(lambda: len(stream.reports) == 100)
+    assert [fake.result(id) for id in ids] == [number * 2 for number in range(100)]
+    assert stream.subscribed == [{"queues": ["q"], "credit": 6, "lease": "60s", "worker": "w"}]
+
+
+@pytest.mark.parametrize("inline", [True, False])
+def test_a_crowd_of_jobs_goes_through(fake, stream, start, inline):
+    for number in range(3_000):
+        fake.enqueue("t", number, queue="q")
+    worker = make(stream, concurrency=50, credit=2_000)
+    worker.job("t", inline=inline)(lambda ctx: ctx.payload)
+
+    start(worker)
+
+    stream.wait_for(lambda: len(stream.reports) == 3_000)
+    assert fake.queue("q").depth["completed"] == 3_000
+
+
+def test_after_a_break_it_comes_back_with_what_it_holds(fake, stream, start):
+    gate = threading.Event()
+    started = threading.Semaphore(0)
+    worker = make(stream, concurrency=1)
+
+    @worker.job("t")
+    def hold(ctx):
+        started.release()
+        assert gate.wait(DEADLINE)
+        return ctx.attempt
+
+    ids = [fake.enqueue("t", queue="q").id for _ in range(2)]
+    start(worker)
+    assert started.acquire(timeout=DEADLINE)
+
+    stream.drop()
+    stream.wait_for(lambda: len(stream.subscribed) == 2)
+    gate.set()
+
+    stream.wait_for(lambda: len(stream.reports) == 2)
+    again = stream.subscribed[1]
+    assert (again["resume"], again["worker"]) == ("token-0", "w")
+    assert sorted(again["held"]) == sorted(ids)
+    assert [fake.result(id) for id in ids] == [1, 1]
+
+
+def test_a_job_that_is_sent_again_does_not_run_twice(fake, stream, start):
+    gate, runs = threading.Event(), []
+    worker = make(stream)
+
+    @worker.job("t")
+    def hold(ctx):
+        runs.append(ctx.id)
+        assert gate.wait(DEADLINE)
+
+    id = fake.enqueue("t", queue="q").id
+    leased = fake.lease(["q"])[0]
+    start(worker)
+    stream.wait_for(lambda: stream.subscribed)
+    for _ in range(2):
+        stream.send({"jobs": [dict(leased.raw)]})
+    gate.set()
+
+    stream.wait_for(finished(fake, id))
+    assert runs == [id]
+
+
+def test_a_report_whose_answer_is_lost_is_sent_again_and_is_no_failure(fake, stream, start):
+    stream.answers_to_lose = 1
+    worker = make(stream)
+    worker.job("t")(lambda ctx: 1)
+    id = fake.enqueue("t", queue="q").id
+
+    start(worker)
+
+    stream.wait_for(lambda: stream.outcomes() == ["completed", "completed"])
+    assert fake.result(id) == 1
+    next_id = fake.enqueue("t", queue="q").id
+    stream.give_jobs()
+    stream.wait_for(finished(fake, next_id))
+
+
+def test_what_a_handler_tells_goes_out_in_its_order(fake, stream, start):
+    worker = make(stream)
+
+    @worker.job("t")
+    def talk(ctx):
+        ctx.progress(50, "half")
+        ctx.log("one", "two")
+        ctx.checkpoint({"row": 7})
+        assert [report["outcome"] for report in stream.reports] == ["progress", "log", "checkpoint"]
+        return "done"
+
+    id = fake.enqueue("t", queue="q").id
+    start(worker)
+
+    stream.wait_for(finished(fake, id))
+    assert fake.result(id) == "done"
+    assert fake.log(id) == ["one", "two"]
+
+
+def test_cancelling_reaches_the_handler(fake, stream, start):
+    started, seen = threading.Event(), []
+    worker = make(stream)
+
+    @worker.job("t")
+    def wait(ctx):
+        started.set()
+        seen.append(ctx.wait_cancelled(DEADLINE))
+        ctx.check()
+
+    id = fake.enqueue("t", queue="q").id
+    start(worker)
+    assert started.wait(DEADLINE)
+
+    fake.cancel(id)
+    stream.send({"cancel": [id]})
+
+    stream.wait_for(lambda: stream.outcomes() == ["failed"])
+    assert seen == [True]
+    assert stream.reports[0]["error"]["code"] == "cancelled"
+    assert fake.get(id).state == "cancelled"
+
+
+def test_a_lost_lease_stops_the_handler_and_nothing_more_is_said_of_it(fake, stream, start):
+    gate, started, told, errors = threading.Event(), threading.Event(), threading.Event(), []
+    worker = make(stream)
+
+    @worker.job("t")
+    def late(ctx):
+        started.set()
+        assert gate.wait(DEADLINE)
+        try:
+            ctx.checkpoint(1)
+        except LeaseLost as lost:
+            errors.append(lost.code)
+            errors.append(ctx.cancelled)
+            told.set()
+            raise
+
+    worker.job("other")(lambda ctx: "next")
+    fake.enqueue("t", queue="q")
+    start(worker)
+    assert started.wait(DEADLINE)
+    fake.pause("q")  # So that the job does not come back.
+    fake.advance(61)
+    gate.set()
+    assert told.wait(DEADLINE)
+
+    assert errors == ["lease_lost", True]
+    worker.stop()
+    assert stream.outcomes() == ["checkpoint"]
+
+
+def test_leases_are_extended_while_jobs_are_held(fake, stream, start):
+    gate = threading.Event()
+    worker = make(stream, concurrency=1, lease=0.3)
+    worker.job("t")(lambda ctx: gate.wait(DEADLINE))
+    ids = [fake.enqueue("t", queue="q").id for _ in range(2)]
+    start(worker)
+
+    def extended():
+        return {report["id"] for report in stream.reports if report["outcome"] == "extend"}
+
+    stream.wait_for(lambda: extended() == set(ids))  # That which waits for its turn, too.
+    gate.set()
+    stream.wait_for(lambda: stream.outcomes().count("completed") == 2)
+    assert {report["for"] for report in stream.reports if report["outcome"] == "extend"} == {"300ms"}
+
+
+def test_stopping_finishes_what_runs_and_gives_back_the_rest(fake, stream, start):
+    gate, started = threading.Event(), threading.Event()
+    worker = make(stream, concurrency=1)
+
+    @worker.job("t")
+    def hold(ctx):
+        started.set()
+        assert gate.wait(DEADLINE)
+        return "finished"
+
+    ids = [fake.enqueue("t", queue="q").id for _ in range(2)]
+    start(worker)
+    assert started.wait(DEADLINE)
+
+    worker.drain()
+    stream.wait_for(lambda: stream.outcomes() == ["released"])
+    gate.set()
+    worker.join()
+
+    assert fake.result(ids[0]) == "finished"
+    waiting = fake.get(ids[1])
+    assert (waiting.state, waiting.attempt) == ("ready", 0)
+
+
+def test_a_break_while_draining_loses_nothing(fake, stream, start):
+    gate, started = threading.Event(), threading.Event()
+    worker = make(stream)
+
+    @worker.job("t")
+    def hold(ctx):
+        started.set()
+        assert gate.wait(DEADLINE)
+        return "finished"
+
+    id = fake.enqueue("t", queue="q").id
+    start(worker)
+    assert started.wait(DEADLINE)
+    worker.drain()
+    stream.drop()
+    stream.wait_for(lambda: len(stream.subscribed) == 2)
+    gate.set()
+    worker.join()
+
+    assert stream.subscribed[1]["credit"] == 0
+    assert fake.result(id) == "finished"
+
+
+def test_a_handler_that_does_not_end_is_left_behind(fake, stream, start):
+    gate, started = threading.Event(), threading.Event()
+    seen = []
+    worker = make(stream)
+
+    @worker.job("t")
+    def stubborn(ctx):
+        started.set()
+        gate.wait(DEADLINE)
+        seen.append(ctx.cancelled)
+
+    fake.enqueue("t", queue="q")
+    start(worker)
+    assert started.wait(DEADLINE)
+
+    worker.stop(timeout=0.01)
+
+    assert stream.reports == []
+    gate.set()
+    stream.wait_for(lambda: True)
+
+
+@pytest.mark.parametrize("how", ["status", "refusal"])
+def test_a_worker_that_is_not_let_in_ends_with_the_error(stream, how):
+    if how == "status":
+        stream.status = 401
+    else:
+        stream.refusal = {"code": "unauthorized", "class": "user", "detail": "who?"}
+    worker = make(stream)
+    worker.start()
+
+    with pytest.raises(UserError) as error:
+        worker.join()
+
+    assert error.value.code == "unauthorized"
+
+
+def test_a_worker_that_is_told_to_come_later_does(fake, stream, start):
+    stream.refusal = {"code": "overloaded", "class": "retryable", "detail": "busy", "retry_after": 0}
+    worker = make(stream)
+    worker.job("t")(lambda ctx: 1)
+    id = fake.enqueue("t", queue="q").id
+    start(worker)
+    stream.refusal = None
+
+    stream.wait_for(finished(fake, id))
+
+
+def test_a_report_that_is_refused_fails_its_job_and_not_the_worker(fake, stream, start, monkeypatch):
+    real = fake._server._report
+
+    def picky(report):
+        if report.get("result") == "poison":
+            problem = {"code": "invalid_field", "class": "user", "detail": "no", "status": 400}
+            return {"id": report["id"], "ok": False, "error": problem}
+        return real(report)
+
+    monkeypatch.setattr(fake._server, "_report", picky)
+    worker = make(stream)
+    worker.job("t")(lambda ctx: ctx.payload)
+    bad, good = (fake.enqueue("t", payload, queue="q").id for payload in ("poison", "fine"))
+
+    start(worker)
+
+    stream.wait_for(lambda: fake.get(bad).finished and fake.get(good).finished)
+    assert (fake.get(bad).state, fake.get(bad).error.code) == ("dead", "report_refused")
+    assert fake.result(good) == "fine"
+
+
+def test_an_inline_handler_cannot_wait(fake, stream, start):
+    worker = make(stream)
+    worker.job("t", inline=True)(lambda ctx: ctx.checkpoint(1))
+    id = fake.enqueue("t", queue="q", max_attempts=1).id
+
+    start(worker)
+
+    stream.wait_for(finished(fake, id))
+    assert "inline" in fake.get(id).error.message
+
+
+def test_a_handler_that_exits_fails_its_job_and_not_the_worker(fake, stream, start):
+    worker = make(stream)
+
+    @worker.job("exit")
+    def leave(ctx):
+        raise SystemExit(3)
+
+    worker.job("t")(lambda ctx: 1)
+    ids = [fake.enqueue(type, queue="q", max_attempts=1).id for type in ("exit", "t")]
+
+    start(worker)
+
+    stream.wait_for(lambda: all(fake.get(id).finished for id in ids))
+    assert fake.get(ids[0]).error.code == "SystemExit"
+    assert fake.result(ids[1]) == 1
+
+
+# ---- AsyncWorker.
+
+
+def run_async(stream, worker, until):
+    """Runs it until `until` (called in a thread) returns."""
+
+    async def main():
+        running = asyncio.ensure_future(worker.run())
+        await asyncio.get_running_loop().run_in_executor(None, until)
+        await worker.stop()
+        await running
+
+    asyncio.run(main())
+
+
+def make_async(stream, **options):
+    return AsyncWorker(["q"], url=stream.url, name="w", **options)
+
+
+def test_coroutines_run_side_by_side(fake, stream):
+    worker = make_async(stream, concurrency=5)
+    together = []
+
+    @worker.job("t")
+    async def meet(ctx):
+        together.append(ctx.id)
+        while len(together) < 5:
+            await asyncio.sleep(0)
+        await ctx.checkpoint(1)
+        return len(together)
+
+    ids = [fake.enqueue("t", queue="q").id for _ in range(5)]
+
+    run_async(stream, worker, lambda: stream.wait_for(lambda: stream.outcomes().count("completed") == 5))
+
+    assert [fake.result(id) for id in ids] == [5] * 5
+
+
+def test_plain_functions_run_in_threads_beside_them(fake, stream):
+    worker = make_async(stream)
+    names = []
+
+    @worker.job("plain")
+    def plain(ctx):
+        names.append(threading.current_thread().name)
+        ctx.checkpoint(1)
+        return 1
+
+    @worker.job("inline", inline=True)
+    def inline(ctx):
+        names.append(threading.current_thread().name)
+        return 2
+
+    @worker.middleware
+    async def around(ctx, call_next):
+        return await call_next(ctx) * 10
+
+    ids = [fake.enqueue(type, queue="q").id for type in ("plain", "inline")]
+
+    run_async(stream, worker, lambda: stream.wait_for(lambda: all(fake.get(id).finished for id in ids)))
+
+    assert [fake.result(id) for id in ids] == [10, 20]
+    assert "workmill-1" in names and threading.main_thread().name in names
+
+
+def test_a_task_is_cancelled_with_its_job(fake, stream):
+    worker = make_async(stream)
+    started, ended = threading.Event(), []
+
+    @worker.job("t")
+    async def wait(ctx):
+        started.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            ended.append(ctx.cancelled)
+            raise
+
+    id = fake.enqueue("t", queue="q").id
+
+    def cancel():
+        assert started.wait(DEADLINE)
+        fake.cancel(id)
+        stream.send({"cancel": [id]})
+        stream.wait_for(finished(fake, id))
+
+    run_async(stream, worker, cancel)
+
+    assert ended == [True]
+    assert fake.get(id).state == "cancelled"
+
+
+def test_cancelled_is_an_error_that_handlers_may_raise(fake):
+    worker = Worker(["q"])
+
+    @worker.job("t")
+    def stop(ctx):
+        raise Cancelled()
+
+    id = fake.enqueue("t", queue="q", max_attempts=1).id
+    fake.drain(worker)
+
+    assert fake.get(id).error.code == "cancelled"

@@ -1,0 +1,193 @@
+"""Durations, times, JSON and retries: what needs no server."""
+
+from __future__ import annotations
+
+import datetime
+import json
+
+import pytest
+
+from workmill import RetryableError, RetryPolicy, UserError, _calls, _json, _reports
+from workmill._errors import from_problem
+from workmill._http import Address
+from workmill._retry import Attempts
+from workmill._time import duration_seconds, duration_text, parse_time, time_text
+
+JOB = {"id": "a", "lease": "0000000000000001", "type": "t", "queue": "q", "attempt": 1, "max_attempts": 3}
+
+
+@pytest.mark.parametrize(
+    "value, text",
+    [("1h30m", "1h30m"), (0, "0s"), (90, "90s"), (0.25, "250ms"), (1.5, "1s500ms"), (datetime.timedelta(hours=2), "7200s")],
+)
+def test_a_duration_is_text_seconds_or_a_timedelta(value, text):
+    assert duration_text(value) == text
+
+
+@pytest.mark.parametrize("value", [-1, float("nan"), float("inf"), datetime.timedelta(seconds=-1)])
+def test_a_duration_that_makes_no_sense_is_refused_at_once(value):
+    with pytest.raises(ValueError):
+        duration_text(value)
+
+
+@pytest.mark.parametrize("text, seconds", [("250ms", 0.25), ("1h30m", 5400), ("7d", 604_800), ("1m1s1ms", 61.001)])
+def test_a_text_of_a_duration_is_read(text, seconds):
+    assert duration_seconds(text) == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize("text", ["", "5", "5x", "ms", "1s1h", "-1s"])
+def test_a_text_that_is_no_duration_is_refused(text):
+    with pytest.raises(ValueError):
+        duration_seconds(text)
+
+
+def test_a_time_is_written_in_utc_with_milliseconds_and_read_back():
+    zone = datetime.timezone(datetime.timedelta(hours=2))
+    when = datetime.datetime(2026, 11, 28, 1, 2, 3, 456_789, zone)
+
+    text = time_text(when)
+
+    assert text == "2026-11-27T23:02:03.456Z"
+    assert parse_time(text) == datetime.datetime(2026, 11, 27, 23, 2, 3, 456_000, datetime.timezone.utc)
+
+
+def test_a_time_without_a_zone_is_refused():
+    with pytest.raises(ValueError, match="zone"):
+        time_text(datetime.datetime(2026, 1, 1))
+
+
+@pytest.mark.parametrize("dumps", [_json.dumps, _json._dumps_slowly])
+def test_both_ways_of_writing_json_refuse_what_is_none(dumps):
+    for value in ("\ud800", object(), {"a": {1, 2}}):
+        with pytest.raises((TypeError, ValueError)):
+            dumps(value)
+
+
+def test_whole_numbers_of_any_length_are_written():
+    assert json.loads(_json.dumps({"n": 2**200})) == {"n": 2**200}
+
+
+def test_json_nested_too_deeply_is_found_out():
+    deep = json.loads("[" * 129 + "]" * 129)
+    text_with_brackets = ["[" * 1000, "\\\"" + "{" * 500]
+
+    with pytest.raises(ValueError, match="deep"):
+        _json.checked(_json._dumps_slowly(deep))
+    assert _json.checked(_json.dumps(text_with_brackets)) == _json.dumps(text_with_brackets)
+    assert _json.checked(_json.dumps(deep[0])) == b"[" * 128 + b"]" * 128
+
+
+@pytest.mark.parametrize(
+    "result, error",
+    [(object(), "result_not_json"), ("\ud800", "result_not_json"), ({1: {2, 3}}, "result_not_json"), ("x" * 7_000_000, "result_too_large")],
+)
+def test_a_result_that_cannot_be_sent_fails_the_job_for_good(result, error):
+    report = json.loads(_reports.completed(JOB, result))
+
+    assert (report["outcome"], report["error"]["class"], report["error"]["code"]) == ("failed", "fatal", error)
+
+
+def test_an_ordinary_exception_is_retryable_with_its_type_as_code():
+    report = json.loads(_reports.failed(JOB, ZeroDivisionError("half \ud800"), False))
+
+    assert report["error"]["class"] == "retryable"
+    assert report["error"]["code"] == "ZeroDivisionError"
+    assert report["error"]["message"] == "half ?"
+
+
+def test_a_code_is_made_to_fit():
+    report = json.loads(_reports.failed(JOB, UserError("no", code="bad address/ü"), False))
+
+    assert report["error"]["code"] == "bad_address__"
+
+
+def test_a_detail_that_is_no_json_is_told_as_text():
+    report = json.loads(_reports.failed(JOB, UserError("no", detail={1, 2}), False))
+
+    assert report["error"]["detail"] == "{1, 2}"
+
+
+def test_a_job_is_sent_as_the_server_has_it():
+    sent = _calls.job_as_sent(
+        {
+            "type": "t",
+            "payload": b"\x00\xff",
+            "delay": 1.5,
+            "run_at": datetime.datetime(2026, 1, 1, tzinfo=datetime.timezone.utc),
+            "backoff": {"first": datetime.timedelta(seconds=3), "factor": 2},
+            "unique": {"key": "k", "for": 3600},
+            "tags": ["a"],
+        }
+    )
+
+    assert sent == {
+        "type": "t",
+        "payload_base64": "AP8=",
+        "delay": "1s500ms",
+        "run_at": "2026-01-01T00:00:00.000Z",
+        "backoff": {"first": "3s", "factor": 2},
+        "unique": {"key": "k", "for": "3600s"},
+        "tags": ["a"],
+    }
+
+
+def test_a_bulk_is_cut_by_number_and_by_size():
+    by_number = list(_calls.enqueue_many({"type": "t"} for _ in range(20_001)))
+    by_size = list(_calls.enqueue_many({"type": "t", "payload": "x" * 1_500_000} for _ in range(5)))
+
+    assert [len(json.loads(call.body)["jobs"]) for call in by_number] == [10_000, 10_000, 1]
+    assert [len(json.loads(call.body)["jobs"]) for call in by_size] == [2, 2, 1]
+
+
+def test_each_enqueue_has_a_key_of_its_own_which_it_keeps():
+    one, other = _calls.enqueue({"type": "t"}, None), _calls.enqueue({"type": "t"}, None)
+
+    assert one.headers["Idempotency-Key"] != other.headers["Idempotency-Key"]
+    assert _calls.enqueue({"type": "t"}, "mine").headers["Idempotency-Key"] == "mine"
+
+
+def test_an_id_is_escaped_in_a_path():
+    assert _calls.get("a/b?c").path == "/v1/jobs/a%2Fb%3Fc"
+
+
+def test_only_retryable_errors_are_tried_again_so_often_and_not_before_retry_after():
+    policy = RetryPolicy(attempts=3, first=0.1, cap=0.2)
+    attempts = Attempts(policy)
+
+    assert attempts.pause_after(RetryableError("busy", retry_after=7)) == 7
+    assert 0 <= attempts.pause_after(RetryableError("busy")) <= 0.2
+    assert attempts.pause_after(RetryableError("busy")) is None
+    assert Attempts(policy).pause_after(UserError("no")) is None
+
+
+def test_a_problem_becomes_the_exception_of_its_class():
+    problem = {"code": "x", "class": "user", "detail": "why", "status": 400, "field": "jobs[3].type", "trace_id": "0f"}
+
+    error = from_problem(problem)
+
+    assert type(error) is UserError
+    assert (error.code, error.message, error.field, error.trace_id, error.status) == ("x", "why", "jobs[3].type", "0f", 400)
+    assert str(error) == "x: why (field jobs[3].type) [trace 0f]"
+
+
+@pytest.mark.parametrize(
+    "url, host, port, is_tls",
+    [
+        ("http://h:1", "h", 1, False),
+        ("h:1", "h", 1, False),
+        ("https://h", "h", 443, True),
+        ("http://[::1]:5/", "::1", 5, False),
+        (None, "127.0.0.1", 7330, False),
+    ],
+)
+def test_an_address_is_read(url, host, port, is_tls):
+    address = Address.parse(url)
+
+    assert (address.host, address.port, address.tls is not None) == (host, port, is_tls)
+
+
+@pytest.mark.parametrize("url", ["ftp://h", "http://", "http://h/path", "http://user:secret@h"])
+def test_what_is_no_address_is_refused(url):
+    with pytest.raises(ValueError) as refused:
+        Address.parse(url)
+    assert "secret" not in str(refused.value)

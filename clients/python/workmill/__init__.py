@@ -1,0 +1,51 @@
+"""Client and worker for Workmill, a durable background-job server."""
+
+from ._async_client import AsyncClient
+from ._client import Client
+from ._context import AsyncJobContext, JobContext
+from ._errors import (
+    Cancelled,
+    FatalError,
+    JobFailed,
+    JobNotFound,
+    LeaseLost,
+    NoServer,
+    RetryableError,
+    UserError,
+    WorkmillError,
+)
+from ._models import Backoff, Enqueued, Job, JobError, JobOptions, Leased, NewJob, Progress, Queue, Reported, Unique
+from ._retry import RetryPolicy
+from ._worker import AsyncWorker, Worker
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AsyncClient",
+    "AsyncJobContext",
+    "AsyncWorker",
+    "Backoff",
+    "Cancelled",
+    "Client",
+    "Enqueued",
+    "FatalError",
+    "Job",
+    "JobContext",
+    "JobError",
+    "JobFailed",
+    "JobNotFound",
+    "JobOptions",
+    "LeaseLost",
+    "Leased",
+    "NewJob",
+    "NoServer",
+    "Progress",
+    "Queue",
+    "Reported",
+    "RetryPolicy",
+    "RetryableError",
+    "Unique",
+    "UserError",
+    "Worker",
+    "WorkmillError",
+]

@@ -1,0 +1,213 @@
+"""The client for asyncio: the methods of Client, to be awaited."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from types import TracebackType
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    AsyncIterator,
+    Callable,
+    Dict,
+    Iterable,
+    List,
+    Mapping,
+    Optional,
+    Sequence,
+    Type,
+    TypeVar,
+    Union,
+)
+
+from . import _calls
+from ._calls import Call, Page, QueueChoice
+from ._client import EnqueueHook, deadline, hooked, job_of, poll_time, result_of
+from ._errors import WorkmillError
+from ._http import REQUEST_TIMEOUT, Address, headers_for, token_from
+from ._http_async import AsyncHttpTransport, AsyncTransport
+from ._models import Enqueued, Job, JobOptions, Leased, NewJob, Queue, Reported
+from ._retry import Attempts, RetryPolicy
+from ._time import DurationLike, duration_seconds
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+T = TypeVar("T")
+
+
+class AsyncClient:
+    """Client for asyncio; see there. It belongs to the event loop that it is first used in."""
+
+    def __init__(
+        self,
+        url: Optional[str] = None,
+        *,
+        token: Optional[str] = None,
+        retry: Optional[RetryPolicy] = None,
+        timeout: DurationLike = REQUEST_TIMEOUT,
+        on_enqueue: Sequence[EnqueueHook] = (),
+        transport: Optional[AsyncTransport] = None,
+    ) -> None:
+        address = Address.parse(url)
+        self._transport: AsyncTransport = transport if transport is not None else AsyncHttpTransport(address)
+        self._headers = headers_for(address, token_from(token))
+        self._retry = retry if retry is not None else RetryPolicy()
+        self._timeout = duration_seconds(timeout)
+        self._on_enqueue = tuple(on_enqueue)
+
+    async def close(self) -> None:
+        """Closes the connections that are idle."""
+        await self._transport.close()
+
+    async def __aenter__(self: C) -> C:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: Optional[Type[BaseException]],
+        error: Optional[BaseException],
+        trace: Optional[TracebackType],
+    ) -> None:
+        await self.close()
+
+    async def _run(self, call: Call[T]) -> T:
+        attempts = Attempts(self._retry)
+        while True:
+            try:
+                return await self._try(call)
+            except WorkmillError as error:
+                pause = attempts.pause_after(error)
+                if pause is None:
+                    raise
+            await asyncio.sleep(pause)
+
+    async def _try(self, call: Call[T]) -> T:
+        """Once."""
+        headers = {**self._headers, **call.headers}
+        answer = await self._transport.request(call.method, call.path, headers, call.body, self._timeout + call.wait)
+        return _calls.read(call, answer)
+
+    # ---- Enqueue.
+
+    async def enqueue(
+        self, type: str, payload: Any = None, *, idempotency_key: Optional[str] = None, **options: Unpack[JobOptions]
+    ) -> Enqueued:
+        return await self.enqueue_job(job_of(type, payload, options), idempotency_key=idempotency_key)
+
+    async def enqueue_job(
+        self, job: Union[NewJob, Mapping[str, Any]], *, idempotency_key: Optional[str] = None
+    ) -> Enqueued:
+        return await self._run(_calls.enqueue(hooked(job, self._on_enqueue), idempotency_key))
+
+    async def enqueue_many(self, jobs: Iterable[Union[NewJob, Mapping[str, Any]]]) -> List[Enqueued]:
+        answers: List[Enqueued] = []
+        for call in _calls.enqueue_many(hooked(job, self._on_enqueue) for job in jobs):
+            several = await self._run(call)
+            answers += several
+        return answers
+
+    # ---- Jobs.
+
+    async def get(self, id: str) -> Job:
+        return await self._run(_calls.get(id))
+
+    async def wait(self, id: str, timeout: Optional[DurationLike] = None) -> Job:
+        end = deadline(timeout)
+        while True:
+            job = await self._run(_calls.get(id, poll_time(end)))
+            if job.finished or time.monotonic() >= end:
+                return job
+
+    async def result(self, id: str, timeout: Optional[DurationLike] = None) -> Any:
+        return result_of(await self.wait(id, timeout))
+
+    async def cancel(self, id: str) -> None:
+        await self._run(_calls.act(id, "cancel"))
+
+    async def retry(self, id: str) -> None:
+        await self._run(_calls.act(id, "retry"))
+
+    async def delete(self, id: str) -> None:
+        await self._run(_calls.delete(id))
+
+    async def change(self, id: str, **changes: Any) -> Job:
+        return await self._run(_calls.change(id, changes))
+
+    async def log(self, id: str) -> List[str]:
+        return await self._run(_calls.log(id))
+
+    def jobs(
+        self,
+        *,
+        queue: Optional[str] = None,
+        state: Optional[str] = None,
+        type: Optional[str] = None,
+        tag: Optional[str] = None,
+        group: Optional[str] = None,
+        q: Optional[str] = None,
+        page: int = 100,
+    ) -> AsyncIterator[Job]:
+        where = {"queue": queue, "state": state, "type": type, "tag": tag, "group": group, "q": q}
+        return self._pages(lambda cursor: _calls.jobs_page(where, page, cursor))
+
+    async def retry_all(self, **where: str) -> int:
+        return await self._run(_calls.bulk("retry", where))
+
+    async def cancel_all(self, **where: str) -> int:
+        return await self._run(_calls.bulk("cancel", where))
+
+    async def delete_all(self, **where: str) -> int:
+        return await self._run(_calls.bulk("delete", where))
+
+    # ---- Queues.
+
+    def queues(self, *, page: int = 100) -> AsyncIterator[Queue]:
+        return self._pages(lambda cursor: _calls.queues_page(page, cursor))
+
+    async def queue(self, name: str) -> Queue:
+        return await self._run(_calls.queue(name))
+
+    async def change_queue(self, name: str, **changes: Any) -> Queue:
+        return await self._run(_calls.change_queue(name, changes))
+
+    async def pause(self, name: str) -> Queue:
+        return await self.change_queue(name, paused=True)
+
+    async def resume(self, name: str) -> Queue:
+        return await self.change_queue(name, paused=False)
+
+    async def purge(self, name: str, state: Optional[str] = None) -> int:
+        return await self._run(_calls.purge(name, state))
+
+    # ---- Work, by hand. AsyncWorker does all this.
+
+    async def lease(
+        self,
+        queues: Sequence[QueueChoice],
+        *,
+        max: int = 1,
+        wait: DurationLike = 0,
+        lease: DurationLike = 60,
+        worker: Optional[str] = None,
+    ) -> List[Leased]:
+        return await self._run(_calls.lease(queues, max, wait, lease, worker))
+
+    async def report(self, reports: Sequence[Mapping[str, Any]]) -> List[Reported]:
+        return await self._run(_calls.report(reports))
+
+    async def status(self) -> Dict[str, Any]:
+        return await self._run(_calls.status())
+
+    async def _pages(self, call: Callable[[Optional[str]], Call[Page[T]]]) -> AsyncIterator[T]:
+        cursor: Optional[str] = None
+        while True:
+            items, cursor = await self._run(call(cursor))
+            for item in items:
+                yield item
+            if cursor is None:
+                return
+
+
+C = TypeVar("C", bound=AsyncClient)

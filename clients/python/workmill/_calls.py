@@ -1,0 +1,245 @@
+"""The HTTP API as values: each function makes a Call, which says what to send and how to read the answer. Both clients
+run the same calls; no I/O is here."""
+
+from __future__ import annotations
+
+import base64
+import uuid
+from dataclasses import dataclass, field
+from typing import Any, Callable, Dict, Generic, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple, TypeVar, Union
+from urllib.parse import quote, urlencode
+
+from . import _json, _otel
+from ._errors import NoServer, WorkmillError, from_problem, protocol_error
+from ._models import (
+    Enqueued,
+    Job,
+    Leased,
+    Queue,
+    Reported,
+    job_from,
+    leased_from,
+    queue_from,
+)
+from ._time import DurationLike, duration_seconds, duration_text, time_text
+
+T = TypeVar("T")
+
+BULK_MAX = 10_000  # Jobs of one call, as the server takes them.
+REPORTS_MAX = 1_000
+# A call's body stays below the server's default body_size_max of 8 MiB, so that a bulk of big jobs is sent in pieces.
+BULK_BYTES_MAX = 4 * 1024 * 1024
+POLL = 30.0  # Seconds of one long poll; a longer wait is several.
+
+QueueChoice = Union[str, Tuple[str, int], Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Answer:
+    status: int
+    headers: Mapping[str, str]  # Names in lower case.
+    body: bytes
+
+
+@dataclass(frozen=True)
+class Call(Generic[T]):
+    method: str
+    path: str
+    parse: Callable[[Any], T]
+    body: Optional[bytes] = None
+    headers: Dict[str, str] = field(default_factory=dict)
+    wait: float = 0.0  # Seconds that the server may take besides, as asked.
+
+
+def read(call: Call[T], answer: Answer) -> T:
+    """What the answer means. Raises the error that it tells of."""
+    try:
+        content = _json.loads(answer.body) if answer.body else None
+    except ValueError:
+        if answer.status in (502, 503, 504):  # Of a proxy that cannot reach the server.
+            raise NoServer(f"{call.method} {call.path} was answered {answer.status}", code="no_server") from None
+        raise protocol_error(f"{call.method} {call.path} was answered {answer.status} without JSON") from None
+    if 200 <= answer.status < 300:
+        try:
+            return call.parse(content)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            if isinstance(error, WorkmillError):
+                raise
+            raise protocol_error(f"{call.method} {call.path} was answered in a form that is not known") from error
+    if not isinstance(content, dict) or "code" not in content or "class" not in content:
+        raise protocol_error(f"{call.method} {call.path} was answered {answer.status} without a problem")
+    raise from_problem(content, retry_after(answer.headers))
+
+
+def retry_after(headers: Mapping[str, str]) -> Optional[float]:
+    text = headers.get("retry-after", "")
+    return float(text) if text.isdigit() else None
+
+
+def job_as_sent(job: Mapping[str, Any]) -> Dict[str, Any]:
+    """With Python's durations, times and bytes made into the server's. What is not known passes: the server refuses it
+    by name."""
+    sent: Dict[str, Any] = {}
+    for name, value in job.items():
+        if name in ("delay", "expires_in", "lease", "keep_result"):
+            value = duration_text(value)
+        elif name == "run_at":
+            value = time_text(value)
+        elif name in ("backoff", "unique") and isinstance(value, Mapping):
+            value = {
+                key: duration_text(part) if key in ("first", "cap", "for") else part for key, part in value.items()
+            }
+        elif name == "payload" and isinstance(value, (bytes, bytearray, memoryview)):
+            name, value = "payload_base64", base64.b64encode(value).decode()
+        sent[name] = value
+    return sent
+
+
+def _nothing(_: Any) -> None:
+    return None
+
+
+def _enqueued(raw: Mapping[str, Any]) -> Enqueued:
+    return Enqueued(raw["id"], raw["state"], raw["duplicate"])
+
+
+def _creating(key: Optional[str]) -> Dict[str, str]:
+    headers = {"Idempotency-Key": key if key is not None else uuid.uuid4().hex}
+    _otel.inject(headers)
+    return headers
+
+
+def enqueue(job: Mapping[str, Any], key: Optional[str]) -> Call[Enqueued]:
+    return Call("POST", "/v1/jobs", _enqueued, _json.dumps(job_as_sent(job)), _creating(key))
+
+
+def enqueue_many(jobs: Iterable[Mapping[str, Any]]) -> Iterator[Call[List[Enqueued]]]:
+    """In as many calls as are needed."""
+    items: List[bytes] = []
+    size = 0
+    for job in jobs:
+        item = _json.dumps(job_as_sent(job))
+        if items and (len(items) == BULK_MAX or size + len(item) > BULK_BYTES_MAX):
+            yield _bulk(items)
+            items, size = [], 0
+        items.append(item)
+        size += len(item) + 1
+    if items:
+        yield _bulk(items)
+
+
+def _bulk(items: Sequence[bytes]) -> Call[List[Enqueued]]:
+    body = b'{"jobs":[' + b",".join(items) + b"]}"
+    return Call("POST", "/v1/jobs", lambda raw: [_enqueued(job) for job in raw["jobs"]], body, _creating(None))
+
+
+def _job_path(id: str, rest: str = "") -> str:
+    return f"/v1/jobs/{quote(id, safe='')}{rest}"
+
+
+def get(id: str, wait: float = 0.0) -> Call[Job]:
+    query = f"?wait={duration_text(wait)}" if wait > 0 else ""
+    return Call("GET", _job_path(id, query), job_from, wait=wait)
+
+
+def act(id: str, action: str) -> Call[None]:
+    return Call("POST", _job_path(id, f"/{action}"), _nothing)
+
+
+def delete(id: str) -> Call[None]:
+    return Call("DELETE", _job_path(id), _nothing)
+
+
+def change(id: str, changes: Mapping[str, Any]) -> Call[Job]:
+    return Call("PATCH", _job_path(id), job_from, _json.dumps(job_as_sent(changes)))
+
+
+def log(id: str) -> Call[List[str]]:
+    return Call("GET", _job_path(id, "/log"), lambda raw: list(raw["lines"]))
+
+
+def bulk(action: str, where: Mapping[str, Any]) -> Call[int]:
+    body = _json.dumps({"action": action, "where": _given(where)})
+    return Call("POST", "/v1/jobs/bulk", lambda raw: int(raw["count"]), body)
+
+
+Page = Tuple[List[T], Optional[str]]
+
+
+def jobs_page(where: Mapping[str, Any], limit: int, cursor: Optional[str]) -> Call[Page[Job]]:
+    query = urlencode({**_given(where), "limit": limit, **_given({"cursor": cursor})})
+    return Call("GET", f"/v1/jobs?{query}", lambda raw: ([job_from(job) for job in raw["items"]], raw["next"]))
+
+
+def queues_page(limit: int, cursor: Optional[str]) -> Call[Page[Queue]]:
+    query = urlencode({"limit": limit, **_given({"cursor": cursor})})
+    return Call("GET", f"/v1/queues?{query}", lambda raw: ([queue_from(queue) for queue in raw["items"]], raw["next"]))
+
+
+def queue(name: str) -> Call[Queue]:
+    return Call("GET", f"/v1/queues/{quote(name, safe='')}", queue_from)
+
+
+def change_queue(name: str, changes: Mapping[str, Any]) -> Call[Queue]:
+    return Call("PATCH", f"/v1/queues/{quote(name, safe='')}", queue_from, _json.dumps(changes))
+
+
+def purge(name: str, state: Optional[str]) -> Call[int]:
+    query = f"?{urlencode({'state': state})}" if state else ""
+    return Call("DELETE", f"/v1/queues/{quote(name, safe='')}/jobs{query}", lambda raw: int(raw["count"]))
+
+
+def queue_choices(queues: Sequence[QueueChoice]) -> List[Any]:
+    """("name", weight) is short for {"name": …, "weight": …}."""
+    if isinstance(queues, str):
+        raise TypeError(f"queues is a list of names: [{queues!r}]")
+    return [{"name": one[0], "weight": one[1]} if isinstance(one, tuple) else one for one in queues]
+
+
+def lease_request(
+    queues: Sequence[QueueChoice], max: int, wait: DurationLike, lease: DurationLike, worker: Optional[str]
+) -> Call[List[Mapping[str, Any]]]:
+    body = {"queues": queue_choices(queues), "max": max, "wait": duration_text(wait), "lease": duration_text(lease)}
+    body.update(_given({"worker": worker}))
+    return Call(
+        "POST", "/v1/leases", lambda raw: list(raw["jobs"]), _json.dumps(body), wait=duration_seconds(wait)
+    )
+
+
+def lease(
+    queues: Sequence[QueueChoice], max: int, wait: DurationLike, lease: DurationLike, worker: Optional[str]
+) -> Call[List[Leased]]:
+    call = lease_request(queues, max, wait, lease, worker)
+    return Call(
+        call.method, call.path, lambda raw: [leased_from(job) for job in raw["jobs"]], call.body, wait=call.wait
+    )
+
+
+def reports_body(items: Sequence[bytes]) -> bytes:
+    return b'{"reports":[' + b",".join(items) + b"]}"
+
+
+def reports_request(items: Sequence[bytes]) -> Call[List[Mapping[str, Any]]]:
+    return Call("POST", "/v1/reports", lambda raw: list(raw["reports"]), reports_body(items))
+
+
+def report(reports: Sequence[Mapping[str, Any]]) -> Call[List[Reported]]:
+    def one(raw: Mapping[str, Any]) -> Reported:
+        error = raw.get("error")
+        return Reported(
+            raw["id"],
+            raw["ok"],
+            bool(raw.get("cancel_requested", False)),
+            None if error is None else from_problem(error),
+        )
+
+    body = _json.dumps({"reports": list(reports)})
+    return Call("POST", "/v1/reports", lambda raw: [one(item) for item in raw["reports"]], body)
+
+
+def status() -> Call[Dict[str, Any]]:
+    return Call("GET", "/v1/status", dict)
+
+
+def _given(values: Mapping[str, Any]) -> Dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}

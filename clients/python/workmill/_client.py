@@ -1,0 +1,258 @@
+"""The blocking client."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Type, TypeVar, Union
+from typing import TYPE_CHECKING
+
+from . import _calls
+from ._calls import Call, Page, QueueChoice
+from ._errors import JobFailed, WorkmillError
+from ._http import REQUEST_TIMEOUT, Address, HttpTransport, Transport, headers_for, token_from
+from ._models import Enqueued, Job, JobOptions, Leased, NewJob, Queue, Reported
+from ._retry import Attempts, RetryPolicy
+from ._time import DurationLike, duration_seconds
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+T = TypeVar("T")
+EnqueueHook = Callable[[Dict[str, Any]], None]
+
+
+class Client:
+    """Asks a Workmill server. Safe for several threads: share one.
+
+    url: by default from WORKMILL_URL, else http://127.0.0.1:7330. For https://, WORKMILL_CA_FILE names a file of
+    authorities to trust instead of the system's. token: by default from WORKMILL_TOKEN.
+    retry: when calls are tried again. timeout: for an answer, beyond the waiting that a call asks for.
+    on_enqueue: hooks that see each job before it is sent, and may change it (a dict as the API has it).
+
+    Every method raises a WorkmillError (RetryableError, UserError or FatalError). Errors that are worth it have been
+    tried again by then, as have broken connections; an enqueue is never doubled by that. Other calls may have taken
+    effect though their answer was lost: a second cancel() is then refused with `wrong_state`.
+    """
+
+    def __init__(
+        self,
+        url: Optional[str] = None,
+        *,
+        token: Optional[str] = None,
+        retry: Optional[RetryPolicy] = None,
+        timeout: DurationLike = REQUEST_TIMEOUT,
+        on_enqueue: Sequence[EnqueueHook] = (),
+        transport: Optional[Transport] = None,
+    ) -> None:
+        address = Address.parse(url)
+        self._transport: Transport = transport if transport is not None else HttpTransport(address)
+        self._headers = headers_for(address, token_from(token))
+        self._retry = retry if retry is not None else RetryPolicy()
+        self._timeout = duration_seconds(timeout)
+        self._on_enqueue = tuple(on_enqueue)
+
+    def close(self) -> None:
+        """Closes the connections that are idle."""
+        self._transport.close()
+
+    def __enter__(self: C) -> C:
+        return self
+
+    def __exit__(
+        self,
+        kind: Optional[Type[BaseException]],
+        error: Optional[BaseException],
+        trace: Optional[TracebackType],
+    ) -> None:
+        self.close()
+
+    def _run(self, call: Call[T]) -> T:
+        attempts = Attempts(self._retry)
+        headers = {**self._headers, **call.headers}
+        while True:
+            try:
+                answer = self._transport.request(
+                    call.method, call.path, headers, call.body, self._timeout + call.wait
+                )
+                return _calls.read(call, answer)
+            except WorkmillError as error:
+                pause = attempts.pause_after(error)
+                if pause is None:
+                    raise
+            time.sleep(pause)
+
+    # ---- Enqueue.
+
+    def enqueue(
+        self, type: str, payload: Any = None, *, idempotency_key: Optional[str] = None, **options: Unpack[JobOptions]
+    ) -> Enqueued:
+        """Returns when the job is durable. `payload` is any JSON, or bytes; `options` as in JobOptions."""
+        return self.enqueue_job(job_of(type, payload, options), idempotency_key=idempotency_key)
+
+    def enqueue_job(self, job: Union[NewJob, Mapping[str, Any]], *, idempotency_key: Optional[str] = None) -> Enqueued:
+        """The same for a job as the API has it. The key makes a call that is repeated answer as the first did."""
+        return self._run(_calls.enqueue(hooked(job, self._on_enqueue), idempotency_key))
+
+    def enqueue_many(self, jobs: Iterable[Union[NewJob, Mapping[str, Any]]]) -> List[Enqueued]:
+        """Any number of jobs, in calls of up to 10,000 jobs or 4 MiB, each all or none. Where one fails, those of the calls before it
+        are enqueued: give the jobs ids of your own to be able to send them all again. `field` in an error counts within
+        its call."""
+        answers: List[Enqueued] = []
+        for call in _calls.enqueue_many(hooked(job, self._on_enqueue) for job in jobs):
+            several = self._run(call)
+            answers += several
+        return answers
+
+    # ---- Jobs.
+
+    def get(self, id: str) -> Job:
+        return self._run(_calls.get(id))
+
+    def wait(self, id: str, timeout: Optional[DurationLike] = None) -> Job:
+        """The job when it is finished, or as it is after `timeout` (None: however long it takes)."""
+        end = deadline(timeout)
+        while True:
+            job = self._run(_calls.get(id, poll_time(end)))
+            if job.finished or time.monotonic() >= end:
+                return job
+
+    def result(self, id: str, timeout: Optional[DurationLike] = None) -> Any:
+        """Waits for what the job's handler returned. JobFailed where it is dead or cancelled; TimeoutError."""
+        return result_of(self.wait(id, timeout))
+
+    def cancel(self, id: str) -> None:
+        """A job that waits is cancelled; of one that runs the worker is told, and its report decides."""
+        self._run(_calls.act(id, "cancel"))
+
+    def retry(self, id: str) -> None:
+        """A dead, cancelled or scheduled job becomes ready now; its attempts are counted anew."""
+        self._run(_calls.act(id, "retry"))
+
+    def delete(self, id: str) -> None:
+        self._run(_calls.delete(id))
+
+    def change(self, id: str, **changes: Any) -> Job:
+        """Changes priority, run_at, queue, tags, max_attempts of a job that is not leased."""
+        return self._run(_calls.change(id, changes))
+
+    def log(self, id: str) -> List[str]:
+        """The lines that the job's handlers have logged, oldest first."""
+        return self._run(_calls.log(id))
+
+    def jobs(
+        self,
+        *,
+        queue: Optional[str] = None,
+        state: Optional[str] = None,
+        type: Optional[str] = None,
+        tag: Optional[str] = None,
+        group: Optional[str] = None,
+        q: Optional[str] = None,
+        page: int = 100,
+    ) -> Iterator[Job]:
+        """All jobs that match, newest first, `page` a call (1,000 at most). `q`: a part of type, id, payload or error."""
+        where = {"queue": queue, "state": state, "type": type, "tag": tag, "group": group, "q": q}
+        return self._pages(lambda cursor: _calls.jobs_page(where, page, cursor))
+
+    def retry_all(self, **where: str) -> int:
+        """All jobs that match queue, state, type, tag, group. Returns how many."""
+        return self._run(_calls.bulk("retry", where))
+
+    def cancel_all(self, **where: str) -> int:
+        return self._run(_calls.bulk("cancel", where))
+
+    def delete_all(self, **where: str) -> int:
+        return self._run(_calls.bulk("delete", where))
+
+    # ---- Queues.
+
+    def queues(self, *, page: int = 100) -> Iterator[Queue]:
+        return self._pages(lambda cursor: _calls.queues_page(page, cursor))
+
+    def queue(self, name: str) -> Queue:
+        return self._run(_calls.queue(name))
+
+    def change_queue(self, name: str, **changes: Any) -> Queue:
+        """Changes paused, max_depth, when_full. The queue is made where it is missing."""
+        return self._run(_calls.change_queue(name, changes))
+
+    def pause(self, name: str) -> Queue:
+        """No job of it is leased until resume()."""
+        return self.change_queue(name, paused=True)
+
+    def resume(self, name: str) -> Queue:
+        return self.change_queue(name, paused=False)
+
+    def purge(self, name: str, state: Optional[str] = None) -> int:
+        """Deletes the queue's jobs (in that state) that are not leased. Returns how many."""
+        return self._run(_calls.purge(name, state))
+
+    # ---- Work, by hand. Worker does all this.
+
+    def lease(
+        self,
+        queues: Sequence[QueueChoice],
+        *,
+        max: int = 1,
+        wait: DurationLike = 0,
+        lease: DurationLike = 60,
+        worker: Optional[str] = None,
+    ) -> List[Leased]:
+        """Up to `max` jobs, waiting up to `wait` for the first. `queues` in the order of preference, or ("name", weight)."""
+        return self._run(_calls.lease(queues, max, wait, lease, worker))
+
+    def report(self, reports: Sequence[Mapping[str, Any]]) -> List[Reported]:
+        """Up to 1,000 reports as the API has them. Look at each answer: one may be refused while others are not."""
+        return self._run(_calls.report(reports))
+
+    def status(self) -> Dict[str, Any]:
+        """How the server does, as /v1/status has it."""
+        return self._run(_calls.status())
+
+    def _pages(self, call: Callable[[Optional[str]], Call[Page[T]]]) -> Iterator[T]:
+        cursor: Optional[str] = None
+        while True:
+            items, cursor = self._run(call(cursor))
+            yield from items
+            if cursor is None:
+                return
+
+
+C = TypeVar("C", bound=Client)
+
+
+# ---- Shared with the other client.
+
+
+def job_of(type: str, payload: Any, options: Mapping[str, Any]) -> Dict[str, Any]:
+    job: Dict[str, Any] = {"type": type, **options}
+    if payload is not None:
+        job["payload"] = payload
+    return job
+
+
+def hooked(job: Mapping[str, Any], hooks: Sequence[EnqueueHook]) -> Mapping[str, Any]:
+    if not hooks:
+        return job
+    changed = dict(job)
+    for hook in hooks:
+        hook(changed)
+    return changed
+
+
+def deadline(timeout: Optional[DurationLike]) -> float:
+    return float("inf") if timeout is None else time.monotonic() + duration_seconds(timeout)
+
+
+def poll_time(end: float) -> float:
+    """How long the next long poll waits: 1 ms at least, since a wait of nothing is no wait."""
+    return max(0.001, min(_calls.POLL, end - time.monotonic()))
+
+
+def result_of(job: Job) -> Any:
+    if job.state == "completed":
+        return job.result
+    if job.finished:
+        raise JobFailed(job)
+    raise TimeoutError(f"the job {job.id} is still {job.state}")

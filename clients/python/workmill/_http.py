@@ -1,0 +1,170 @@
+"""HTTP/1.1 to one server: what both ways of doing it share, and the blocking one, by http.client."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import select
+import socket
+import ssl
+import threading
+from collections import deque
+from dataclasses import dataclass
+from typing import Deque, Dict, Mapping, Optional, Protocol
+from urllib.parse import urlsplit
+
+from ._calls import Answer
+from ._errors import NoServer, protocol_error
+
+CONNECT_TIMEOUT = 5.0  # Seconds.
+REQUEST_TIMEOUT = 30.0
+CONNECTIONS_MAX = 64  # Of one client. Who wants a further one waits for one that is in use.
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where a server is. `url` is host:port, http://host:port or https://host."""
+
+    host: str
+    port: int
+    tls: Optional[ssl.SSLContext]
+
+    @staticmethod
+    def parse(url: Optional[str]) -> Address:
+        text = url or os.environ.get("WORKMILL_URL") or "http://127.0.0.1:7330"
+        parts = urlsplit(text if "://" in text else f"http://{text}")
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.path not in ("", "/"):
+            raise ValueError(f"not the address of a server, such as http://127.0.0.1:7330: {text!r}")
+        if parts.username is not None:
+            raise ValueError("an address holds no user or password: say token=… or WORKMILL_TOKEN")
+        tls = None
+        if parts.scheme == "https":
+            tls = ssl.create_default_context(cafile=os.environ.get("WORKMILL_CA_FILE") or None)
+        return Address(parts.hostname, parts.port or (443 if tls else 7330), tls)
+
+    @property
+    def netloc(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    def __str__(self) -> str:
+        return f"{'https' if self.tls else 'http'}://{self.netloc}"
+
+
+def token_from(token: Optional[str]) -> Optional[str]:
+    return token if token is not None else os.environ.get("WORKMILL_TOKEN") or None
+
+
+class Transport(Protocol):
+    """One request and its answer. Raises NoServer where there is none. Safe for several threads."""
+
+    def request(
+        self, method: str, path: str, headers: Mapping[str, str], body: Optional[bytes], timeout: float
+    ) -> Answer: ...
+
+    def close(self) -> None: ...
+
+
+class HttpTransport:
+    """Keeps connections open for the next request, last used first. Safe for several threads."""
+
+    def __init__(self, address: Address, connections_max: int = CONNECTIONS_MAX) -> None:
+        self._address = address
+        self._idle: Deque[http.client.HTTPConnection] = deque()
+        self._lock = threading.Lock()
+        self._free = threading.Semaphore(connections_max)
+        self._is_closed = False
+
+    def request(
+        self, method: str, path: str, headers: Mapping[str, str], body: Optional[bytes], timeout: float
+    ) -> Answer:
+        if not self._free.acquire(timeout=timeout):
+            raise NoServer("all connections of this client are in use", code="no_server")
+        try:
+            return self._request(method, path, headers, body, timeout)
+        finally:
+            self._free.release()
+
+    def _request(
+        self, method: str, path: str, headers: Mapping[str, str], body: Optional[bytes], timeout: float
+    ) -> Answer:
+        connection = self._take() or self._connect()
+        is_reusable = False
+        try:
+            connection.sock.settimeout(timeout)
+            try:
+                connection.request(method, path, body, dict(headers))
+            except (BrokenPipeError, ConnectionResetError):
+                # A server may refuse a request by its head alone, and close before it has read the body. Its answer
+                # may be there all the same.
+                pass
+            answer = connection.getresponse()
+            if answer.length is None and not answer.chunked:
+                # http.client takes a head that breaks off for a whole one. Whole ones say how long the body is.
+                raise http.client.IncompleteRead(b"")
+            content = answer.read()
+            is_reusable = not answer.will_close
+            return Answer(answer.status, {name.lower(): value for name, value in answer.getheaders()}, content)
+        except (OSError, http.client.HTTPException) as error:
+            if isinstance(error, http.client.BadStatusLine) and not isinstance(error, http.client.RemoteDisconnected):
+                raise protocol_error(f"what answers at {self._address} does not speak HTTP") from None
+            why = "no answer in time" if isinstance(error, socket.timeout) else f"the connection broke: {error}"
+            raise NoServer(f"{self._address}: {why}", code="no_server") from error
+        finally:
+            if is_reusable:
+                self._give_back(connection)
+            else:
+                connection.close()
+
+    def _connect(self) -> http.client.HTTPConnection:
+        host, port, tls = self._address.host, self._address.port, self._address.tls
+        connection = (
+            http.client.HTTPSConnection(host, port, timeout=CONNECT_TIMEOUT, context=tls)
+            if tls
+            else http.client.HTTPConnection(host, port, timeout=CONNECT_TIMEOUT)
+        )
+        try:
+            connection.connect()
+        except OSError as error:
+            connection.close()
+            raise NoServer(f"nobody answers at {self._address}: {error}", code="no_server") from error
+        return connection
+
+    def _take(self) -> Optional[http.client.HTTPConnection]:
+        while True:
+            with self._lock:
+                if not self._idle:
+                    return None
+                connection = self._idle.pop()
+            if not _has_ended(connection.sock):
+                return connection
+            connection.close()
+
+    def _give_back(self, connection: http.client.HTTPConnection) -> None:
+        with self._lock:
+            if not self._is_closed:
+                self._idle.append(connection)
+                return
+        connection.close()
+
+    def close(self) -> None:
+        with self._lock:
+            self._is_closed = True
+            idle, self._idle = list(self._idle), deque()
+        for connection in idle:
+            connection.close()
+
+
+def _has_ended(idle: socket.socket) -> bool:
+    """Nobody asked anything on it, so what can be read from it is its end."""
+    if hasattr(select, "poll"):
+        poller = select.poll()
+        poller.register(idle, select.POLLIN)
+        return bool(poller.poll(0))
+    return bool(select.select([idle], [], [], 0)[0])
+
+
+def headers_for(address: Address, token: Optional[str]) -> Dict[str, str]:
+    headers = {"Host": address.netloc, "Content-Type": "application/json", "User-Agent": "workmill-python/0.1.0"}
+    if token:  # An empty one says that none is meant, whatever WORKMILL_TOKEN says.
+        headers["Authorization"] = f"Bearer {token}"
+    return headers

@@ -1,0 +1,144 @@
+"""HTTP/1.1 to one server for asyncio: streams for the bytes, h11 for what they mean."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from typing import Deque, Mapping, Optional, Protocol, Tuple
+
+import h11
+
+from ._calls import Answer
+from ._errors import NoServer, protocol_error
+from ._http import CONNECT_TIMEOUT, CONNECTIONS_MAX, Address
+
+_PIECE = 65_536  # Bytes read at once.
+
+
+class AsyncTransport(Protocol):
+    async def request(
+        self, method: str, path: str, headers: Mapping[str, str], body: Optional[bytes], timeout: float
+    ) -> Answer: ...
+
+    async def close(self) -> None: ...
+
+
+class _Connection:
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader, self.writer = reader, writer
+        self.state = h11.Connection(h11.CLIENT)
+
+    @property
+    def is_usable(self) -> bool:
+        return not self.reader.at_eof() and not self.writer.is_closing()
+
+    async def ask(self, method: str, path: str, headers: Mapping[str, str], body: Optional[bytes]) -> Answer:
+        fields = list(headers.items())
+        if body is not None or method == "POST":
+            fields.append(("Content-Length", str(len(body or b""))))
+        data = self.state.send(h11.Request(method=method, target=path, headers=fields)) or b""
+        if body:
+            data += self.state.send(h11.Data(data=body)) or b""
+        data += self.state.send(h11.EndOfMessage()) or b""
+        self.writer.write(data)
+        # An answer may come before all is sent, and instead of its being read: so a broken pipe is no reason to stop.
+        with contextlib.suppress(ConnectionError):
+            await self.writer.drain()
+        return await self._answer()
+
+    async def _answer(self) -> Answer:
+        status, headers, parts = 0, {}, []
+        while True:
+            event = self.state.next_event()
+            if event is h11.NEED_DATA:
+                self.state.receive_data(await self.reader.read(_PIECE))
+            elif isinstance(event, h11.Response):
+                status = event.status_code
+                headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in event.headers}
+            elif isinstance(event, h11.Data):
+                parts.append(bytes(event.data))
+            elif isinstance(event, h11.EndOfMessage):
+                return Answer(status, headers, b"".join(parts))
+            elif isinstance(event, h11.ConnectionClosed):
+                raise ConnectionResetError("the server closed the connection")
+
+    def finish(self) -> bool:
+        """Whether it is ready for a next request."""
+        if self.state.our_state is not h11.DONE or self.state.their_state is not h11.DONE:
+            return False
+        self.state.start_next_cycle()
+        return self.is_usable
+
+
+class AsyncHttpTransport:
+    """Keeps connections open for the next request, last used first. Belongs to one event loop."""
+
+    def __init__(self, address: Address, connections_max: int = CONNECTIONS_MAX) -> None:
+        self._address = address
+        self._connections_max = connections_max
+        self._idle: Deque[_Connection] = deque()
+        # Made with the first request: until Python 3.10 it takes hold of the loop that is current when it is made.
+        self._free: Optional[asyncio.Semaphore] = None
+        self._is_closed = False
+
+    async def request(
+        self, method: str, path: str, headers: Mapping[str, str], body: Optional[bytes], timeout: float
+    ) -> Answer:
+        if self._free is None:
+            self._free = asyncio.Semaphore(self._connections_max)
+        try:
+            return await asyncio.wait_for(self._request(self._free, method, path, headers, body), timeout)
+        except asyncio.TimeoutError:
+            raise NoServer(f"{self._address}: no answer in time", code="no_server") from None
+
+    async def _request(
+        self, free: asyncio.Semaphore, method: str, path: str, headers: Mapping[str, str], body: Optional[bytes]
+    ) -> Answer:
+        async with free:
+            connection = self._take() or await self._connect()
+            is_reusable = False
+            try:
+                answer = await connection.ask(method, path, headers, body)
+                is_reusable = connection.finish()
+                return answer
+            except OSError as error:
+                raise NoServer(f"{self._address}: the connection broke: {error}", code="no_server") from error
+            except h11.RemoteProtocolError as error:
+                # h11 says the same of an answer that was cut off.
+                if connection.reader.at_eof():
+                    raise NoServer(f"{self._address}: the connection broke: {error}", code="no_server") from error
+                raise protocol_error(f"what answers at {self._address} does not speak HTTP: {error}") from error
+            finally:
+                # A request that was given up (time-out, cancellation) closes its connection, which takes back a long poll.
+                if is_reusable and not self._is_closed:
+                    self._idle.append(connection)
+                else:
+                    connection.writer.close()
+
+    async def _connect(self) -> _Connection:
+        address = self._address
+        try:
+            streams: Tuple[asyncio.StreamReader, asyncio.StreamWriter] = await asyncio.wait_for(
+                asyncio.open_connection(address.host, address.port, ssl=address.tls), CONNECT_TIMEOUT
+            )
+        except (OSError, asyncio.TimeoutError) as error:
+            raise NoServer(f"nobody answers at {address}: {error}", code="no_server") from error
+        return _Connection(*streams)
+
+    def _take(self) -> Optional[_Connection]:
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.is_usable:
+                return connection
+            connection.writer.close()
+        return None
+
+    async def close(self) -> None:
+        self._is_closed = True
+        idle, self._idle = list(self._idle), deque()
+        for connection in idle:
+            connection.writer.close()
+        for connection in idle:
+            with contextlib.suppress(OSError):
+                await connection.writer.wait_closed()

@@ -1,0 +1,218 @@
+"""What the server tells, as Python objects. They are read-only; `raw` is the JSON that they were made of."""
+
+from __future__ import annotations
+
+import base64
+import datetime
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, TypedDict, Union
+
+from ._time import DurationLike, parse_time
+
+if TYPE_CHECKING:
+    from typing_extensions import Literal
+
+    JobState = Literal["scheduled", "ready", "leased", "completed", "dead", "cancelled"]
+    ErrorClass = Literal["retryable", "user", "fatal"]
+
+FINISHED = frozenset(("completed", "dead", "cancelled"))
+
+
+class Backoff(TypedDict, total=False):
+    """When a failed job runs again: first × factor^n, at most cap, give or take the jitter (0 to 1)."""
+
+    first: DurationLike
+    factor: float
+    cap: DurationLike
+    jitter: float
+
+
+# With "for" and "while", which are Python's own words.
+Unique = TypedDict("Unique", {"key": str, "while": str, "for": DurationLike}, total=False)
+
+
+class JobOptions(TypedDict, total=False):
+    """What can be said of a job beside its type and payload. What is left out is as the server has it."""
+
+    queue: str
+    id: str
+    priority: int
+    delay: DurationLike
+    run_at: Union[str, datetime.datetime]
+    expires_in: DurationLike
+    max_attempts: int
+    backoff: Backoff
+    lease: DurationLike
+    unique: Unique
+    group: str
+    tags: List[str]
+    keep_result: DurationLike
+    meta: Dict[str, Any]
+
+
+class NewJob(JobOptions, total=False):
+    """A job to be enqueued, for enqueue_many(). `type` is required. A `payload` of bytes is sent as raw bytes."""
+
+    type: str
+    payload: Any
+
+
+@dataclass(frozen=True)
+class Enqueued:
+    id: str
+    state: JobState
+    duplicate: bool  # It was there already, by its id or its unique key.
+
+
+@dataclass(frozen=True)
+class JobError:
+    error_class: ErrorClass
+    code: str
+    message: str
+    attempt: int
+    at: datetime.datetime
+    detail: Any = None
+
+
+@dataclass(frozen=True)
+class Progress:
+    percent: int
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job as it was when it was asked for."""
+
+    id: str
+    type: str
+    queue: str
+    state: JobState
+    attempt: int  # 1 for the first run; 0 before it.
+    max_attempts: int
+    priority: int
+    created_at: datetime.datetime
+    payload: Any = None
+    result: Any = None
+    error: Optional[JobError] = None  # The last.
+    errors: List[JobError] = field(default_factory=list)  # Newest first.
+    progress: Optional[Progress] = None
+    ready_at: Optional[datetime.datetime] = None
+    started_at: Optional[datetime.datetime] = None
+    finished_at: Optional[datetime.datetime] = None
+    worker: Optional[str] = None
+    group: Optional[str] = None
+    tags: List[str] = field(default_factory=list)
+    meta: Dict[str, Any] = field(default_factory=dict)
+    traceparent: Optional[str] = None
+    cancel_requested: bool = False
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def finished(self) -> bool:
+        return self.state in FINISHED
+
+
+@dataclass(frozen=True)
+class Queue:
+    name: str
+    paused: bool
+    depth: Dict[str, int]  # By state.
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+
+@dataclass(frozen=True)
+class Leased:
+    """A job that is leased to the caller, by Client.lease(). `lease` is the token for its reports."""
+
+    id: str
+    type: str
+    queue: str
+    lease: str
+    attempt: int
+    max_attempts: int
+    lease_expires_at: datetime.datetime
+    payload: Any = None
+    checkpoint: Any = None
+    meta: Dict[str, Any] = field(default_factory=dict)
+    traceparent: Optional[str] = None
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+
+@dataclass(frozen=True)
+class Reported:
+    """What became of one report. `error`: why it was not accepted."""
+
+    id: str
+    ok: bool
+    cancel_requested: bool = False
+    error: Optional[Exception] = None
+
+
+def value_of(raw: Mapping[str, Any], name: str) -> Any:
+    """A payload or the like: JSON, or bytes where it was sent as bytes."""
+    encoded = raw.get(f"{name}_base64")
+    return raw.get(name) if encoded is None else base64.b64decode(encoded)
+
+
+def _time(raw: Mapping[str, Any], name: str) -> Optional[datetime.datetime]:
+    text = raw.get(name)
+    return None if text is None else parse_time(text)
+
+
+def _error(raw: Mapping[str, Any]) -> JobError:
+    return JobError(
+        raw["class"], raw["code"], raw["message"], raw["attempt"], parse_time(raw["at"]), raw.get("detail")
+    )
+
+
+def job_from(raw: Mapping[str, Any]) -> Job:
+    progress = raw.get("progress")
+    errors = [_error(error) for error in raw.get("errors") or ()]
+    last = raw.get("error")
+    return Job(
+        id=raw["id"],
+        type=raw["type"],
+        queue=raw["queue"],
+        state=raw["state"],
+        attempt=raw["attempt"],
+        max_attempts=raw["max_attempts"],
+        priority=raw["priority"],
+        created_at=parse_time(raw["created_at"]),
+        payload=value_of(raw, "payload"),
+        result=value_of(raw, "result"),
+        error=_error(last) if last is not None else (errors[0] if errors else None),
+        errors=errors,
+        progress=None if progress is None else Progress(progress["percent"], progress.get("message", "")),
+        ready_at=_time(raw, "ready_at"),
+        started_at=_time(raw, "started_at"),
+        finished_at=_time(raw, "finished_at"),
+        worker=raw.get("worker"),
+        group=raw.get("group"),
+        tags=list(raw.get("tags") or ()),
+        meta=dict(raw.get("meta") or {}),
+        traceparent=raw.get("traceparent"),
+        cancel_requested=bool(raw.get("cancel_requested", False)),
+        raw=raw,
+    )
+
+
+def queue_from(raw: Mapping[str, Any]) -> Queue:
+    return Queue(raw["name"], raw["paused"], dict(raw["depth"]), raw)
+
+
+def leased_from(raw: Mapping[str, Any]) -> Leased:
+    return Leased(
+        id=raw["id"],
+        type=raw["type"],
+        queue=raw["queue"],
+        lease=raw["lease"],
+        attempt=raw["attempt"],
+        max_attempts=raw["max_attempts"],
+        lease_expires_at=parse_time(raw["lease_expires_at"]),
+        payload=value_of(raw, "payload"),
+        checkpoint=raw.get("checkpoint"),
+        meta=dict(raw.get("meta") or {}),
+        traceparent=raw.get("traceparent"),
+        raw=raw,
+    )

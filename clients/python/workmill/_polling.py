@@ -1,0 +1,137 @@
+"""A worker's link by plain HTTP: one long poll for jobs, and reports beside it. For networks that let no WebSocket pass."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Dict, List, Optional
+
+from . import _calls
+from ._async_client import AsyncClient
+from ._engine import Engine, Report
+from ._errors import UserError, WorkmillError
+from ._retry import Pause, RetryPolicy
+from ._stream import RECONNECT_CAP, RECONNECT_FIRST
+
+logger = logging.getLogger("workmill")
+
+POLL = 20.0  # Seconds.
+LEASES_MAX = 1_000  # Of one call.
+
+
+class Polling:
+    """Owns `client`, and closes it."""
+
+    def __init__(self, engine: Engine, client: AsyncClient) -> None:
+        self._engine = engine
+        self._client = client
+        self._wakeups: Dict[str, asyncio.Event] = {"leases": asyncio.Event(), "reports": asyncio.Event()}
+        self._leasing: Optional[asyncio.Task[None]] = None
+
+    def wake(self) -> None:
+        for event in self._wakeups.values():
+            event.set()
+
+    def drain(self) -> None:
+        # Closes the connection that polls, upon which the server takes back what it was about to give.
+        if self._leasing is not None:
+            self._leasing.cancel()
+
+    async def run(self) -> None:
+        leasing = self._leasing = asyncio.ensure_future(self._lease())
+        reporting = asyncio.ensure_future(self._report())
+        try:
+            while not reporting.done():
+                wanted = {one for one in (leasing, reporting) if not one.done()}
+                await asyncio.wait(wanted, return_when=asyncio.FIRST_COMPLETED)
+                if leasing.done() and not leasing.cancelled():
+                    leasing.result()
+            reporting.result()
+        finally:
+            leasing.cancel()
+            reporting.cancel()
+            await asyncio.gather(leasing, reporting, return_exceptions=True)
+            await self._client.close()
+
+    async def _lease(self) -> None:
+        engine, settings = self._engine, self._engine.settings
+        pause = Pause(RECONNECT_FIRST, RECONNECT_CAP)
+        while not engine.is_draining:
+            room = min(engine.room(), LEASES_MAX)
+            if room == 0:
+                await self._wait("leases")
+                continue
+            call = _calls.lease_request(settings.queues, room, POLL, settings.lease_text, settings.worker)
+            try:
+                jobs = await self._client._try(call)
+            except UserError:
+                raise
+            except WorkmillError as error:
+                await self._back_off(pause, error)
+                continue
+            pause.reset()
+            engine.on_jobs(jobs)
+
+    async def _report(self) -> None:
+        engine = self._engine
+        pause = Pause(RECONNECT_FIRST, RECONNECT_CAP)
+        while not engine.is_finished:
+            reports = engine.take_reports()
+            if not reports:
+                await self._wait("reports")
+                continue
+            try:
+                await self._send(reports)
+                pause.reset()
+            except _AreBack as back:
+                await self._back_off(pause, back.error)
+
+    async def _send(self, reports: List[Report]) -> None:
+        try:
+            answers = await self._client._try(_calls.reports_request([report.data for report in reports]))
+        except UserError as error:
+            if error.code in ("unauthorized", "forbidden"):
+                self._engine.put_back(reports)
+                raise
+            await self._send_one_by_one(reports)
+        except WorkmillError as error:
+            self._engine.put_back(reports)
+            raise _AreBack(error) from None
+        else:
+            self._engine.on_answers(reports, answers)
+
+    async def _send_one_by_one(self, reports: List[Report]) -> None:
+        """One of them is at fault. The others must not suffer for it."""
+        for number, report in enumerate(reports):
+            try:
+                answers = await self._client._try(_calls.reports_request([report.data]))
+            except UserError as error:
+                self._engine.on_refused(report, error)
+            except WorkmillError as error:
+                self._engine.put_back(reports[number:])
+                raise _AreBack(error) from None
+            else:
+                self._engine.on_answers([report], answers)
+
+    async def _wait(self, name: str) -> None:
+        event = self._wakeups[name]
+        await event.wait()
+        event.clear()
+
+    @staticmethod
+    async def _back_off(pause: Pause, error: WorkmillError) -> None:
+        wait = pause.next(error.retry_after)
+        logger.info("no answer: %s; it is tried again", error, extra={"pause": wait})
+        await asyncio.sleep(wait)
+
+
+class _AreBack(Exception):
+    """Reports could not be sent now, and have been put back."""
+
+    def __init__(self, error: WorkmillError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+# Its calls are tried again by the loops above, for ever.
+ONCE = RetryPolicy(attempts=1)

@@ -1,0 +1,103 @@
+"""What a worker says of its jobs, as the bytes that are sent: made once, when they arise, so that their size is known."""
+
+from __future__ import annotations
+
+import base64
+import re
+import traceback
+from typing import Any, Dict, Mapping, Optional, Sequence
+
+from . import _json
+from ._errors import Cancelled, WorkmillError
+from ._time import duration_text
+
+RESULT_BYTES_MAX = 6 * 1024 * 1024  # As the server takes it.
+_TRACE_MAX = 6_000  # Characters; the server keeps 8 KiB of a detail.
+_CODE_MAX = 128
+
+
+def _head(job: Mapping[str, Any], outcome: str) -> bytes:
+    # Ids and tokens hold nothing that JSON would escape.
+    return f'{{"id":"{job["id"]}","lease":"{job["lease"]}","outcome":"{outcome}"'.encode()
+
+
+def completed(job: Mapping[str, Any], result: Any) -> bytes:
+    """A result that cannot be sent makes the job fail for good: it would be the same in the next attempt."""
+    if result is None:
+        return _head(job, "completed") + b"}"
+    try:
+        if isinstance(result, (bytes, bytearray, memoryview)):
+            name, data = b"result_base64", b'"' + base64.b64encode(result) + b'"'
+        else:
+            name, data = b"result", _json.checked(_json.dumps(result))
+    except (TypeError, ValueError, RecursionError) as error:
+        return _failed(job, "fatal", "result_not_json", f"the handler returned what is no JSON: {error}")
+    if len(data) > RESULT_BYTES_MAX:
+        return _failed(job, "fatal", "result_too_large", f"a result has {RESULT_BYTES_MAX} bytes at most, not {len(data)}")
+    return b"".join((_head(job, "completed"), b',"', name, b'":', data, b"}"))
+
+
+def failed(job: Mapping[str, Any], error: BaseException, was_cancelled: bool) -> bytes:
+    """How an exception ends an attempt."""
+    if was_cancelled or isinstance(error, Cancelled):
+        return _failed(job, "retryable", "cancelled", "stopped, as it was asked to")
+    if isinstance(error, WorkmillError):
+        return _failed(job, error.error_class, error.code, error.message, error.detail, error.retry_in)
+    lines = traceback.format_exception(type(error), error, error.__traceback__)
+    detail = {"traceback": "".join(lines)[-_TRACE_MAX:]}
+    return _failed(job, "retryable", type(error).__name__, str(error), detail)
+
+
+def unknown_type(job: Mapping[str, Any]) -> bytes:
+    return _failed(job, "retryable", "unknown_type", f"this worker has no handler for the type {job['type']}")
+
+
+def _failed(
+    job: Mapping[str, Any], kind: str, code: str, message: str, detail: Any = None, retry_in: Optional[Any] = None
+) -> bytes:
+    error = {"class": kind, "code": _name(code), "message": _text(message)}
+    rest: Dict[str, Any] = {"error": error}
+    if retry_in is not None:
+        rest["retry_in"] = duration_text(retry_in)
+    if detail is not None:
+        try:
+            return _with(job, "failed", {**rest, "error": {**error, "detail": detail}})
+        except (TypeError, ValueError, RecursionError):
+            error["detail"] = _text(repr(detail))
+    return _with(job, "failed", rest)
+
+
+def _with(job: Mapping[str, Any], outcome: str, rest: Mapping[str, Any]) -> bytes:
+    return _head(job, outcome) + b"," + _json.checked(_json.dumps(rest))[1:]
+
+
+def released(job: Mapping[str, Any]) -> bytes:
+    return _head(job, "released") + b"}"
+
+
+def extend(job: Mapping[str, Any], lease: str) -> bytes:
+    return _with(job, "extend", {"for": lease})
+
+
+def progress(job: Mapping[str, Any], percent: float, message: str) -> bytes:
+    rest = {"percent": min(100, max(0, int(percent)))}
+    return _with(job, "progress", {**rest, "message": _text(message)} if message else rest)
+
+
+def log(job: Mapping[str, Any], lines: Sequence[str]) -> bytes:
+    return _with(job, "log", {"lines": [_text(line) for line in lines]})
+
+
+def checkpoint(job: Mapping[str, Any], data: Any) -> bytes:
+    """Raises TypeError or ValueError where it is no JSON."""
+    return _with(job, "checkpoint", {"data": data})
+
+
+def _name(text: str) -> str:
+    """Made to fit the server's names."""
+    return re.sub(r"[^A-Za-z0-9._:-]", "_", text)[:_CODE_MAX] or "failed"
+
+
+def _text(text: Any) -> str:
+    """Without halves of surrogate pairs, which are no UTF-8."""
+    return str(text).encode("utf-8", "replace").decode("utf-8")

@@ -1,0 +1,52 @@
+"""When a call is tried again. Pure: who sleeps is somebody else."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from typing import Optional
+
+from ._errors import RetryableError, WorkmillError
+from ._time import DurationLike, duration_seconds
+
+
+@dataclass(frozen=True)
+class RetryPolicy:
+    """Up to `attempts` calls in all. The pause between two is drawn from 0 to first × 2^n, at most to cap ("full
+    jitter", so that clients which failed together do not come back together), and is no shorter than the server asks."""
+
+    attempts: int = 5
+    first: DurationLike = 0.1
+    cap: DurationLike = 5.0
+
+
+class Attempts:
+    """The attempts of one call."""
+
+    def __init__(self, policy: RetryPolicy) -> None:
+        self._left = policy.attempts - 1
+        self._pause = Pause(duration_seconds(policy.first), duration_seconds(policy.cap))
+
+    def pause_after(self, error: WorkmillError) -> Optional[float]:
+        """Seconds until the next attempt; None where there is none, and `error` is for the caller."""
+        if not isinstance(error, RetryableError) or self._left <= 0:
+            return None
+        self._left -= 1
+        return self._pause.next(error.retry_after)
+
+
+class Pause:
+    """Pauses that grow, for who tries again and again. reset() when it has worked."""
+
+    def __init__(self, first: float, cap: float) -> None:
+        self._first = first
+        self._cap = cap
+        self._bound = first
+
+    def next(self, at_least: Optional[float] = None) -> float:
+        pause = random.uniform(0, min(self._bound, self._cap))
+        self._bound = min(self._bound * 2, self._cap)
+        return max(pause, at_least or 0.0)
+
+    def reset(self) -> None:
+        self._bound = self._first

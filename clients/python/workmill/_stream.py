@@ -1,0 +1,165 @@
+"""A worker's link by the stream, GET /v1/worker: one WebSocket, credit, reports in batches, both directions pipelined."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from typing import Any, Deque, Dict, List, Optional
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
+
+from . import _calls, _json
+from ._engine import Engine, Report
+from ._errors import UserError, WorkmillError, from_problem
+from ._http import CONNECT_TIMEOUT, Address
+from ._retry import Pause
+
+logger = logging.getLogger("workmill")
+
+PING = 10.0  # Seconds between pings; a server that is silent for as long after one is given up.
+MESSAGE_BYTES_MAX = 64 * 1024 * 1024
+# Messages of reports that may wait for their answers. The server stops reading at some such number as well.
+UNANSWERED_MAX = 16
+RECONNECT_FIRST, RECONNECT_CAP = 0.05, 2.0  # Seconds.
+
+
+class Stream:
+    def __init__(self, engine: Engine, address: Address, headers: Dict[str, str]) -> None:
+        self._engine = engine
+        scheme = "wss" if address.tls else "ws"
+        self._uri = f"{scheme}://{address.netloc}/v1/worker"
+        self._tls = address.tls
+        self._headers = {name: headers[name] for name in headers if name not in ("Host", "Content-Type", "User-Agent")}
+        self._agent = headers.get("User-Agent")
+        self._resume: Optional[str] = None
+        self._unanswered: Deque[List[Report]] = deque()
+        self._wakeup = asyncio.Event()
+        self._pause = Pause(RECONNECT_FIRST, RECONNECT_CAP)
+
+    def wake(self) -> None:
+        self._wakeup.set()
+
+    def drain(self) -> None:
+        self._wakeup.set()
+
+    async def run(self) -> None:
+        while not self._engine.is_finished:
+            error: Optional[Exception] = None
+            try:
+                await self._connect_and_serve()
+                if self._engine.is_finished:
+                    return
+            except InvalidStatus as refused:
+                error = _refusal(refused)
+            except (OSError, asyncio.TimeoutError, WebSocketException, WorkmillError) as why:
+                error = why
+            if isinstance(error, UserError):
+                raise error
+            wait = self._pause.next(error.retry_after if isinstance(error, WorkmillError) else None)
+            logger.info("stream is down: %s; it is tried again", error or "closed", extra={"pause": wait})
+            await asyncio.sleep(wait)
+
+    async def _connect_and_serve(self) -> None:
+        options: Dict[str, Any] = {"ssl": self._tls} if self._tls else {}
+        async with connect(
+            self._uri,
+            additional_headers=self._headers,
+            user_agent_header=self._agent,
+            compression=None,
+            open_timeout=CONNECT_TIMEOUT,
+            ping_interval=PING,
+            ping_timeout=PING,
+            close_timeout=1,
+            max_size=MESSAGE_BYTES_MAX,
+            proxy=None,
+            **options,
+        ) as socket:
+            await self._subscribe(socket)
+            sender = asyncio.ensure_future(self._send(socket))
+            try:
+                await self._receive(socket)
+            finally:
+                sender.cancel()
+                await asyncio.gather(sender, return_exceptions=True)
+                lost = [report for reports in self._unanswered for report in reports]
+                self._unanswered.clear()
+                self._engine.put_back(lost)
+
+    async def _subscribe(self, socket: ClientConnection) -> None:
+        settings = self._engine.settings
+        wanted: Dict[str, Any] = {
+            "queues": _calls.queue_choices(settings.queues),
+            "credit": 0 if self._engine.is_draining else settings.credit,
+            "lease": settings.lease_text,
+        }
+        if settings.worker is not None:
+            wanted["worker"] = settings.worker
+        if self._resume is not None:
+            wanted["resume"], wanted["held"] = self._resume, self._engine.held_ids()
+        await self._send_text(socket, _json.dumps({"subscribe": wanted}))
+        first = _json.loads(await asyncio.wait_for(socket.recv(), CONNECT_TIMEOUT * 2))
+        if "error" in first:
+            raise self._problem(first["error"])
+        self._resume = first["subscribed"]["resume"]
+        self._pause.reset()
+        logger.info("stream is up", extra={"resumed": first["subscribed"].get("resumed", False)})
+
+    @staticmethod
+    async def _send_text(socket: ClientConnection, data: bytes) -> None:
+        await socket.send(data, text=True)
+
+    async def _send(self, socket: ClientConnection) -> None:
+        """Sends what there is whenever the loop gets to it: so what arose together goes out together."""
+        has_drained = False
+        try:
+            while True:
+                self._wakeup.clear()
+                if self._engine.is_draining and not has_drained:
+                    has_drained = True
+                    await self._send_text(socket, b'{"drain":true}')
+                while len(self._unanswered) < UNANSWERED_MAX:
+                    reports = self._engine.take_reports()
+                    if not reports:
+                        break
+                    self._unanswered.append(reports)
+                    await self._send_text(socket, _calls.reports_body([report.data for report in reports]))
+                await self._wakeup.wait()
+        except ConnectionClosed:
+            pass  # The receiver says why.
+
+    async def _receive(self, socket: ClientConnection) -> None:
+        engine = self._engine
+        async for text in socket:
+            message = _json.loads(text)
+            if "jobs" in message:
+                engine.on_jobs(message["jobs"])
+            elif "reports" in message:
+                engine.on_answers(self._unanswered.popleft(), message["reports"])
+            elif "cancel" in message:
+                engine.on_cancel(message["cancel"])
+            elif "error" in message:
+                raise self._problem(message["error"])
+            elif "drained" in message:
+                if engine.is_finished:
+                    return
+
+    def _problem(self, problem: Any) -> WorkmillError:
+        error = from_problem(problem)
+        if error.code == "stream_replaced":
+            # A stream of ours took over that we have lost sight of. What it holds is given to others after a while.
+            self._resume = None
+            return WorkmillError(error.message, code=error.code)
+        return error
+
+
+def _refusal(refused: InvalidStatus) -> WorkmillError:
+    """What the server says instead of opening the stream."""
+    response = refused.response
+    try:
+        problem = _json.loads(bytes(response.body or b""))
+        retry_after = response.headers.get("Retry-After", "")
+        return from_problem(problem, float(retry_after) if retry_after.isdigit() else None)
+    except (ValueError, KeyError, TypeError):
+        return WorkmillError(f"the stream was answered {response.status_code}", code="no_server")
