@@ -4,14 +4,17 @@
 from __future__ import annotations
 
 import argparse
+import concurrent.futures
 import fnmatch
 import json
 import os
 import pathlib
 import sys
 import tempfile
+import threading
 import time
 import xml.etree.ElementTree as ElementTree
+from typing import NamedTuple, Optional
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -60,10 +63,37 @@ def tell(binary: pathlib.Path, command: list, scenario: dict, transport: str) ->
         return f"{wrong}\n{said}" if wrong else ""
 
 
+class Outcome(NamedTuple):
+    name: str
+    missing: list  # Abilities that the driver does not have.
+    wrong: str
+    seconds: float
+
+    @property
+    def verdict(self) -> str:
+        return "skipped" if self.missing else "failed" if self.wrong else "passed"
+
+    def show(self) -> None:
+        why = f" (needs {', '.join(self.missing)})" if self.missing else ""
+        print(f"{self.verdict:8}{self.seconds:6.1f} s  {self.name}{why}", flush=True)
+        if self.wrong:
+            print(self.wrong, flush=True)
+
+    def as_xml(self, of: str) -> ElementTree.Element:
+        case = ElementTree.Element("testcase", name=self.name, classname=of, time=f"{self.seconds:.3f}")
+        if self.missing:
+            ElementTree.SubElement(case, "skipped", message=f"needs {', '.join(self.missing)}")
+        elif self.wrong:
+            text = "".join(c for c in self.wrong if c.isprintable() or c == "\n")  # XML has no control characters.
+            ElementTree.SubElement(case, "failure", message=text.splitlines()[0]).text = text
+        return case
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", default="*", metavar="PATTERN", help="files or names that match, such as 'lease*'")
     parser.add_argument("--transport", help="only this one: stream, http or embedded")
+    parser.add_argument("--jobs", type=int, default=8, help="scenarios at once; they mostly wait")
     parser.add_argument("-x", "--stop", action="store_true", help="end with the first that fails")
     parser.add_argument("--junit", type=pathlib.Path, help="writes the results there")
     parser.add_argument("--list", action="store_true", help="only say which scenarios there are")
@@ -85,34 +115,31 @@ def main() -> int:
     about = abilities(options.driver)
     suite = ElementTree.Element("testsuite", name=f"conformance-{about['client']}")
     counts = {"passed": 0, "failed": 0, "skipped": 0}
-    for scenario in chosen:
-        for transport in scenario["transports"]:
-            if options.transport not in (None, transport):
-                continue
-            missing = [need for need in [transport, *scenario.get("needs", [])] if need not in about["can"]]
-            case = ElementTree.SubElement(
-                suite, "testcase", name=f"{scenario['name']} [{transport}]", classname=f"conformance.{about['client']}"
-            )
-            began = time.monotonic()
-            wrong = "" if missing else tell(binary, options.driver, scenario, transport)
-            seconds = time.monotonic() - began
-            case.set("time", f"{seconds:.3f}")
-            if missing:
-                outcome = "skipped"
-                ElementTree.SubElement(case, "skipped", message=f"needs {', '.join(missing)}")
-            elif wrong:
-                outcome = "failed"
-                printable = "".join(c for c in wrong if c.isprintable() or c == "\n")  # XML has no control characters.
-                ElementTree.SubElement(case, "failure", message=printable.splitlines()[0]).text = printable
-            else:
-                outcome = "passed"
-            counts[outcome] += 1
-            why = f" (needs {', '.join(missing)})" if missing else ""
-            print(f"{outcome:8}{seconds:6.1f} s  {scenario['name']} [{transport}]{why}", flush=True)
-            if wrong:
-                print(wrong, flush=True)
-                if options.stop:
-                    return 1
+    runs = [
+        (scenario, transport)
+        for scenario in chosen
+        for transport in scenario["transports"]
+        if options.transport in (None, transport)
+    ]
+    is_over = threading.Event()
+
+    def run(scenario: dict, transport: str) -> Optional[Outcome]:
+        if is_over.is_set():
+            return None
+        missing = [need for need in [transport, *scenario.get("needs", [])] if need not in about["can"]]
+        began = time.monotonic()
+        wrong = "" if missing else tell(binary, options.driver, scenario, transport)
+        if wrong and options.stop:
+            is_over.set()
+        return Outcome(f"{scenario['name']} [{transport}]", missing, wrong, time.monotonic() - began)
+
+    with concurrent.futures.ThreadPoolExecutor(max_workers=options.jobs) as pool:
+        for done in concurrent.futures.as_completed([pool.submit(run, *one) for one in runs]):
+            outcome = done.result()
+            if outcome is not None:
+                counts[outcome.verdict] += 1
+                outcome.show()
+                suite.append(outcome.as_xml(f"conformance.{about['client']}"))
     for name, key in (("tests", None), ("failures", "failed"), ("skipped", "skipped")):
         suite.set(name, str(sum(counts.values()) if key is None else counts[key]))
     if options.junit:

@@ -134,9 +134,7 @@ class FakeStream:
     async def _on_message(self, message: dict) -> None:
         if "reports" in message:
             answers = self._ask("/v1/reports", message)["reports"]
-            for report in message["reports"]:
-                if report["outcome"] in ("completed", "failed", "released"):
-                    self._out.discard(report["id"])
+            self._out = {job.id for job in self.fake.jobs(state="leased") if job.id in self._out}
             is_lost = self.answers_to_lose > 0
             self.answers_to_lose -= 1 if is_lost else 0
             self._note(lambda: self.reports.extend(message["reports"]))
