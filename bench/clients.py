@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
-"""How many jobs a second one worker of a client does over the stream, its server on the same machine, durable: a handler
-that does nothing, whole life but the enqueue.
+"""How many jobs a second one worker of a client does over the stream, its server on the same machine, durable: a
+handler that does nothing, whole life but the enqueue.
 
-    bench/clients.py python|typescript [--rounds 3] [--jobs 200000] [--transport stream|http] [--handler inline|thread|task]
-        [--python build/python-client/bin/python] [--node node] [--binary build/release/workmill]
+    bench/clients.py python|typescript [--rounds 3] [--jobs 200000] [--transport stream|http]
+        [--handler inline|thread|task] [--python build/python-client/bin/python] [--node node]
+        [--binary build/release/workmill]
 
-`./dev test` makes what they need: build/python-client, and clients/typescript/dist. --handler is Python's. Each round has a
-server and a folder of its own. Prints one line of JSON with the median of the rounds, and a table on standard error.
+`./dev test` makes what they need: build/python-client, and clients/typescript/dist. --handler is Python's. Each round
+has a server and a folder of its own. Prints one line of JSON with the median of the rounds, and a table on standard
+error.
 """
 
 import argparse

@@ -1,5 +1,5 @@
-"""Stands between a client and the server, and breaks what a network breaks. It passes bytes, and knows of HTTP only where
-one request's head and body end."""
+"""Stands between a client and the server, and breaks what a network breaks. It passes bytes, and knows of HTTP only
+where one request's head and body end."""
 
 from __future__ import annotations
 

@@ -57,7 +57,8 @@ class Story:
                 raise Failed(f"step {number} ({step['do']}): {failed}") from None
 
     def end(self) -> str:
-        """Ends all. Returns what server and drivers had to say. Raises Failed where a driver does not end as it must."""
+        """Ends all. Returns what server and drivers had to say. Raises Failed where a driver does not end as it
+        must."""
         failed = None
         for driver in self._drivers.values():
             try:
@@ -160,7 +161,7 @@ class Story:
         if self._server is None:
             return f"embedded:{self._folder / 'data'}"
         if name.startswith("proxy:"):
-            return f"http://127.0.0.1:{self._proxies[name[len('proxy:'):]].port}"
+            return f"http://127.0.0.1:{self._proxies[name[len('proxy:') :]].port}"
         return self._server.url if name == "server" else name
 
     def _do_event(self, step: dict) -> Any:
@@ -292,7 +293,9 @@ class Story:
         producing = self._pool.submit(produce)
         for kill in range(1, kills + 1):
             with progress:
-                progress.wait_for(lambda: is_over or acknowledged >= kill * count // (kills + 1))
+                wanted = kill * count // (kills + 1)
+                while not is_over and acknowledged < wanted:
+                    progress.wait()
             self._server.kill()
             self._server.start()
         ids = producing.result()

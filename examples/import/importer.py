@@ -83,7 +83,9 @@ def wait(client: Client, id: str) -> int:
     while True:
         job = client.wait(id, timeout=1)
         if job.state == "completed":
-            print(f"{job.result['rows']} rows; the last attempt ({job.attempt}) began at row {job.result['resumed_at']}")
+            print(
+                f"{job.result['rows']} rows; the last attempt ({job.attempt}) began at row {job.result['resumed_at']}"
+            )
             return 0
         if job.finished:
             print(f"{job.state}: {job.error.message if job.error else ''}", file=sys.stderr)

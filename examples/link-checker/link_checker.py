@@ -3,7 +3,8 @@
 
     link_checker.py [URL]      without a URL the small site beside this file is served and checked
 
-Each page is fetched once, however many link to it: its job's id is made of its address, and the server has each id once.
+Each page is fetched once, however many link to it: its job's id is made of its address, and the server has each id
+once.
 Pages that answer 5xx, or not at all, are tried again. Links that lead to other hosts are not followed. Prints what is
 broken; exit code 1 if anything is.
 """
@@ -84,7 +85,8 @@ def make_worker(queue: str, client: AsyncClient) -> AsyncWorker:
         url = ctx.payload["url"]
         status, text = await asyncio.get_running_loop().run_in_executor(None, fetch, url)
         links = links_of(url, text)
-        # Those that are known already answer `duplicate`. If this attempt dies behind this line, the next one does it again.
+        # Those that are known already answer `duplicate`. If this attempt dies behind this line, the next one does it
+        # again.
         await client.enqueue_many(page_job(queue, link, url) for link in links)
         return {"status": status, "links": len(links)}
 

@@ -3,8 +3,8 @@
     python clients/python/bench/worker.py [--jobs 200000] [--concurrency 1000] [--transport stream|http] [--queue NAME]
         [--handler inline|thread|task]
 
-Against the server at WORKMILL_URL; bench/clients.py of the repository starts one and calls this. Prints one JSON object:
-how long it took to enqueue the jobs, and from the worker's start until the last report was answered.
+Against the server at WORKMILL_URL; bench/clients.py of the repository starts one and calls this. Prints one JSON
+object: how long it took to enqueue the jobs, and from the worker's start until the last report was answered.
 """
 
 from __future__ import annotations

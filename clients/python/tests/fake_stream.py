@@ -1,5 +1,5 @@
-"""A server of worker streams in a thread of its own, on top of the in-memory server: it keeps to the frames, and does on
-command what a network or a server does in bad moments."""
+"""A server of worker streams in a thread of its own, on top of the in-memory server: it keeps to the frames, and does
+on command what a network or a server does in bad moments."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class FakeStream:
         self.fake = fake
         self.subscribed: List[dict] = []
         self.reports: List[dict] = []
-        self.answers_to_lose = 0  # So many messages of reports are decided, and the connection ends instead of an answer.
+        self.answers_to_lose = 0  # So many messages of reports are decided, and not answered: the connection ends.
         self.refusal: Optional[dict] = None  # A problem, in place of `subscribed`.
         self.status: Optional[int] = None  # In place of the stream.
         self._changed = threading.Condition()

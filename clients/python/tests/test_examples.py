@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import pathlib
 import re
+import shutil
 import sqlite3
 import subprocess
 import sys
+import zipfile
 
 import pytest
 from conftest import ROOT
@@ -127,6 +129,19 @@ def test_the_link_checker_finds_what_is_broken(run):
 
     readme = (ROOT / "examples/link-checker/README.md").read_text(encoding="utf-8")
     assert out in readme, out
+
+
+def test_the_package_holds_all_its_modules_and_its_types(tmp_path):
+    source = tmp_path / "source"
+    shutil.copytree(PACKAGE, source)
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--disable-pip-version-check", "--no-deps"]
+    command += ["--no-build-isolation", "--no-index", "--wheel-dir", str(tmp_path), str(source)]
+
+    subprocess.run(command, check=True, cwd=tmp_path)
+
+    with zipfile.ZipFile(next(tmp_path.glob("workmill-*.whl"))) as wheel:
+        packed = {name for name in wheel.namelist() if name.startswith("workmill/")}
+    assert packed == {f"workmill/{path.name}" for path in (PACKAGE / "workmill").iterdir() if path.is_file()}
 
 
 def test_the_readme_names_files_that_exist():

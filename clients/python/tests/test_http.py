@@ -100,7 +100,9 @@ def test_an_answer_in_chunks_is_read(ask):
     server.join()
 
 
-@pytest.mark.parametrize("cut", [b"", b"HTTP/1.1 200 OK\r\nConte", b"HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\nhalf"])
+@pytest.mark.parametrize(
+    "cut", [b"", b"HTTP/1.1 200 OK\r\nConte", b"HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\nhalf"]
+)
 def test_an_answer_that_breaks_off_is_asked_for_again(ask, cut):
     server = Scripted([cut], [answer(QUEUE)])
 

@@ -18,7 +18,14 @@ JOB = {"id": "a", "lease": "0000000000000001", "type": "t", "queue": "q", "attem
 
 @pytest.mark.parametrize(
     "value, text",
-    [("1h30m", "1h30m"), (0, "0s"), (90, "90s"), (0.25, "250ms"), (1.5, "1s500ms"), (datetime.timedelta(hours=2), "7200s")],
+    [
+        ("1h30m", "1h30m"),
+        (0, "0s"),
+        (90, "90s"),
+        (0.25, "250ms"),
+        (1.5, "1s500ms"),
+        (datetime.timedelta(hours=2), "7200s"),
+    ],
 )
 def test_a_duration_is_text_seconds_or_a_timedelta(value, text):
     assert duration_text(value) == text
@@ -69,7 +76,7 @@ def test_whole_numbers_of_any_length_are_written():
 
 def test_json_nested_too_deeply_is_found_out():
     deep = json.loads("[" * 129 + "]" * 129)
-    text_with_brackets = ["[" * 1000, "\\\"" + "{" * 500]
+    text_with_brackets = ["[" * 1000, '\\"' + "{" * 500]
 
     with pytest.raises(ValueError, match="deep"):
         _json.checked(_json._dumps_slowly(deep))
@@ -79,7 +86,12 @@ def test_json_nested_too_deeply_is_found_out():
 
 @pytest.mark.parametrize(
     "result, error",
-    [(object(), "result_not_json"), ("\ud800", "result_not_json"), ({1: {2, 3}}, "result_not_json"), ("x" * 7_000_000, "result_too_large")],
+    [
+        (object(), "result_not_json"),
+        ("\ud800", "result_not_json"),
+        ({1: {2, 3}}, "result_not_json"),
+        ("x" * 7_000_000, "result_too_large"),
+    ],
 )
 def test_a_result_that_cannot_be_sent_fails_the_job_for_good(result, error):
     report = json.loads(_reports.completed(JOB, result))
@@ -166,7 +178,13 @@ def test_a_problem_becomes_the_exception_of_its_class():
     error = from_problem(problem)
 
     assert type(error) is UserError
-    assert (error.code, error.message, error.field, error.trace_id, error.status) == ("x", "why", "jobs[3].type", "0f", 400)
+    assert (error.code, error.message, error.field, error.trace_id, error.status) == (
+        "x",
+        "why",
+        "jobs[3].type",
+        "0f",
+        400,
+    )
     assert str(error) == "x: why (field jobs[3].type) [trace 0f]"
 
 

@@ -6,7 +6,21 @@ from __future__ import annotations
 import base64
 import uuid
 from dataclasses import dataclass, field
-from typing import Any, Callable, Dict, Generic, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple, TypeVar, Union
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    Generic,
+    Iterable,
+    Iterator,
+    List,
+    Mapping,
+    Optional,
+    Sequence,
+    Tuple,
+    TypeVar,
+    Union,
+)
 from urllib.parse import quote, urlencode
 
 from . import _json, _otel
@@ -201,9 +215,7 @@ def lease_request(
 ) -> Call[List[Mapping[str, Any]]]:
     body = {"queues": queue_choices(queues), "max": max, "wait": duration_text(wait), "lease": duration_text(lease)}
     body.update(_given({"worker": worker}))
-    return Call(
-        "POST", "/v1/leases", lambda raw: list(raw["jobs"]), _json.dumps(body), wait=duration_seconds(wait)
-    )
+    return Call("POST", "/v1/leases", lambda raw: list(raw["jobs"]), _json.dumps(body), wait=duration_seconds(wait))
 
 
 def lease(

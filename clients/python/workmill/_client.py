@@ -72,9 +72,7 @@ class Client:
         headers = {**self._headers, **call.headers}
         while True:
             try:
-                answer = self._transport.request(
-                    call.method, call.path, headers, call.body, self._timeout + call.wait
-                )
+                answer = self._transport.request(call.method, call.path, headers, call.body, self._timeout + call.wait)
                 return _calls.read(call, answer)
             except WorkmillError as error:
                 pause = attempts.pause_after(error)
@@ -95,7 +93,8 @@ class Client:
         return self._run(_calls.enqueue(hooked(job, self._on_enqueue), idempotency_key))
 
     def enqueue_many(self, jobs: Iterable[Union[NewJob, Mapping[str, Any]]]) -> List[Enqueued]:
-        """Any number of jobs, in calls of up to 10,000 jobs or 4 MiB, each all or none. Where one fails, those of the calls before it
+        """Any number of jobs, in calls of up to 10,000 jobs or 4 MiB, each all or none. Where one fails, those of the
+        calls before it
         are enqueued: give the jobs ids of your own to be able to send them all again. `field` in an error counts within
         its call."""
         answers: List[Enqueued] = []
@@ -151,7 +150,8 @@ class Client:
         q: Optional[str] = None,
         page: int = 100,
     ) -> Iterator[Job]:
-        """All jobs that match, newest first, `page` a call (1,000 at most). `q`: a part of type, id, payload or error."""
+        """All jobs that match, newest first, `page` a call (1,000 at most). `q`: a part of type, id, payload or
+        error."""
         where = {"queue": queue, "state": state, "type": type, "tag": tag, "group": group, "q": q}
         return self._pages(lambda cursor: _calls.jobs_page(where, page, cursor))
 
@@ -199,7 +199,8 @@ class Client:
         lease: DurationLike = 60,
         worker: Optional[str] = None,
     ) -> List[Leased]:
-        """Up to `max` jobs, waiting up to `wait` for the first. `queues` in the order of preference, or ("name", weight)."""
+        """Up to `max` jobs, waiting up to `wait` for the first. `queues` in the order of preference, or ("name",
+        weight)."""
         return self._run(_calls.lease(queues, max, wait, lease, worker))
 
     def report(self, reports: Sequence[Mapping[str, Any]]) -> List[Reported]:

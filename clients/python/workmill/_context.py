@@ -97,8 +97,8 @@ class JobContext(BaseContext):
         self._is_inline = is_inline
 
     def checkpoint(self, data: Any) -> None:
-        """Saves `data` (any JSON) with the job, for the next attempt. Returns when it is durable. Raises LeaseLost where
-        the job is no longer this worker's; TypeError or ValueError where `data` is no JSON."""
+        """Saves `data` (any JSON) with the job, for the next attempt. Returns when it is durable. Raises LeaseLost
+        where the job is no longer this worker's; TypeError or ValueError where `data` is no JSON."""
         if self._is_inline:
             raise RuntimeError("an inline handler cannot wait: register it without inline=True to use checkpoints")
         done: concurrent.futures.Future[None] = concurrent.futures.Future()
@@ -120,4 +120,3 @@ class AsyncJobContext(BaseContext):
         done: concurrent.futures.Future[None] = concurrent.futures.Future()
         self._runner.tell(self._held, _reports.checkpoint(self._held.job, data), done)
         await asyncio.wrap_future(done)
-

@@ -11,7 +11,20 @@ import concurrent.futures
 import sys
 from collections import deque
 from dataclasses import dataclass
-from typing import Any, Awaitable, Callable, Coroutine, Deque, Dict, Iterable, List, Mapping, Optional, Protocol, Sequence
+from typing import (
+    Any,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Deque,
+    Dict,
+    Iterable,
+    List,
+    Mapping,
+    Optional,
+    Protocol,
+    Sequence,
+)
 from typing import Tuple
 
 from . import _reports
@@ -23,6 +36,8 @@ from ._running import Held, Runner, logger
 from ._threads import Threads
 
 FRAME_BYTES_MAX = 4 * 1024 * 1024  # Of reports that are sent together; one that is longer goes alone.
+# What handlers have told (progress, log) and the server has not taken: more is dropped while it is away.
+TOLD_BYTES_MAX = 16 * 1024 * 1024
 INLINE_AT_ONCE = 1_000  # Inline handlers that run before the loop gets a turn.
 
 
@@ -47,6 +62,10 @@ class Report:
     ) -> None:
         self.held, self.data, self.is_final, self.waiter = held, data, is_final, waiter
 
+    @property
+    def is_told(self) -> bool:
+        return not self.is_final and self.waiter is None
+
 
 class Link(Protocol):
     async def run(self) -> None:
@@ -69,6 +88,8 @@ class Engine(Runner):
         self._waiting: Deque[Held] = deque()  # Held, not begun.
         self._active = 0  # Begun, not over.
         self._outbox: Deque[Report] = deque()
+        self._told_bytes = 0  # In the outbox, of reports that end no job and that nobody waits for.
+        self._has_dropped = False
         self._answered_later = 0  # Reports taken by the link and not answered.
         self._is_pumping = False
         self.is_draining = False
@@ -174,7 +195,10 @@ class Engine(Runner):
             size += len(outbox[0].data)
             if taken and size > FRAME_BYTES_MAX:
                 break
-            taken.append(outbox.popleft())
+            report = outbox.popleft()
+            if report.is_told:
+                self._told_bytes -= len(report.data)
+            taken.append(report)
         self._answered_later += len(taken)
         return taken
 
@@ -182,6 +206,7 @@ class Engine(Runner):
         """Their answer was lost: they are sent again, before all others."""
         self._answered_later -= len(reports)
         self._outbox.extendleft(reversed(reports))
+        self._told_bytes += sum(len(report.data) for report in reports if report.is_told)
 
     def on_answers(self, reports: Sequence[Report], answers: Sequence[Mapping[str, Any]]) -> None:
         self._answered_later -= len(reports)
@@ -229,10 +254,15 @@ class Engine(Runner):
                 if again == report.data:
                     self._held.pop(held.job["lease"], None)
                 else:
-                    self._outbox.append(Report(held, again, True, None))
+                    self._put(Report(held, again, True, None))
             _answer_waiter(report, error)
 
     def _again(self, report: Report) -> None:
+        self._put(report)
+
+    def _put(self, report: Report) -> None:
+        if report.is_told:
+            self._told_bytes += len(report.data)
         self._outbox.append(report)
         self._link.wake()
 
@@ -323,8 +353,7 @@ class Engine(Runner):
             self._held.pop(held.job["lease"], None)
         else:
             data = _reports.released(held.job) if report is None else report
-            self._outbox.append(Report(held, data, True, None))
-        self._link.wake()
+            self._put(Report(held, data, True, None))
 
     def _cancel(self, held: Held) -> None:
         if held.is_cancelled or held.is_done:
@@ -333,9 +362,7 @@ class Engine(Runner):
         if held.task is not None:
             held.task.cancel()
 
-    def tell(
-        self, held: Held, data: bytes, waiter: Optional[concurrent.futures.Future[None]] = None
-    ) -> None:
+    def tell(self, held: Held, data: bytes, waiter: Optional[concurrent.futures.Future[None]] = None) -> None:
         """For any thread: a report that does not end its job. `waiter` hears what the server says to it."""
         report = Report(held, data, False, waiter)
         try:
@@ -352,9 +379,12 @@ class Engine(Runner):
             _answer_waiter(report, LeaseLost("the job is no longer this worker's", code="lease_lost"))
         elif self._is_left or report.held.is_done:
             _answer_waiter(report, WorkmillError("the job has ended", code="worker_ended"))
+        elif report.is_told and self._told_bytes > TOLD_BYTES_MAX:
+            if not self._has_dropped:
+                self._has_dropped = True
+                logger.warning("progress and log lines are dropped: the server takes none")
         else:
-            self._outbox.append(report)
-            self._link.wake()
+            self._put(report)
 
     def _call_soon(self, function: Callable[..., None], *arguments: Any) -> bool:
         """For any thread. False where the loop is gone, and nothing matters any more."""
@@ -381,9 +411,7 @@ class Engine(Runner):
             for held in due:
                 held.is_extending = True
                 held.extended_at = now
-                self._outbox.append(Report(held, _reports.extend(held.job, self.settings.lease_text), False, None))
-            if due:
-                self._link.wake()
+                self._put(Report(held, _reports.extend(held.job, self.settings.lease_text), False, None))
 
 
 async def _until_done(future: asyncio.Future[Any]) -> Any:
@@ -408,5 +436,5 @@ def _answer_waiter(report: Report, error: Optional[WorkmillError]) -> None:
 def _eager_task(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
     """Since Python 3.12 a handler that never waits is over at once, without a turn of the loop."""
     if sys.version_info >= (3, 12):
-        return asyncio.Task(work, loop=loop, eager_start=True)
+        return asyncio.Task(work, loop=loop, eager_start=True)  # novm
     return loop.create_task(work)

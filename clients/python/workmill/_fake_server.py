@@ -1,6 +1,7 @@
 """An in-memory server for tests: the part of the HTTP API that clients use, on a clock that the test turns.
 
-It answers requests as the real one does, so the real clients sit on it unchanged. It is small rather than complete: what it
+It answers requests as the real one does, so the real clients sit on it unchanged. It is small rather than complete:
+what it
 does not know it refuses, as the server does with what it does not know. One lock makes it safe for several threads.
 """
 
@@ -23,8 +24,8 @@ from ._time import duration_seconds, parse_time, time_text
 
 _NAME = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _JOB_FIELDS = frozenset(
-    "type queue payload payload_base64 id priority delay run_at expires_in max_attempts backoff lease unique group tags "
-    "keep_result meta".split()
+    "type queue payload payload_base64 id priority delay run_at expires_in max_attempts backoff lease unique group"
+    " tags keep_result meta".split()
 )
 _STATES = ("scheduled", "ready", "leased", "completed", "dead", "cancelled")
 _UNIQUE_STATES = {

@@ -110,7 +110,8 @@ class AsyncHttpTransport:
                     raise NoServer(f"{self._address}: the connection broke: {error}", code="no_server") from error
                 raise protocol_error(f"what answers at {self._address} does not speak HTTP: {error}") from error
             finally:
-                # A request that was given up (time-out, cancellation) closes its connection, which takes back a long poll.
+                # A request that was given up (time-out, cancellation) closes its connection, which takes back a long
+                # poll.
                 if is_reusable and not self._is_closed:
                     self._idle.append(connection)
                 else:

@@ -161,9 +161,7 @@ def _time(raw: Mapping[str, Any], name: str) -> Optional[datetime.datetime]:
 
 
 def _error(raw: Mapping[str, Any]) -> JobError:
-    return JobError(
-        raw["class"], raw["code"], raw["message"], raw["attempt"], parse_time(raw["at"]), raw.get("detail")
-    )
+    return JobError(raw["class"], raw["code"], raw["message"], raw["attempt"], parse_time(raw["at"]), raw.get("detail"))
 
 
 def job_from(raw: Mapping[str, Any]) -> Job:

@@ -1,4 +1,5 @@
-"""OpenTelemetry context in and out, where the user has `opentelemetry-api` installed. Without it all of this is nothing."""
+"""OpenTelemetry context in and out, where the user has `opentelemetry-api` installed. Without it all of this is
+nothing."""
 
 from __future__ import annotations
 

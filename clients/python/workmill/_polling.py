@@ -1,4 +1,5 @@
-"""A worker's link by plain HTTP: one long poll for jobs, and reports beside it. For networks that let no WebSocket pass."""
+"""A worker's link by plain HTTP: one long poll for jobs, and reports beside it. For networks that let no WebSocket
+pass."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""What a worker says of its jobs, as the bytes that are sent: made once, when they arise, so that their size is known."""
+"""What a worker says of its jobs, as the bytes that are sent: made once, when they arise, so that their size is
+known."""
 
 from __future__ import annotations
 
@@ -12,7 +13,9 @@ from ._errors import Cancelled, WorkmillError
 from ._time import duration_text
 
 RESULT_BYTES_MAX = 6 * 1024 * 1024  # As the server takes it.
-_TRACE_MAX = 6_000  # Characters; the server keeps 8 KiB of a detail.
+TEXT_MAX = 8_192  # What the server keeps of a message or a detail, and
+LINE_MAX = 4_096  # of a line of a log. More is not sent.
+_TRACE_MAX = 6_000  # Characters.
 _CODE_MAX = 128
 
 
@@ -33,7 +36,9 @@ def completed(job: Mapping[str, Any], result: Any) -> bytes:
     except (TypeError, ValueError, RecursionError) as error:
         return _failed(job, "fatal", "result_not_json", f"the handler returned what is no JSON: {error}")
     if len(data) > RESULT_BYTES_MAX:
-        return _failed(job, "fatal", "result_too_large", f"a result has {RESULT_BYTES_MAX} bytes at most, not {len(data)}")
+        return _failed(
+            job, "fatal", "result_too_large", f"a result has {RESULT_BYTES_MAX} bytes at most, not {len(data)}"
+        )
     return b"".join((_head(job, "completed"), b',"', name, b'":', data, b"}"))
 
 
@@ -61,9 +66,12 @@ def _failed(
         rest["retry_in"] = duration_text(retry_in)
     if detail is not None:
         try:
-            return _with(job, "failed", {**rest, "error": {**error, "detail": detail}})
+            whole = _with(job, "failed", {**rest, "error": {**error, "detail": detail}})
+            if len(whole) <= 3 * TEXT_MAX:
+                return whole
         except (TypeError, ValueError, RecursionError):
-            error["detail"] = _text(repr(detail))
+            pass
+        error["detail"] = _text(repr(detail))
     return _with(job, "failed", rest)
 
 
@@ -85,12 +93,15 @@ def progress(job: Mapping[str, Any], percent: float, message: str) -> bytes:
 
 
 def log(job: Mapping[str, Any], lines: Sequence[str]) -> bytes:
-    return _with(job, "log", {"lines": [_text(line) for line in lines]})
+    return _with(job, "log", {"lines": [_text(line, LINE_MAX) for line in lines]})
 
 
 def checkpoint(job: Mapping[str, Any], data: Any) -> bytes:
-    """Raises TypeError or ValueError where it is no JSON."""
-    return _with(job, "checkpoint", {"data": data})
+    """Raises TypeError or ValueError where it is no JSON, or too large."""
+    report = _with(job, "checkpoint", {"data": data})
+    if len(report) > RESULT_BYTES_MAX:
+        raise ValueError(f"a checkpoint has {RESULT_BYTES_MAX} bytes at most, not {len(report)}")
+    return report
 
 
 def _name(text: str) -> str:
@@ -98,6 +109,6 @@ def _name(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9._:-]", "_", text)[:_CODE_MAX] or "failed"
 
 
-def _text(text: Any) -> str:
+def _text(text: Any, most: int = TEXT_MAX) -> str:
     """Without halves of surrogate pairs, which are no UTF-8."""
-    return str(text).encode("utf-8", "replace").decode("utf-8")
+    return str(text)[:most].encode("utf-8", "replace").decode("utf-8")

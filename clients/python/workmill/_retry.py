@@ -13,7 +13,8 @@ from ._time import DurationLike, duration_seconds
 @dataclass(frozen=True)
 class RetryPolicy:
     """Up to `attempts` calls in all. The pause between two is drawn from 0 to first × 2^n, at most to cap ("full
-    jitter", so that clients which failed together do not come back together), and is no shorter than the server asks."""
+    jitter", so that clients which failed together do not come back together), and is no shorter than the server
+    asks."""
 
     attempts: int = 5
     first: DurationLike = 0.1

@@ -53,9 +53,7 @@ _events_lock = threading.Lock()
 class Runner:
     """Runs handlers. Who inherits it says what becomes of that which they tell."""
 
-    def tell(
-        self, held: Held, data: bytes, waiter: Optional[concurrent.futures.Future[None]] = None
-    ) -> None:
+    def tell(self, held: Held, data: bytes, waiter: Optional[concurrent.futures.Future[None]] = None) -> None:
         """For any thread: a report that does not end its job. `waiter` hears what the server says to it."""
         raise NotImplementedError
 
@@ -69,7 +67,7 @@ class Runner:
             else:
                 result = handler(context)
             return _reports.completed(job, result)
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # An exit ends the handler, and not the worker.
             return self.failed(held, error)
 
     def failed(self, held: Held, error: BaseException) -> bytes:
@@ -89,5 +87,5 @@ class Runner:
             else:
                 result = await handler(context)
             return _reports.completed(job, result)
-        except (Exception, asyncio.CancelledError) as error:
+        except (Exception, SystemExit, asyncio.CancelledError) as error:
             return self.failed(held, error)

@@ -1,18 +1,19 @@
-"""A worker's link by the stream, GET /v1/worker: one WebSocket, credit, reports in batches, both directions pipelined."""
+"""A worker's link by the stream, GET /v1/worker: one WebSocket, credit, reports in batches, both directions
+pipelined."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 from collections import deque
-from typing import Any, Deque, Dict, List, Optional
+from typing import Any, Deque, Dict, List, Optional, Union
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 
 from . import _calls, _json
 from ._engine import Engine, Report
-from ._errors import UserError, WorkmillError, from_problem
+from ._errors import UserError, WorkmillError, from_problem, protocol_error
 from ._http import CONNECT_TIMEOUT, Address
 from ._retry import Pause
 
@@ -99,9 +100,11 @@ class Stream:
         if self._resume is not None:
             wanted["resume"], wanted["held"] = self._resume, self._engine.held_ids()
         await self._send_text(socket, _json.dumps({"subscribe": wanted}))
-        first = _json.loads(await asyncio.wait_for(socket.recv(), CONNECT_TIMEOUT * 2))
+        first = self._read(await asyncio.wait_for(socket.recv(), CONNECT_TIMEOUT * 2))
         if "error" in first:
             raise self._problem(first["error"])
+        if "subscribed" not in first:
+            raise protocol_error("the stream did not begin with an answer")
         self._resume = first["subscribed"]["resume"]
         self._pause.reset()
         logger.info("stream is up", extra={"resumed": first["subscribed"].get("resumed", False)})
@@ -132,10 +135,10 @@ class Stream:
     async def _receive(self, socket: ClientConnection) -> None:
         engine = self._engine
         async for text in socket:
-            message = _json.loads(text)
+            message = self._read(text)
             if "jobs" in message:
                 engine.on_jobs(message["jobs"])
-            elif "reports" in message:
+            elif "reports" in message and self._unanswered:
                 engine.on_answers(self._unanswered.popleft(), message["reports"])
             elif "cancel" in message:
                 engine.on_cancel(message["cancel"])
@@ -144,6 +147,16 @@ class Stream:
             elif "drained" in message:
                 if engine.is_finished:
                     return
+
+    @staticmethod
+    def _read(text: Union[str, bytes]) -> Dict[str, Any]:
+        try:
+            message = _json.loads(text)
+        except ValueError:
+            message = None
+        if not isinstance(message, dict):
+            raise protocol_error("the stream brought what is no message")
+        return message
 
     def _problem(self, problem: Any) -> WorkmillError:
         error = from_problem(problem)

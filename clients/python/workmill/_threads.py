@@ -1,5 +1,5 @@
-"""Threads that run handlers. Not concurrent.futures: its threads hold up the end of the program, and a handler that does
-not end must not."""
+"""Threads that run handlers. Not concurrent.futures: its threads hold up the end of the program, and a handler that
+does not end must not."""
 
 from __future__ import annotations
 

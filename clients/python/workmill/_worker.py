@@ -110,13 +110,13 @@ class _Base:
 class Worker(_Base):
     """Runs plain functions as jobs come in, each in a thread.
 
-        worker = Worker(["mail"])
+    worker = Worker(["mail"])
 
-        @worker.job("greet")
-        def greet(ctx):
-            return f"Hello, {ctx.payload['to']}"
+    @worker.job("greet")
+    def greet(ctx):
+        return f"Hello, {ctx.payload['to']}"
 
-        worker.run()
+    worker.run()
     """
 
     _thread: Optional[threading.Thread] = None
@@ -124,7 +124,8 @@ class Worker(_Base):
     _error: Optional[BaseException] = None
 
     def run(self) -> None:
-        """Works until SIGTERM or SIGINT (in the main thread), or stop(). The first signal drains: what runs is finished, what has
+        """Works until SIGTERM or SIGINT (in the main thread), or stop(). The first signal drains: what runs is
+        finished, what has
         not begun is given back. A second one, or drain_timeout, leaves at once. Raises the error that ends the worker,
         such as a token that is not good; connections that break are made again for ever."""
         is_main = threading.current_thread() is threading.main_thread()

@@ -1,9 +1,9 @@
 """For the tests of programs that use Workmill: a server in memory, and drain(), which runs queued jobs at once.
 
-    fake = FakeWorkmill()
-    sign_up(fake, "ada@example.org")        # the code under test; it takes a Client
-    fake.drain(worker)                      # the worker with the real handlers, not running
-    assert fake.result(id) == "sent"
+fake = FakeWorkmill()
+sign_up(fake, "ada@example.org")        # the code under test; it takes a Client
+fake.drain(worker)                      # the worker with the real handlers, not running
+assert fake.result(id) == "sent"
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ class _AsyncTransport:
 
 
 class FakeWorkmill(Client):
-    """A Client whose server is in memory. The same methods, errors, unique keys, priorities, delays and retries; backoff
-    has no jitter here. Time stands still until advance(). wait() and result() do not wait: nothing could happen
+    """A Client whose server is in memory. The same methods, errors, unique keys, priorities, delays and retries;
+    backoff has no jitter here. Time stands still until advance(). wait() and result() do not wait: nothing could happen
     meanwhile, so they look at the job as it is."""
 
     def __init__(self, *, now: Optional[datetime.datetime] = None, on_enqueue: Sequence[EnqueueHook] = ()) -> None:
@@ -95,7 +95,8 @@ class FakeWorkmill(Client):
         self._server.refuse(Problem(status, code, "as the test says", error_class), times)
 
     def drain(self, worker: Union[Worker, AsyncWorker], *, through_time: bool = False) -> int:
-        """Runs jobs of the worker's queues that are ready, one after another, in this thread, and those that they enqueue,
+        """Runs jobs of the worker's queues that are ready, one after another, in this thread, and those that they
+        enqueue,
         until none is left. Failures are noted with the job, and not raised. `through_time`: also what is due later
         (delays, retries), the clock turned as needed. Returns the number of attempts. For an AsyncWorker outside of
         a running loop."""
@@ -157,9 +158,7 @@ class _Inline(Runner):
 
         return at_once()
 
-    def tell(
-        self, held: Held, data: bytes, waiter: Optional[concurrent.futures.Future[None]] = None
-    ) -> None:
+    def tell(self, held: Held, data: bytes, waiter: Optional[concurrent.futures.Future[None]] = None) -> None:
         answer = self._say(data)
         if answer.get("cancel_requested"):
             held.cancel()
