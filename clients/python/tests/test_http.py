@@ -167,8 +167,9 @@ def test_a_token_is_shown(monkeypatch):
     server = Scripted([answer(QUEUE)], [answer(QUEUE)])
     monkeypatch.setenv("WORKMILL_TOKEN", "wm_environment")
 
-    Client(server.url, token="wm_mine").queue("q")
-    Client(server.url).queue("q")
+    for options in ({"token": "wm_mine"}, {}):
+        with Client(server.url, **options) as client:
+            client.queue("q")
 
     server.join()
     assert b"Authorization: Bearer wm_mine\r\n" in server.requests[0]
