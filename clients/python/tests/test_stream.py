@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from workmill import AsyncWorker, Cancelled, LeaseLost, UserError, Worker
+from workmill import AsyncWorker, Cancelled, LeaseLost, UserError, Worker, WorkmillError
 
 DEADLINE = 30
 
@@ -140,6 +140,41 @@ def test_what_a_handler_tells_goes_out_in_its_order(fake, stream, start):
     stream.wait_for(finished(fake, id))
     assert fake.result(id) == "done"
     assert fake.log(id) == ["one", "two"]
+
+
+def test_what_is_told_last_is_not_lost_however_many_threads_end_at_once(fake, stream, start):
+    worker = make(stream, concurrency=16, credit=600)
+    worker.job("t")(lambda ctx: ctx.log(f"last words of {ctx.payload}"))
+    ids = [fake.enqueue("t", number, queue="q").id for number in range(600)]
+
+    start(worker)
+
+    stream.wait_for(lambda: stream.outcomes().count("completed") == 600)
+    assert [fake.log(id) for id in ids] == [[f"last words of {number}"] for number in range(600)]
+
+
+def test_a_handler_that_waits_for_its_checkpoint_hears_of_the_end(fake, stream, start):
+    stream.answers_to_lose = 1_000_000
+    errors, told = [], threading.Event()
+    worker = make(stream)
+
+    @worker.job("t")
+    def save(ctx):
+        try:
+            ctx.checkpoint(1)
+        except WorkmillError as error:
+            errors.append(error.code)
+            told.set()
+            raise
+
+    fake.enqueue("t", queue="q")
+    start(worker)
+    stream.wait_for(lambda: "checkpoint" in stream.outcomes())
+
+    worker.stop(timeout=0)
+
+    assert told.wait(DEADLINE)
+    assert errors == ["worker_ended"]
 
 
 def test_cancelling_reaches_the_handler(fake, stream, start):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 import sys
 from collections import deque
 from dataclasses import dataclass
@@ -24,8 +25,10 @@ from typing import (
     Optional,
     Protocol,
     Sequence,
+    Set,
+    Tuple,
+    Union,
 )
-from typing import Tuple
 
 from . import _reports
 from ._calls import REPORTS_MAX, QueueChoice
@@ -88,6 +91,7 @@ class Engine(Runner):
         self._waiting: Deque[Held] = deque()  # Held, not begun.
         self._active = 0  # Begun, not over.
         self._outbox: Deque[Report] = deque()
+        self._delayed: Set[Report] = set()  # To be sent again after a while.
         self._told_bytes = 0  # In the outbox, of reports that end no job and that nobody waits for.
         self._has_dropped = False
         self._answered_later = 0  # Reports taken by the link and not answered.
@@ -96,7 +100,8 @@ class Engine(Runner):
         self._is_left = False
         self._over: asyncio.Future[None] = self._loop.create_future()
         self._drain_timer: Optional[asyncio.TimerHandle] = None
-        self._results: Deque[Tuple[Held, bytes]] = deque()  # From threads.
+        # From threads, in the order of each: what handlers tell, and how they end.
+        self._inbox: Deque[Union[Report, Tuple[Held, bytes]]] = deque()
         self._is_collecting = False
         self._link = make_link(self)
 
@@ -123,8 +128,9 @@ class Engine(Runner):
             if self._drain_timer is not None:
                 self._drain_timer.cancel()
             gone = WorkmillError("the worker has ended", code="worker_ended")
-            for report in self._outbox:
-                _answer_waiter(report, gone)
+            for report in [*self._outbox, *self._inbox, *self._delayed]:
+                if isinstance(report, Report):
+                    _answer_waiter(report, gone)
 
     def drain(self, timeout: Optional[float] = None) -> None:
         """What runs is finished, what has not begun is given back. After `timeout` seconds it leaves nevertheless."""
@@ -243,6 +249,7 @@ class Engine(Runner):
                 self._cancel(held)
             _answer_waiter(report, error)
         elif error.error_class == "retryable":
+            self._delayed.add(report)
             self._loop.call_later(max(error.retry_after or 0.0, 0.1), self._again, report)
         else:
             logger.error("a report was refused: %s", error, extra=extra)
@@ -258,6 +265,7 @@ class Engine(Runner):
             _answer_waiter(report, error)
 
     def _again(self, report: Report) -> None:
+        self._delayed.discard(report)
         self._put(report)
 
     def _put(self, report: Report) -> None:
@@ -308,19 +316,28 @@ class Engine(Runner):
             report = self.run_function(held, handler, JobContext(self, held, False))
         except BaseException as error:  # Such as SystemExit: it ends the handler, and not the thread.
             report = self.failed(held, error)
-        self._results.append((held, report))
-        # One call for all results that come before the loop looks. It looks after it has cleared the flag.
+        self._bring((held, report))
+
+    def _bring(self, what: Union[Report, Tuple[Held, bytes]]) -> None:
+        """For any thread. One call for all that comes before the loop looks: it looks after it has cleared the flag."""
+        self._inbox.append(what)
         if not self._is_collecting:
             self._is_collecting = True
-            self._call_soon(self._collect)
+            try:
+                self._loop.call_soon_threadsafe(self._collect)
+            except RuntimeError:
+                pass  # The loop is gone, and nothing matters any more.
 
     def _collect(self) -> None:
         self._is_collecting = False
-        results = self._results
-        while results:
-            held, report = results.popleft()
-            self._active -= 1
-            self._finish(held, report)
+        inbox = self._inbox
+        while inbox:
+            what = inbox.popleft()
+            if isinstance(what, Report):
+                self._tell(what)
+            else:
+                self._active -= 1
+                self._finish(*what)
         self._pump()
 
     async def _work_as_task(self, held: Held, handler: Handler) -> None:
@@ -371,8 +388,10 @@ class Engine(Runner):
             is_ours = False
         if is_ours:
             self._tell(report)
-        elif not self._call_soon(self._tell, report):
-            _answer_waiter(report, WorkmillError("the worker has ended", code="worker_ended"))
+        else:
+            self._bring(report)
+            if self._is_left:  # Looked at after it was brought: else both sides might leave it to the other.
+                _answer_waiter(report, WorkmillError("the worker has ended", code="worker_ended"))
 
     def _tell(self, report: Report) -> None:
         if report.held.is_lost:
@@ -385,14 +404,6 @@ class Engine(Runner):
                 logger.warning("progress and log lines are dropped: the server takes none")
         else:
             self._put(report)
-
-    def _call_soon(self, function: Callable[..., None], *arguments: Any) -> bool:
-        """For any thread. False where the loop is gone, and nothing matters any more."""
-        try:
-            self._loop.call_soon_threadsafe(function, *arguments)
-            return True
-        except RuntimeError:
-            return False
 
     # ---- Leases.
 
@@ -424,13 +435,13 @@ async def _until_done(future: asyncio.Future[Any]) -> Any:
 
 
 def _answer_waiter(report: Report, error: Optional[WorkmillError]) -> None:
-    waiter = report.waiter
-    if waiter is None or waiter.done():
-        return
-    if error is None:
-        waiter.set_result(None)
-    else:
-        waiter.set_exception(error)
+    """At the end two threads may say the same at once: the second is not heard."""
+    if report.waiter is not None:
+        with contextlib.suppress(concurrent.futures.InvalidStateError):
+            if error is None:
+                report.waiter.set_result(None)
+            else:
+                report.waiter.set_exception(error)
 
 
 def _eager_task(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:

@@ -98,6 +98,9 @@ class Polling:
         except WorkmillError as error:
             self._engine.put_back(reports)
             raise _AreBack(error) from None
+        except asyncio.CancelledError:
+            self._engine.put_back(reports)
+            raise
         else:
             self._engine.on_answers(reports, answers)
 

@@ -82,11 +82,12 @@ class Stream:
             try:
                 await self._receive(socket)
             finally:
+                # First, since the wait below may be cancelled. The sender touches none of it once it is cancelled.
                 sender.cancel()
-                await asyncio.gather(sender, return_exceptions=True)
                 lost = [report for reports in self._unanswered for report in reports]
                 self._unanswered.clear()
                 self._engine.put_back(lost)
+                await asyncio.gather(sender, return_exceptions=True)
 
     async def _subscribe(self, socket: ClientConnection) -> None:
         settings = self._engine.settings
