@@ -1,0 +1,373 @@
+import { randomUUID } from 'node:crypto';
+import { durationText, milliseconds, type Duration } from './duration.js';
+import { FatalError, JobFailedError, RetryableError, UserError, WorkmillError } from './errors.js';
+import { answerError, Http, type HttpAnswer, type TlsOptions } from './http.js';
+import {
+  camel,
+  jobFromWire,
+  jobToWire,
+  leasedJobsFromWire,
+  newJobToWire,
+  queueFromWire,
+  reportToWire,
+  snake,
+} from './names.js';
+import { backoffMs, bounded, retryOf, sleep, type Retry, type RetryOptions } from './retry.js';
+import { loadTelemetry, type Telemetry } from './telemetry.js';
+import type {
+  CallOptions,
+  EnqueueCallOptions,
+  Job,
+  JobChanges,
+  JobFilter,
+  JobOptions,
+  LeasedJobs,
+  LeaseRequest,
+  ListOptions,
+  NewJob,
+  Payload,
+  Queue,
+  QueueChanges,
+  Report,
+  ReportResult,
+  WaitOptions,
+  WorkmillApi,
+} from './types.js';
+import type * as wire from './wire.js';
+
+export interface ClientOptions {
+  /** Default: the environment's WORKMILL_URL, or http://127.0.0.1:7330. */
+  url?: string | undefined;
+  /** Default: the environment's WORKMILL_TOKEN. */
+  token?: string | undefined;
+  /** Connections at most. They are kept open between calls, and hold no process back from ending. Default: 32. */
+  maxConnections?: number | undefined;
+  /** Calls that may wait for a connection; one more is refused with the code `pool_full`. Default: 10,000. */
+  maxWaiting?: number | undefined;
+  /** Default: 5s. */
+  connectTimeout?: Duration | undefined;
+  /** For each try of a call, waiting for a connection included. Default: 30s. */
+  requestTimeout?: Duration | undefined;
+  /** What is `retryable`, and broken connections, are tried again. Default: 5 tries, 100 ms doubled up to 5 s, full jitter. */
+  retry?: RetryOptions | undefined;
+  /** For https. */
+  tls?: TlsOptions | undefined;
+  /** false: no spans, though OpenTelemetry is installed. */
+  tracing?: boolean | undefined;
+}
+
+// Longer than this nobody waits inside a call: it fails, and `retryAfterMs` says how long the server wanted.
+const retryAfterMaxMs = 60_000;
+const jobsPerCall = 10_000;
+// Far under the server's default limit of 8 MiB a body, even if each of these is three bytes.
+const charactersPerCall = 2 * 1024 * 1024;
+const pollMs = 20_000;
+const finished = new Set<wire.JobState>(['completed', 'dead', 'cancelled']);
+
+type Query = Record<string, string | number | undefined>;
+
+function pathWith(path: string, query: Query): string {
+  const given = new URLSearchParams();
+  for (const [name, value] of Object.entries(query)) if (value !== undefined) given.set(name, String(value));
+  return given.size > 0 ? `${path}?${given.toString()}` : path;
+}
+
+const jobPath = (id: string, rest = '') => `/v1/jobs/${encodeURIComponent(id)}${rest}`;
+const queuePath = (name: string, rest = '') => `/v1/queues/${encodeURIComponent(name)}${rest}`;
+
+/**
+ * All that a program asks of a server. One for a process is enough: it is made without waiting, connects when it is
+ * first used, and any number of calls may be under way at once.
+ *
+ * Calls reject with a `WorkmillError`, or with the reason of their `signal`. A retry after a broken connection cannot
+ * know whether the first try counted: enqueuing carries an Idempotency-Key and never counts twice; a second `cancel` or
+ * `report` may be answered `wrong_state` or `lease_lost` though the first one did it.
+ */
+export class Client implements WorkmillApi {
+  readonly #http: Http;
+  readonly #retry: Retry;
+  readonly #requestTimeoutMs: number;
+  readonly #tracing: boolean;
+
+  constructor(options: ClientOptions = {}) {
+    this.#retry = retryOf(options.retry);
+    this.#requestTimeoutMs = milliseconds(options.requestTimeout ?? '30s');
+    this.#tracing = options.tracing ?? true;
+    this.#http = new Http({
+      url: options.url ?? process.env['WORKMILL_URL'] ?? 'http://127.0.0.1:7330',
+      token: options.token ?? process.env['WORKMILL_TOKEN'],
+      tls: options.tls,
+      maxConnections: bounded('maxConnections', options.maxConnections ?? 32, 1, 10_000),
+      maxWaiting: bounded('maxWaiting', options.maxWaiting ?? 10_000, 0, 1_000_000),
+      connectTimeoutMs: milliseconds(options.connectTimeout ?? '5s'),
+    });
+  }
+
+  /** Sends a job; resolves when it is on disk. */
+  async enqueue<In = Payload>(
+    type: string,
+    payload?: In,
+    options?: JobOptions,
+    call: EnqueueCallOptions = {},
+  ): Promise<wire.Enqueued> {
+    return this.#send(JSON.stringify(jobToWire(type, payload, options)), options?.queue ?? 'default', 1, call);
+  }
+
+  /**
+   * Sends many, in calls of up to 10,000, each of which counts as a whole or not at all. Answers are in the order of the
+   * jobs. Where a call fails, the error's `enqueued` has the answers of those before it.
+   */
+  async enqueueMany(jobs: Iterable<NewJob> | AsyncIterable<NewJob>, call: CallOptions = {}): Promise<wire.Enqueued[]> {
+    const answers: wire.Enqueued[] = [];
+    let texts: string[] = [];
+    let characters = 0;
+    let queue: string | undefined;
+    const flush = async () => {
+      const body = `{"jobs":[${texts.join(',')}]}`;
+      const count = texts.length;
+      texts = [];
+      characters = 0;
+      try {
+        const answer = await this.#send<wire.EnqueuedJobs>(body, queue ?? 'default', count, call);
+        for (const one of answer.jobs) answers.push(one);
+      } catch (error) {
+        if (error instanceof WorkmillError) {
+          error.enqueued = answers;
+          // Counted in this call by the server; by the caller in all that he gave.
+          error.field = error.field?.replace(
+            /^jobs\[(\d+)\]/,
+            (_, at: string) => `jobs[${answers.length + Number(at)}]`,
+          );
+        }
+        throw error;
+      }
+    };
+    for await (const job of jobs) {
+      const text = JSON.stringify(newJobToWire(job));
+      if (texts.length > 0 && (texts.length === jobsPerCall || characters + text.length > charactersPerCall))
+        await flush();
+      queue ??= job.queue;
+      texts.push(text);
+      characters += text.length;
+    }
+    if (texts.length > 0) await flush();
+    return answers;
+  }
+
+  /** The job as it is. Rejects with the code `job_not_found` where there is none. */
+  async get<In = any, Out = any>(id: string, call: CallOptions = {}): Promise<Job<In, Out>> {
+    return jobFromWire(await this.#call<wire.JobAsRead>('GET', jobPath(id), undefined, call));
+  }
+
+  /**
+   * The job once it is finished (completed, dead or cancelled), or as it is when `timeout` is over. Rides out restarts of
+   * the server: as long as there is time, what is retryable is tried again.
+   */
+  async waitFor<In = any, Out = any>(id: string, options: WaitOptions = {}): Promise<Job<In, Out>> {
+    const end = options.timeout === undefined ? Infinity : performance.now() + milliseconds(options.timeout);
+    let failures = 0;
+    let job: wire.JobAsRead | undefined;
+    for (;;) {
+      const wait = Math.max(0, Math.min(pollMs, Math.floor(end - performance.now())));
+      const path = pathWith(jobPath(id), { wait: `${wait}ms` });
+      let pause = 0;
+      try {
+        const answer = await this.#once(
+          'GET',
+          path,
+          undefined,
+          undefined,
+          this.#requestTimeoutMs + wait,
+          options.signal,
+        );
+        job = parse<wire.JobAsRead>(answer);
+        if (finished.has(job.state)) return jobFromWire(job);
+        failures = 0;
+        // A server that stops answers at once; it must not be asked again and again meanwhile.
+        if (answer.headers.connection === 'close') pause = backoffMs(this.#retry, 1);
+      } catch (error) {
+        if (!(error instanceof RetryableError)) throw error;
+        failures += 1;
+        pause = Math.max(error.retryAfterMs ?? 0, backoffMs(this.#retry, failures));
+        if (performance.now() + pause >= end && job === undefined) throw error;
+      }
+      if (performance.now() + pause >= end && job !== undefined) return jobFromWire(job);
+      if (pause > 0) await sleep(pause, options.signal);
+    }
+  }
+
+  /**
+   * What the job's worker gave back, once it is completed. Rejects with a `JobFailedError` where it came to another end,
+   * and with the code `not_finished` when `timeout` is over.
+   */
+  async result<Out = any>(id: string, options: WaitOptions = {}): Promise<Out> {
+    const job = await this.waitFor<unknown, Out>(id, options);
+    if (!finished.has(job.state)) {
+      throw new RetryableError(`job ${id} is ${job.state} after ${options.timeout}`, { code: 'not_finished' });
+    }
+    if (job.state !== 'completed') throw new JobFailedError(job);
+    return job.result as Out;
+  }
+
+  /** Not yet leased: it is cancelled. Leased: its worker is told, and decides. */
+  async cancel(id: string, call: CallOptions = {}): Promise<void> {
+    await this.#call('POST', jobPath(id, '/cancel'), undefined, call);
+  }
+
+  /** A dead, cancelled or scheduled job becomes ready now, its attempts counted anew. */
+  async retry(id: string, call: CallOptions = {}): Promise<void> {
+    await this.#call('POST', jobPath(id, '/retry'), undefined, call);
+  }
+
+  /** Forgets a job. Rejects with the code `job_leased` where a worker has it. */
+  async delete(id: string, call: CallOptions = {}): Promise<void> {
+    await this.#call('DELETE', jobPath(id), undefined, call);
+  }
+
+  /** Changes a job that is not leased. */
+  async update(id: string, changes: JobChanges, call: CallOptions = {}): Promise<Job> {
+    const sent = snake(changes);
+    if (changes.runAt instanceof Date) sent['run_at'] = changes.runAt.toISOString();
+    return jobFromWire(await this.#call<wire.JobAsRead>('PATCH', jobPath(id), JSON.stringify(sent), call));
+  }
+
+  /** The lines that its workers logged, oldest first. */
+  async log(id: string, call: CallOptions = {}): Promise<string[]> {
+    return (await this.#call<wire.JobLog>('GET', jobPath(id, '/log'), undefined, call)).lines;
+  }
+
+  /** All jobs that match, newest first, fetched page by page as they are asked for. */
+  async *list(filter: JobFilter = {}, options: ListOptions = {}): AsyncIterableIterator<Job> {
+    const jobs = this.#pages<wire.JobAsRead>('/v1/jobs', snake(filter) as Query, options);
+    for await (const job of jobs) yield jobFromWire(job);
+  }
+
+  /** All queues, by name. */
+  async *queues(options: ListOptions = {}): AsyncIterableIterator<Queue> {
+    for await (const queue of this.#pages<wire.Queue>('/v1/queues', {}, options)) yield queueFromWire(queue);
+  }
+
+  async queue(name: string, call: CallOptions = {}): Promise<Queue> {
+    return queueFromWire(await this.#call<wire.Queue>('GET', queuePath(name), undefined, call));
+  }
+
+  /** Pauses or bounds a queue. One that is not there is made. */
+  async updateQueue(name: string, changes: QueueChanges, call: CallOptions = {}): Promise<Queue> {
+    return queueFromWire(await this.#call<wire.Queue>('PATCH', queuePath(name), JSON.stringify(snake(changes)), call));
+  }
+
+  /** Retries, cancels or deletes all that match; resolves to how many. */
+  async bulk(action: wire.Bulk['action'], where: Omit<JobFilter, 'q'>, call: CallOptions = {}): Promise<number> {
+    const body = JSON.stringify({ action, where: snake(where) });
+    return (await this.#call<wire.Count>('POST', '/v1/jobs/bulk', body, call)).count;
+  }
+
+  /** Forgets a queue's jobs, or those in one state, but never the leased ones; resolves to how many. */
+  async purge(queue: string, state?: wire.JobState, call: CallOptions = {}): Promise<number> {
+    const path = pathWith(queuePath(queue, '/jobs'), { state });
+    return (await this.#call<wire.Count>('DELETE', path, undefined, call)).count;
+  }
+
+  /** What the server says of itself. */
+  status(call: CallOptions = {}): Promise<wire.Status> {
+    return this.#call<wire.Status>('GET', '/v1/status', undefined, call);
+  }
+
+  /** Takes jobs to work on: the low level under `Worker`. What is not reported on in time goes to others. */
+  async lease(request: LeaseRequest, call: CallOptions = {}): Promise<LeasedJobs> {
+    const { wait = 0, lease, reports, ...rest } = request;
+    const sent: wire.LeaseRequest = { ...(rest as { queues: wire.QueueChoice[] }), wait: durationText(wait) };
+    if (lease !== undefined) sent.lease = durationText(lease);
+    if (reports !== undefined) sent.reports = reports.map(reportToWire);
+    return leasedJobsFromWire(
+      await this.#call<wire.LeasedJobs>('POST', '/v1/leases', JSON.stringify(sent), call, milliseconds(wait)),
+    );
+  }
+
+  /** Says what became of leased jobs, 1,000 at most. Each is decided for itself: look at every `ok`. */
+  async report(reports: Report[], call: CallOptions = {}): Promise<ReportResult[]> {
+    const body = JSON.stringify({ reports: reports.map(reportToWire) });
+    const answer = await this.#call<wire.ReportResults>('POST', '/v1/reports', body, call);
+    return answer.reports.map((result) => camel(result) as ReportResult);
+  }
+
+  /** Closes the connections, those in use too: what is under way fails, and so does every later call. */
+  close(): void {
+    this.#http.close();
+  }
+
+  async #send<T = wire.Enqueued>(body: string, queue: string, count: number, call: EnqueueCallOptions): Promise<T> {
+    const key = call.idempotencyKey ?? randomUUID();
+    if (!/^[\x20-\x7e]{1,255}$/.test(key)) {
+      throw new UserError('an idempotency key is 1 to 255 characters of printable ASCII', { code: 'invalid_field' });
+    }
+    const headers = { 'idempotency-key': `"${key.replace(/["\\]/g, '\\$&')}"` };
+    const post = (more?: Record<string, string>) =>
+      this.#call<T>('POST', '/v1/jobs', body, call, 0, more ? { ...headers, ...more } : headers);
+    const telemetry: Telemetry | undefined = this.#tracing ? await loadTelemetry() : undefined;
+    return telemetry ? telemetry.send(queue, count, post) : post();
+  }
+
+  async *#pages<T>(path: string, query: Query, options: ListOptions): AsyncGenerator<T> {
+    let cursor: string | null = null;
+    do {
+      const next: Query = { ...query, limit: options.pageSize ?? 200, ...(cursor === null ? {} : { cursor }) };
+      const page: { items: T[]; next: string | null } = await this.#call(
+        'GET',
+        pathWith(path, next),
+        undefined,
+        options,
+      );
+      yield* page.items;
+      cursor = page.next;
+    } while (cursor !== null);
+  }
+
+  /** Tries until it is answered; `waitMs` is how long the server was asked to hold the answer back. */
+  async #call<T>(
+    method: string,
+    path: string,
+    body: string | undefined,
+    call: CallOptions,
+    waitMs = 0,
+    headers?: Record<string, string>,
+  ): Promise<T> {
+    const timeoutMs = (call.timeout === undefined ? this.#requestTimeoutMs : milliseconds(call.timeout)) + waitMs;
+    for (let failures = 1; ; failures += 1) {
+      try {
+        const answer = await this.#once(method, path, body, headers, timeoutMs, call.signal);
+        return parse<T>(answer);
+      } catch (error) {
+        if (!(error instanceof RetryableError) || failures >= this.#retry.attempts) throw error;
+        const after = error.retryAfterMs ?? 0;
+        if (after > retryAfterMaxMs) throw error;
+        await sleep(Math.max(after, backoffMs(this.#retry, failures)), call.signal);
+      }
+    }
+  }
+
+  async #once(
+    method: string,
+    path: string,
+    body: string | undefined,
+    headers: Record<string, string> | undefined,
+    timeoutMs: number,
+    signal: AbortSignal | undefined,
+  ): Promise<HttpAnswer> {
+    const answer = await this.#http.request(method, path, body, headers, timeoutMs, signal);
+    if (answer.status >= 200 && answer.status < 300) return answer;
+    throw answerError(answer.status, answer.headers, answer.body);
+  }
+}
+
+function parse<T>(answer: HttpAnswer): T {
+  try {
+    return JSON.parse(answer.body) as T;
+  } catch (error) {
+    throw new FatalError(`an answer that is not JSON: ${answer.body.slice(0, 200)}`, {
+      code: 'protocol_error',
+      status: answer.status,
+      cause: error,
+    });
+  }
+}

@@ -1,0 +1,17 @@
+export { Client, type ClientOptions } from './client.js';
+export { Worker, type Handler, type Middleware, type WorkerEvents, type WorkerOptions } from './worker.js';
+export {
+  FatalError,
+  isWorkmillError,
+  JobFailedError,
+  RetryableError,
+  UserError,
+  WorkmillError,
+  type ErrorDetails,
+} from './errors.js';
+export { JobStoppedError, type JobContext } from './run.js';
+export { consoleLogger, type Logger, type LogLevel } from './logger.js';
+export { milliseconds, type Duration } from './duration.js';
+export type { RetryOptions } from './retry.js';
+export type { TlsOptions } from './http.js';
+export type * from './types.js';

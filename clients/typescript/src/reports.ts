@@ -1,0 +1,129 @@
+// The texts of reports. Each is made into JSON on its own, as soon as it is known: a result that is no JSON then fails
+// its own job, and no other.
+import { isWorkmillError, UserError } from './errors.js';
+import { durationText } from './duration.js';
+import { toBase64 } from './names.js';
+import type { Run } from './run.js';
+
+/** One report on its way to the server. */
+export interface Report {
+  run: Run;
+  text: string;
+  kind: 'final' | 'extend' | 'said' | 'checkpoint';
+  /** It was in a frame that the server refused as a whole: it is sent alone, to see whether it is the one. */
+  alone: boolean;
+  /** In place of one that was refused; if this one is too, there is nothing left to say. */
+  last?: boolean;
+  /** Of a checkpoint: tells the handler. */
+  settle?: (error?: unknown) => void;
+}
+
+// The server's bounds. Of a message and a detail it keeps the beginning.
+const resultBytesMax = 6 * 1024 * 1024;
+const checkpointBytesMax = 1024 * 1024;
+const messageCharactersMax = 8 * 1024;
+
+// Ids and tokens have no character that JSON would escape.
+const head = (run: Run, outcome: string) => `{"id":"${run.job.id}","lease":"${run.job.lease}","outcome":"${outcome}"`;
+
+export const releasedText = (run: Run): string => `${head(run, 'released')}}`;
+export const extendText = (run: Run, leaseMs: number): string =>
+  `${head(run, 'extend')},"for":"${durationText(leaseMs)}"}`;
+export const linesText = (run: Run, lines: string[]): string => `${head(run, 'log')},"lines":${JSON.stringify(lines)}}`;
+export const progressText = (run: Run, percent: number, message: string | undefined): string =>
+  `${head(run, 'progress')},"percent":${percent}${message === undefined ? '' : `,"message":${JSON.stringify(message)}`}}`;
+
+/** Throws where `data` is no JSON, or too large. */
+export function checkpointText(run: Run, data: unknown): string {
+  const json = (JSON.stringify(data) as string | undefined) ?? 'null';
+  if (Buffer.byteLength(json) > checkpointBytesMax) {
+    throw new UserError(`a checkpoint of ${Buffer.byteLength(json)} bytes; ${checkpointBytesMax} are allowed`, {
+      code: 'payload_too_large',
+    });
+  }
+  return `${head(run, 'checkpoint')},"data":${json}}`;
+}
+
+export function completedText(run: Run, result: unknown): string {
+  if (result === undefined) return `${head(run, 'completed')}}`;
+  if (result instanceof Uint8Array) {
+    if (result.byteLength > resultBytesMax) return tooLarge(run, result.byteLength);
+    return `${head(run, 'completed')},"result_base64":"${toBase64(result)}"}`;
+  }
+  let json: string | undefined;
+  try {
+    json = JSON.stringify(result) as string | undefined;
+  } catch (error) {
+    return failedText(run, {
+      class: 'fatal',
+      code: 'result_not_json',
+      message: `the result is no JSON: ${String(error)}`,
+    });
+  }
+  if (json === undefined) return `${head(run, 'completed')}}`; // A function or a symbol.
+  if (json.length * 3 > resultBytesMax && Buffer.byteLength(json) > resultBytesMax) {
+    return tooLarge(run, Buffer.byteLength(json));
+  }
+  return `${head(run, 'completed')},"result":${json}}`;
+}
+
+function tooLarge(run: Run, bytes: number): string {
+  const message = `a result of ${bytes} bytes; ${resultBytesMax} are allowed: give back where it is instead`;
+  return failedText(run, { class: 'fatal', code: 'result_too_large', message });
+}
+
+export interface Failure {
+  class: 'retryable' | 'user' | 'fatal';
+  code: string;
+  message: string;
+  detail?: unknown;
+  retryIn?: string;
+}
+
+export function failedText(run: Run, failure: Failure): string {
+  const { retryIn, ...error } = failure;
+  return `${head(run, 'failed')},"error":${JSON.stringify(error)}${retryIn === undefined ? '' : `,"retry_in":"${retryIn}"`}}`;
+}
+
+const nameOf = (text: string) => text.replace(/[^A-Za-z0-9._:-]/g, '_').slice(0, 128) || 'failed';
+
+/** What a handler threw, as the server is told. Whatever it is, this throws nothing. */
+export function failureOf(thrown: unknown): Failure {
+  if (isWorkmillError(thrown)) {
+    const failure: Failure = { class: thrown.class, code: nameOf(thrown.code), message: messageOf(thrown.message) };
+    const detail = detailOf(thrown.detail);
+    if (detail !== undefined) failure.detail = detail;
+    if (thrown.class === 'retryable' && thrown.retryIn !== undefined) {
+      try {
+        failure.retryIn = durationText(thrown.retryIn);
+      } catch {
+        // Not a duration: the backoff decides.
+      }
+    }
+    return failure;
+  }
+  if (thrown instanceof Error) {
+    const failure: Failure = { class: 'retryable', code: nameOf(thrown.name), message: messageOf(thrown.message) };
+    if (typeof thrown.stack === 'string') failure.detail = { stack: thrown.stack.slice(0, 4_000) };
+    return failure;
+  }
+  let message = 'something that is no error was thrown';
+  try {
+    message = messageOf(thrown);
+  } catch {
+    // An object without toString.
+  }
+  return { class: 'retryable', code: 'thrown', message };
+}
+
+const messageOf = (message: unknown) => String(message).slice(0, messageCharactersMax);
+
+/** What JSON can say of it; only the beginning, as a text, where that is long. */
+function detailOf(value: unknown): unknown {
+  try {
+    const json = JSON.stringify(value) as string | undefined;
+    return json === undefined || json.length <= messageCharactersMax ? value : json.slice(0, messageCharactersMax);
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,155 @@
+// One job in a worker's hands: what its handler is given, and what the worker knows of it.
+import { FatalError } from './errors.js';
+import { fromBase64 } from './names.js';
+import type { LeasedJob } from './types.js';
+import type * as wire from './wire.js';
+
+/** What a handler is given besides its job. Everything that it says goes out gathered, without a call for each. */
+export interface JobContext {
+  /** Aborted when the job should stop: somebody cancelled it, its lease is lost, or the worker must end now. */
+  readonly signal: AbortSignal;
+  /** The same as a flag. */
+  readonly cancelled: boolean;
+  /** How far it is: 0 to 100. Of several in a row only the last one is sent. */
+  progress(percent: number, message?: string): void;
+  /** Lines for the job's log, which `client.log(id)` reads. */
+  log(...lines: string[]): void;
+  /**
+   * Keeps `data` (JSON, 1 MiB at most) for the next attempt, which finds it as `job.checkpoint`. Resolves when it is on
+   * disk; rejects with the code `lease_lost` where the job is not ours any more.
+   */
+  checkpoint(data: unknown): Promise<void>;
+}
+
+/** Why a handler's signal was aborted: `cancelled`, `lease_lost` or `shutting_down` in its `code`. */
+export class JobStoppedError extends FatalError {}
+
+/** What a run needs of whoever runs it. */
+export interface RunOwner {
+  /** There is progress or a log line that has to go out. */
+  said(run: Run): void;
+  checkpoint(run: Run, data: unknown): Promise<void>;
+}
+
+// Lines that wait to be sent: more are dropped, and counted. The server keeps 64 KiB of a job's lines, 4 KiB of each.
+const linesMax = 1_000;
+const lineCharactersMax = 4 * 1024;
+const charactersMax = 256 * 1024;
+
+export class Run implements JobContext {
+  readonly job: LeasedJob;
+  /** Its final report is made. Nothing is said of the job after that. */
+  reported = false;
+  /** It is not ours any more: whatever the handler gives is dropped. */
+  lost = false;
+  begun = false;
+  cancelRequested = false;
+  /** When its lease was last granted or extended, by performance.now(). */
+  extendedAt: number;
+  extending = false;
+  /** What was said and is not sent yet. */
+  saidPercent: number | undefined;
+  saidMessage: string | undefined;
+  saidLines: string[] | undefined;
+  droppedLines = 0;
+  #characters = 0;
+  /** In the owner's list of those that have something to say. */
+  listed = false;
+  readonly #owner: RunOwner;
+  #stop: AbortController | undefined;
+  #reason: JobStoppedError | undefined;
+
+  constructor(owner: RunOwner, job: LeasedJob, now: number) {
+    this.#owner = owner;
+    this.job = job;
+    this.extendedAt = now;
+  }
+
+  // Made when somebody looks: an AbortController for each job would cost more than the rest of a run.
+  get signal(): AbortSignal {
+    if (this.#stop === undefined) {
+      this.#stop = new AbortController();
+      if (this.#reason) this.#stop.abort(this.#reason);
+    }
+    return this.#stop.signal;
+  }
+
+  get cancelled(): boolean {
+    return this.#reason !== undefined;
+  }
+
+  stop(code: 'cancelled' | 'lease_lost' | 'shutting_down', message: string): void {
+    if (this.#reason) return;
+    this.#reason = new JobStoppedError(message, { code });
+    this.#stop?.abort(this.#reason);
+  }
+
+  get stopReason(): JobStoppedError | undefined {
+    return this.#reason;
+  }
+
+  progress(percent: number, message?: string): void {
+    if (this.reported || this.lost) return;
+    this.saidPercent = Math.max(0, Math.min(100, Math.round(percent) || 0));
+    this.saidMessage = message === undefined ? undefined : String(message).slice(0, 8 * 1024);
+    this.#owner.said(this);
+  }
+
+  log(...lines: string[]): void {
+    if (this.reported || this.lost) return;
+    this.saidLines ??= [];
+    for (const line of lines) {
+      const text = String(line).slice(0, lineCharactersMax);
+      if (this.saidLines.length < linesMax - 1 && this.#characters + text.length <= charactersMax) {
+        this.saidLines.push(text);
+        this.#characters += text.length;
+      } else {
+        this.droppedLines += 1;
+      }
+    }
+    this.#owner.said(this);
+  }
+
+  checkpoint(data: unknown): Promise<void> {
+    if (this.reported) return Promise.reject(new FatalError('the job is finished', { code: 'lease_lost' }));
+    if (this.lost) return Promise.reject(new FatalError('the lease is over', { code: 'lease_lost' }));
+    return this.#owner.checkpoint(this, data);
+  }
+
+  /** The lines to be sent, and a word on those that were dropped. */
+  takeLines(): string[] | undefined {
+    const lines = this.saidLines;
+    if (lines && this.droppedLines > 0)
+      lines.push(`(${this.droppedLines} lines more came faster than they could be sent)`);
+    this.saidLines = undefined;
+    this.droppedLines = 0;
+    this.#characters = 0;
+    return lines;
+  }
+}
+
+/**
+ * The job of a frame, as handlers see it. Field by field, as this is on every job's path: an object that is
+ * made from names in a loop costs several times as much.
+ */
+export function jobOf(sent: wire.LeasedJob): LeasedJob {
+  const job = {
+    id: sent.id,
+    type: sent.type,
+    queue: sent.queue,
+    payload: sent.payload_base64 === undefined ? sent.payload : fromBase64(sent.payload_base64),
+    attempt: sent.attempt,
+    maxAttempts: sent.max_attempts,
+    lease: sent.lease,
+    leaseExpiresAt: sent.lease_expires_at,
+    priority: sent.priority,
+    createdAt: sent.created_at,
+  } as LeasedJob;
+  if (sent.checkpoint !== undefined) job.checkpoint = sent.checkpoint;
+  if (sent.traceparent !== undefined) job.traceparent = sent.traceparent;
+  if (sent.tracestate !== undefined) job.tracestate = sent.tracestate;
+  if (sent.meta !== undefined) job.meta = sent.meta;
+  if (sent.group !== undefined) job.group = sent.group;
+  if (sent.tags !== undefined) job.tags = sent.tags;
+  return job;
+}

@@ -1,0 +1,266 @@
+// The worker stream: one WebSocket, over which jobs come and reports go, both without waiting for the other. When it
+// breaks it comes back by its resume token; what was sent and not answered is then sent again. docs/reference/stream.md
+// of the server has the frames.
+import type { IncomingMessage } from 'node:http';
+import { WebSocket } from 'ws';
+import { errorOf, FatalError, RetryableError, UserError, type WorkmillError } from './errors.js';
+import { answerError, connectionError, parseUrl, type TlsOptions } from './http.js';
+import type { Report } from './reports.js';
+import { backoffMs, type Retry } from './retry.js';
+import { charactersPerFrame, reportsPerFrame, type Desk, type Transport } from './transport.js';
+import type { QueueChoice } from './types.js';
+import type * as wire from './wire.js';
+
+export interface StreamOptions {
+  url: string;
+  token: string | undefined;
+  tls: TlsOptions | undefined;
+  queues: QueueChoice[];
+  credit: number;
+  lease: string;
+  name: string;
+  connectTimeoutMs: number;
+  /** How often it is looked whether the server has said something: not for two turns, it is asked; for four, it is left. */
+  quietMs: number;
+}
+
+type Frame = {
+  subscribed?: { resume: string; resumed: boolean };
+  jobs?: wire.LeasedJob[];
+  reports?: wire.ReportResult[];
+  cancel?: string[];
+  error?: wire.Problem & { retry_after?: number };
+  drained?: true;
+};
+
+const reconnect: Retry = { attempts: Infinity, firstMs: 50, factor: 2, capMs: 2_000 };
+// What the socket has not taken yet: reports wait with the worker beyond that.
+const unsentBytesMax = 4 * 1024 * 1024;
+// Messages of jobs are bounded by the server, far below this.
+const messageBytesMax = 256 * 1024 * 1024;
+const refusalBytesMax = 64 * 1024;
+const neverMind = new Set(['unauthorized', 'forbidden']);
+
+/** What a close without a word before it means. */
+function closeError(code: number): WorkmillError {
+  const message = `the stream was closed with code ${code}`;
+  if (code === 1009) return new UserError(`${message}: a message was too large`, { code: 'payload_too_large' });
+  if (code === 1007 || code === 1008) return new UserError(message, { code: 'malformed_request' });
+  return new RetryableError(message, { code: 'no_server' });
+}
+
+export class Stream implements Transport {
+  readonly #desk: Desk;
+  readonly #options: StreamOptions;
+  readonly #url: string;
+  #socket: WebSocket | undefined;
+  #subscribed = false;
+  #everSubscribed = false;
+  #resume: string | undefined;
+  /** The frames of reports that are not answered, oldest first. */
+  #unanswered: Report[][] = [];
+  /** Why this connection ends, where it was said. */
+  #reason: WorkmillError | undefined;
+  #openedAt = 0;
+  #failures = 0;
+  #reconnecting: NodeJS.Timeout | undefined;
+  #pulse: NodeJS.Timeout | undefined;
+  #quietTicks = 0;
+  #draining = false;
+  #closed = false;
+
+  constructor(desk: Desk, options: StreamOptions) {
+    this.#desk = desk;
+    this.#options = options;
+    const url = parseUrl(options.url);
+    url.protocol = url.protocol === 'https:' ? 'wss:' : 'ws:';
+    url.pathname = `${url.pathname.replace(/\/$/, '')}/v1/worker`;
+    this.#url = url.href;
+  }
+
+  start(): void {
+    this.#connect();
+  }
+
+  kick(): void {
+    const socket = this.#socket;
+    if (!socket || !this.#subscribed) return;
+    while (socket.bufferedAmount < unsentBytesMax) {
+      const reports = this.#desk.take(reportsPerFrame, charactersPerFrame);
+      if (reports.length === 0) return;
+      this.#unanswered.push(reports);
+      let frame = '{"reports":[';
+      for (let i = 0; i < reports.length; i += 1) frame += i === 0 ? reports[i]!.text : `,${reports[i]!.text}`;
+      socket.send(`${frame}]}`);
+    }
+    // Its answers will come, and each brings us here again.
+  }
+
+  drain(): void {
+    if (this.#draining) return;
+    this.#draining = true;
+    if (this.#subscribed) this.#socket?.send('{"drain":true}');
+    else this.#leaveIfNothingIsHeld();
+  }
+
+  close(): void {
+    this.#closed = true;
+    clearTimeout(this.#reconnecting);
+    clearInterval(this.#pulse);
+    this.#socket?.terminate();
+  }
+
+  #connect(): void {
+    const { token, tls, connectTimeoutMs } = this.#options;
+    const socket = new WebSocket(this.#url, {
+      ...tls,
+      headers: token ? { authorization: `Bearer ${token}` } : {},
+      handshakeTimeout: connectTimeoutMs,
+      perMessageDeflate: false,
+      maxPayload: messageBytesMax,
+      followRedirects: false,
+    });
+    this.#socket = socket;
+    this.#reason = undefined;
+    this.#openedAt = performance.now();
+    this.#quietTicks = 0;
+    clearInterval(this.#pulse);
+    this.#pulse = setInterval(() => this.#listen(socket), this.#options.quietMs);
+    const alive = () => {
+      this.#quietTicks = 0;
+    };
+    socket.on('open', () => this.#subscribe(socket));
+    socket.on('ping', alive);
+    socket.on('pong', alive);
+    socket.on('message', (data: Buffer) => {
+      this.#quietTicks = 0;
+      this.#message(socket, data);
+    });
+    socket.on('unexpected-response', (_request, response: IncomingMessage) => this.#refused(socket, response));
+    socket.on('error', (error: Error) => {
+      this.#reason ??= /handshake has timed out/.test(error.message)
+        ? new RetryableError(`no connection to ${this.#url} within ${connectTimeoutMs} ms`, { code: 'no_server' })
+        : connectionError(error, this.#url);
+    });
+    socket.on('close', (code: number) => this.#ended(code));
+  }
+
+  #subscribe(socket: WebSocket): void {
+    const { queues, credit, lease, name } = this.#options;
+    const back = this.#resume === undefined ? {} : { resume: this.#resume, held: this.#desk.held() };
+    socket.send(
+      JSON.stringify({ subscribe: { queues, credit: this.#draining ? 0 : credit, lease, worker: name, ...back } }),
+    );
+  }
+
+  // Counted in turns of the timer and not by the clock: after a handler that held the loop for a minute, what the
+  // server said meanwhile is read before the next turn.
+  #listen(socket: WebSocket): void {
+    this.#quietTicks += 1;
+    if (this.#quietTicks > 3) {
+      this.#reason ??= new RetryableError('the server has fallen silent', { code: 'no_server' });
+      socket.terminate();
+    } else if (this.#quietTicks > 1 && socket.readyState === WebSocket.OPEN) {
+      socket.ping();
+    }
+  }
+
+  #message(socket: WebSocket, data: Buffer): void {
+    let frame: Frame;
+    try {
+      frame = JSON.parse(data.toString('utf8')) as Frame;
+    } catch (error) {
+      this.#reason = new FatalError('a message of the server is no JSON', { code: 'protocol_error', cause: error });
+      socket.terminate();
+      return;
+    }
+    if (frame.jobs) {
+      this.#desk.accept(frame.jobs);
+    } else if (frame.reports) {
+      const reports = this.#unanswered.shift();
+      if (reports && reports.length === frame.reports.length) {
+        this.#desk.answered(reports, frame.reports);
+        this.kick();
+      } else {
+        if (reports) this.#unanswered.unshift(reports);
+        this.#reason = new FatalError('an answer to reports that were not sent', { code: 'protocol_error' });
+        socket.terminate();
+      }
+    } else if (frame.cancel) {
+      this.#desk.cancel(frame.cancel);
+    } else if (frame.subscribed) {
+      this.#resume = frame.subscribed.resume;
+      this.#subscribed = true;
+      this.#everSubscribed = true;
+      this.#desk.connected(frame.subscribed.resumed);
+      if (this.#draining) socket.send('{"drain":true}');
+      this.kick();
+    } else if (frame.drained) {
+      this.#closed = true;
+      clearInterval(this.#pulse);
+      socket.close(1000);
+      // A server that does not answer the close shall hold up nobody.
+      setTimeout(() => socket.terminate(), 1_000).unref();
+      this.#desk.drained();
+    } else if (frame.error) {
+      const after = frame.error.retry_after;
+      this.#reason = errorOf(frame.error, after === undefined ? undefined : after * 1_000);
+    }
+    // Other frames are of a newer server, for newer clients.
+  }
+
+  /** Before there was a stream: an ordinary answer. */
+  #refused(socket: WebSocket, response: IncomingMessage): void {
+    let body = '';
+    response.setEncoding('utf8');
+    response.on('data', (chunk: string) => {
+      if (body.length < refusalBytesMax) body += chunk;
+    });
+    const end = () => {
+      this.#reason ??= answerError(response.statusCode ?? 0, response.headers, body);
+      socket.terminate();
+    };
+    response.once('end', end);
+    response.once('error', end);
+  }
+
+  #ended(code: number): void {
+    clearInterval(this.#pulse);
+    const subscribed = this.#subscribed;
+    this.#subscribed = false;
+    this.#socket = undefined;
+    if (this.#closed) return;
+    const error = this.#reason ?? closeError(code);
+    const unanswered = this.#unanswered;
+    this.#unanswered = [];
+
+    // A token that does not hold, or a wrong queue: it will not get better. Everything else may.
+    const hopeless = error.class === 'user' && (!this.#everSubscribed || neverMind.has(error.code));
+    if (hopeless) {
+      this.#closed = true;
+      this.#desk.failed(error);
+      return;
+    }
+    // A report that the server cannot even read ends the stream, and would end the next one too.
+    const oldest = unanswered[0];
+    if (subscribed && error.class === 'user' && error.code !== 'stream_replaced' && oldest) {
+      this.#desk.returned(unanswered.slice(1).flat());
+      this.#desk.refused(oldest, error);
+    } else {
+      this.#desk.returned(unanswered.flat());
+    }
+    this.#desk.disconnected(error);
+    if (this.#draining && this.#leaveIfNothingIsHeld()) return;
+
+    this.#failures = subscribed && performance.now() - this.#openedAt > 1_000 ? 1 : this.#failures + 1;
+    const wait = Math.max(error.retryAfterMs ?? 0, backoffMs(reconnect, this.#failures));
+    this.#reconnecting = setTimeout(() => this.#connect(), wait);
+  }
+
+  #leaveIfNothingIsHeld(): boolean {
+    if (this.#desk.held().length > 0) return false;
+    this.close();
+    this.#desk.drained();
+    return true;
+  }
+}

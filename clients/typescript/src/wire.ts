@@ -1,0 +1,427 @@
+// Made from the OpenAPI document of the server by `npm run generate`: do not edit.
+
+/** 1 to 128 of A-Z a-z 0-9 . _ : - */
+export type Name = string;
+
+/** A UUIDv7 made by the server, or the id that the client brought. */
+export type JobId = string;
+
+/** Number-unit pairs, large units first: d h m s ms. */
+export type Duration = string;
+
+/** RFC 3339 with a zone; written in UTC with milliseconds. */
+export type Time = string;
+
+export type JobState = 'scheduled' | 'ready' | 'leased' | 'completed' | 'dead' | 'cancelled';
+
+/** user: mend the request. retryable: try again. fatal: give it up. */
+export type ErrorClass = 'user' | 'retryable' | 'fatal';
+
+/** When a failed job runs again: first × factor^n, at most cap, give or take the jitter. */
+export type Backoff = {
+  /** Default: "15s". */
+  first?: Duration;
+  /** Default: 2. */
+  factor?: number;
+  /** Default: "1h". */
+  cap?: Duration;
+  /** Default: 0.2. */
+  jitter?: number;
+};
+
+export type Unique = {
+  key: string;
+  /** Default: "unfinished". */
+  while?: 'scheduled' | 'queued' | 'unfinished';
+  for?: Duration;
+};
+
+/** A job as sent. At most one of payload and payload_base64, and of delay and run_at. */
+export type Job = {
+  type: Name;
+  /** Default: "default". */
+  queue?: Name;
+  /** Any JSON. */
+  payload?: unknown;
+  /** Raw bytes. */
+  payload_base64?: string;
+  /** An id of the client's own. Sent again, it answers the job already there. */
+  id?: JobId;
+  /** 9 first. Default: 5. */
+  priority?: number;
+  delay?: Duration;
+  run_at?: Time;
+  /** Not leased by then: dead, with the error expired. */
+  expires_in?: Duration;
+  /** Default: 20. */
+  max_attempts?: number;
+  backoff?: Backoff;
+  /** Default: "60s". */
+  lease?: Duration;
+  unique?: Unique;
+  /** A tenant: groups take turns within their priority. */
+  group?: Name;
+  tags?: Name[];
+  /** Default: "1h". */
+  keep_result?: Duration;
+  /** Handed to the worker as it is. */
+  meta?: { [name: string]: unknown };
+};
+
+export type Jobs = {
+  jobs: Job[];
+};
+
+export type Enqueued = {
+  id: JobId;
+  state: JobState;
+  /** It was there already, by its id or its unique key. */
+  duplicate: boolean;
+};
+
+export type EnqueuedJobs = {
+  jobs: Enqueued[];
+};
+
+export type JobError = {
+  class: ErrorClass;
+  code: Name;
+  message: string;
+  /** Any JSON. */
+  detail?: unknown;
+  attempt: number;
+  at: Time;
+};
+
+export type Progress = {
+  percent: number;
+  message?: string;
+};
+
+/** What was sent, with what holds by default, and what became of it. What a job does not have is left out. */
+export type JobAsRead = {
+  id: JobId;
+  state: JobState;
+  /** Its worker has been asked to stop. */
+  cancel_requested?: boolean;
+  type: Name;
+  queue: Name;
+  payload?: unknown;
+  payload_base64?: string;
+  priority: number;
+  delay?: Duration;
+  run_at?: Time;
+  expires_in?: Duration;
+  backoff?: Backoff;
+  lease?: Duration;
+  keep_result?: Duration;
+  unique?: Unique;
+  group?: Name;
+  tags?: Name[];
+  meta?: { [name: string]: unknown };
+  traceparent?: string;
+  tracestate?: string;
+  /** 1 for the first run; 0 before it. */
+  attempt: number;
+  max_attempts: number;
+  created_at: Time;
+  ready_at?: Time;
+  lease_expires_at?: Time;
+  started_at?: Time;
+  finished_at?: Time;
+  worker?: Name;
+  progress?: Progress;
+  /** What an attempt left for the next one, if any did. Gone when the job is completed. */
+  checkpoint?: unknown;
+  result?: unknown;
+  result_base64?: string;
+  /** The last one. */
+  error?: JobError;
+  /** Newest first. */
+  errors?: JobError[];
+};
+
+export type JobsPage = {
+  items: JobAsRead[];
+  /** The cursor of the next page. */
+  next: string | null;
+};
+
+export type JobChanges = {
+  priority?: number;
+  run_at?: Time;
+  queue?: Name;
+  tags?: Name[];
+  max_attempts?: number;
+};
+
+export type JobFilter = {
+  state?: JobState;
+  queue?: Name;
+  type?: Name;
+  tag?: Name;
+  group?: Name;
+};
+
+export type Bulk = {
+  action: 'retry' | 'cancel' | 'delete';
+  where: JobFilter;
+};
+
+export type Count = {
+  count: number;
+};
+
+/** Nothing more to say. */
+export type Done = { [name: string]: unknown };
+
+export type JobLog = {
+  /** Oldest first; the newest 64 KiB are kept. */
+  lines: string[];
+};
+
+/** Fences the lease: a report under another token changes nothing. */
+export type LeaseToken = string;
+
+export type ReportError = {
+  /** Default: "retryable". */
+  class?: ErrorClass;
+  /** Default: "failed". */
+  code?: Name;
+  message?: string;
+  /** Any JSON. */
+  detail?: unknown;
+};
+
+/** What a worker says of its lease. */
+export type Report = {
+  id: JobId;
+  lease: LeaseToken;
+  outcome: 'completed';
+  /** Any JSON. */
+  result?: unknown;
+  result_base64?: string;
+} | {
+  id: JobId;
+  lease: LeaseToken;
+  outcome: 'failed';
+  error: ReportError;
+  /** Instead of the backoff. */
+  retry_in?: Duration;
+} | {
+  id: JobId;
+  lease: LeaseToken;
+  outcome: 'extend';
+  /** From now. */
+  for: Duration;
+} | {
+  id: JobId;
+  lease: LeaseToken;
+  outcome: 'progress';
+  percent: number;
+  message?: string;
+} | {
+  id: JobId;
+  lease: LeaseToken;
+  outcome: 'log';
+  lines: string[];
+} | {
+  id: JobId;
+  lease: LeaseToken;
+  /** Handed to the next attempt. Takes the place of the checkpoint before. */
+  outcome: 'checkpoint';
+  /** Any JSON, 1 MiB at most. */
+  data: unknown;
+} | {
+  id: JobId;
+  lease: LeaseToken;
+  /** Back to ready, the attempt not counted. */
+  outcome: 'released';
+};
+
+export type Reports = {
+  reports: Report[];
+};
+
+export type ReportResult = {
+  id: JobId;
+  ok: boolean;
+  /** Somebody wants this job to stop. */
+  cancel_requested?: boolean;
+  error?: Problem;
+};
+
+export type ReportResults = {
+  /** In the order of the request. */
+  reports: ReportResult[];
+};
+
+export type QueueChoice = Name | {
+  name: Name;
+  weight: number;
+};
+
+export type LeaseRequest = {
+  /** In the order of preference, or weighted. */
+  queues: QueueChoice[];
+  /** Default: 1. */
+  max?: number;
+  /** At most 5m. Default: "0s". */
+  wait?: Duration;
+  /** Instead of the job's own. */
+  lease?: Duration;
+  worker?: Name;
+  /** Of earlier jobs: decided first, in the same flush. */
+  reports?: Report[];
+};
+
+export type LeasedJob = {
+  id: JobId;
+  type: Name;
+  queue: Name;
+  payload?: unknown;
+  payload_base64?: string;
+  attempt: number;
+  max_attempts: number;
+  lease: LeaseToken;
+  lease_expires_at: Time;
+  priority: number;
+  created_at: Time;
+  traceparent?: string;
+  tracestate?: string;
+  meta?: { [name: string]: unknown };
+  group?: Name;
+  tags?: Name[];
+  /** What an earlier attempt left, if any did. */
+  checkpoint?: unknown;
+};
+
+export type LeasedJobs = {
+  jobs: LeasedJob[];
+  reports?: ReportResult[];
+};
+
+export type QueueSettings = {
+  paused: boolean;
+  max_depth: number | null;
+  when_full: 'refuse' | 'drop_oldest';
+};
+
+export type QueueChanges = {
+  paused?: boolean;
+  /** Of scheduled, ready and leased jobs together; null lifts the limit. */
+  max_depth?: number | null;
+  when_full?: 'refuse' | 'drop_oldest';
+};
+
+export type Queue = {
+  name: Name;
+  paused: boolean;
+  depth: { [name: string]: number };
+  oldest_ready_at: string | null;
+  /** Jobs a second, over the last ten or so. */
+  rates: { [name: string]: number };
+  counters: { [name: string]: number };
+  settings: QueueSettings;
+};
+
+export type TokensPage = {
+  items: Array<{
+    name: Name;
+    id: string;
+    scopes: Array<'enqueue' | 'work' | 'read' | 'admin'>;
+    /** null: all. */
+    queues: Name[] | null;
+    created_at: Time;
+    expires_at: Time | null;
+    /** Since the server started; null: not. */
+    last_used_at: Time | null;
+  }>;
+  next: string | null;
+};
+
+export type QueuesPage = {
+  items: Queue[];
+  next: string | null;
+};
+
+/** How the server does: what it holds, where its time goes, how full its bounds are. New members may come. */
+export type Status = {
+  version: string;
+  readiness: 'ready' | 'recovering' | 'disk_full' | 'draining';
+  now: Time;
+  uptime: Duration;
+  uptime_seconds?: number;
+  jobs: { [name: string]: number };
+  queues: number;
+  idempotency_keys?: number;
+  engine_memory_bytes?: number;
+  time: { [name: string]: unknown };
+  log: { [name: string]: unknown };
+  recovery: { [name: string]: unknown };
+  bounds: Array<{
+    name: string;
+    used: number;
+    limit: number;
+  }>;
+  /** Where the time of requests goes: parse, wait, decide, flush, reply. Empty where telemetry is off. */
+  stages: { [name: string]: Times };
+  /** How long jobs took from state to state: enqueued_to_ready, ready_to_leased, leased_to_done. */
+  job_stages: { [name: string]: Times };
+  threads: Array<{
+    name: string;
+    busy: number;
+    waiting: number;
+    cpu_seconds_total: number;
+  }>;
+  /** The 20 types of job of which most were enqueued, and all others as (other). */
+  types: Array<{
+    type: string;
+    enqueued_total: number;
+    completed_total: number;
+    failed_total: number;
+  }>;
+  http: {
+    connections_total: number;
+    requests_total: number;
+    refused_total: number;
+  };
+};
+
+export type Heap = {
+  /** What mimalloc says of the process. null in builds with sanitizers. */
+  allocator: {
+    name: string;
+    resident_bytes: number;
+    resident_bytes_peak: number;
+    committed_bytes: number;
+    committed_bytes_peak: number;
+    page_faults: number;
+  } | null;
+  /** What of it the server can account for. */
+  parts: Array<{
+    name: string;
+    bytes: number;
+  }>;
+};
+
+/** How often something took time, how much in all, and how much at most for half and for 99 of 100, by the bounds of a histogram. */
+export type Times = {
+  count: number;
+  seconds_total: number;
+  p50_us: number;
+  p99_us: number;
+};
+
+/** RFC 9457. Programs look at code and class. */
+export type Problem = {
+  type: string;
+  title: string;
+  status: number;
+  detail: string;
+  code: 'queue_full' | 'lease_lost' | 'malformed_json' | 'invalid_field' | 'unknown_field' | 'missing_field' | 'not_found' | 'job_not_found' | 'job_leased' | 'wrong_state' | 'idempotency_key_reused' | 'method_not_allowed' | 'payload_too_large' | 'headers_too_large' | 'malformed_request' | 'unsupported_media_type' | 'request_timeout' | 'payload_damaged' | 'unauthorized' | 'forbidden' | 'too_many_attempts' | 'outcome_unknown' | 'overloaded' | 'shutting_down' | 'disk_full' | 'recovering' | 'too_many_requests' | 'deadline_exceeded' | 'io_failed' | 'log_corrupt' | 'log_in_use' | 'log_version' | 'log_fenced' | 'bad_configuration' | 'internal' | 'no_server' | 'protocol_error';
+  class: ErrorClass;
+  trace_id?: string;
+  /** Which field of the request is at fault. */
+  field?: string;
+};

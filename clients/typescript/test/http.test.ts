@@ -1,0 +1,180 @@
+// What the client does when answers are late, lost, or not ours. The server here is a few lines of the test.
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { createServer, type IncomingMessage, type RequestListener } from 'node:http';
+import { createServer as createTcpServer, type AddressInfo, type Server, type Socket } from 'node:net';
+import { test } from 'node:test';
+import { Client } from 'workmill';
+
+/** Runs `use` against a server that answers so. */
+async function against(server: Server, use: (url: string) => Promise<void>): Promise<void> {
+  const sockets = new Set<Socket>();
+  server.on('connection', (socket: Socket) => {
+    sockets.add(socket);
+    socket.on('close', () => sockets.delete(socket));
+    socket.on('error', () => {});
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  try {
+    await use(`http://127.0.0.1:${(server.address() as AddressInfo).port}`);
+  } finally {
+    for (const socket of sockets) socket.destroy();
+    server.close();
+    await once(server, 'close');
+  }
+}
+
+const answering = (listener: RequestListener) => createServer(listener) as unknown as Server;
+
+async function bodyOf(request: IncomingMessage): Promise<string> {
+  let body = '';
+  for await (const chunk of request) body += String(chunk);
+  return body;
+}
+
+const made = JSON.stringify({ id: 'x', state: 'ready', duplicate: false });
+const overloaded = { type: '/errors/overloaded', title: '', status: 503, detail: 'busy', code: 'overloaded' };
+const busy = JSON.stringify({ ...overloaded, class: 'retryable' });
+const quick = { retry: { first: 1, cap: 1 } };
+
+test('what is retryable is tried again under the same key, with the same bytes', async () => {
+  const seen: string[] = [];
+  const server = answering(async (request, response) => {
+    seen.push(`${request.headers['idempotency-key']} ${await bodyOf(request)}`);
+    if (seen.length < 3) response.writeHead(503, { 'retry-after': '0' }).end(busy);
+    else response.writeHead(201).end(made);
+  });
+  await against(server, async (url) => {
+    const client = new Client({ url, ...quick });
+
+    assert.equal((await client.enqueue('t', { a: 1 })).id, 'x');
+
+    assert.equal(seen.length, 3);
+    assert.equal(new Set(seen).size, 1);
+    assert.match(seen[0]!, /^"[0-9a-f-]{36}" \{"type":"t","payload":\{"a":1\}\}$/);
+    client.close();
+  });
+});
+
+test('a connection that breaks after the request is tried again', async () => {
+  let requests = 0;
+  const server = answering(async (request, response) => {
+    await bodyOf(request);
+    requests += 1;
+    if (requests === 1) request.socket.destroy();
+    else if (requests === 2) response.writeHead(201, { 'content-length': 1_000 }).write('{"id"');
+    else response.writeHead(201).end(made);
+    if (requests === 2) request.socket.end();
+  });
+  await against(server, async (url) => {
+    const client = new Client({ url, ...quick });
+
+    assert.equal((await client.enqueue('t')).id, 'x');
+
+    assert.equal(requests, 3);
+    client.close();
+  });
+});
+
+test('after the last try the last refusal is the error', async () => {
+  let requests = 0;
+  const server = answering((_request, response) => {
+    requests += 1;
+    response.writeHead(503).end(busy);
+  });
+  await against(server, async (url) => {
+    const client = new Client({ url, retry: { attempts: 3, first: 1 } });
+
+    await assert.rejects(client.get('x'), { code: 'overloaded', class: 'retryable', status: 503 });
+
+    assert.equal(requests, 3);
+    client.close();
+  });
+});
+
+test('a wait that the server asks for and nobody would sit through is left to the caller', async () => {
+  const server = answering((_request, response) => response.writeHead(429, { 'retry-after': '300' }).end(busy));
+  await against(server, async (url) => {
+    const client = new Client({ url });
+
+    await assert.rejects(client.get('x'), { retryAfterMs: 300_000 });
+    client.close();
+  });
+});
+
+test('a server that takes the request and says nothing is a time-out', async () => {
+  await against(createTcpServer(), async (url) => {
+    const client = new Client({ url, requestTimeout: 30, retry: { attempts: 2, first: 1 } });
+
+    await assert.rejects(client.get('x'), { code: 'no_server', class: 'retryable' });
+    await assert.rejects(client.get('x', { timeout: 5 }), { message: /within 5 ms/ });
+    client.close();
+  });
+});
+
+test('a wait between tries ends when the call is given up', async () => {
+  const stop = new AbortController();
+  const server = answering((_request, response) => {
+    response.writeHead(503, { 'retry-after': '50' }).end(busy);
+    response.on('close', () => stop.abort(new Error('enough')));
+  });
+  await against(server, async (url) => {
+    const client = new Client({ url });
+
+    await assert.rejects(client.get('x', { signal: stop.signal }), { message: 'enough' });
+    client.close();
+  });
+});
+
+test('nobody there is no_server; something else there is protocol_error', async () => {
+  const client = new Client({ url: 'http://127.0.0.1:1', retry: { attempts: 2, first: 1 } });
+  await assert.rejects(client.get('x'), { code: 'no_server', class: 'retryable' });
+  client.close();
+
+  const pages = answering((_request, response) => response.writeHead(200).end('<html>'));
+  await against(pages, async (there) => {
+    await assert.rejects(new Client({ url: there }).get('x'), { code: 'protocol_error', class: 'fatal' });
+  });
+  const speech = createTcpServer((socket) => socket.end('220 mail.example ready\r\n'));
+  await against(speech, async (there) => {
+    await assert.rejects(new Client({ url: there }).get('x'), { code: 'protocol_error', class: 'fatal' });
+  });
+});
+
+test('connections are bounded and kept, and so is the number of those that wait for one', async () => {
+  const waiting: Array<() => void> = [];
+  const ports = new Set<number>();
+  const server = answering((request, response) => {
+    ports.add(request.socket.remotePort!);
+    waiting.push(() => response.writeHead(200).end('{"lines":[]}'));
+    if (waiting.length === 2) for (const answer of waiting.splice(0)) answer();
+  });
+  await against(server, async (url) => {
+    const client = new Client({ url, maxConnections: 2, maxWaiting: 4, retry: { attempts: 1 } });
+
+    const calls = Array.from({ length: 6 }, () => client.log('x'));
+    await assert.rejects(client.log('x'), { code: 'pool_full', class: 'retryable' });
+
+    await Promise.all(calls);
+    assert.equal(ports.size, 2);
+    client.close();
+    await assert.rejects(client.log('x'), { code: 'closed' });
+  });
+});
+
+test('the prefix of an address and the token are in every request', async () => {
+  const seen: unknown[] = [];
+  const server = answering((request, response) => {
+    seen.push(request.url, request.headers.authorization);
+    response.writeHead(200).end('{"lines":[]}');
+  });
+  await against(server, async (url) => {
+    const client = new Client({ url: `${url}/mill/`, token: 'wm_secret' });
+
+    await client.log('a/b');
+
+    assert.deepEqual(seen, ['/mill/v1/jobs/a%2Fb/log', 'Bearer wm_secret']);
+    client.close();
+  });
+});

@@ -1,0 +1,552 @@
+// What the worker does on its stream, against a server that does what the test says.
+import assert from 'node:assert/strict';
+import { after, before, test } from 'node:test';
+import { FatalError, UserError, Worker, type WorkerOptions } from 'workmill';
+import { FakeStreamServer, leased, problem, type Peer } from './fake-stream.js';
+import { eventually, gate } from './server.js';
+
+let server: FakeStreamServer;
+before(async () => {
+  server = await FakeStreamServer.start();
+});
+after(() => server.stop());
+
+const make = (options: WorkerOptions & { quietMs?: number } = {}) =>
+  new Worker({ url: server.url, signals: false, logger: false, name: 'me', ...options } as WorkerOptions);
+
+/** The worker's end, once all is answered. */
+async function end(worker: Worker, running: Promise<void>, peer: Peer): Promise<void> {
+  const stopping = worker.stop();
+  await peer.drained();
+  await stopping;
+  await running;
+}
+
+test('the first message subscribes, with a credit of twice the concurrency', async () => {
+  const worker = make({ queues: ['a', { name: 'b', weight: 3 }], concurrency: 7, lease: 5_000, token: 'wm_x' });
+  const running = worker.run();
+  const peer = await server.peer();
+
+  const subscribe = await peer.subscribed();
+
+  assert.deepEqual(subscribe, {
+    queues: ['a', { name: 'b', weight: 3 }],
+    credit: 14,
+    lease: '5000ms',
+    worker: 'me',
+  });
+  assert.equal(server.upgrades.at(-1)?.url, '/v1/worker');
+  assert.equal(server.upgrades.at(-1)?.headers.authorization, 'Bearer wm_x');
+  await end(worker, running, peer);
+});
+
+test('reports of jobs that end together go out together', async () => {
+  const worker = make({ concurrency: 5_000, credit: 10_000 }).on('t', async (job) => job.payload);
+  const running = worker.run();
+  const peer = await server.peer();
+  await peer.subscribed();
+
+  peer.send({ jobs: Array.from({ length: 2_500 }, (_, i) => leased(`j${i}`, { payload: i })) });
+
+  const frames = [await peer.reports(), await peer.reports(), await peer.reports()];
+  assert.deepEqual(
+    frames.map((frame) => frame.length),
+    [1_000, 1_000, 500],
+  );
+  assert.deepEqual(frames[0]![0], { id: 'j0', lease: '00000000000000aa', outcome: 'completed', result: 0 });
+  await end(worker, running, peer);
+});
+
+test('no more handlers run than may, and the rest waits here', async () => {
+  const { promise, open } = gate();
+  const worker = make({ concurrency: 2 }).on('t', () => promise);
+  const running = worker.run();
+  const peer = await server.peer();
+  await peer.subscribed();
+
+  peer.send({ jobs: ['a', 'b', 'c'].map((id) => leased(id)) });
+  await eventually(() => worker.load.running === 2);
+  assert.equal(worker.load.waiting, 1);
+
+  open();
+  assert.deepEqual((await peer.reportsOf(3)).map(({ id }) => id).sort(), ['a', 'b', 'c']);
+  await end(worker, running, peer);
+});
+
+test('what a handler says goes out before its result, and progress only as it stands last', async () => {
+  const worker = make().on('t', async (_job, ctx) => {
+    ctx.progress(10);
+    ctx.log('one', 'two');
+    ctx.progress(200.4, 'nearly');
+    return undefined;
+  });
+  const running = worker.run();
+  const peer = await server.peer();
+  await peer.subscribed();
+
+  peer.send({ jobs: [leased('a')] });
+
+  const lease = '00000000000000aa';
+  assert.deepEqual(await peer.reportsOf(3), [
+    { id: 'a', lease, outcome: 'log', lines: ['one', 'two'] },
+    { id: 'a', lease, outcome: 'progress', percent: 100, message: 'nearly' },
+    { id: 'a', lease, outcome: 'completed' },
+  ]);
+  await end(worker, running, peer);
+});
+
+test('more lines than can be sent are dropped, and counted', async () => {
+  const worker = make().on('t', (_job, ctx) => {
+    for (let i = 0; i < 1_500; i += 1) ctx.log(`line ${i}`);
+  });
+  const running = worker.run();
+  const peer = await server.peer();
+  await peer.subscribed();
+
+  peer.send({ jobs: [leased('a')] });
+
+  const [log] = await peer.reportsOf(2);
+  assert.equal(log!['lines'].length, 1_000);
+  assert.match(log!['lines'][999], /^\(501 lines more/);
+  await end(worker, running, peer);
+});
+
+test('a checkpoint is kept when the server says so, and not before', async () => {
+  let kept = false;
+  const worker = make().on('t', async (job, ctx) => {
+    await ctx.checkpoint({ row: 7 });
+    kept = true;
+    return job.checkpoint;
+  });
+  const running = worker.run();
+  const peer = await server.peer();
+  await peer.subscribed();
+
+  peer.send({ jobs: [leased('a', { checkpoint: { row: 3 } })] });
+  const [report] = await peer.next('reports');
+  assert.deepEqual(report, { id: 'a', lease: '00000000000000aa', outcome: 'checkpoint', data: { row: 7 } });
+  assert.equal(kept, false);
+  peer.send({ reports: [{ id: 'a', ok: true }] });
+
+  assert.deepEqual((await peer.reports())[0]!['result'], { row: 3 });
+  assert.equal(kept, true);
+  await end(worker, running, peer);
+});
+
+test('a stream that breaks comes back by its token, and sends again what was not answered', async () => {
+  const { promise, open } = gate();
+  let runs = 0;
+  const worker = make({ concurrency: 4 }).on('t', async (job) => {
+    runs += 1;
+    if (job.id === 'slow') await promise;
+    return job.id;
+  });
+  const running = worker.run();
+  const first = await server.peer();
+  await first.subscribed({ resume: 'first' });
+  first.send({ jobs: [leased('quick'), leased('slow')] });
+  const [sent] = await first.next('reports');
+  assert.equal(sent.id, 'quick');
+
+  first.cut(); // The report may have counted, or not.
+  const second = await server.peer();
+  const subscribe = await second.subscribed({ resume: 'second', resumed: true });
+  assert.equal(subscribe['resume'], 'first');
+  assert.deepEqual([...subscribe['held']].sort(), ['quick', 'slow']);
+  second.send({ jobs: [leased('slow')] }); // Sent again all the same: it is in hand.
+  assert.deepEqual(await second.reports({ ok: false, error: problem('lease_lost', 'fatal') }), [sent]);
+
+  open();
+  assert.equal((await second.reports())[0]!['result'], 'slow');
+  assert.equal(runs, 2);
+  await end(worker, running, second);
+});
+
+test('on a stream that is not the old one, leases are extended at once to see whether they hold', async () => {
+  const { promise, open } = gate();
+  const worker = make().on('t', async (_job, ctx) => {
+    await promise;
+    return ctx.cancelled;
+  });
+  const lost = gate<string>();
+  worker.events.on('leaseLost', (job) => lost.open(job.id));
+  const running = worker.run();
+  const first = await server.peer();
+  await first.subscribed();
+  first.send({ jobs: [leased('kept'), leased('gone')] });
+  await eventually(() => worker.load.running === 2);
+
+  first.close(1001);
+  const second = await server.peer();
+  await second.subscribed({ resumed: false });
+  const extensions = (await second.next('reports')) as Array<Record<string, unknown>>;
+  assert.deepEqual(
+    extensions.map(({ id, outcome, for: time }) => [id, outcome, time]),
+    [
+      ['kept', 'extend', '60000ms'],
+      ['gone', 'extend', '60000ms'],
+    ],
+  );
+  second.send({
+    reports: [
+      { id: 'kept', ok: true },
+      { id: 'gone', ok: false, error: problem('lease_lost', 'fatal') },
+    ],
+  });
+
+  assert.equal(await lost.promise, 'gone');
+  open();
+  assert.deepEqual(
+    (await second.reports()).map(({ id, result }) => [id, result]),
+    [['kept', false]],
+  );
+  await end(worker, running, second);
+});
+
+test('a job that comes again under a new lease runs again, and the old run is told to stop', async () => {
+  const told = gate<string>();
+  const worker = make().on('t', async (job, ctx) => {
+    if (job.attempt > 1) return 'again';
+    await new Promise<void>((resolve) => ctx.signal.addEventListener('abort', () => resolve()));
+    told.open((ctx.signal.reason as FatalError).code);
+    return 'too late';
+  });
+  const running = worker.run();
+  const peer = await server.peer();
+  await peer.subscribed();
+  peer.send({ jobs: [leased('a')] });
+  await eventually(() => worker.load.running === 1);
+
+  peer.send({ jobs: [leased('a', { attempt: 2, lease: '00000000000000bb' })] });
+
+  const [report] = await peer.reports();
+  assert.deepEqual([report!['lease'], report!['result']], ['00000000000000bb', 'again']);
+  assert.equal(await told.promise, 'lease_lost');
+  await eventually(() => worker.load.running === 0);
+  await end(worker, running, peer);
+});
+
+test('a lease is extended while its handler runs', async () => {
+  const { promise, open } = gate();
+  const worker = make({ lease: 120 }).on('t', () => promise);
+  const running = worker.run();
+  const peer = await server.peer();
+  await peer.subscribed();
+  peer.send({ jobs: [leased('a')] });
+
+  for (let i = 0; i < 3; i += 1) assert.equal((await peer.reports())[0]!['outcome'], 'extend');
+
+  open();
+  await eventually(async () => (await peer.reports()).some(({ outcome }) => outcome === 'completed'));
+  await end(worker, running, peer);
+});
+
+test('a cancelled job ends its handler, or never begins it', async () => {
+  const worker = make({ concurrency: 1 }).on('t', async (_job, ctx) => {
+    await new Promise((_, reject) => ctx.signal.addEventListener('abort', () => reject(ctx.signal.reason as Error)));
+  });
+  const running = worker.run();
+  const peer = await server.peer();
+  await peer.subscribed();
+  peer.send({ jobs: [leased('runs'), leased('waits')] });
+  await eventually(() => worker.load.running === 1);
+
+  peer.send({ cancel: ['waits', 'runs', 'nobody'] });
+
+  assert.deepEqual(
+    (await peer.reportsOf(2)).map(({ id, outcome, error }) => [id, outcome, error?.code]),
+    [
+      ['waits', 'released', undefined],
+      ['runs', 'failed', 'cancelled'],
+    ],
+  );
+  await end(worker, running, peer);
+});
+
+test('what a handler throws decides the class of the failure', async () => {
+  const errors: Record<string, () => unknown> = {
+    plain: () => new RangeError('too far'),
+    user: () => new UserError('no such street', { code: 'bad_address', detail: { street: 1 } }),
+    fatal: () => new FatalError('gone', { code: 'gone' }),
+    nothing: () => 'just text',
+  };
+  const worker = make({ concurrency: 1 }).on('t', (job) => {
+    throw errors[job.payload as string]!();
+  });
+  const running = worker.run();
+  const peer = await server.peer();
+  await peer.subscribed();
+
+  const jobs = Object.keys(errors).map((payload) => leased(payload, { payload }));
+  peer.send({ jobs: [...jobs, leased('x', { type: 'x' })] });
+
+  const reports = await peer.reportsOf(5);
+  assert.deepEqual(
+    reports.map(({ error }) => [error.class, error.code, error.message]),
+    [
+      ['retryable', 'RangeError', 'too far'],
+      ['user', 'bad_address', 'no such street'],
+      ['fatal', 'gone', 'gone'],
+      ['retryable', 'thrown', 'just text'],
+      ['retryable', 'unknown_type', 'this worker has no handler for the type x'],
+    ],
+  );
+  assert.deepEqual(reports[1]!['error'].detail, { street: 1 });
+  await end(worker, running, peer);
+});
+
+test('a result that is no JSON fails its own job and no other', async () => {
+  const circle: any = {};
+  circle.self = circle;
+  const results: Record<string, unknown> = { circle, bigint: 1n, large: 'x'.repeat(6 * 1024 * 1024), good: [1] };
+  const worker = make().on('t', (job) => results[job.id]);
+  const running = worker.run();
+  const peer = await server.peer();
+  await peer.subscribed();
+
+  peer.send({ jobs: Object.keys(results).map((id) => leased(id)) });
+
+  assert.deepEqual(
+    (await peer.reportsOf(4)).map(({ id, outcome, error }) => [id, outcome, error?.code]),
+    [
+      ['circle', 'failed', 'result_not_json'],
+      ['bigint', 'failed', 'result_not_json'],
+      ['large', 'failed', 'result_too_large'],
+      ['good', 'completed', undefined],
+    ],
+  );
+  await end(worker, running, peer);
+});
+
+test('whatever a handler says is cut to what a message can hold', async () => {
+  const worker = make().on('t', async (_job, ctx) => {
+    ctx.log(...Array.from({ length: 900 }, () => 'x'.repeat(100_000)));
+    await assert.rejects(ctx.checkpoint('x'.repeat(2_000_000)), { code: 'payload_too_large' });
+    throw new UserError('y'.repeat(9_000_000), { detail: { long: 'z'.repeat(9_000_000) } });
+  });
+  const running = worker.run();
+  const peer = await server.peer();
+  await peer.subscribed();
+
+  peer.send({ jobs: [leased('a')] });
+
+  const [log, failed] = await peer.reportsOf(2);
+  assert.equal(log!['lines'].length, 65);
+  assert.match(log!['lines'][64], /^\(836 lines more/);
+  assert.equal(failed!['error'].message.length, 8_192);
+  assert.equal(failed!['error'].detail.length, 8_192);
+  await end(worker, running, peer);
+});
+
+test('a message that is too large, with no word but the close, is no reason to send it for ever', async () => {
+  const worker = make().on('t', () => 'large');
+  const running = worker.run();
+  const first = await server.peer();
+  await first.subscribed();
+  first.send({ jobs: [leased('a')] });
+  await first.next('reports');
+  first.close(1009);
+
+  const second = await server.peer();
+  await second.subscribed({ resumed: true });
+  const [report] = await second.reports();
+  assert.deepEqual([report!['outcome'], report!['error'].code], ['failed', 'report_refused']);
+  await end(worker, running, second);
+});
+
+test('bytes come and go as bytes', async () => {
+  const worker = make().on<Buffer>('t', (job) => Buffer.concat([job.payload, Buffer.from([255])]));
+  const running = worker.run();
+  const peer = await server.peer();
+  await peer.subscribed();
+  const { payload: _, ...job } = leased('a', { payload_base64: 'AQI=' });
+
+  peer.send({ jobs: [job] });
+
+  assert.equal((await peer.reports())[0]!['result_base64'], 'AQL/');
+  await end(worker, running, peer);
+});
+
+test('a report for which the server ends the stream is found, and only its own job fails', async () => {
+  const worker = make().on('t', (job) => job.id);
+  const running = worker.run();
+  let peer = await server.peer();
+  await peer.subscribed();
+  peer.send({ jobs: ['a', 'bad', 'c'].map((id) => leased(id)) });
+
+  const settled: Record<string, string> = {};
+  while (Object.keys(settled).length < 3) {
+    const reports = (await peer.next('reports')) as Array<Record<string, any>>;
+    if (reports.some(({ id, outcome }) => id === 'bad' && outcome === 'completed')) {
+      peer.send({ error: problem('invalid_field', 'user') });
+      peer.close(1008);
+      peer = await server.peer();
+      await peer.subscribed({ resumed: true });
+      continue;
+    }
+    for (const report of reports) settled[report['id']] = report['error']?.code ?? report['outcome'];
+    peer.send({ reports: reports.map(({ id }) => ({ id, ok: true })) });
+  }
+
+  assert.deepEqual(settled, { a: 'completed', bad: 'report_refused', c: 'completed' });
+  await end(worker, running, peer);
+});
+
+test('a report that the server cannot decide just now is sent again', async () => {
+  const worker = make().on('t', () => 1);
+  const running = worker.run();
+  const peer = await server.peer();
+  await peer.subscribed();
+  peer.send({ jobs: [leased('a')] });
+
+  const first = await peer.reports({ ok: false, error: problem('outcome_unknown', 'retryable') });
+
+  assert.deepEqual(await peer.reports(), first);
+  await end(worker, running, peer);
+});
+
+test('a quiet server is asked whether it is there, and left where it does not answer', async () => {
+  const quiet = await FakeStreamServer.start({ autoPong: false });
+  const worker = make({ url: quiet.url, quietMs: 20 });
+  const running = worker.run();
+  const silent = await quiet.peer();
+  await silent.subscribed();
+
+  await silent.closed;
+
+  assert.ok(silent.pings > 0);
+  const next = await quiet.peer();
+  await next.subscribed();
+  await end(worker, running, next);
+  await quiet.stop();
+});
+
+test('a worker whom the server will not have ends with its error', async () => {
+  const refused = [
+    { status: 401, body: JSON.stringify(problem('unauthorized', 'user', 401)) },
+    { status: 403, body: JSON.stringify(problem('forbidden', 'user', 403)) },
+  ];
+  for (const refusal of refused) {
+    server.refusals = [refusal];
+    await assert.rejects(make().run(), { code: JSON.parse(refusal.body).code, status: refusal.status });
+  }
+
+  const running = make({ queues: ['no name!'] }).run();
+  const peer = await server.peer();
+  await peer.next('subscribe');
+  peer.send({ error: { ...problem('invalid_field', 'user'), field: 'subscribe.queues[0]' } });
+  peer.close(1008);
+  await assert.rejects(running, { code: 'invalid_field', field: 'subscribe.queues[0]' });
+});
+
+test('a worker whom the server cannot have just now comes again', async () => {
+  server.refusals = [
+    { status: 503, headers: { 'retry-after': '0' }, body: JSON.stringify(problem('overloaded', 'retryable', 503)) },
+    { status: 502, body: '<html>a proxy</html>' },
+  ];
+  const worker = make();
+  const codes: string[] = [];
+  worker.events.on('disconnected', (error) => codes.push(error.code));
+  const running = worker.run();
+
+  const peer = await server.peer();
+  await peer.subscribed();
+
+  assert.deepEqual(codes, ['overloaded', 'no_server']);
+  await end(worker, running, peer);
+});
+
+test('stopping gives back what has not begun, and waits for what has', async () => {
+  const { promise, open } = gate();
+  const worker = make({ concurrency: 1 }).on('t', () => promise);
+  const running = worker.run();
+  const peer = await server.peer();
+  await peer.subscribed();
+  peer.send({ jobs: [leased('runs'), leased('waits')] });
+  await eventually(() => worker.load.running === 1);
+
+  const stopping = worker.stop();
+  assert.deepEqual(
+    (await peer.reports()).map(({ id, outcome }) => [id, outcome]),
+    [['waits', 'released']],
+  );
+  await peer.next('drain');
+  peer.send({ jobs: [leased('late')] }); // It was on its way.
+  assert.equal((await peer.reports())[0]!['outcome'], 'released');
+  open();
+  assert.equal((await peer.reports())[0]!['outcome'], 'completed');
+  peer.send({ drained: true });
+
+  await stopping;
+  await running;
+});
+
+test('a worker that stops while it is cut off comes back once more, to report', async () => {
+  const { promise, open } = gate();
+  const worker = make().on('t', () => promise);
+  const running = worker.run();
+  const first = await server.peer();
+  await first.subscribed();
+  first.send({ jobs: [leased('a')] });
+  await eventually(() => worker.load.running === 1);
+  server.refusals = [{ status: 503, body: JSON.stringify(problem('shutting_down', 'retryable', 503)) }];
+
+  first.cut();
+  await first.closed;
+  const stopping = worker.stop();
+  open();
+
+  const second = await server.peer();
+  assert.equal((await second.subscribed({ resumed: true }))['credit'], 0);
+  assert.equal((await second.reports())[0]!['outcome'], 'completed');
+  second.send({ drained: true });
+  await stopping;
+  await running;
+});
+
+test('a handler that does not end in time is told to stop, and left', async () => {
+  const told = gate<unknown>();
+  const worker = make().on('t', async (_job, ctx) => {
+    ctx.signal.addEventListener('abort', () => told.open(ctx.signal.reason));
+    await new Promise(() => {});
+  });
+  const running = worker.run();
+  const peer = await server.peer();
+  await peer.subscribed();
+  peer.send({ jobs: [leased('a')] });
+  await eventually(() => worker.load.running === 1);
+
+  await worker.stop({ timeout: 10 });
+
+  assert.equal(((await told.promise) as FatalError).code, 'shutting_down');
+  await running;
+  await peer.closed;
+});
+
+test('middleware goes around every handler, the first one outermost', async () => {
+  const order: string[] = [];
+  const worker = make()
+    .use(async (job, _ctx, next) => {
+      order.push(`outer ${job.id}`);
+      const result = await next();
+      order.push('outer again');
+      return { wrapped: result };
+    })
+    .use((_job, _ctx, next) => {
+      order.push('inner');
+      return next();
+    })
+    .on('t', () => {
+      order.push('handler');
+      return 1;
+    });
+  const running = worker.run();
+  const peer = await server.peer();
+  await peer.subscribed();
+
+  peer.send({ jobs: [leased('a')] });
+
+  assert.deepEqual((await peer.reports())[0]!['result'], { wrapped: 1 });
+  assert.deepEqual(order, ['outer a', 'inner', 'handler', 'outer again']);
+  await end(worker, running, peer);
+});
