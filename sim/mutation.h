@@ -67,7 +67,7 @@ namespace workmill::sim {
   /* src/shard, src/engine: a payload that is damaged on the disk */                                 \
   X(damaged_payload_is_leased, "a worker gets a job without the payload that is damaged")            \
   X(damaged_job_is_dropped, "a job whose payload is damaged is forgotten instead of ended")            \
-  X(lost_checkpoint_is_passed_over, "a job whose checkpoint is lost is handed out without it")
+  X(damaged_checkpoint_is_passed_over, "a job whose checkpoint is damaged is handed out without it")
 // clang-format on
 
 enum class Mutation : std::uint8_t {

@@ -81,10 +81,11 @@ Result<bool> ShardLoop::take_checkpoint(LeasedJob& job) {
   if (!checkpoint && checkpoint.error().code != ErrorCode::log_corrupt) {
     return std::unexpected(std::move(checkpoint).error());
   }
-  if (checkpoint && (!checkpoint->is_lost || WM_MUTATION(lost_checkpoint_is_passed_over))) {
+  if (checkpoint && !checkpoint->is_lost) {
     job.checkpoint = std::move(checkpoint->data);
     return true;
   }
+  if (WM_MUTATION(damaged_checkpoint_is_passed_over)) return true;
   if (!checkpoint) note_damage(job.number, checkpoint.error());
   engine_.end_damaged(job.number, engine::DamagedPart::checkpoint, context(), batch_);
   damaged_ended_ = true;
