@@ -14,7 +14,8 @@
 
 #include "app/load/histogram.h"
 #include "app/load/http_peer.h"
-#include "app/load/load.h"
+#include "app/load/job_text.h"
+#include "app/load/peer_loop.h"
 #include "base/json_writer.h"
 #include "base/rng.h"
 #include "shard/system_clock.h"
@@ -60,11 +61,17 @@ class Generator {
       : options_(options),
         loop_(loop),
         rng_(options.seed),
-        job_(std::string_view{options.url}.substr(options.url.find("://") + 3), "", options.queue,
-             options.payload_bytes),
-        due_(loop.size()) {
-    for (std::size_t i = 0; i < loop_.size(); ++i) idle_.push_back(i);
-    loop_.set_on_answer([this](HttpPeer& peer, PeerAnswer const& answer) { on_answer(peer, answer); });
+        job_(loop.address().authority, "", options.queue, options.payload_bytes),
+        due_(options.connections) {}
+
+  // To be called once, before run().
+  Result<> connect() {
+    for (std::size_t i = 0; i < options_.connections; ++i) {
+      WM_TRY(HttpPeer* const peer, loop_.connect<HttpPeer>());
+      peer->set_on_answer([this](HttpPeer& one, PeerAnswer const& answer) { on_answer(one, answer); });
+      idle_.push_back(peer);
+    }
+    return {};
   }
 
   Result<> run() {
@@ -93,7 +100,7 @@ class Generator {
       return static_cast<double>(of.permille(permille)) / 1e6;
     };
     json.begin_object();
-    json.member("connections", loop_.size()).member("rate", options_.rate).member("seconds", took);
+    json.member("connections", due_.size()).member("rate", options_.rate).member("seconds", took);
     json.member("offered", figures_.offered).member("not_sent", figures_.not_sent);
     json.member("admitted", figures_.admitted).member("admitted_in_all", admitted_in_all_);
     json.member("refused_503", figures_.refused_limit).member("refused_429", figures_.refused_share);
@@ -128,7 +135,7 @@ class Generator {
         if (is_counted) figures_.not_sent += 1;
         continue;
       }
-      HttpPeer& peer = loop_.peer(idle_.front());
+      HttpPeer& peer = *idle_.front();
       idle_.pop_front();
       now = loop_.now();
       due_[peer.index()] = next_;
@@ -145,7 +152,7 @@ class Generator {
   }
 
   void on_answer(HttpPeer& peer, PeerAnswer const& answer) {
-    idle_.push_back(peer.index());
+    idle_.push_back(&peer);
     if (answer.status == 201) {
       admitted_in_all_ += 1;
       sample(answer.body);
@@ -184,7 +191,7 @@ class Generator {
   Rng rng_;
   JobTemplate job_;
   std::vector<nanoseconds> due_;  // When the job was due that a connection waits for.
-  std::deque<std::size_t> idle_;  // The one that has been idle for longest is used next.
+  std::deque<HttpPeer*> idle_;    // The one that has been idle for longest is used next.
   nanoseconds next_{};
   nanoseconds counted_from_{};
   nanoseconds end_{};
@@ -204,13 +211,15 @@ void raise_descriptor_limit() {
 int run(Options const& options) {
   raise_descriptor_limit();
   shard::SystemClock const clock;
-  auto loop = PeerLoop::connect(options.url, options.connections, clock);
+  auto loop = PeerLoop::open(options.url, clock);
   if (!loop) {
     fmt::print(stderr, "{}\n", describe(loop.error()));
     return 1;
   }
   Generator generator{options, **loop};
-  if (auto const ran = generator.run(); !ran) {
+  auto ran = generator.connect();
+  if (ran) ran = generator.run();
+  if (!ran) {
     fmt::print(stderr, "{}\n", describe(ran.error()));
     return 1;
   }

@@ -1,4 +1,5 @@
-"""The programs behind bench/overload.py and bench/crowd.py run, so that they do not rot. What they measure is not looked at."""
+"""`workmill bench`, and the programs behind bench/overload.py and bench/crowd.py, run, so that they do not rot. What they
+measure is not looked at."""
 
 import json
 import subprocess
@@ -25,6 +26,84 @@ def test_the_generator_counts_all_that_it_offers(api):
     assert figures["other"] == 0
     assert api.depth()["ready"] >= figures["admitted_in_all"]
     assert figures["sampled_ids"] and all(api.exists(name) for name in figures["sampled_ids"][:20])
+
+
+def bench(api, *arguments):
+    command = [BINARY, "bench", "--json", "--server", api.url, *arguments]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return {item["load"]: item for item in json.loads(done.stdout)["items"]}
+
+
+def is_emptied(api, load):
+    return not any(api.get(f"/v1/queues/bench.{load}")["depth"].values())
+
+
+def test_each_load_does_all_of_its_jobs_and_leaves_none(api):
+    items = bench(api, "--jobs", 250, "--rate", 20000)
+
+    assert list(items) == ["enqueue", "drain", "end-to-end", "mixed", "latency"]
+    for load, item in items.items():
+        assert (item["jobs"], item["transport"]) == (250, "http"), item
+        assert item["p50_us"] <= item["p90_us"] <= item["p99_us"] <= item["max_us"]
+        assert item["seconds"] > 0 and item["server_cpu_us_per_job"] >= 0
+        assert item["cpu_from"] in ("/proc", "/metrics")
+        assert is_emptied(api, load)
+
+
+def test_a_load_goes_on_for_a_time_in_batches(api):
+    items = bench(api, "end-to-end", "--seconds", "200ms", "--batch", 20, "--producers", 2, "--workers", 3, "--payload", 300)
+
+    item = items["end-to-end"]
+    assert (item["producers"], item["workers"], item["batch"]) == (2, 3, 20)
+    assert item["jobs"] > 0 and item["seconds"] >= 0.2
+    assert is_emptied(api, "end-to-end")
+
+
+def needs_streams(api):
+    if api.call("GET", "/v1/worker").status == 404:
+        pytest.skip("this server has no worker streams")
+
+
+@pytest.mark.parametrize("load", ["drain", "end-to-end", "mixed", "latency"])
+def test_a_load_runs_over_streams(api, load):
+    needs_streams(api)
+    item = bench(api, load, "--transport", "stream", "--jobs", 1500, "--rate", 20000, "--batch", 50, "--credit", 200)[load]
+
+    assert (item["jobs"], item["transport"]) == (1500, "stream")
+    assert is_emptied(api, load)
+
+
+def test_a_batch_that_does_not_divide_the_jobs_is_no_matter(api):
+    assert bench(api, "end-to-end", "--jobs", 103, "--batch", 10)["end-to-end"]["jobs"] == 103
+
+
+def test_a_time_that_is_none_is_refused(api):
+    command = [BINARY, "bench", "drain", "--seconds", "nonsense", "--server", api.url]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2, done.stderr
+
+
+@pytest.mark.skipif(not GENERATOR.exists(), reason="only the release build has benchmarks")
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["life", "--rounds", "1", "--jobs", "2500"],
+        ["http", "--rounds", "1", "--jobs", "500"],
+        ["latency", "--rounds", "1", "--jobs", "100"],
+        ["idle", "--streams", "20", "--seconds", "0.2"],
+        ["killed", "--rounds", "1", "--jobs", "50", "--set", "stream_reconnect_within = '200ms'"],
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_the_script_of_streams_measures_something(api, arguments):
+    needs_streams(api)
+    command = [sys.executable, ROOT / "bench/streams.py", *arguments, "--build", BINARY.parent]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(done.stdout)
+    assert figures and all(value is not None for value in figures.values())
 
 
 def test_a_plot_is_well_formed_whatever_is_in_it():

@@ -1,12 +1,8 @@
-#include "app/load/load.h"
+#include "app/load/job_text.h"
 
 #include <gtest/gtest.h>
-#include <netinet/in.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 #include "app/json.h"
-#include "app/worker/file_descriptor.h"
 
 namespace workmill::app {
 namespace {
@@ -15,7 +11,7 @@ using std::chrono::nanoseconds;
 
 std::string_view body_of(std::string_view request) { return request.substr(request.find("\r\n\r\n") + 4); }
 
-TEST(Load, AJobCarriesTheTimeItWasSentAndHasTheSizeAskedFor) {
+TEST(JobText, AJobCarriesTheTimeItWasSentAndHasTheSizeAskedFor) {
   JobTemplate job{"host", "", "bench-1", 100};
 
   auto const document = parse_json(body_of(job.request(nanoseconds{12345})));
@@ -25,14 +21,14 @@ TEST(Load, AJobCarriesTheTimeItWasSentAndHasTheSizeAskedFor) {
   EXPECT_EQ(document->root().find("payload")->string_at("at"), "0000000000000012345");
 }
 
-TEST(Load, APayloadIsNeverSmallerThanItsTime) {
+TEST(JobText, APayloadIsNeverSmallerThanItsTime) {
   JobTemplate job{"host", "", "bench-1", 1};
 
   EXPECT_TRUE(parse_json(body_of(job.request(nanoseconds{1}))));
   EXPECT_LT(job.payload_bytes(), 50u);
 }
 
-TEST(Load, JobsAreFoundInAnAnswerAndReportsAreNot) {
+TEST(JobText, JobsAreFoundInAnAnswerAndReportsAreNot) {
   std::vector<TakenJob> jobs;
 
   find_jobs(
@@ -47,22 +43,33 @@ TEST(Load, JobsAreFoundInAnAnswerAndReportsAreNot) {
   EXPECT_EQ(jobs[1].lease, "02");
 }
 
-TEST(Load, AnEmptyAnswerHasNoJobs) {
+TEST(JobText, ABatchIsOneCallAndEachOfItsJobsHasTheTime) {
+  JobTemplate jobs{"host", "", "bench-1", 60, 3, R"(,"priority":9)"};
+
+  auto const document = parse_json(body_of(jobs.request(nanoseconds{77})));
+
+  ASSERT_TRUE(document);
+  auto const* const list = document->root().find("jobs");
+  ASSERT_TRUE(list);
+  ASSERT_EQ(list->items.size(), 3u);
+  for (auto const& job : list->items) {
+    EXPECT_EQ(job.find("payload")->string_at("at"), "0000000000000000077");
+    EXPECT_EQ(job.find("priority")->raw, "9");
+  }
+}
+
+TEST(JobText, ResultsOfReportsAreCounted) {
+  auto const good = count_reports(R"({"jobs":[],"reports":[{"id":"c","ok":true},{"id":"d","ok":true}]})");
+  EXPECT_EQ(good.accepted, 2u);
+  EXPECT_FALSE(good.is_any_refused);
+  EXPECT_TRUE(count_reports(R"({"reports":[{"id":"c","ok":false,"error":{}}]})").is_any_refused);
+  EXPECT_EQ(count_reports(R"({"jobs":[{"id":"c","payload":{"ok":true}}]})").accepted, 0u);
+}
+
+TEST(JobText, AnEmptyAnswerHasNoJobs) {
   std::vector<TakenJob> jobs(1);
   find_jobs(R"({"jobs":[],"reports":[{"id":"c","ok":true}]})", jobs);
   EXPECT_TRUE(jobs.empty());
-}
-
-TEST(Load, WhoListensOnAPortIsFound) {
-  FileDescriptor const listener{socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)};
-  ASSERT_EQ(listen(listener.get(), 1), 0);  // The system chooses a port.
-  sockaddr_in address{};
-  socklen_t length = sizeof address;
-  ASSERT_EQ(getsockname(listener.get(), reinterpret_cast<sockaddr*>(&address), &length), 0);
-
-  EXPECT_EQ(find_listener(ntohs(address.sin_port)), getpid());
-  EXPECT_TRUE(cpu_time_of(getpid()));
-  EXPECT_FALSE(cpu_time_of(-1));
 }
 
 }  // namespace

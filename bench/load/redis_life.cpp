@@ -1,0 +1,181 @@
+#include <fmt/format.h>
+#include <CLI/App.hpp>
+#include <CLI/Config.hpp>
+#include <CLI/Formatter.hpp>
+
+#include <charconv>
+#include <cstdio>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "app/load/histogram.h"
+#include "app/load/peer_loop.h"
+#include "base/json_writer.h"
+#include "shard/system_clock.h"
+
+// The whole life of jobs on Redis, as its users do it by hand: producers LPUSH, workers take one with BLMOVE into a
+// list of what is being done, and LREM it there when it is. A worker sends the LREM with its next BLMOVE, as a worker
+// of ours sends its reports with its next lease. What it costs beside `workmill bench end-to-end`: bench/peers/life.py.
+//
+// One thread, and the same sockets and loop as our own loads.
+namespace workmill::app {
+namespace {
+
+using std::chrono::nanoseconds;
+
+struct Options {
+  std::string address = "127.0.0.1:6379";
+  std::size_t producers = 16;
+  std::size_t workers = 16;
+  std::uint64_t jobs = 100'000;
+  std::size_t payload_bytes = 100;
+};
+
+std::string command(std::initializer_list<std::string_view> words) {
+  std::string out = fmt::format("*{}\r\n", words.size());
+  for (std::string_view const word : words) fmt::format_to(std::back_inserter(out), "${}\r\n{}\r\n", word.size(), word);
+  return out;
+}
+
+// A reply of Redis: an integer, a bulk string, or nothing.
+struct RedisReply {
+  std::string_view text;
+  std::size_t bytes = 0;
+};
+
+class RedisPeer final : public Peer {
+ public:
+  using OnReply = std::function<void(RedisPeer&, std::string_view)>;
+  RedisPeer(PeerLoop& loop, std::size_t index, FileDescriptor socket, OnReply on_reply)
+      : Peer(loop, index, std::move(socket)), on_reply_(std::move(on_reply)) {}
+  void send(std::string_view commands) { write(commands); }
+
+ private:
+  static Result<std::optional<RedisReply>> parse(std::string_view in) {
+    std::optional<RedisReply> const not_yet;
+    auto const end = in.find("\r\n");
+    if (end == std::string_view::npos) return not_yet;
+    if (in[0] == ':' || in[0] == '+') return std::optional{RedisReply{in.substr(1, end - 1), end + 2}};
+    if (in[0] != '$') return fail(ErrorCode::protocol_error, fmt::format("Redis says: {}", in.substr(0, end)));
+    long length = 0;
+    std::from_chars(&in[1], &in[end], length);
+    if (length < 0) return std::optional{RedisReply{{}, end + 2}};
+    auto const bytes = end + 4 + static_cast<std::size_t>(length);
+    if (in.size() < bytes) return not_yet;
+    return std::optional{RedisReply{in.substr(end + 2, static_cast<std::size_t>(length)), bytes}};
+  }
+  Result<std::size_t> take(std::string_view in) override {
+    std::size_t taken = 0;
+    while (true) {
+      WM_TRY(auto const reply, parse(in.substr(taken)));
+      if (!reply) return taken;
+      on_reply_(*this, reply->text);
+      taken += reply->bytes;
+    }
+  }
+  OnReply on_reply_;
+};
+
+class Life {
+ public:
+  Life(Options const& options, PeerLoop& loop) : options_(options), loop_(loop) {}
+
+  Result<> run() {
+    for (std::size_t i = 0; i < options_.producers; ++i) {
+      WM_TRY(auto* const peer, loop_.connect<RedisPeer>([this](RedisPeer& one, std::string_view) { push(one); }));
+      producers_.push_back(peer);
+    }
+    for (std::size_t i = 0; i < options_.workers; ++i) {
+      WM_TRY(auto* const peer,
+             loop_.connect<RedisPeer>([this](RedisPeer& one, std::string_view reply) { on_worker(one, reply); }));
+      workers_.push_back(peer);
+    }
+    began_at_ = loop_.now();
+    for (auto* const worker : workers_) worker->send(take_);
+    for (auto* const producer : producers_) push(*producer);
+    while (done_ < options_.jobs) {
+      WM_TRY(bool const stopped, loop_.run_until(loop_.now() + std::chrono::seconds{60}));
+      if (!stopped) return fail(ErrorCode::outcome_unknown, "Redis does not answer any more");
+    }
+    took_ = loop_.now() - began_at_;
+    return {};
+  }
+
+  std::string to_json() const {
+    std::string out;
+    double const seconds = std::chrono::duration<double>(took_).count();
+    JsonWriter{out}
+        .begin_object()
+        .member("jobs", options_.jobs)
+        .member("seconds", seconds)
+        .member("jobs_per_second", static_cast<double>(options_.jobs) / seconds)
+        .member("p50_us", static_cast<double>(latency_.permille(500)) / 1e3)
+        .member("p99_us", static_cast<double>(latency_.permille(990)) / 1e3)
+        .end_object();
+    return out;
+  }
+
+ private:
+  static constexpr std::size_t kTimeDigits = 19;
+
+  void push(RedisPeer& producer) {
+    if (sent_ == options_.jobs) return;
+    ++sent_;
+    // The time makes each payload another one, which LREM needs.
+    auto payload = fmt::format("{:019}{:09}", loop_.now().count(), sent_);
+    payload.resize(std::max(payload.size(), options_.payload_bytes), 'x');
+    producer.send(command({"LPUSH", "jobs", payload}));
+  }
+
+  // A job; or the count that LREM answers.
+  void on_worker(RedisPeer& worker, std::string_view reply) {
+    if (reply.size() < kTimeDigits) {
+      if (reply != "1") return;  // A BLMOVE that waited in vain.
+      if (++done_ == options_.jobs) loop_.stop();
+      return;
+    }
+    nanoseconds::rep sent_at = 0;
+    std::from_chars(reply.data(), reply.data() + kTimeDigits, sent_at);
+    latency_.add(static_cast<std::uint64_t>(std::max<nanoseconds::rep>(loop_.now().count() - sent_at, 0)));
+    ++taken_;
+    worker.send(command({"LREM", "doing", "1", reply}) + (taken_ < options_.jobs ? take_ : ""));
+  }
+
+  Options const& options_;
+  PeerLoop& loop_;
+  std::string const take_ = command({"BLMOVE", "jobs", "doing", "RIGHT", "LEFT", "0"});
+  std::vector<RedisPeer*> producers_, workers_;
+  std::uint64_t sent_ = 0, taken_ = 0, done_ = 0;
+  nanoseconds began_at_{}, took_{};
+  Histogram latency_;
+};
+
+int run(Options const& options) {
+  shard::SystemClock const clock;
+  auto loop = PeerLoop::open("http://" + options.address, clock);
+  Result<> ran = loop ? Result<>{} : Result<>{std::unexpected(loop.error())};
+  if (ran) {
+    Life life{options, **loop};
+    ran = life.run();
+    if (ran) fmt::print("{}\n", life.to_json());
+  }
+  if (ran) return 0;
+  fmt::print(stderr, "{}\n", describe(ran.error()));
+  return 1;
+}
+
+}  // namespace
+}  // namespace workmill::app
+
+int main(int count, char** arguments) {
+  workmill::app::Options options;
+  CLI::App app{"The whole life of jobs on a Redis server; prints figures as JSON"};
+  app.add_option("--server", options.address, "HOST:PORT")->capture_default_str();
+  app.add_option("--producers", options.producers)->check(CLI::Range(1, 10'000))->capture_default_str();
+  app.add_option("--workers", options.workers)->check(CLI::Range(1, 10'000))->capture_default_str();
+  app.add_option("--jobs", options.jobs)->check(CLI::Range(1, 1'000'000'000))->capture_default_str();
+  app.add_option("--payload", options.payload_bytes)->check(CLI::Range(1, 1'000'000))->capture_default_str();
+  CLI11_PARSE(app, count, arguments);
+  return workmill::app::run(options);
+}
