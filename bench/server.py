@@ -3,6 +3,7 @@
 import http.client
 import os
 import pathlib
+import random
 import resource
 import signal
 import socket
@@ -12,9 +13,16 @@ import time
 
 
 def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """From below the range that outgoing connections are given, or one of them could have it before the server does; and
+    from above the one that tests take theirs from."""
+    while True:
+        port = random.SystemRandom().randrange(30_000, 32_700)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                continue
 
 
 def raise_descriptor_limit():
