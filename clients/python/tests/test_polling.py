@@ -1,0 +1,111 @@
+"""Workers over HTTP, on the in-memory server. The real one: clients/conformance."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import pytest
+
+from workmill import AsyncClient, AsyncWorker, RetryPolicy, UserError
+from workmill._calls import Answer
+from workmill._polling import Polling
+
+ONCE = RetryPolicy(attempts=1)
+
+
+class Transport:
+    """To the in-memory server. `spoil(path, body)` may give an answer instead, as (status, problem)."""
+
+    def __init__(self, fake):
+        self.fake = fake
+        self.spoil = lambda path, body: None
+
+    async def request(self, method, path, headers, body, timeout):
+        await asyncio.sleep(0.001)  # The fake's long polls do not wait: others get their turn here.
+        spoilt = self.spoil(path, body)
+        if spoilt is None:
+            return self.fake._server.request(method, path, headers, body)
+        return Answer(spoilt[0], {}, json.dumps(spoilt[1]).encode())
+
+    async def close(self):
+        pass
+
+
+def problem(code, kind="user"):
+    return {"code": code, "class": kind, "detail": "as the test says"}
+
+
+@pytest.fixture
+def transport(fake):
+    return Transport(fake)
+
+
+def work_until(worker, transport, check):
+    worker._make_link = lambda engine: Polling(engine, AsyncClient("http://in.memory", retry=ONCE, transport=transport))
+
+    async def main():
+        running = asyncio.ensure_future(worker.run())
+        while not check() and not running.done():
+            await asyncio.sleep(0.001)
+        await worker.stop()
+        await running
+
+    asyncio.run(asyncio.wait_for(main(), 30))
+
+
+def echo_worker():
+    worker = AsyncWorker(["q"], transport="http")
+
+    @worker.job("t")
+    async def echo(ctx):
+        return ctx.payload
+
+    return worker
+
+
+def test_jobs_are_polled_for_and_reported(fake, transport):
+    ids = [fake.enqueue("t", number, queue="q").id for number in range(50)]
+
+    work_until(echo_worker(), transport, lambda: fake.queue("q").depth["completed"] == 50)
+
+    assert [fake.result(id) for id in ids] == list(range(50))
+
+
+def test_one_report_that_spoils_a_request_does_not_spoil_the_others(fake, transport):
+    def spoil(path, body):
+        return (400, problem("invalid_field")) if path == "/v1/reports" and b"poison" in body else None
+
+    transport.spoil = spoil
+    ids = [fake.enqueue("t", payload, queue="q").id for payload in ("a", "poison", "b")]
+
+    work_until(echo_worker(), transport, lambda: all(fake.get(id).finished for id in ids))
+
+    assert [fake.get(id).state for id in ids] == ["completed", "dead", "completed"]
+    assert fake.get(ids[1]).error.code == "report_refused"
+
+
+def test_a_server_that_is_busy_is_asked_again(fake, transport):
+    left = [3]
+
+    def spoil(path, body):
+        if path != "/v1/leases" or left[0] == 0:
+            return None
+        left[0] -= 1
+        return 503, problem("overloaded", "retryable")
+
+    transport.spoil = spoil
+    id = fake.enqueue("t", 1, queue="q").id
+
+    work_until(echo_worker(), transport, lambda: fake.get(id).finished)
+
+    assert fake.result(id) == 1
+
+
+def test_a_worker_that_may_not_ends_with_the_error(fake, transport):
+    transport.spoil = lambda path, body: (403, problem("forbidden"))
+
+    with pytest.raises(UserError) as error:
+        work_until(echo_worker(), transport, lambda: False)
+
+    assert error.value.code == "forbidden"
