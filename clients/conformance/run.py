@@ -119,14 +119,14 @@ def main() -> int:
         (scenario, transport)
         for scenario in chosen
         for transport in scenario["transports"]
-        if options.transport in (None, transport)
+        if options.transport in (None, transport) and transport in about["can"]
     ]
     is_over = threading.Event()
 
     def run(scenario: dict, transport: str) -> Optional[Outcome]:
         if is_over.is_set():
             return None
-        missing = [need for need in [transport, *scenario.get("needs", [])] if need not in about["can"]]
+        missing = [need for need in scenario.get("needs", []) if need not in about["can"]]
         began = time.monotonic()
         wrong = "" if missing else tell(binary, options.driver, scenario, transport)
         if wrong and options.stop:

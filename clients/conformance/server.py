@@ -53,7 +53,7 @@ class Server:
         self.data.mkdir(exist_ok=True)
         command = [str(self._binary), "token", "new", "--name", name, "--scope", ",".join(scopes)]
         command += [part for queue in queues for part in ("--queue", queue)] + ["--data", str(self.data)]
-        return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
     def start(self) -> None:
         """Starts it and waits until it is ready."""
