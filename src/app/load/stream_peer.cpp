@@ -21,7 +21,7 @@ constexpr std::uint8_t kLengthOf64 = 127;
 // Any 16 bytes will do: the answer to them proves to browsers' proxies that the server meant it. This is neither.
 constexpr std::string_view kKey = "d29ya21pbGwgYmVuY2g9PQ==";
 
-auto broken(std::string message) { return fail(ErrorCode::protocol_error, std::move(message)); }
+auto bad_stream(std::string message) { return fail(ErrorCode::protocol_error, std::move(message)); }
 
 bool is_control(Opcode opcode) { return std::to_underlying(opcode) >= std::to_underlying(Opcode::close); }
 
@@ -50,17 +50,18 @@ Result<std::optional<ServerFrame>> parse_frame(std::string_view in) {
     case Opcode::close:
     case Opcode::ping:
     case Opcode::pong: break;
-    default: return broken("the server sent a frame of no known kind");
+    default: return bad_stream("the server sent a frame of no known kind");
   }
-  if ((first & kReserved) != 0 || (second & kMasked) != 0) return broken("the server sent a frame that no server may");
+  if ((first & kReserved) != 0 || (second & kMasked) != 0)
+    return bad_stream("the server sent a frame that no server may");
   std::size_t const length_bytes = second == kLengthOf16 ? 2 : second == kLengthOf64 ? 8 : 0;
   std::size_t const head = 2 + length_bytes;
   if (in.size() < head) return not_yet;
   std::uint64_t const length = length_bytes == 0 ? second : number_of(in.substr(2, length_bytes));
   if (is_control(frame.opcode) && (length > kControlBytesMax || !frame.is_last)) {
-    return broken("the server sent a control frame that is too long or cut up");
+    return bad_stream("the server sent a control frame that is too long or cut up");
   }
-  if (length > kFrameBytesMax) return broken("the server sent a frame that is too long");
+  if (length > kFrameBytesMax) return bad_stream("the server sent a frame that is too long");
   if (in.size() - head < length) return not_yet;
   frame.payload = in.substr(head, static_cast<std::size_t>(length));
   frame.bytes = head + static_cast<std::size_t>(length);
@@ -117,20 +118,19 @@ void StreamPeer::send(std::string_view message) {
 
 // Nothing: the head is not whole yet. Anything but an upgrade is an ordinary answer, and the end.
 Result<std::optional<std::size_t>> StreamPeer::take_head(std::string_view in) {
-  constexpr std::string_view kHeadEnd = "\r\n\r\n";
   constexpr std::string_view kUpgraded = "HTTP/1.1 101 ";
   if (in.substr(0, kUpgraded.size()) != kUpgraded.substr(0, in.size())) {
     WM_TRY(auto const refused, parse_answer(in));
     if (!refused) return std::optional<std::size_t>{};
-    return broken(
+    return bad_stream(
         fmt::format("the server answered {} to a worker stream: {}", refused->answer.status, refused->answer.body));
   }
-  auto const end = in.find(kHeadEnd);
+  auto const end = in.find("\r\n\r\n");
   if (end == std::string_view::npos) return std::optional<std::size_t>{};
   is_open_ = true;
   write(before_open_);
   before_open_ = {};
-  return std::optional{end + kHeadEnd.size()};
+  return std::optional{end + 4};
 }
 
 Result<std::size_t> StreamPeer::take(std::string_view in) {
@@ -157,7 +157,8 @@ Result<> StreamPeer::take_frame(ServerFrame const& frame) {
       }
       [[fallthrough]];
     case Opcode::continuation:
-      if (pieces_.size() + frame.payload.size() > kFrameBytesMax) return broken("the server sent too long a message");
+      if (pieces_.size() + frame.payload.size() > kFrameBytesMax)
+        return bad_stream("the server sent too long a message");
       pieces_.append(frame.payload);
       if (!frame.is_last) return {};
       on_message_(*this, std::exchange(pieces_, {}));
@@ -175,7 +176,7 @@ Result<> StreamPeer::take_frame(ServerFrame const& frame) {
     }
     case Opcode::binary: break;
   }
-  return broken("the server sent a binary message");
+  return bad_stream("the server sent a binary message");
 }
 
 }  // namespace workmill::app
