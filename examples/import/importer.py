@@ -39,7 +39,7 @@ def sample(path: str, rows: int) -> None:
             writer.writerow((number, f"customer {number}", cities[number % len(cities)]))
 
 
-def import_file(ctx: JobContext, database: sqlite3.Connection, pace: int) -> dict:
+def import_file(ctx: JobContext, database: sqlite3.Connection, pace: int) -> dict[str, int]:
     path = ctx.payload["file"]
     try:
         file = open(path, newline="", encoding="utf-8")
@@ -47,12 +47,12 @@ def import_file(ctx: JobContext, database: sqlite3.Connection, pace: int) -> dic
         # Trying again would not help: the job is dead at once, with this message.
         raise UserError(f"there is no file {path}", code="no_such_file") from None
     with file:
-        rows = csv.reader(file)
-        if tuple(next(rows, ())) != COLUMNS:
+        lines = csv.reader(file)
+        if tuple(next(lines, ())) != COLUMNS:
             raise UserError(f"the columns of {path} are not {', '.join(COLUMNS)}", code="bad_columns")
         resumed_at = (ctx.last_checkpoint or {"rows": 0})["rows"]
         done = resumed_at
-        rows = itertools.islice(rows, done, None)
+        rows = itertools.islice(lines, done, None)
         while True:
             batch = list(itertools.islice(rows, BATCH))
             if not batch:
@@ -61,7 +61,8 @@ def import_file(ctx: JobContext, database: sqlite3.Connection, pace: int) -> dic
                 database.executemany("INSERT OR REPLACE INTO customers VALUES (?, ?, ?)", batch)
             done += len(batch)
             ctx.checkpoint({"rows": done})  # Durable when it returns.
-            ctx.progress(100 * file.buffer.tell() / max(1, os.path.getsize(path)), f"{done} rows")
+            read = os.lseek(file.fileno(), 0, os.SEEK_CUR)
+            ctx.progress(100 * read / os.fstat(file.fileno()).st_size, f"{done} rows")
             if pace and ctx.wait_cancelled(len(batch) / pace):
                 ctx.check()
 
@@ -73,7 +74,7 @@ def work(path: str, pace: int, lease: str) -> None:
         worker = Worker([QUEUE], concurrency=1, lease=lease)
 
         @worker.job("csv")
-        def import_csv(ctx: JobContext) -> dict:
+        def import_csv(ctx: JobContext) -> dict[str, int]:
             return import_file(ctx, database, pace)
 
         worker.run()

@@ -22,6 +22,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
+from typing import Any
 
 from workmill import AsyncClient, AsyncJobContext, AsyncWorker, RetryableError
 
@@ -37,7 +38,7 @@ class Links(html.parser.HTMLParser):
         super().__init__()
         self.found: list[str] = []
 
-    def handle_starttag(self, tag: str, attributes: list) -> None:
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
         for name, value in attributes:
             if value and (tag, name) in (("a", "href"), ("img", "src"), ("link", "href"), ("script", "src")):
                 self.found.append(value)
@@ -66,7 +67,7 @@ def links_of(url: str, text: str) -> list[str]:
     return [link for link in dict.fromkeys(whole) if urllib.parse.urlsplit(link).netloc == host]
 
 
-def page_job(queue: str, url: str, found_on: str) -> dict:
+def page_job(queue: str, url: str, found_on: str) -> dict[str, Any]:
     return {
         "type": "page",
         "queue": queue,
@@ -81,7 +82,7 @@ def make_worker(queue: str, client: AsyncClient) -> AsyncWorker:
     worker = AsyncWorker([queue], concurrency=8)
 
     @worker.job("page")
-    async def check_page(ctx: AsyncJobContext) -> dict:
+    async def check_page(ctx: AsyncJobContext) -> dict[str, int]:
         url = ctx.payload["url"]
         status, text = await asyncio.get_running_loop().run_in_executor(None, fetch, url)
         links = links_of(url, text)
@@ -123,7 +124,7 @@ class Site(http.server.SimpleHTTPRequestHandler):
     has_failed = False
 
     def __init__(self, *arguments: object) -> None:
-        super().__init__(*arguments, directory=str(SITE))  # type: ignore[arg-type, misc]
+        super().__init__(*arguments, directory=str(SITE))  # type: ignore[arg-type]
 
     def do_GET(self) -> None:
         if self.path == "/flaky.html" and not Site.has_failed:
