@@ -42,6 +42,7 @@ def one_round(options):
             server.connect().close()
             environment = {**os.environ, "WORKMILL_URL": f"http://127.0.0.1:{server.port}"}
             environment.pop("WORKMILL_TOKEN", None)
+            environment["PYTHONPATH"] = str(ROOT / "clients/python")  # As it stands here, not as it may be installed.
             before = cpu_seconds(server.process.pid)
             done = subprocess.run(
                 list(map(str, command(options))), stdout=subprocess.PIPE, text=True, env=environment, cwd=ROOT
