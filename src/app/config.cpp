@@ -6,13 +6,17 @@
 #include <charconv>
 #include <concepts>
 #include <exception>
+#include <fstream>
 #include <functional>
+#include <iterator>
 #include <map>
+#include <sstream>
 #include <string>
 #include <string_view>
 #include <toml.hpp>
 #include <utility>
 
+#include "app/json.h"
 #include "base/assert.h"
 #include "net/listener.h"
 
@@ -217,7 +221,15 @@ bool in_range(std::uint64_t value, std::uint64_t low, std::uint64_t high) { retu
 Result<> read_config(std::string const& path, Config& config) {
   toml::value file;
   try {
-    file = toml::parse(path);
+    std::ifstream stream{path, std::ios::binary};
+    if (!stream) return bad(fmt::format("the configuration file {} cannot be read: it cannot be opened", path));
+    std::string const text{std::istreambuf_iterator<char>{stream}, {}};
+    // toml11 would look where the file is not, to say where in a string it is wrong.
+    if (repair_utf8(text) != text) {
+      return bad(fmt::format("the configuration file {} cannot be read: it is no text in UTF-8", path));
+    }
+    std::istringstream content{text};
+    file = toml::parse(content, path);
   } catch (toml::exception const& error) {  // toml11 throws: it stops here.
     // Its first line says what is wrong; those behind it show the line of the file, which may hold a secret.
     std::string_view const what{error.what()};

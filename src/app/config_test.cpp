@@ -49,6 +49,17 @@ TEST_F(ConfigFile, RefusesValuesOfTheWrongKind) {
   }
 }
 
+TEST_F(ConfigFile, RefusesBytesThatAreNoText) {
+  for (char const* text : {"data = 'caf\xe9'", "data = \"caf\xe9\"", "# caf\xe9\n", "data = '''\xa6\xa6'''"}) {
+    Config config;
+
+    auto const read = read_config(write(text), config);
+
+    ASSERT_FALSE(read) << text;
+    EXPECT_NE(read.error().message.find("UTF-8"), std::string::npos) << read.error().message;
+  }
+}
+
 TEST_F(ConfigFile, ShowsNoLineThatItCannotRead) {
   Config config;
 
