@@ -2,9 +2,9 @@
 //
 //   pipeline JOBS_FOLDER TEXT_FOLDER
 //
-// Stage 1, `scan`, lists the folder and enqueues a job for each file; stage 2, `count`, counts the words of one file; the
-// program adds up their results. Kill it at any time and start it again with the same arguments: what was done is not
-// done again, what was not is.
+// Stage 1, `scan`, lists the folder and enqueues a job for each file; stage 2, `count`, counts the words of one file;
+// the program adds up their results. Kill it at any time and start it again with the same arguments: what was done is
+// not done again, what was not is.
 #include <workmill/embedded.h>
 #include <workmill/workmill.h>
 
@@ -79,7 +79,8 @@ int run(std::string const& jobs_folder, std::string const& text_folder) {
   });
   worker.start();
 
-  if (auto const sent = client.enqueue("scan", text_folder, {.queue = "scan", .id = "scan", .keep_result = 24h}); !sent) {
+  if (auto const sent = client.enqueue("scan", text_folder, {.queue = "scan", .id = "scan", .keep_result = 24h});
+      !sent) {
     return complain(sent.error());
   }
   auto const ids = client.result<std::vector<std::string>>("scan", 10min);

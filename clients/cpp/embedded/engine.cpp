@@ -120,7 +120,7 @@ class EmbeddedTransport final : public Transport {
     waiting.done = std::move(done);
     waiting.timer = loop_.after(request.timeout, [this, ticket] {
       engine_.abandon(ticket);
-      finish(ticket, std::unexpected(transport_error("timed_out", "no answer in time", true)));
+      finish(ticket, std::unexpected(transport_error("no_server", "no answer in time", true)));
     });
     engine_.submit(ticket, std::move(request),
                    [this, bridge = bridge_, alive = alive_, ticket](client::Result<Response> answer) {
@@ -138,6 +138,14 @@ class EmbeddedTransport final : public Transport {
     if (node.empty()) return;
     loop_.cancel(node.mapped().timer);
     engine_.abandon(ticket);
+  }
+
+  // What is answered already comes first; the engine takes back what it gives after this.
+  void call_off(Ticket ticket) override {
+    engine_.abandon(ticket);
+    loop_.post([this, alive = alive_, ticket] {
+      if (*alive) finish(ticket, std::unexpected(transport_error("call_cancelled", "called off", true)));
+    });
   }
 
  private:
@@ -206,11 +214,11 @@ void EmbeddedEngine::start() {
   shard_options.on_damage = [this](JobNumber, workmill::Error const& error) {
     logger_.error("a part of a job is damaged on the disk", {{"error", workmill::describe(error)}});
   };
-  shard_.emplace(
+  shard_ = std::make_unique<shard::ShardLoop>(
       std::move(shard_options), *log_, *engine_, clock_, chance_.fork(), 1, [this] { loop_.post([] {}); }, recovery_);
-  service_.emplace(*shard_, clock_);
+  service_ = std::make_unique<service::InlineService>(*shard_, clock_);
   service_->set_sink(this);
-  endpoints_.emplace(*service_, tokens_, counters_, metrics_, logger_, chance_.fork());
+  endpoints_ = std::make_unique<http::Endpoints>(*service_, tokens_, counters_, metrics_, logger_, chance_.fork());
   loop_.set_turn([this] { return turn(); });
   thread_ = std::thread{[this] {
     name_this_thread("wm-embedded");

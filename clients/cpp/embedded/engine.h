@@ -3,7 +3,6 @@
 #include <functional>
 #include <memory>
 #include <mutex>
-#include <optional>
 #include <span>
 #include <string>
 #include <thread>
@@ -73,11 +72,11 @@ class EmbeddedEngine final : public Backend, public service::AnswerSink {
   std::unique_ptr<engine::Engine> engine_;
   shard::RecoveryReport recovery_;
   net::IoLoop loop_;
-  std::optional<shard::ShardLoop> shard_;
-  std::optional<service::InlineService> service_;
+  std::unique_ptr<shard::ShardLoop> shard_;
+  std::unique_ptr<service::InlineService> service_;
   service::TokenStore tokens_;  // Off: who is in this process may do everything.
   http::HttpCounters counters_{metrics_};
-  std::optional<http::Endpoints> endpoints_;
+  std::unique_ptr<http::Endpoints> endpoints_;
   http::Caller caller_;
   std::unordered_map<Cookie, Asked> asked_;
   std::string text_;  // Of an answer.

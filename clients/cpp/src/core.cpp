@@ -88,16 +88,18 @@ Result<Response> Core::run(Call call, std::stop_token const& stop) {
   }
   std::mutex mutex;
   std::condition_variable arrived;
-  std::optional<Result<Response>> answer;
+  Result<Response> answer;
+  bool has_answer = false;
   CallId const id = start(std::move(call), [&](Result<Response> result) {
     std::lock_guard const lock{mutex};
-    answer.emplace(std::move(result));
+    answer = std::move(result);
+    has_answer = true;
     arrived.notify_one();  // With the lock held: this stack frame goes as soon as it is let go.
   });
   std::stop_callback const on_stop{stop, [this, id] { cancel(id); }};
   std::unique_lock lock{mutex};
-  arrived.wait(lock, [&] { return answer.has_value(); });
-  return *std::move(answer);
+  arrived.wait(lock, [&] { return has_answer; });
+  return answer;
 }
 
 void Core::attempt(CallId id) {
@@ -127,7 +129,11 @@ void Core::on_answer(CallId id, Result<Response> answer) {
   }
   Duration const pause =
       std::max(backoff(options_.retry, state.attempts, chance_), error.retry_after.value_or(Duration{0}));
-  if (state.give_up_at && Loop::Clock::now() + pause >= *state.give_up_at) return finish(id, std::move(answer));
+  if (state.give_up_at && Loop::Clock::now() + pause >= *state.give_up_at) {
+    answer.error().message = "its deadline is over; before, " + describe(error);
+    answer.error().code = "timed_out";
+    return finish(id, std::move(answer));
+  }
   log(LogLevel::info, "attempt " + std::to_string(state.attempts) + " of " + state.call.request.method + " " +
                           state.call.request.target + " failed, again in " + std::to_string(pause.count()) +
                           " ms: " + describe(error));

@@ -161,10 +161,11 @@ simdjson::error_code read_rare(std::string_view key, ondemand::value value, Fram
         Subscribed{.resume = std::string{json->text("resume")},
                    .resumed = resumed != nullptr && resumed->as_bool() != nullptr && *resumed->as_bool()};
   } else if (key == "error") {
-    frame.error = problem_error(*json);
-    if (Json const* const after = json->find("retry_after"); after != nullptr && after->as_double()) {
-      frame.error->retry_after = Duration{static_cast<Duration::rep>(*after->as_double() * 1e3)};
-    }
+    Error error = problem_error(*json);
+    Json const* const after = json->find("retry_after");  // Seconds.
+    auto const seconds = after != nullptr ? after->as_double() : std::nullopt;
+    if (seconds) error.retry_after = Duration{static_cast<Duration::rep>(*seconds * 1e3)};
+    frame.error = std::move(error);
   } else if (key == "drained") {
     frame.drained = true;
   }

@@ -56,7 +56,7 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
     ticket_ = ticket;
     out_ = std::move(text);
     is_sent_ = true;
-    parser_.emplace();
+    parser_ = std::make_unique<http::response_parser<http::string_body>>();
     parser_->body_limit(kBodyBytesMax);
     parser_->header_limit(kHeadBytesMax);
     parser_->eager(true);
@@ -146,7 +146,7 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   std::string out_;
   std::array<char, kReadBytes> in_;
   std::string left_;
-  std::optional<http::response_parser<http::string_body>> parser_;
+  std::unique_ptr<http::response_parser<http::string_body>> parser_;  // One for each answer.
 };
 
 HttpTransport::HttpTransport(Loop& loop, Result<Address> address, ServerOptions options)
@@ -207,6 +207,21 @@ void HttpTransport::abort(Ticket ticket) {
   // The server takes a broken connection as a word that nobody waits any more.
   if (connection) drop(connection);
   serve();
+}
+
+// A server takes back a poll of a client that has closed its sending side, and what it has answered before can still be
+// read. TLS has no such half of an end.
+void HttpTransport::call_off(Ticket ticket) {
+  auto const found = exchanges_.find(ticket);
+  if (found == exchanges_.end()) return;
+  if (found->second.connection && !tls_) {
+    boost::system::error_code ignored;
+    found->second.connection->socket().tcp().shutdown(asio::ip::tcp::socket::shutdown_send, ignored);
+    return;
+  }
+  Done done = std::move(found->second.done);
+  abort(ticket);
+  later(std::move(done), transport_error("call_cancelled", "called off", true));
 }
 
 HttpTransport::ConnectionPtr HttpTransport::take_idle() {
@@ -313,10 +328,10 @@ void HttpTransport::on_timeout(Ticket ticket) {
   ConnectionPtr const connection = found->second.connection;
   if (!connection) {
     --waiting_count_;
-    finish(ticket, std::unexpected(transport_error("timed_out", "no connection was free in time", false)));
+    finish(ticket, std::unexpected(transport_error("pool_exhausted", "no connection was free in time", false)));
   } else {
     drop(connection);
-    finish(ticket, std::unexpected(transport_error("timed_out", "no answer in time", true)));
+    finish(ticket, std::unexpected(transport_error("no_server", "no answer in time", true)));
   }
   serve();
 }

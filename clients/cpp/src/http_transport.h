@@ -24,6 +24,7 @@ class HttpTransport final : public Transport {
 
   Ticket send(Request request, Done done) override;
   void abort(Ticket ticket) override;
+  void call_off(Ticket ticket) override;
 
  private:
   friend class HttpConnection;

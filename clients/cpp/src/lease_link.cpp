@@ -41,10 +41,7 @@ class LeaseLink final : public WorkLink {
   void on_room() override { pump(); }
   void drain() override {
     draining_ = true;
-    if (lease_ticket_ != 0 &&
-        !lease_batch_) {  // It only waits. What it would be given now is given back by the server.
-      transport_->abort(std::exchange(lease_ticket_, 0));
-    }
+    if (lease_ticket_ != 0 && !lease_batch_) transport_->call_off(lease_ticket_);  // It only waits.
     pump();
   }
   bool has_unanswered() const override { return !waiting_.empty() || report_batch_ || lease_batch_; }
@@ -98,6 +95,7 @@ class LeaseLink final : public WorkLink {
     lease_ticket_ = transport_->send(std::move(request), [this](Result<Response> answer) {
       lease_ticket_ = 0;
       ReportBatchPtr batch = std::move(lease_batch_);
+      if (!answer && !batch && draining_) return pump();  // Called off.
       bool const good = take(answer, batch.get());
       if (!good && batch) put_back(std::move(batch));
       pump();

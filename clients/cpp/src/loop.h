@@ -15,7 +15,7 @@
 #include "workmill/error.h"
 
 namespace boost::asio {
-class io_context;
+class io_context;  // NOLINT(readability-identifier-naming): theirs.
 }
 
 // The one thread of a client or worker: sockets, timers, and all state that they touch. No lock is needed for what

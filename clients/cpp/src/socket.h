@@ -27,12 +27,13 @@ class TlsContext {
 class Socket {
  public:
   using executor_type = asio::ip::tcp::socket::executor_type;
-  using next_layer_type = asio::ip::tcp::socket;
-  using lowest_layer_type = asio::ip::tcp::socket::lowest_layer_type;
 
   Socket(asio::io_context& context, std::shared_ptr<TlsContext> tls) : tcp_(context), tls_context_(std::move(tls)) {
     if (tls_context_) tls_.emplace(tcp_, tls_context_->context);
   }
+
+  Socket(Socket const&) = delete;  // TLS refers to the socket below it.
+  Socket& operator=(Socket const&) = delete;
 
   executor_type get_executor() { return tcp_.get_executor(); }
   asio::ip::tcp::socket& tcp() { return tcp_; }

@@ -42,7 +42,7 @@ class StreamLink;
 // One connection. Kept alive by what Asio does on it; it tells the link nothing any more once that has left it.
 struct StreamConnection {
   StreamConnection(StreamLink& link_of_it, asio::io_context& context, std::shared_ptr<TlsContext> tls)
-      : link(&link_of_it), stream(Socket{context, std::move(tls)}) {}
+      : link(&link_of_it), stream(context, std::move(tls)) {}
 
   StreamLink* link;
   websocket::stream<Socket, false> stream;  // Without permessage-deflate.
@@ -150,7 +150,7 @@ class StreamLink final : public WorkLink {
     bool const has_none = response.status == 404 || response.status == 405 || response.status == 501;
     if (has_none) return refuse(std::move(error), true);
     if (response.status == 401 || response.status == 403) return refuse(std::move(error), false);
-    down(std::move(error));
+    down(error);
   }
 
   void subscribe() {
@@ -231,12 +231,11 @@ class StreamLink final : public WorkLink {
     auto const reason = connection_->stream.reason();
     if (drained_) return leave();
     if (last_error_ && last_error_->error_class == ErrorClass::user && last_error_->code != "stream_replaced") {
-      return refuse(*std::exchange(last_error_, std::nullopt), false);
+      return refuse(std::exchange(last_error_, std::nullopt).value_or(Error{}), false);
     }
     Error error =
         transport_error("outcome_unknown", "the server closed the stream, code " + std::to_string(reason.code), true);
-    if (last_error_) error = *std::exchange(last_error_, std::nullopt);
-    down(std::move(error));
+    down(std::exchange(last_error_, std::nullopt).value_or(std::move(error)));
   }
 
   void write(std::string text) {

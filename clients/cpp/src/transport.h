@@ -38,6 +38,9 @@ class Transport {
   // Forgets a request: `done` is not called any more, and what it would still do in the server is called off as far as
   // that goes.
   virtual void abort(Ticket ticket) = 0;
+  // Waits no longer: `done` is called soon, with the answer if that is on its way already, else with an error. So
+  // nothing that the server has given is lost.
+  virtual void call_off(Ticket ticket) = 0;
 };
 
 struct LinkEvents;

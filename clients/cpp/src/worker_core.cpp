@@ -192,9 +192,9 @@ void WorkerCore::begin_drain() {
     drain_timer_ = 0;
     leave();
   });
+  if (link_) link_->drain();  // First: what is given back now must not come again.
   give_back_waiting();
   flush();
-  if (link_) link_->drain();
   look_for_end();
 }
 
@@ -481,7 +481,7 @@ void WorkerCore::extend_leases() {
   for (auto& [lease, job] : held_) {
     if (job->extend_at > now || job->is_lost) continue;
     job->extend_at = now + options_.lease / 3;
-    append(Kind::final, kReportHeadBytes, [&](std::string& out) {
+    append(Kind::notice, kReportHeadBytes, [&](std::string& out) {
       write_head(job->view, "extend", out);
       out.append(",\"for\":\"").append(format_duration(options_.lease)).append("\"}");
     });
@@ -510,7 +510,7 @@ void WorkerCore::on_answers(ReportBatch& batch, Frame& frame) {
         frame.remarkable.begin(), frame.remarkable.end(),
         [&](ReportAnswer const& answer) { return answer.index == waiter.index && answer.error.has_value(); });
     if (refused != frame.remarkable.end())
-      waiter.done(std::unexpected(*refused->error));
+      waiter.done(std::unexpected(refused->error.value_or(Error{})));
     else
       waiter.done({});
   }
@@ -626,15 +626,14 @@ Result<> WorkerCore::checkpoint(HeldJob& job, std::string_view json) {
   while (!is_over() && Loop::Clock::now() < until) {
     answer->arrived.wait_for(lock, std::chrono::milliseconds{100}, is_over);
   }
-  if (answer->result) return *std::move(answer->result);
-  return std::unexpected(transport_error("outcome_unknown", "nobody knows whether the checkpoint is durable", true));
+  Result<> const unknown =
+      std::unexpected(transport_error("outcome_unknown", "nobody knows whether the checkpoint is durable", true));
+  return answer->result.value_or(unknown);
 }
 
 }  // namespace workmill::client::detail
 
 namespace workmill::client {
-
-using detail::HeldJob;
 
 std::string_view JobContext::id() const { return job_.view.id; }
 std::string_view JobContext::type() const { return job_.view.type; }

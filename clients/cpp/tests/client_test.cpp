@@ -52,7 +52,8 @@ TEST(Client, ACallToAServerThatNeverAnswersEndsByItsTimeOut) {
 
   auto const job = client.job("j");
 
-  EXPECT_EQ(job.error().code, "timed_out");
+  EXPECT_EQ(job.error().code, "no_server");
+  EXPECT_TRUE(job.error().may_have_happened);
   EXPECT_EQ(silent.connections(), 2);  // The retry had one of its own: the first may answer late.
 }
 
@@ -404,6 +405,17 @@ TEST_F(WithServer, MoreJobsThanACallTakesGoInSeveral) {
 
   ASSERT_EQ(answers->size(), jobs.size());
   EXPECT_EQ(client.job(answers->back().id)->payload_as<int>(), 10'000);
+}
+
+TEST(ClientOverTls, AServerIsBelievedWhereItsCertificateIsAndOnlyThere) {
+  ServerProcess server{{}, ServerProcess::Speaks::https};
+  server.start();
+  Client good{{.url = server.url(), .ca_file = server.certificate()}};
+  Client strange{{.url = server.url(), .retry = kSoon}};
+
+  EXPECT_TRUE(good.enqueue("t", 1));
+  EXPECT_EQ(strange.ping().error().code, "no_server");
+  EXPECT_EQ((Client{{.url = server.url(), .ca_file = "/nowhere"}}.ping().error().code), "bad_configuration");
 }
 
 }  // namespace

@@ -80,7 +80,17 @@ std::uint16_t free_port() {
   }
 }
 
-ServerProcess::ServerProcess(std::vector<std::string> settings) : port_(free_port()) {
+ServerProcess::ServerProcess(std::vector<std::string> settings, Speaks speaks) : speaks_(speaks), port_(free_port()) {
+  if (speaks == Speaks::https) {
+    std::string const key = folder_.path() / "key.pem";
+    std::string const command =
+        "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=test "
+        "-addext subjectAltName=IP:127.0.0.1 -keyout " +
+        key + " -out " + certificate() + " 2>/dev/null";
+    if (std::system(command.c_str()) != 0) std::abort();
+    settings.push_back("tls_certificate = \"" + certificate() + "\"");
+    settings.push_back("tls_key = \"" + key + "\"");
+  }
   std::ofstream config{folder_.path() / "workmill.toml"};
   config << "segment_size = \"4MiB\"\ndisk_reserve = \"16MiB\"\n";
   for (std::string const& line : settings) config << line << '\n';
@@ -125,7 +135,10 @@ bool ServerProcess::is_ready() const {
   int const socket = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
   auto address = loopback(port_);
   bool ready = false;
-  if (::connect(socket, raw(address), sizeof address) == 0) {
+  bool const connected = ::connect(socket, raw(address), sizeof address) == 0;
+  if (connected && speaks_ == Speaks::https) {
+    ready = true;  // It listens only when it has recovered.
+  } else if (connected) {
     send_text(socket, "GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     std::string answer(16, '\0');
     pollfd readable{.fd = socket, .events = POLLIN, .revents = 0};
@@ -145,7 +158,9 @@ void ServerProcess::end_with(int signal) {
   while (::waitpid(pid_, &status, 0) < 0 && errno == EINTR) {
   }
   pid_ = -1;
-  if (signal == SIGTERM) EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+  if (signal == SIGTERM) {
+    EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+  }
 }
 
 void ServerProcess::kill() { end_with(SIGKILL); }

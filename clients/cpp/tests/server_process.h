@@ -34,7 +34,9 @@ class TemporaryFolder {
 // `workmill serve` on a data folder and a port of its own, which both stay over restarts.
 class ServerProcess {
  public:
-  explicit ServerProcess(std::vector<std::string> settings = {});
+  enum class Speaks : std::uint8_t { http, https };
+  // `settings`: lines of its configuration. With https it has a certificate for 127.0.0.1: see certificate().
+  explicit ServerProcess(std::vector<std::string> settings = {}, Speaks speaks = Speaks::http);
   ~ServerProcess();
   ServerProcess(ServerProcess const&) = delete;
   ServerProcess& operator=(ServerProcess const&) = delete;
@@ -44,13 +46,17 @@ class ServerProcess {
   void stop();   // SIGTERM; it must end with 0.
   void pause();  // SIGSTOP.
   void go_on();
-  std::string url() const { return "http://127.0.0.1:" + std::to_string(port_); }
+  std::string url() const {
+    return (speaks_ == Speaks::https ? "https://127.0.0.1:" : "http://127.0.0.1:") + std::to_string(port_);
+  }
+  std::string certificate() const { return folder_.path() / "certificate.pem"; }  // Vouches for itself.
 
  private:
   bool is_ready() const;
   void end_with(int signal);
 
   TemporaryFolder folder_;
+  Speaks const speaks_;
   std::uint16_t port_ = 0;
   pid_t pid_ = -1;
 };

@@ -306,6 +306,21 @@ TEST(Worker, ATokenThatDoesNotHoldEndsIt) {
   }
 }
 
+TEST(Worker, WhereTheServerHasNoStreamsItLeasesOverHttpUnlessItMustNot) {
+  FakeServer server{[](int socket, int) {
+    for (std::string request = read_request(socket); !request.empty(); request = read_request(socket)) {
+      bool const is_stream = request.starts_with("GET /v1/worker ");
+      send_text(socket, is_stream ? response(404, R"({"code":"not_found","class":"user","detail":"no such path"})")
+                                  : response(401, R"({"code":"unauthorized","class":"user","detail":"of a lease"})"));
+    }
+  }};
+
+  EXPECT_EQ(Worker({.transport = WorkTransport::automatic, .server = {.url = server.url()}}).run().error().message,
+            "of a lease");
+  EXPECT_EQ(Worker({.transport = WorkTransport::stream, .server = {.url = server.url()}}).run().error().code,
+            "not_found");
+}
+
 TEST(Worker, OneThatStopsWhileItsServerIsAwayLeavesWhenItsTimeIsOver) {
   Worker worker{{.drain_timeout = 10ms, .server = {.url = "http://127.0.0.1:" + std::to_string(free_port())}}};
   worker.on<NoPayload>("t", [](NoPayload) {});
@@ -330,6 +345,22 @@ TEST(Worker, ASignalStopsIt) {
   EXPECT_TRUE(worker.run_until_signal());
 
   EXPECT_TRUE(eventually([&] { return client.queue("default")->in(JobState::completed) == 1; }));
+}
+
+TEST(Worker, OverTlsItWorksAsWithout) {
+  ServerProcess server{{}, ServerProcess::Speaks::https};
+  server.start();
+  ServerOptions const options{.url = server.url(), .ca_file = server.certificate()};
+  Client client{options};
+  Worker worker{{.server = options}};
+  worker.on<int>("double", [](int const& number) { return number * 2; });
+  worker.start();
+
+  EXPECT_EQ(client.result<int>(client.enqueue("double", 4)->id, kPatience), 8);
+  EXPECT_EQ(client.result<std::string>(client.enqueue("double", std::string{"x"}, {.queue = "default"})->id, kPatience)
+                .error()
+                .code,
+            "bad_payload");
 }
 
 // ---- Embedded

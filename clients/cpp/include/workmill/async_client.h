@@ -18,7 +18,8 @@
 //   }
 //
 // What a coroutine does after a co_await, and every callback, runs on the client's own thread: keep it short, or say
-// in AsyncOptions where it shall run. Destroying the client answers what is under way with call_cancelled.
+// in AsyncOptions where it shall run. Destroying the client answers what is under way with call_cancelled; not from one
+// of its own callbacks.
 namespace workmill::client {
 
 struct AsyncOptions {

@@ -24,10 +24,10 @@ enum class ErrorClass : std::uint8_t {
 std::string_view to_string(ErrorClass value);
 
 // What the server said, with its code (docs/reference/errors.md), or one of this library's own:
-//   no_server        nobody took the connection: nothing happened
+//   no_server        nobody took the connection, or nobody answered in time (may_have_happened)
 //   outcome_unknown  the connection broke before the answer: the request may have counted
-//   timed_out        no answer in time: it may have counted
-//   pool_exhausted   too many calls wait for a connection: nothing happened
+//   timed_out        the deadline of CallOptions is over
+//   pool_exhausted   too many calls wait for a connection, or this one has for too long: nothing happened
 //   call_cancelled   its stop token said so, or its client is going away
 //   protocol_error   what came back is no answer of a Workmill
 //   bad_json         a value has not the form that was asked for
