@@ -201,6 +201,8 @@ class Model {
   bool run(shard::Cookie cookie, PatchQueue const& command);
   bool run(shard::Cookie cookie, PurgeQueue const& command);
   bool run(shard::Cookie cookie, GetStatus const& command);
+  bool run(shard::Cookie cookie, OpenStream const& command);
+  bool run(shard::Cookie cookie, TellStream const& command);
 
   bool bulk_part(Bulk bulk);
   bool enqueue_one(Bytes const& spec, EnqueuedJob& answer);

@@ -59,6 +59,9 @@ bool Model::run(shard::Cookie cookie, PatchQueue const& command) {
   return reply == nullptr || compare_queue(command.name, queue, reply->queue);
 }
 
+bool Model::run(shard::Cookie, OpenStream const&) { return complain("a request that nobody sends"); }
+bool Model::run(shard::Cookie, TellStream const&) { return complain("a request that nobody sends"); }
+
 bool Model::run(shard::Cookie cookie, GetStatus const&) {
   StatusReply const* reply = nullptr;
   WM_SIM_STEP(expect(cookie, reply));

@@ -177,6 +177,11 @@ std::map<std::string_view, Setting> const& settings() {
       {"connections_max", setting(&Config::connections_max)},
       {"connections_per_address_max", setting(&Config::connections_per_address_max)},
       {"waiters_max", setting(&Config::waiters_max)},
+      {"streams_max", setting(&Config::streams_max)},
+      {"stream_window", size(&Config::stream_window_bytes)},
+      {"stream_window_all", size(&Config::stream_window_bytes_all)},
+      {"stream_ping", setting(&Config::stream_ping)},
+      {"stream_reconnect_within", setting(&Config::stream_reconnect_within)},
       {"body_size_max", size(&Config::body_bytes_max)},
       {"header_size_max", size(&Config::header_bytes_max)},
       {"pipelined_max", setting(&Config::pipelined_max)},
@@ -319,6 +324,17 @@ Result<> check_config(Config const& config) {
   }
   if (!in_range(config.handshakes_max, 1, 1'000'000)) return bad("handshakes_max: 1 to 1,000,000");
   if (!in_range(config.waiters_max, 1, 1'000'000)) return bad("waiters_max: 1 to 1,000,000");
+  if (!in_range(config.streams_max, 1, 1'000'000)) return bad("streams_max: 1 to 1,000,000");
+  if (!in_range(config.stream_window_bytes, 4'096, std::uint64_t{1} << 30)) return bad("stream_window: 4KiB to 1GiB");
+  if (!in_range(config.stream_window_bytes_all, config.stream_window_bytes, std::uint64_t{1} << 40)) {
+    return bad("stream_window_all: from stream_window to 1TiB");
+  }
+  if (config.stream_ping < std::chrono::seconds{1} || config.stream_ping > std::chrono::hours{1}) {
+    return bad("stream_ping: 1s to 1h");
+  }
+  if (config.stream_reconnect_within < Duration{0} || config.stream_reconnect_within > std::chrono::hours{1}) {
+    return bad("stream_reconnect_within: 0s to 1h");
+  }
   if (!in_range(config.upload_rate_min, 0, 1'000'000) || !in_range(config.download_rate_min, 0, 1'000'000)) {
     return bad("upload_rate_min, download_rate_min: 0 to 1MB a second");
   }

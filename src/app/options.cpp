@@ -7,6 +7,10 @@ shard::ShardOptions shard_options(Config const& config, telemetry::Tracer* trace
   options.tracer = tracer;
   options.flush_by = config.flush_by;
   options.waiters_max = config.waiters_max;
+  options.streams = {.streams_max = config.streams_max,
+                     .reconnect_within = config.stream_reconnect_within,
+                     .window_bytes = config.stream_window_bytes,
+                     .window_bytes_all = config.stream_window_bytes_all};
   options.disk_reserve_bytes = config.disk_reserve_bytes;
   options.survivors.slack_bytes = 2 * config.segment_bytes;
   return options;
@@ -32,6 +36,7 @@ http::HttpLimits http_limits(Config const& config) {
   limits.idle_timeout = config.idle_timeout;
   limits.request_timeout = config.request_timeout;
   limits.write_timeout = config.write_timeout;
+  limits.stream_ping = config.stream_ping;
   return limits;
 }
 
@@ -44,7 +49,8 @@ std::vector<std::string_view> http_settings() {
           "body_size_max",     "header_size_max",
           "pipelined_max",     "buffered_size_max",
           "idle_timeout",      "request_timeout",
-          "write_timeout",     "handshakes_max"};
+          "write_timeout",     "handshakes_max",
+          "stream_ping"};
 }
 
 }  // namespace workmill::app

@@ -25,6 +25,8 @@ std::string_view to_string(ErrorCode code) {
     case ErrorCode::unauthorized: return "unauthorized";
     case ErrorCode::forbidden: return "forbidden";
     case ErrorCode::too_many_attempts: return "too_many_attempts";
+    case ErrorCode::upgrade_required: return "upgrade_required";
+    case ErrorCode::stream_replaced: return "stream_replaced";
     case ErrorCode::outcome_unknown: return "outcome_unknown";
     case ErrorCode::overloaded: return "overloaded";
     case ErrorCode::shutting_down: return "shutting_down";

@@ -38,6 +38,8 @@ enum class ErrorCode : std::uint16_t {
   unauthorized = 120,       // Nobody we know: no token, or none that holds.
   forbidden = 121,          // Known, and not allowed to do this.
   too_many_attempts = 122,  // Tokens that do not hold came from this address, one after another.
+  upgrade_required = 123,   // Only a WebSocket can be had there.
+  stream_replaced = 124,    // Another connection has taken over the stream.
   // 2xx: what the server cannot do just now.
   outcome_unknown = 201,
   overloaded = 202,
@@ -76,7 +78,8 @@ constexpr ErrorClass class_of(ErrorCode code) {
     case ErrorCode::malformed_request:
     case ErrorCode::unsupported_media_type:
     case ErrorCode::unauthorized:
-    case ErrorCode::forbidden: return ErrorClass::user;
+    case ErrorCode::forbidden:
+    case ErrorCode::upgrade_required: return ErrorClass::user;
     case ErrorCode::queue_full:
     case ErrorCode::request_timeout:
     case ErrorCode::outcome_unknown:
@@ -89,6 +92,7 @@ constexpr ErrorClass class_of(ErrorCode code) {
     case ErrorCode::too_many_attempts:
     case ErrorCode::no_server: return ErrorClass::retryable;
     case ErrorCode::lease_lost:
+    case ErrorCode::stream_replaced:
     case ErrorCode::payload_damaged:
     case ErrorCode::io_failed:
     case ErrorCode::log_corrupt:

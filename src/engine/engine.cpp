@@ -55,8 +55,9 @@ Reply Engine::execute(Command const& command, Context const& context, EffectSink
   return std::visit(
       [&](auto const& asked) -> Reply {
         using Asked = std::remove_cvref_t<decltype(asked)>;
-        if constexpr (std::is_same_v<Asked, GetStatus>) {
-          WM_ASSERT(false);  // The shard answers that itself.
+        if constexpr (std::is_same_v<Asked, GetStatus> || std::is_same_v<Asked, OpenStream> ||
+                      std::is_same_v<Asked, TellStream>) {
+          WM_ASSERT(false);  // The shard does that itself.
           return DoneReply{};
         } else if constexpr (requires { look(asked, state); }) {
           return look(asked, state);
@@ -88,6 +89,44 @@ bool Engine::has_ready(Lease const& request) const {
     if (queue != kNone<QueueIndex> && impl_->state.queue(queue).can_lease()) return true;
   }
   return false;
+}
+
+std::uint64_t Engine::count_ready(Lease const& request) const {
+  std::uint64_t ready = 0;
+  for (QueueChoice const& choice : request.queues) {
+    QueueIndex const index = impl_->state.find_queue(choice.name);
+    if (index == kNone<QueueIndex>) continue;
+    Queue const& queue = impl_->state.queue(index);
+    if (queue.can_lease()) ready += queue.depth_in(JobState::ready);
+  }
+  return ready;
+}
+
+std::optional<LeasedJob> Engine::leased_job(JobNumber job) const {
+  JobIndex const index = impl_->state.find(job);
+  if (index == kNone<JobIndex>) return std::nullopt;
+  JobSlot const& slot = impl_->state.job(index);
+  if (slot.state != JobState::leased) return std::nullopt;
+  JobExtra const* const more = impl_->state.extra(slot);
+  return LeasedJob{.number = job,
+                   .token = slot.token(),
+                   .lease_expires_at = slot.due,
+                   .attempt = slot.attempt,
+                   .max_attempts = impl_->state.policy(slot).max_attempts,
+                   .spec_at = slot.spec_at,
+                   .spec_bytes = slot.spec_bytes,
+                   .checkpoint_at = more != nullptr ? more->checkpoint_at : Position{}};
+}
+
+bool Engine::end_lease(JobNumber job, LeaseToken token, Context const& context, EffectSink& sink) {
+  JobIndex const index = impl_->state.find(job);
+  if (index == kNone<JobIndex>) return false;
+  JobSlot const& slot = impl_->state.job(index);
+  if (slot.state != JobState::leased || slot.token() != token) return false;
+  Context const guarded = impl_->guarded(context);
+  Effects out{impl_->state, sink, guarded.now};
+  engine::end_lease(index, impl_->state, guarded, out);
+  return true;
 }
 
 void Engine::watch(JobNumber job) { impl_->state.watch(job); }

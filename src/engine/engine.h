@@ -95,6 +95,13 @@ class Engine {
   // --- For those who wait.
   // Is there a job that this lease request would get?
   bool has_ready(Lease const& request) const;
+  // How many jobs of its queues could be leased just now.
+  std::uint64_t count_ready(Lease const& request) const;
+  // A job that is leased, as its lease was answered; of its spec only where it stands. Nothing where it is not.
+  std::optional<LeasedJob> leased_job(JobNumber job) const;
+  // Ends the lease of this token as if its time had run out: its worker is known to be gone. False, and nothing
+  // happened, where the job is not leased under it (any more).
+  bool end_lease(JobNumber job, LeaseToken token, Context const& context, EffectSink& sink);
   void watch(JobNumber job);  // Report its finishing in the happenings; counted, so unwatch as often.
   void unwatch(JobNumber job);
   Happenings take_happenings();

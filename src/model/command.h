@@ -1,7 +1,10 @@
 #pragma once
+#include <array>
 #include <cstdint>
+#include <limits>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <variant>
 #include <vector>
 
@@ -84,6 +87,8 @@ struct Lease {
   std::optional<Duration> lease{};    // Instead of the job's own.
   std::string worker{};
   std::vector<Report> reports{};  // Decided first, in the same flush.
+  // No further job once those leased take so many bytes, payloads above all: one at least is always leased.
+  std::uint64_t bytes_max = std::numeric_limits<std::uint64_t>::max();
 };
 
 struct ReportBatch {
@@ -163,7 +168,35 @@ struct GetStatus {
   bool with_queues = false;  // Also every queue's view.
 };
 
-using Command = std::variant<Enqueue, Lease, ReportBatch, GetJob, GetJobLog, ListJobs, CancelJob, RetryJob, DeleteJob,
-                             PatchJob, BulkJobs, ListQueues, GetQueue, PatchQueue, PurgeQueue, GetStatus>;
+// --- The worker stream: a subscription that is sent jobs until it ends (docs/reference/stream.md). The shard's own
+// (shard/streams.h); the engine never sees these. A stream is known by who opened it and the cookie of its OpenStream,
+// and what it is sent (StreamOpened, then StreamJobs…) goes under that cookie until it is abandoned.
+
+inline constexpr std::uint32_t kStreamCreditMax = 10'000;
+// By what a stream comes back: random bits that whoever opens it has drawn, hard to guess.
+using ResumeToken = std::array<std::uint64_t, 2>;
+// As text: 32 lower-case hex digits and nothing else.
+std::string format_resume_token(ResumeToken const& token);
+std::optional<ResumeToken> parse_resume_token(std::string_view text);
+
+struct OpenStream {
+  Lease lease{};             // Its queues, lease time and worker; `max` and `wait` mean nothing here.
+  std::uint32_t credit = 0;  // 0 to kStreamCreditMax: as many jobs may be out.
+  ResumeToken token{};       // Its own.
+  std::string owner{};       // Who opens it: a stream is taken over by its owner alone. Empty: nobody is asked.
+  std::optional<ResumeToken> resume{};  // Of the stream that it takes over,
+  std::vector<JobRef> held{};           // and the jobs of that one that its worker has. kStreamCreditMax at most.
+};
+// Said to a stream, and not answered.
+struct TellStream {
+  std::uint64_t stream = 0;               // The cookie of its OpenStream.
+  std::optional<std::uint32_t> credit{};  // From now on.
+  bool drain = false;                     // No further jobs; StreamDrained when none is out.
+  std::uint64_t taken_bytes = 0;          // So many of StreamJobs::bytes have gone out to its worker.
+};
+
+using Command =
+    std::variant<Enqueue, Lease, ReportBatch, GetJob, GetJobLog, ListJobs, CancelJob, RetryJob, DeleteJob, PatchJob,
+                 BulkJobs, ListQueues, GetQueue, PatchQueue, PurgeQueue, GetStatus, OpenStream, TellStream>;
 
 }  // namespace workmill

@@ -9,6 +9,7 @@
 #include "base/bytes.h"
 #include "base/error.h"
 #include "base/time.h"
+#include "model/command.h"
 #include "model/figures.h"
 #include "model/ids.h"
 #include "model/job.h"
@@ -104,6 +105,33 @@ struct QueuesReply {
 };
 struct DoneReply {};
 
+// --- What a worker stream is sent, under the cookie of its OpenStream. First this:
+struct StreamOpened {
+  ResumeToken token{};
+  Duration reconnect_within{};
+  Duration lease{};
+  bool resumed = false;  // It has taken over the jobs of the stream that it asked for.
+};
+struct StreamJobs {
+  std::vector<LeasedJob> jobs{};
+  std::uint64_t bytes = 0;  // What the stream's window counts them as: TellStream::taken_bytes gives it back.
+};
+// Somebody asked to cancel jobs that are out on it.
+struct StreamCancel {
+  struct Job {
+    JobNumber number{};
+    Bytes client_id{};  // Empty where the id is the server's.
+  };
+  std::vector<Job> jobs{};
+};
+// It was asked to drain, and no job is out.
+struct StreamDrained {};
+// It is over, and nothing more comes: its jobs were taken over by another stream (stream_replaced), or the server is
+// stopping (shutting_down).
+struct StreamEnded {
+  Error error{};
+};
+
 // How full one of the bounds is.
 struct Fullness {
   std::string name{};  // "inbox", "waiters", "disk"...
@@ -135,6 +163,8 @@ struct StatusReply {
   std::uint64_t recovered_batches = 0;
   std::uint64_t recovery_ms = 0;
   std::uint64_t recovery_cut_bytes = 0;
+  std::uint64_t streams_away = 0;     // Worker streams that have gone and may come back.
+  std::uint64_t stream_jobs_out = 0;  // Jobs that are out on streams, these included.
   std::vector<Fullness> bounds{};
   std::vector<MillisecondCounts> job_stages{};  // By JobStage, or empty. On the heap: replies must stay small.
   std::vector<TypeFigures> types{};             // The first: all that have no line of their own.
@@ -142,6 +172,7 @@ struct StatusReply {
 };
 
 using Reply = std::variant<Error, EnqueueReply, LeaseReply, ReportsReply, JobReply, JobsReply, JobLogReply, CountReply,
-                           QueueReply, QueuesReply, DoneReply, StatusReply>;
+                           QueueReply, QueuesReply, DoneReply, StatusReply, StreamOpened, StreamJobs, StreamCancel,
+                           StreamDrained, StreamEnded>;
 
 }  // namespace workmill

@@ -25,7 +25,11 @@ Result<> ChannelService::submit(Cookie cookie, Command command, Instant give_up_
                         .parsed_at = std::exchange(parsed_at_, {})});
 }
 
-void ChannelService::abandon(Cookie cookie) { shard_.abandon(port_, cookie); }
+// Nothing may get lost here: a stream that nobody abandons keeps its jobs until their leases run out. Later requests
+// stand behind it in the channel as soon as it goes in; bounded by what this thread has under way.
+void ChannelService::abandon(Cookie cookie) {
+  if (!shard_.abandon(port_, cookie)) unsent_.push_back(cookie);
+}
 
 Readiness ChannelService::readiness() const {
   if (draining_.load(std::memory_order_relaxed)) return Readiness::draining;
@@ -36,6 +40,7 @@ Duration ChannelService::uptime() const { return now_ - started_at_; }
 
 void ChannelService::collect() {
   now_ = clock_.now();
+  while (!unsent_.empty() && shard_.abandon(port_, unsent_.front())) unsent_.pop_front();
   answers_.clear();
   mailbox_.take(answers_);
   if (answers_.empty()) return;

@@ -1,5 +1,6 @@
 #pragma once
 #include <atomic>
+#include <deque>
 #include <vector>
 
 #include "service/service.h"
@@ -23,6 +24,7 @@ class ChannelService final : public Service {
   JobIdCodec const& ids() const override { return shard_.ids(); }
   Instant now() const override { return now_; }
   Readiness readiness() const override;
+  bool streams_full() const override { return shard_.streams_full(); }
   Duration uptime() const override;
 
   // Hands the answers that have come to the sink. Between two polls of the loop.
@@ -39,6 +41,7 @@ class ChannelService final : public Service {
   std::chrono::nanoseconds parsed_at_{};
   AnswerSink* sink_ = nullptr;
   std::vector<Answer> answers_;
+  std::deque<Cookie> unsent_;  // Abandoned, while the channel was full.
 };
 
 }  // namespace workmill::service

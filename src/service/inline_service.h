@@ -20,6 +20,7 @@ class InlineService final : public Service {
   JobIdCodec const& ids() const override { return loop_.ids(); }
   Instant now() const override { return now_; }
   Readiness readiness() const override;
+  bool streams_full() const override { return loop_.streams_full(); }
   Duration uptime() const override;
 
   // A turn of the shard, between two polls of the loop. Answers how long the loop may sleep. An error is final: the

@@ -19,6 +19,10 @@
 // A command is handed over by value with a cookie of the adapter's choosing, and is answered exactly once with that
 // cookie, after everything that the answer shows is durable, unless it is abandoned first. Answers come in bunches,
 // one for each turn of the shard, never from inside submit().
+//
+// Two commands are another matter: under the cookie of an OpenStream come many answers, until it is abandoned or one of
+// them is an Error or a StreamEnded; a TellStream is not answered, unless with an Error where it was not taken after
+// all.
 namespace workmill::service {
 
 using shard::Answer;  // {cookie, reply}
@@ -60,6 +64,8 @@ class Service {
   // Wall time, as of the last poll of this thread's loop. Cheap.
   virtual Instant now() const = 0;
   virtual Readiness readiness() const = 0;
+  // As many worker streams are open as may be.
+  virtual bool streams_full() const { return false; }
   virtual Duration uptime() const = 0;
 
   // A reference to a job, from its id as text: by number where this store made the id.

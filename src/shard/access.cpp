@@ -66,6 +66,13 @@ class Narrow {
   Verdict operator()(PurgeQueue& it) const { return check(it.name); }
   // Figures of all queues together: the adapters ask for a token without such a limit, and this holds where one forgot.
   Verdict operator()(GetStatus&) const { return forbidden_queue({}); }
+  Verdict operator()(OpenStream& it) const {
+    for (QueueChoice const& choice : it.lease.queues) {
+      if (!allowed_->contains(choice.name)) return forbidden_queue("queues");
+    }
+    return {};  // What it held it may only keep to itself.
+  }
+  Verdict operator()(TellStream&) const { return {}; }  // Of its own queues.
 
  private:
   Verdict check(std::string_view queue) const {

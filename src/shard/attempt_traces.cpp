@@ -41,6 +41,9 @@ std::optional<AttemptTraces::Attempt> AttemptTraces::attempt_of(BytesView bytes,
 void AttemptTraces::leased(LeasedJob const& job, std::string_view worker) {
   auto attempt = attempt_of(job.spec, job.token);
   if (!attempt) return;
+  // A stream's worker has come back, and is sent it once more.
+  if (auto const known = attempts_.find(job.number); known != attempts_.end() && known->second.own == attempt->own)
+    return;
   if (attempts_.size() >= kAttemptsMax) {
     tracer_.drop();
     return;

@@ -1,4 +1,6 @@
 #pragma once
+#include <array>
+#include <cstddef>
 #include <limits>
 
 #include "base/assert.h"
@@ -18,8 +20,13 @@ class EffectWatch {
 // On the shard's thread. The buffer is kept from turn to turn.
 class Batch final : public EffectSink {
  public:
-  // Null: nobody watches. It outlives the batch's use.
-  void set_watch(EffectWatch* watch) { watch_ = watch; }
+  static constexpr std::size_t kWatches = 2;  // Traces and streams.
+
+  // It outlives the batch's use. At most kWatches.
+  void add_watch(EffectWatch& watch) {
+    WM_ASSERT(watching_ < watches_.size());
+    watches_[watching_++] = &watch;
+  }
 
   void begin(Position base) {
     base_ = base;
@@ -30,7 +37,7 @@ class Batch final : public EffectSink {
     WM_ASSERT(payload_.size() <= std::numeric_limits<std::uint32_t>::max() - base_.offset);
     Position const at{base_.segment, base_.offset + static_cast<std::uint32_t>(payload_.size())};
     std::uint32_t const bytes = log::append_record(effect, payload_);
-    if (watch_ != nullptr) watch_->wrote(effect);
+    for (std::size_t i = 0; i < watching_; ++i) watches_[i]->wrote(effect);
     return {.at = at, .bytes = bytes};
   }
 
@@ -41,7 +48,8 @@ class Batch final : public EffectSink {
  private:
   Position base_{};
   Bytes payload_;
-  EffectWatch* watch_ = nullptr;
+  std::array<EffectWatch*, kWatches> watches_{};
+  std::size_t watching_ = 0;
 };
 
 }  // namespace workmill::shard

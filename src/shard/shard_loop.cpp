@@ -14,7 +14,9 @@ constexpr Duration kLookAround =
     std::chrono::seconds{1};  // How often free space, rates and the log's use are looked at.
 constexpr Duration kAliveEvery = std::chrono::seconds{1};  // While anything is leased.
 constexpr std::size_t kGoneMax = 65'536;  // Beyond it a request is decided as if its client were still there.
-constexpr double kFlushWeight = 0.05;     // Of a new flush in the moving average.
+// So many jobs are given to streams in one turn; those who ask and report get theirs in between.
+constexpr std::size_t kStreamJobsPerTurn = 8'192;
+constexpr double kFlushWeight = 0.05;  // Of a new flush in the moving average.
 
 std::uint64_t count(std::chrono::nanoseconds time) { return static_cast<std::uint64_t>(time.count()); }
 
@@ -24,7 +26,7 @@ bool only_makes_work(Command const& command) {
   return std::holds_alternative<Enqueue>(command) || std::holds_alternative<GetJob>(command) ||
          std::holds_alternative<ListJobs>(command) || std::holds_alternative<GetJobLog>(command) ||
          std::holds_alternative<ListQueues>(command) || std::holds_alternative<GetQueue>(command) ||
-         std::holds_alternative<GetStatus>(command);
+         std::holds_alternative<GetStatus>(command) || std::holds_alternative<OpenStream>(command);
 }
 
 // One that the table itself has just named.
@@ -49,6 +51,7 @@ ShardLoop::ShardLoop(ShardOptions options, log::Log& log, engine::Engine& engine
       reader_(log),
       survivors_(options_.survivors, log, engine, reader_,
                  [this](JobNumber job, Error const& error) { note_damage(job, error); }),
+      streams_(options_.streams),
       recorder_(options_.times),
       ready_(ports),
       now_(std::max(clock.now(), recovery.replay.last_batch_at)),
@@ -56,8 +59,9 @@ ShardLoop::ShardLoop(ShardOptions options, log::Log& log, engine::Engine& engine
       disk_reserve_(options_.disk_reserve_bytes) {
   if (options_.tracer != nullptr) {
     traces_ = std::make_unique<AttemptTraces>(*options_.tracer, ids_, engine, reader_, log.next_base());
-    batch_.set_watch(traces_.get());
+    batch_.add_watch(*traces_);
   }
+  batch_.add_watch(streams_);
   look_around();
 }
 
@@ -78,6 +82,9 @@ Result<> ShardLoop::submit(Request&& request) {
 void ShardLoop::abandon(Port port, Cookie cookie) {
   if (auto const waiter = waiters_.take(port, cookie)) {
     if (auto const* job = std::get_if<JobWait>(&waiter->what)) engine_.unwatch(job->job);
+  } else if (auto* const stream = streams_.find(port, cookie)) {
+    streams_.drop(*stream, std::max(now_, clock_.now()));
+    streams_full_.store(streams_.is_full(), std::memory_order_relaxed);
   } else if (has_requests() && gone_.size() < kGoneMax) {
     gone_.emplace(port, cookie);
   }
@@ -124,8 +131,10 @@ Result<Turn> ShardLoop::turn() {
   turn.paused = !has_room();
   if (!turn.paused) {
     engine_.begin_batch(batch_.base(), batch_);
+    stream_jobs_left_ = kStreamJobsPerTurn;
     WM_TRY_VOID(take_commands());
     advance_more_ = engine_.advance(context(), batch_);
+    if (!streams_.empty()) draining_ ? end_streams_for_drain() : end_streams_overdue();
     WM_TRY_VOID(serve_waiting());
     while (auto const overdue = draining_ ? waiters_.any() : waiters_.first_overdue(now_)) {
       end_waiting(take_known(waiters_, *overdue));
@@ -134,6 +143,7 @@ Result<Turn> ShardLoop::turn() {
     std::uint64_t const ended = survivors_.figures().ended_jobs;
     WM_TRY_VOID(survivors_.step(batch_, now_, staged_, durable_));
     if (survivors_.figures().ended_jobs > ended) WM_TRY_VOID(serve_waiting());
+    tell_streams();
     // The log gives a dropped segment's space back with the next flush. There may be no other: where the disk is full,
     // everything that would write waits for that space.
     if (batch_.empty() && survivors_.figures().trimmed_segments > trimmed) engine_.note_alive(batch_);
@@ -146,8 +156,10 @@ Result<Turn> ShardLoop::turn() {
   WM_TRY_VOID(finish_batch(commands_ - commands_before));
 
   turn.more = has_room() && (inbox_done_ < inbox_.size() || !unfinished_.empty() || advance_more_ || survivors_.busy());
+  if (!streams_.empty() && has_room()) turn.more |= streams_overdue_ || (streams_.has_work() && streams_.has_room());
   // Survivors whose copies are with the writer wait for it: it wakes us.
-  if (turn.more && survivors_.busy() && inbox_.empty() && unfinished_.empty() && !advance_more_ && staged_ > durable_) {
+  if (turn.more && survivors_.busy() && inbox_.empty() && unfinished_.empty() && !advance_more_ && staged_ > durable_ &&
+      !streams_overdue_ && !streams_.has_work()) {
     turn.more = false;
   }
   turn.next = engine_.next_due();
@@ -155,6 +167,7 @@ Result<Turn> ShardLoop::turn() {
     if (when && (!turn.next || *when < *turn.next)) turn.next = when;
   };
   sooner(waiters_.next_deadline());
+  if (!draining_) sooner(streams_.next_deadline());
   if (engine_.status().depth[static_cast<int>(JobState::leased)] > 0) sooner(batch_at_ + kAliveEvery);
   return turn;
 }
@@ -219,6 +232,10 @@ Result<> ShardLoop::execute(Request&& request) {
   } else if (auto const* of = std::get_if<GetJobLog>(&command)) {
     WM_TRY(auto reply, job_log(*of));
     answer(request.port, request.cookie, std::move(reply));
+  } else if (std::holds_alternative<OpenStream>(command)) {
+    open_stream(std::move(request));
+  } else if (auto const* word = std::get_if<TellStream>(&command)) {
+    tell_stream(request.port, *word);
   } else if (auto const* wanted = std::get_if<GetStatus>(&command)) {
     answer(request.port, request.cookie, status(wanted->with_queues));
   } else {
@@ -328,28 +345,42 @@ Result<> ShardLoop::serve_waiting() {
 
 Result<> ShardLoop::serve_happened(engine::Happenings const& happened) {
   for (std::string const& queue : happened.ready_queues) {
-    while (auto const id = waiters_.first_id_for_queue(queue)) {
-      auto const& request = std::get<LeaseWait>(waiters_.first_for_queue(queue)->what).request;
-      if (!engine_.has_ready(request)) break;
-      Waiter waiter = take_known(waiters_, *id);
-      auto& wait = std::get<LeaseWait>(waiter.what);
-      Command command = std::move(wait.request);
-      WM_TRY(Reply reply, lease(command));
-      auto* const leased = std::get_if<LeaseReply>(&reply);
-      if (leased != nullptr && leased->jobs.empty()) {  // All that there was is damaged: it goes on waiting.
-        wait.request = std::get<Lease>(std::move(command));
-        waiters_.put_back(*id, std::move(waiter));
-        continue;
+    // In turns, so that neither those who ask again and again nor those who wait for good keep the others from jobs.
+    std::uint64_t share = 0;
+    for (bool waiters = true, streams = !streams_.empty(); waiters || streams;) {
+      if (waiters) {
+        WM_TRY(waiters, serve_waiter(queue));
       }
-      if (leased != nullptr) leased->reports = std::move(wait.reports);
-      answer(waiter.port, waiter.cookie, std::move(reply));
-      if (traces_) pending_.back().worker = std::get<Lease>(command).worker;
+      if (streams) {
+        WM_TRY(streams, serve_stream(queue, share));
+      }
     }
   }
+  if (!streams_.empty()) WM_TRY_VOID(serve_eager_streams());
   for (JobNumber const job : happened.finished) {
     for (Waiters::Id const id : waiters_.ids_for_job(job)) end_waiting(take_known(waiters_, id));
   }
   return {};
+}
+
+// Whoever has waited longest for a job of this queue gets what he asked for. False: nobody does, or there is nothing.
+Result<bool> ShardLoop::serve_waiter(std::string const& queue) {
+  auto const id = waiters_.first_id_for_queue(queue);
+  if (!id || !engine_.has_ready(std::get<LeaseWait>(waiters_.first_for_queue(queue)->what).request)) return false;
+  Waiter waiter = take_known(waiters_, *id);
+  auto& wait = std::get<LeaseWait>(waiter.what);
+  Command command = std::move(wait.request);
+  WM_TRY(Reply reply, lease(command));
+  auto* const leased = std::get_if<LeaseReply>(&reply);
+  if (leased != nullptr && leased->jobs.empty()) {  // All that there was is damaged: it goes on waiting.
+    wait.request = std::get<Lease>(std::move(command));
+    waiters_.put_back(*id, std::move(waiter));
+    return true;
+  }
+  if (leased != nullptr) leased->reports = std::move(wait.reports);
+  answer(waiter.port, waiter.cookie, std::move(reply));
+  if (traces_) pending_.back().worker = std::get<Lease>(command).worker;
+  return true;
 }
 
 // Answers with what holds now.
@@ -541,8 +572,12 @@ StatusReply ShardLoop::status(bool with_queues) {
       {.name = "idempotency_keys", .used = engine.idempotency_keys, .limit = engine_.options().idempotency_keys_max},
       {.name = "inbox", .used = inbox_.size() - inbox_done_, .limit = options_.inbox_max},
       {.name = "waiters", .used = waiters_.size(), .limit = options_.waiters_max},
+      {.name = "streams", .used = streams_.attached(), .limit = options_.streams.streams_max},
+      {.name = "stream_bytes", .used = streams_.window_used(), .limit = options_.streams.window_bytes_all},
       {.name = "unflushed_bytes", .used = unflushed_bytes_, .limit = options_.unflushed_bytes_max},
   };
+  reply.streams_away = streams_.away();
+  reply.stream_jobs_out = streams_.jobs_out();
   reply.job_stages.assign(engine_.job_stages().begin(), engine_.job_stages().end());
   reply.types = engine_.types();
   if (with_queues) {

@@ -24,6 +24,7 @@
 #include "shard/recovery.h"
 #include "shard/request.h"
 #include "shard/shard_times.h"
+#include "shard/streams.h"
 #include "shard/survivors.h"
 #include "shard/waiters.h"
 #include "telemetry/tracer.h"
@@ -56,6 +57,7 @@ struct ShardOptions {
   std::size_t unflushed_bytes_max = std::size_t{64} << 20;  // Staged for the writer thread; turns pause above it.
   std::uint64_t disk_reserve_bytes = std::uint64_t{256} << 20;  // Free space below which enqueues are refused.
   SurvivorOptions survivors;
+  StreamOptions streams;
   ShardTimes* times = nullptr;  // Outlives the loop. None: nothing is measured but what GetStatus tells.
   // Something of a job could not be read back from the log, and why: told once for each job. On the shard's thread.
   std::function<void(JobNumber, Error const&)> on_damage;
@@ -85,7 +87,7 @@ class ShardLoop {
   Result<> submit(Request&& request);
   // Who asked has gone: if the request waits, or no turn has seen it yet and it would only make work (it enqueues,
   // reads, or leases), it is forgotten. One that frees something (reports, deletions) is decided all the same, but
-  // leases no job and waits for nothing.
+  // leases no job and waits for nothing. A stream that was opened by it is waited for, as far as jobs are out on it.
   void abandon(Port port, Cookie cookie);
 
   // One turn. An error is the end: a flush failed, or the log cannot be read back. Nobody knows then what is durable;
@@ -105,6 +107,8 @@ class ShardLoop {
   std::size_t requests() const { return inbox_.size() - inbox_done_; }
   // Free space is below the reserve. Any thread may ask.
   bool disk_low() const { return disk_low_.load(std::memory_order_relaxed); }
+  // As many streams are open as may be. Any thread may ask.
+  bool streams_full() const { return streams_full_.load(std::memory_order_relaxed); }
   // Changes ShardOptions::disk_reserve_bytes; it counts when the loop looks at the disk next. Any thread.
   void set_disk_reserve(std::uint64_t bytes) { disk_reserve_.store(bytes, std::memory_order_relaxed); }
   JobIdCodec const& ids() const { return ids_; }
@@ -142,6 +146,22 @@ class ShardLoop {
   Result<bool> bulk_by_tag(Unfinished& unfinished);
   Result<> serve_waiting();
   Result<> serve_happened(engine::Happenings const& happened);
+  Result<bool> serve_waiter(std::string const& queue);
+  // --- Streams (shard_streams.cpp).
+  void open_stream(Request&& request);
+  void tell_stream(Port port, TellStream const& word);
+  std::vector<StreamOut> take_over_jobs(Stream& stream, OpenStream const& open);
+  void end_streams_overdue();
+  void end_streams_for_drain();
+  // The stream that comes first in the line of a queue gets a share of what is ready there. False: nobody does.
+  // `share`: jobs for each, counted where it is 0.
+  Result<bool> serve_stream(std::string const& queue, std::uint64_t& share);
+  Result<> serve_eager_streams();
+  // What is to be sent again, and then new jobs, `most` at most. So many came.
+  Result<std::size_t> give_jobs(Stream& stream, std::uint64_t most);
+  Result<> give_again(Stream& stream);
+  void push_jobs(Stream& stream, std::vector<LeasedJob> jobs);
+  void tell_streams();
   void end_waiting(Waiter waiter);
   void answer(Port port, Cookie cookie, Reply reply);
   Result<> fill(Held& held);
@@ -175,6 +195,9 @@ class ShardLoop {
   std::unique_ptr<AttemptTraces> traces_;  // Null: nothing is traced.
   Batch batch_;
   Waiters waiters_;
+  Streams streams_;
+  std::size_t stream_jobs_left_ = 0;  // That streams may still get in this turn.
+  bool streams_overdue_ = false;      // There are more of them than a turn ends.
   Rates rates_;
   TurnRecorder recorder_;
 
@@ -195,6 +218,7 @@ class ShardLoop {
   bool advance_more_ = false;  // advance() had more to do than a step allows.
   std::atomic<std::uint64_t> disk_reserve_;
   std::atomic<bool> disk_low_{false};
+  std::atomic<bool> streams_full_{false};
   std::uint64_t staged_ = 0;                                     // Batches.
   std::uint64_t durable_ = 0;                                    // Of these.
   std::deque<std::pair<std::uint64_t, std::size_t>> unflushed_;  // Batch and bytes, for the bound.

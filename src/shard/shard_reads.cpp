@@ -96,6 +96,8 @@ Result<> ShardLoop::fill(Held& held) {
   Reply& reply = held.answer.reply;
   if (auto* leased = std::get_if<LeaseReply>(&reply); leased != nullptr && traces_) {
     for (LeasedJob& job : leased->jobs) traces_->leased(job, held.worker);
+  } else if (auto* sent = std::get_if<StreamJobs>(&reply); sent != nullptr && traces_) {
+    for (LeasedJob& job : sent->jobs) traces_->leased(job, held.worker);
   } else if (auto* one = std::get_if<JobReply>(&reply)) {
     // A job may be forgotten in the turn that looked at it; its records are there until a later turn trims.
     WM_TRY(auto const damage, reader_.fill_over_damage(one->job, engine_, now_));

@@ -56,10 +56,9 @@ Result<> ShardThread::submit(Request&& request) {
   return channel_.try_send(Message{std::move(request)});
 }
 
-void ShardThread::abandon(Port port, Cookie cookie) {
-  // Where the channel is full the waiter stays until its time is over, and its answer goes nowhere: the adapter
-  // releases what it was leased.
-  static_cast<void>(channel_.try_send(Abandoned{.port = port, .cookie = cookie}));
+bool ShardThread::abandon(Port port, Cookie cookie) {
+  auto const sent = channel_.try_send(Abandoned{.port = port, .cookie = cookie});
+  return sent || sent.error().code == ErrorCode::shutting_down;  // A channel that is closed takes nothing any more.
 }
 
 void ShardThread::drain() {

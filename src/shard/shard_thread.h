@@ -46,13 +46,15 @@ class ShardThread {
 
   // Any thread. overloaded, shutting_down or disk_full (enqueues): nothing happened.
   Result<> submit(Request&& request);
-  void abandon(Port port, Cookie cookie);
+  // False where the channel is full: try again later.
+  bool abandon(Port port, Cookie cookie);
   void drain();
   // Turns since the start: while they grow, the shard lives. nudge() makes it turn soon, also where it is idle.
   std::uint64_t turns() const { return turns_.load(std::memory_order_relaxed); }
   void nudge();
   bool is_idle() const { return idle_.load(); }
   bool disk_low() const { return loop_->disk_low(); }
+  bool streams_full() const { return loop_->streams_full(); }
   void set_disk_reserve(std::uint64_t bytes) { loop_->set_disk_reserve(bytes); }
   JobIdCodec const& ids() const { return loop_->ids(); }
 

@@ -29,7 +29,7 @@ def test_every_operation_is_described(fresh):
         assert operation["summary"], (method, template)
         assert operation["operationId"] not in ids, operation["operationId"]
         ids.add(operation["operationId"])
-        assert any(status.startswith("2") for status in operation["responses"]), (method, template)
+        assert any(status[0] == "2" or status == "101" for status in operation["responses"]), (method, template)
 
 
 def test_the_document_has_the_routes_of_the_router(fresh):
@@ -74,6 +74,7 @@ CALLS = [
     ("POST", "/v1/leases", {"queues": []}, 400),
     ("POST", "/v1/reports", {"reports": [{"id": "{id}", "lease": "0000000000000001", "outcome": "completed"}]}, 200),
     ("POST", "/v1/reports", {"reports": [{"id": "{id}"}]}, 400),
+    ("GET", "/v1/worker", None, 426),
     ("POST", "/v1/jobs/bulk", {"action": "cancel", "where": {"queue": "{q}", "state": "scheduled"}}, 200),
     ("POST", "/v1/jobs/bulk", {"action": "eat", "where": {}}, 400),
     ("DELETE", "/v1/jobs/nope", None, 404),
@@ -135,6 +136,7 @@ def test_every_route_answers_as_it_is_documented(api, fresh):
         api.call("DELETE", f"/v1/jobs/{id}", expect=(200, 204))
 
     answered = {(method, template) for method, template, status in fresh.seen if status < 300}
+    answered.add(("GET", "/v1/worker"))  # test_stream.py: a client for HTTP does not get through.
     if ("GET", "/v1/debug/cpu-profile", 404) in fresh.seen:
         answered.add(("GET", "/v1/debug/cpu-profile"))
     assert fresh.operations() - answered - {(m, t) for m, t in fresh.operations() if m in ("HEAD", "OPTIONS")} == set()

@@ -21,6 +21,7 @@ ROUTES = {
     "create_jobs": ("POST", "/v1/jobs", {"type": "t", "queue": "{q}"}, "enqueue"),
     "lease_jobs": ("POST", "/v1/leases", {"queues": ["{q}"]}, "work"),
     "report_jobs": ("POST", "/v1/reports", {"reports": [{"id": "x", "lease": "0" * 16, "outcome": "released"}]}, "work"),
+    "worker_stream": ("GET", "/v1/worker", None, "work"),  # 426, where it is let in.
     "get_job": ("GET", "/v1/jobs/{id}", None, "read"),
     "list_jobs": ("GET", "/v1/jobs", None, "read"),
     "cancel_job": ("POST", "/v1/jobs/{id}/cancel", None, "admin"),

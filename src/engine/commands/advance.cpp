@@ -7,6 +7,23 @@
 namespace workmill::engine {
 namespace {
 
+void expire(JobIndex index, State const& state, Context const& context, Effects& out) {
+  JobSlot const& job = state.job(index);
+  out.emit(effect::JobFailed{.number = job.number,
+                             .at = context.now,
+                             .next = JobState::dead,
+                             .order = std::to_underlying(job.number),
+                             .ready_at = context.now,
+                             .error_class = ErrorClass::fatal,
+                             .code = kExpired,
+                             .message = "the job was not leased within its expires_in",
+                             .attempt = job.attempt,
+                             .previous = job.event_at},
+           index);
+}
+
+}  // namespace
+
 void end_lease(JobIndex index, State const& state, Context const& context, Effects& out) {
   JobSlot const& job = state.job(index);
   effect::JobFailed effect{.number = job.number,
@@ -29,23 +46,6 @@ void end_lease(JobIndex index, State const& state, Context const& context, Effec
   out.emit(effect, index);
   if (effect.next == JobState::cancelled) forget_surplus(index, state, out);
 }
-
-void expire(JobIndex index, State const& state, Context const& context, Effects& out) {
-  JobSlot const& job = state.job(index);
-  out.emit(effect::JobFailed{.number = job.number,
-                             .at = context.now,
-                             .next = JobState::dead,
-                             .order = std::to_underlying(job.number),
-                             .ready_at = context.now,
-                             .error_class = ErrorClass::fatal,
-                             .code = kExpired,
-                             .message = "the job was not leased within its expires_in",
-                             .attempt = job.attempt,
-                             .previous = job.event_at},
-           index);
-}
-
-}  // namespace
 
 void decide_due(State const& state, Context const& context, Effects& out) {
   for (std::uint32_t step = 0; step < state.options().steps_max; ++step) {

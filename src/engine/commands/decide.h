@@ -31,6 +31,8 @@ Reply look(GetQueue const& command, State const& state);
 
 // What falls due, steps_max effects at a time.
 void decide_due(State const& state, Context const& context, Effects& out);
+// A lease is over, and its worker has not reported: counted as an attempt.
+void end_lease(JobIndex job, State const& state, Context const& context, Effects& out);
 // The record of a job that is not finished cannot be read any more.
 void decide_damaged(JobIndex job, DamagedPart part, State const& state, Context const& context, Effects& out);
 Engine::Survival decide_survival(Effect const& record, Position at, State const& state, Effects& out);

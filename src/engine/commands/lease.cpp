@@ -77,7 +77,8 @@ Reply decide(Lease const& command, State const& state, Context const& context, E
 
   Choice choice{command, state, context.chance};
   reply.jobs.reserve(choice.count_ready(command.max));
-  for (std::uint32_t i = 0; i < command.max && i < kJobsPerLeaseMax; ++i) {
+  std::uint64_t bytes = 0;
+  for (std::uint32_t i = 0; i < command.max && i < kJobsPerLeaseMax && bytes < command.bytes_max; ++i) {
     JobIndex const index = choice.next();
     if (index == kNone<JobIndex>) break;
     JobSlot const& job = state.job(index);
@@ -100,6 +101,8 @@ Reply decide(Lease const& command, State const& state, Context const& context, E
                           .spec_at = job.spec_at,
                           .spec_bytes = job.spec_bytes,
                           .checkpoint_at = more ? more->checkpoint_at : Position{}});
+    // How long a checkpoint is only the log knows: as long as it may be.
+    bytes += job.spec_bytes + (reply.jobs.back().checkpoint_at ? kCheckpointBytesMax : 0);
   }
   return reply;
 }

@@ -109,6 +109,9 @@ class RequestDecoder::Parser final : public beast::http::basic_parser<true> {
       case beast::http::field::authorization: return take_only(request_.authorization, value);
       case beast::http::field::origin: request_.origin = value; return;
       case beast::http::field::sec_fetch_site: request_.sec_fetch_site = value; return;
+      case beast::http::field::upgrade: request_.upgrade = value; return;
+      case beast::http::field::sec_websocket_key: return take_only(request_.websocket_key, value);
+      case beast::http::field::sec_websocket_version: return take_only(request_.websocket_version, value);
       case beast::http::field::accept: request_.accept = value; return;
       case beast::http::field::accept_encoding: request_.accept_encoding = value; return;
       // Beast lets two lengths pass that are the same; RFC 9110, 8.6, leaves it to us to refuse them.
@@ -216,6 +219,7 @@ RequestDecoder::Status RequestDecoder::next(std::string_view in, Request& reques
     return refuse(ErrorCode::malformed_request, std::string{*fault});
   }
   request.keep_alive = parser.keep_alive();
+  request.wants_upgrade = parser.upgrade();
   expects_continue_ = parser.expects_continue() && !request.is_http_1_0;
 
   if (parser.chunked()) {

@@ -40,6 +40,11 @@ struct Request {
   std::string_view traceparent;
   std::string_view tracestate;
   std::string_view request_timeout;
+  // To become a WebSocket: RFC 6455, 4.2.1.
+  bool wants_upgrade = false;  // `Connection: upgrade` is there.
+  std::string_view upgrade;
+  std::string_view websocket_key;
+  std::string_view websocket_version;
 
   std::string_view body;  // Empty while only the head is there.
 };

@@ -14,6 +14,7 @@
 #include "protocols/http/metrics_page.h"
 #include "protocols/http/openapi.h"
 #include "protocols/http/problem.h"
+#include "protocols/http/websocket.h"
 #include "telemetry/cpu_profiler.h"
 
 namespace workmill::http {
@@ -320,6 +321,10 @@ Result<std::optional<Command>> Endpoints::plan(Request const& request, Exchange&
     WM_TRY_VOID(answer_tokens(query, exchange));
     return std::nullopt;
   }
+  if (found.route == Route::worker_stream) {
+    WM_TRY_VOID(answer_upgrade(request, exchange));
+    return std::nullopt;
+  }
   if (answer_at_once(request, query, exchange)) return std::nullopt;
   if (found.route == Route::cpu_profile) {
     WM_TRY(exchange.profile_for, parse_profile_seconds(query));
@@ -414,6 +419,7 @@ Result<Command> Endpoints::plan_command(Request const& request, Match const& fou
       return GetStatus{.with_queues = true};
     case Route::heap:
     case Route::status: return GetStatus{.with_queues = false};
+    case Route::worker_stream:
     case Route::healthz:
     case Route::livez:
     case Route::readyz:
@@ -613,8 +619,7 @@ void Endpoints::append_body(Exchange const& exchange, Reply const& reply, std::s
     void operator()(EnqueueReply const& it) { append_enqueue_reply(it, exchange.is_bulk, endpoints.service_, out); }
     void operator()(LeaseReply const& it) {
       append_lease_reply(it, exchange.reported, !exchange.reported.empty(), endpoints.service_,
-                         endpoints.trace_id(exchange),
-                         endpoints.tracer_ != nullptr ? AttemptContext::own_span : AttemptContext::as_stored, out);
+                         endpoints.trace_id(exchange), endpoints.attempts(), out);
     }
     void operator()(ReportsReply const& it) {
       append_reports_reply(it, exchange.reported, endpoints.service_, endpoints.trace_id(exchange), out);
@@ -626,6 +631,12 @@ void Endpoints::append_body(Exchange const& exchange, Reply const& reply, std::s
     void operator()(QueueReply const& it) { append_queue(it.queue, out); }
     void operator()(QueuesReply const& it) { append_queues_page(it, out); }
     void operator()(DoneReply const&) { append_done(out); }
+    // What a worker stream is sent goes another way.
+    void operator()(StreamOpened const&) {}
+    void operator()(StreamJobs const&) {}
+    void operator()(StreamCancel const&) {}
+    void operator()(StreamDrained const&) {}
+    void operator()(StreamEnded const&) {}
     void operator()(StatusReply const& it) {
       if (exchange.route == Route::heap) {
         append_heap(it, endpoints.front_end_bounds_, out);
@@ -654,6 +665,9 @@ void Endpoints::answer(Exchange const& exchange, Error const& error, std::string
     }
   }
   if (error.code == ErrorCode::unauthorized) extra.append("WWW-Authenticate: Bearer realm=\"workmill\"\r\n");
+  if (error.code == ErrorCode::upgrade_required) {
+    extra.append("Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n");
+  }
   if (!exchange.allow.empty()) extra.append("Allow: ").append(exchange.allow).append("\r\n");
 
   writer_.set_now(service_.now());
@@ -682,6 +696,43 @@ void Endpoints::answer(Exchange const& exchange, Error const& error, std::string
                {"error", describe(error)},
                {"trace_id", trace},
                {"span_id", exchange.spans ? std::optional{std::string_view{span.data(), span.size()}} : std::nullopt}});
+}
+
+// RFC 6455, 4.2. A browser opens a WebSocket from any page to any site without asking: so a page of an origin that is
+// not known here is refused, as its other requests are by what they look like (see check_body).
+Result<> Endpoints::answer_upgrade(Request const& request, Exchange& exchange) {
+  if (request.is_http_1_0 || request.method != Method::get || !request.wants_upgrade ||
+      !equals_ignoring_case(request.upgrade, "websocket")) {
+    return fail(ErrorCode::upgrade_required, "this is a WebSocket: ask for the upgrade to one");
+  }
+  if (request.websocket_version != "13") {
+    return fail(ErrorCode::upgrade_required, "of the versions of WebSocket only 13 is known");
+  }
+  if (is_from_web_page(request) && exchange.cors.empty()) {
+    return fail(ErrorCode::forbidden, "web pages of this origin may not open a worker stream");
+  }
+  std::string const accept = websocket::accept_of(request.websocket_key);
+  if (accept.empty()) return fail(ErrorCode::malformed_request, "Sec-WebSocket-Key is not 16 bytes in base64");
+  if (!request.body.empty()) return fail(ErrorCode::malformed_request, "a request to upgrade has no body");
+  if (service_.readiness() == service::Readiness::draining) {
+    return fail(ErrorCode::shutting_down, "the server is shutting down");
+  }
+  if (service_.streams_full()) return fail(ErrorCode::overloaded, "as many worker streams are open as may be");
+  exchange.is_upgrade = true;
+  exchange.text.append("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n");
+  exchange.text.append("Sec-WebSocket-Accept: ").append(accept).append("\r\n").append(exchange.cors).append("\r\n");
+  counters_.upgraded.add();
+  if (exchange.spans) end_trace(exchange, 101, {}, nullptr);
+  return {};
+}
+
+Result<> Endpoints::still_holds(Caller& caller, Access access, std::chrono::nanoseconds now) {
+  Gate::Moment const moment{.now = service_.now(), .monotonic = now};
+  return gate_.still_holds(access, moment, caller);
+}
+
+AttemptContext Endpoints::attempts() const {
+  return tracer_ != nullptr ? AttemptContext::own_span : AttemptContext::as_stored;
 }
 
 std::string Endpoints::trace_id(Exchange const& exchange) {

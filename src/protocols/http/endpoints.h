@@ -12,6 +12,7 @@
 #include "protocols/http/exchange.h"
 #include "protocols/http/gate.h"
 #include "protocols/http/json_in.h"
+#include "protocols/http/json_out.h"
 #include "protocols/http/limits.h"
 #include "protocols/http/response.h"
 #include "protocols/http/status.h"
@@ -55,6 +56,11 @@ class Endpoints {
   void answer(Exchange const& exchange, Reply const& reply, std::string& out);
   void answer(Exchange const& exchange, Error const& error, std::string& out);
 
+  // For a worker stream: whether its caller may still go on, and what its jobs' traces look like.
+  Result<> still_holds(Caller& caller, Access access, std::chrono::nanoseconds now);
+  AttemptContext attempts() const;
+  std::string trace_id(Exchange const& exchange);
+
   // Instead of an answer, where the client has gone before there was one.
   void abandon(Exchange const& exchange);
 
@@ -90,7 +96,7 @@ class Endpoints {
   void answer_packed(Exchange const& exchange, ResponseHead head, Reply const& reply, std::string& out);
   FrontEndFigures front_end() const;
   void append_body(Exchange const& exchange, Reply const& reply, std::string& out);
-  std::string trace_id(Exchange const& exchange);
+  Result<> answer_upgrade(Request const& request, Exchange& exchange);
   void begin_trace(Request const& request, Exchange& exchange);
   void end_trace(Exchange const& exchange, int status, std::string_view error_code, Reply const* reply);
 

@@ -36,6 +36,7 @@ struct Exchange {
   bool is_done = false;     // `text` is the whole response; those before it are not all done.
   bool gzip = false;        // The answer is to be packed.
   telemetry::MetricsFormat metrics_format{};
+  bool is_upgrade = false;    // `text` says so: what follows is no HTTP.
   Duration profile_for{};     // A CPU profile of this length is asked for: it answers, and not the shard.
   std::uint64_t profile = 0;  // Its number, once it is under way.
   // What the request belongs to: as the client sent it, or the context of its own span where it has one.

@@ -62,6 +62,17 @@ Result<> Gate::admit(std::string_view authorization, std::optional<Access> acces
   return allowed;
 }
 
+Result<> Gate::still_holds(Access access, Moment moment, Caller& caller) {
+  if (!tokens_.is_on()) return {};
+  bool const is_same = caller.token_ && caller.generation_ == tokens_.generation();
+  if (is_same && !caller.token_->is_over(moment.now)) return {};
+  // A copy, as the caller forgets his while he is looked up.
+  std::array<char, Caller::kHeaderBytesMax> header = caller.header_;
+  auto holds = admit({header.data(), caller.header_bytes_}, access, moment, caller);
+  OPENSSL_cleanse(header.data(), header.size());
+  return holds;
+}
+
 Result<> Gate::identify(std::string_view authorization, Moment moment, Caller& caller) {
   // Before the look-up: should the tokens change meanwhile, the next request looks again.
   std::uint64_t const generation = tokens_.generation();

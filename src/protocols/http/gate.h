@@ -75,6 +75,8 @@ class Gate {
   // told only to who has a token. unauthorized, forbidden; too_many_attempts where tokens of this peer did not hold
   // time and again, and this one does not either (see Attempts).
   Result<> admit(std::string_view authorization, std::optional<Access> access, Moment moment, Caller& caller);
+  // The same for one who was let in and is still there. Cheap where nothing has changed.
+  Result<> still_holds(Access access, Moment moment, Caller& caller);
 
  private:
   Result<> identify(std::string_view authorization, Moment moment, Caller& caller);

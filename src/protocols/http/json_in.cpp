@@ -87,6 +87,12 @@ constexpr FieldNames<3> kUniqueFields{{"key", "while", "for"}};
 enum class LeaseField : std::uint8_t { queues, max, wait, lease, worker, reports };
 constexpr FieldNames<6> kLeaseFields{{"queues", "max", "wait", "lease", "worker", "reports"}};
 
+enum class StreamField : std::uint8_t { subscribe, credit, reports, drain };
+constexpr FieldNames<4> kStreamFields{{"subscribe", "credit", "reports", "drain"}};
+
+enum class SubscribeField : std::uint8_t { queues, credit, lease, worker, resume, held };
+constexpr FieldNames<6> kSubscribeFields{{"queues", "credit", "lease", "worker", "resume", "held"}};
+
 enum class QueueChoiceField : std::uint8_t { name, weight };
 constexpr FieldNames<2> kQueueChoiceFields{{"name", "weight"}};
 
@@ -153,6 +159,7 @@ class JsonIn::Parser : private JsonValues {
   bool enqueue(EnqueueRequest& request, TraceContext const& trace);
   bool lease(Lease& lease);
   bool reports_body(ReportBatch& batch);
+  bool stream(StreamMessage& message);
   bool patch_job(JobChanges& changes);
   bool patch_queue(PatchQueue& patch);
   bool bulk(BulkJobs& bulk);
@@ -182,6 +189,8 @@ class JsonIn::Parser : private JsonValues {
   bool report_error(Failed& failed);
   bool log_lines(std::vector<Bytes>& lines);
   bool outcome(ReportParts& parts, Outcome& made);
+  bool subscribe(OpenStream& open);
+  bool credit(std::uint32_t& credit);
   bool queue_choices(std::vector<QueueChoice>& queues);
   bool queue_choice(QueueChoice& choice);
   bool filter(JobFilter& filter);
@@ -519,6 +528,64 @@ bool JsonIn::Parser::outcome(ReportParts& parts, Outcome& made) {
   return invalid("must be completed, failed, extend, progress, log, checkpoint or released", "outcome");
 }
 
+// --- The worker stream.
+
+bool JsonIn::Parser::stream(StreamMessage& message) {
+  Seen seen;
+  bool any = false;
+  bool const well = members(kStreamFields, seen, [&](std::size_t place) {
+    if (std::exchange(any, true)) return invalid("cannot stand beside another member: a message has one");
+    switch (static_cast<StreamField>(place)) {
+      case StreamField::subscribe: return subscribe(message.emplace<OpenStream>());
+      case StreamField::credit: return credit(message.emplace<TellStream>().credit.emplace());
+      case StreamField::reports: {
+        auto& batch = message.emplace<ReportBatch>();
+        return reports(batch.reports) && (!batch.reports.empty() || invalid("must not be empty"));
+      }
+      case StreamField::drain: {
+        bool& drain = message.emplace<TellStream>().drain;
+        return boolean(drain) && (drain || invalid("must be true"));
+      }
+    }
+    return false;
+  });
+  return well && (any || invalid("must be an object with one member: subscribe, credit, reports or drain"));
+}
+
+bool JsonIn::Parser::subscribe(OpenStream& open) {
+  Seen seen;
+  bool const well = members(kSubscribeFields, seen, [&](std::size_t place) {
+    std::string_view text;
+    switch (static_cast<SubscribeField>(place)) {
+      case SubscribeField::queues: return queue_choices(open.lease.queues);
+      case SubscribeField::credit: return credit(open.credit);
+      case SubscribeField::lease: return duration(open.lease.lease, kLeaseMin, kLeaseMax);
+      case SubscribeField::worker: return name(open.lease.worker);
+      case SubscribeField::resume:
+        if (!string(text)) return false;
+        open.resume = parse_resume_token(text).value_or(ResumeToken{});  // Which no stream has: it is not known.
+        return true;
+      case SubscribeField::held:
+        return elements(kStreamCreditMax, [&] {
+          if (!name(text)) return false;
+          open.held.push_back(service_.job_ref(text));
+          return true;
+        });
+    }
+    return false;
+  });
+  if (!well) return false;
+  if (!seen.has(SubscribeField::queues)) return missing("queues");
+  return seen.has(SubscribeField::credit) || missing("credit");
+}
+
+bool JsonIn::Parser::credit(std::uint32_t& credit) {
+  std::uint64_t wide = 0;
+  if (!whole_number(wide, kStreamCreditMax)) return false;
+  credit = static_cast<std::uint32_t>(wide);
+  return true;
+}
+
 // --- Changes.
 
 bool JsonIn::Parser::patch_job(JobChanges& changes) {
@@ -612,6 +679,9 @@ Result<Lease> JsonIn::parse_lease(std::string_view body) {
 }
 Result<ReportBatch> JsonIn::parse_reports(std::string_view body) {
   return parser_->run<ReportBatch>(body, [&](auto& batch) { return parser_->reports_body(batch); });
+}
+Result<JsonIn::StreamMessage> JsonIn::parse_stream(std::string_view message) {
+  return parser_->run<StreamMessage>(message, [&](auto& parsed) { return parser_->stream(parsed); });
 }
 Result<JobChanges> JsonIn::parse_patch_job(std::string_view body) {
   return parser_->run<JobChanges>(body, [&](auto& changes) { return parser_->patch_job(changes); });

@@ -2,6 +2,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <variant>
 
 #include "base/error.h"
 #include "model/command.h"
@@ -44,6 +45,10 @@ class JsonIn {
   Result<Lease> parse_lease(std::string_view body);
   // POST /v1/reports.
   Result<ReportBatch> parse_reports(std::string_view body);
+  // A message of the worker stream. The stream of a TellStream, and what is drawn for an OpenStream, are the caller's
+  // to add.
+  using StreamMessage = std::variant<OpenStream, TellStream, ReportBatch>;
+  Result<StreamMessage> parse_stream(std::string_view message);
   // PATCH /v1/jobs/{id}. The job is the caller's to add.
   Result<JobChanges> parse_patch_job(std::string_view body);
   // PATCH /v1/queues/{q}. The name is the caller's to add.

@@ -261,6 +261,41 @@ void append_reports_reply(ReportsReply const& reply, std::span<JobRef const> rep
   json.end_object();
 }
 
+void append_stream_opened(StreamOpened const& opened, std::string& out) {
+  JsonWriter json{out};
+  json.begin_object().key("subscribed").begin_object().key("resume").plain(format_resume_token(opened.token));
+  write_duration("reconnect_within", opened.reconnect_within, json);
+  json.member("resumed", opened.resumed);
+  write_duration("lease", opened.lease, json);
+  json.end_object().end_object();
+}
+
+void append_stream_jobs(StreamJobs const& jobs, Service const& service, AttemptContext attempts, std::string& out) {
+  JsonWriter json{out};
+  JobSpecView spec;
+  json.begin_object().key("jobs").begin_array();
+  for (LeasedJob const& job : jobs.jobs) write_leased(job, service, attempts, spec, json);
+  json.end_array().end_object();
+}
+
+void append_stream_cancel(StreamCancel const& cancel, Service const& service, std::string& out) {
+  JsonWriter json{out};
+  json.begin_object().key("cancel").begin_array();
+  for (StreamCancel::Job const& job : cancel.jobs) {
+    json.plain_from([&](std::string& text) { service.append_id(job.number, job.client_id, text); });
+  }
+  json.end_array().end_object();
+}
+
+void append_stream_drained(std::string& out) { out.append(R"({"drained":true})"); }
+
+void append_stream_error(Error const& error, std::string_view trace_id, std::uint32_t retry_after, std::string& out) {
+  JsonWriter json{out};
+  json.begin_object().key("error");
+  append_problem(error, trace_id, json, retry_after);
+  json.end_object();
+}
+
 void append_job(JobView const& job, Service const& service, std::string& out) {
   JsonWriter json{out};
   JobSpecView spec;

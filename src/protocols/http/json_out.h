@@ -40,6 +40,18 @@ void append_lease_reply(LeaseReply const& reply, std::span<JobRef const> reporte
 void append_reports_reply(ReportsReply const& reply, std::span<JobRef const> reported, service::Service const& service,
                           std::string_view trace_id, std::string& out);
 
+// The messages of the worker stream. {"subscribed": {...}}
+void append_stream_opened(StreamOpened const& opened, std::string& out);
+// {"jobs": [...]}, as append_lease_reply() has them.
+void append_stream_jobs(StreamJobs const& jobs, service::Service const& service, AttemptContext attempts,
+                        std::string& out);
+// {"cancel": ["<id>", ...]}
+void append_stream_cancel(StreamCancel const& cancel, service::Service const& service, std::string& out);
+// {"drained": true}
+void append_stream_drained(std::string& out);
+// {"error": {problem}}; with `retry_after`, in seconds, where it is not 0.
+void append_stream_error(Error const& error, std::string_view trace_id, std::uint32_t retry_after, std::string& out);
+
 // A job as read.
 void append_job(JobView const& job, service::Service const& service, std::string& out);
 // {"items": [...], "next": cursor or null}.

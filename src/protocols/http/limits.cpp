@@ -49,7 +49,9 @@ HttpCounters::HttpCounters(telemetry::Metrics& metrics)
                                "Jobs leased for a client that had gone, and given back.")),
       refused(metrics.counter("workmill_requests_refused_total",
                               "Requests answered with 413, 429, 431 or 503: too large, or too many.",
-                              {{"protocol", "http"}})) {
+                              {{"protocol", "http"}})),
+      upgraded(metrics.counter("workmill_requests_total", "Requests answered.",
+                               {{"protocol", "http"}, {"route", to_string(Route::worker_stream)}, {"status", "1xx"}})) {
   for (std::size_t row = 0; row <= kRoutes; ++row) {
     std::string_view const route = row == kRoutes ? "none" : to_string(static_cast<Route>(row));
     seconds[row] = &metrics.histogram("workmill_request_seconds",
@@ -64,7 +66,7 @@ HttpCounters::HttpCounters(telemetry::Metrics& metrics)
 }
 
 std::uint64_t HttpCounters::answered() const {
-  std::uint64_t sum = 0;
+  std::uint64_t sum = upgraded.value();
   for (auto const& row : requests) {
     for (telemetry::Counter const* const counter : row) sum += counter == nullptr ? 0 : counter->value();
   }

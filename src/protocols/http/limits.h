@@ -30,6 +30,8 @@ struct HttpLimits {
   // Bytes a second, on average since it began and after some grace; 0: any.
   std::uint64_t upload_rate_min = 240;    // At which a body comes in.
   std::uint64_t download_rate_min = 240;  // At which an answer is taken that waits for its client.
+  // A worker stream that was quiet for so long is pinged, and one that is silent for twice that is dropped.
+  Duration stream_ping = std::chrono::seconds{10};
 };
 
 struct HttpCounters {
@@ -57,6 +59,7 @@ struct HttpCounters {
   telemetry::Counter& abandoned;  // Requests whose client went before the answer.
   telemetry::Counter& released;   // Jobs that were leased for a client that had gone, and given back.
   telemetry::Counter& refused;    // Requests answered with 413, 429, 431 or 503: too large, or too many.
+  telemetry::Counter& upgraded;   // Requests answered with 101.
   // By route (the last: no route), and by status / 100.
   std::array<std::array<telemetry::Counter*, 6>, kRoutes + 1> requests{};
   // From the bytes to the answer; without those that may wait.

@@ -77,6 +77,9 @@ void write_shard(StatusReply const& status, telemetry::MetricsWriter& out) {
   measure("workmill_queues", "Queues.", status.queue_count);
   measure("workmill_idempotency_keys", "Idempotency keys remembered.", status.idempotency_keys);
   measure("workmill_engine_memory_bytes", "Memory held by the engine.", status.engine_memory_bytes);
+  measure("workmill_streams_away", "Worker streams that have gone and whose workers may come back.",
+          status.streams_away);
+  measure("workmill_stream_jobs_out", "Jobs that are out on worker streams.", status.stream_jobs_out);
   for (Fullness const& bound : status.bounds) {
     out.gauge("workmill_bound_used", telemetry::kBoundUsedHelp, {{"bound", bound.name}},
               static_cast<double>(bound.used));

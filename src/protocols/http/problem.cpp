@@ -18,11 +18,13 @@ int status_of(ErrorCode code) {
     case ErrorCode::method_not_allowed: return 405;
     case ErrorCode::request_timeout: return 408;
     case ErrorCode::lease_lost:
+    case ErrorCode::stream_replaced:
     case ErrorCode::job_leased:
     case ErrorCode::wrong_state: return 409;
     case ErrorCode::payload_too_large: return 413;
     case ErrorCode::unsupported_media_type: return 415;
     case ErrorCode::idempotency_key_reused: return 422;
+    case ErrorCode::upgrade_required: return 426;
     case ErrorCode::queue_full:
     case ErrorCode::too_many_requests:
     case ErrorCode::too_many_attempts: return 429;
@@ -70,6 +72,8 @@ std::string_view title_of(ErrorCode code) {
     case ErrorCode::unauthorized: return "A token is needed";
     case ErrorCode::forbidden: return "The token does not allow this";
     case ErrorCode::too_many_attempts: return "Too many tokens that do not hold";
+    case ErrorCode::upgrade_required: return "Only a WebSocket is served here";
+    case ErrorCode::stream_replaced: return "The stream was taken over";
     case ErrorCode::outcome_unknown: return "The outcome is not known";
     case ErrorCode::overloaded: return "The server is busy";
     case ErrorCode::shutting_down: return "The server is stopping";
@@ -101,7 +105,7 @@ int retry_after_seconds(ErrorCode code) {
   }
 }
 
-void append_problem(Error const& error, std::string_view trace_id, JsonWriter& out) {
+void append_problem(Error const& error, std::string_view trace_id, JsonWriter& out, std::uint32_t retry_after) {
   std::string_view const code = to_string(error.code);
   out.begin_object();
   out.key("type").plain_from([&](std::string& text) { text.append("/errors/").append(code); });
@@ -112,6 +116,7 @@ void append_problem(Error const& error, std::string_view trace_id, JsonWriter& o
   out.key("class").plain(to_string(class_of(error.code)));
   if (!trace_id.empty()) out.key("trace_id").plain(trace_id);
   if (!error.field.empty()) out.key("field").value(error.field);
+  if (retry_after > 0) out.key("retry_after").value(retry_after);
   out.end_object();
 }
 

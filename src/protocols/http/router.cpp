@@ -13,6 +13,7 @@ constexpr std::array<RouteEntry, kRoutes> kTable{{
     {Route::create_jobs, Method::post, "/v1/jobs", "", Access::enqueue},
     {Route::lease_jobs, Method::post, "/v1/leases", "", Access::work},
     {Route::report_jobs, Method::post, "/v1/reports", "", Access::work},
+    {Route::worker_stream, Method::get, "/v1/worker", "", Access::work},
     {Route::get_job, Method::get, "/v1/jobs/{id}", "wait", Access::read},
     {Route::list_jobs, Method::get, "/v1/jobs", "state queue type tag group q limit cursor", Access::read},
     {Route::cancel_job, Method::post, "/v1/jobs/{id}/cancel", "", Access::admin},
@@ -90,6 +91,7 @@ std::string_view to_string(Route route) {
     case Route::create_jobs: return "create_jobs";
     case Route::lease_jobs: return "lease_jobs";
     case Route::report_jobs: return "report_jobs";
+    case Route::worker_stream: return "worker_stream";
     case Route::get_job: return "get_job";
     case Route::list_jobs: return "list_jobs";
     case Route::cancel_job: return "cancel_job";
@@ -122,6 +124,7 @@ service::Priority priority_of(Route route) {
     case Route::create_jobs:
     case Route::list_jobs: return load;
     case Route::lease_jobs:
+    case Route::worker_stream:
     case Route::get_job:
     case Route::get_job_log: return work;
     case Route::report_jobs:

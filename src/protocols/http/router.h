@@ -17,6 +17,7 @@ enum class Route : std::uint8_t {
   create_jobs,
   lease_jobs,
   report_jobs,
+  worker_stream,
   get_job,
   list_jobs,
   cancel_job,
@@ -40,7 +41,7 @@ enum class Route : std::uint8_t {
   openapi,
   home,
 };
-inline constexpr std::size_t kRoutes = 25;
+inline constexpr std::size_t kRoutes = 26;
 std::string_view to_string(Route route);  // "create_jobs": for metrics and logs, and the document's operationId.
 
 // What a call does to the load. Health and metrics must get through when it is highest, and so must what ends it.

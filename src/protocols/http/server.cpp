@@ -34,6 +34,8 @@ HttpServer::HttpServer(net::IoLoop& loop, service::Service& service, service::To
       limits_(limits),
       logger_(logger),
       counters_(metrics),
+      stream_counters_(metrics),
+      stream_json_(service),
       endpoints_(service, tokens, counters_, metrics, logger, chance, tracer),
       admission_(limits.admission, clock.monotonic()),
       shared_{.loop = loop,
@@ -47,6 +49,9 @@ HttpServer::HttpServer(net::IoLoop& loop, service::Service& service, service::To
               .profiler = nullptr,
               .deliver_profile = [this](service::Cookie cookie,
                                         Result<std::string> profile) { deliver_profile(cookie, std::move(profile)); },
+              .streams = stream_counters_,
+              .logger = logger,
+              .stream_json = stream_json_,
               .scratch = scratch_.prepare(kScratchBytes)},
       connections_gauge_(metrics.gauge("workmill_http_connections", "Open HTTP connections.")),
       buffered_gauge_(metrics.gauge("workmill_http_buffered_bytes", "Memory held for requests and responses.")),
@@ -148,21 +153,62 @@ Welcome HttpServer::welcome(ClientKey client) {
 
 boost::asio::awaitable<void> HttpServer::serve(CookieParts name, Welcome welcome, ClientKey client, Socket socket) {
   co_await boost::asio::this_coro::throw_if_cancelled(false);
-  Session session{shared_, name, welcome, std::move(socket)};
-  slots_[name.slot].session = &session;
-  co_await session.run();
+  net::Connection connection{shared_.loop.poller(), std::move(socket), shared_.tls};
+  Caller caller{connection.client(), connection.peer()};
+  std::optional<std::string> upgraded;  // Its trace id.
+  {
+    Session session{shared_, name, welcome, connection, caller};
+    slots_[name.slot].session = &session;
+    co_await session.run();
+    slots_[name.slot].session = nullptr;
+    if (session.is_upgraded()) upgraded = session.take_trace_id();
+  }
+  if (upgraded) {
+    auto stream = serve_stream(name, connection, caller, *std::move(upgraded));
+    co_await std::move(stream);
+  }
   Slot& slot = slots_[name.slot];
-  slot.session = nullptr;
   if (auto const count = by_client_.find(client); --count->second == 0) by_client_.erase(count);
   if (welcome != Welcome::served) turned_away_ -= 1;
   slot.generation = (slot.generation + 1) % (1 << CookieParts::kGenerationBits);
   free_slots_.push_back(name.slot);
 }
 
-Session* HttpServer::find(CookieParts name) {
+boost::asio::awaitable<void> HttpServer::serve_stream(CookieParts name, net::Connection& connection, Caller& caller,
+                                                      std::string trace_id) {
+  co_await boost::asio::this_coro::throw_if_cancelled(false);
+  StreamSession stream{shared_, name, connection, caller, std::move(trace_id)};
+  slots_[name.slot].stream = &stream;
+  co_await stream.run();
+  slots_[name.slot].stream = nullptr;
+}
+
+HttpServer::Slot* HttpServer::find_slot(CookieParts name) {
   if (name.slot >= slots_.size()) return nullptr;
-  Slot const& slot = slots_[name.slot];
-  return slot.generation == name.generation ? slot.session : nullptr;
+  Slot& slot = slots_[name.slot];
+  return slot.generation == name.generation ? &slot : nullptr;
+}
+
+Session* HttpServer::find(CookieParts name) {
+  Slot const* const slot = find_slot(name);
+  return slot == nullptr ? nullptr : slot->session;
+}
+
+// False where nobody waits for it any more.
+bool HttpServer::hand_over(CookieParts name, Reply const& reply) {
+  Slot const* const slot = find_slot(name);
+  if (slot == nullptr) return false;
+  if (Session* const session = slot->session) {
+    if (!session->take_answer(name.sequence, reply)) return false;
+    if (session->touch()) touched_.push_back(name);
+    return true;
+  }
+  if (StreamSession* const stream = slot->stream) {
+    if (!stream->take_answer(name.sequence, reply)) return false;
+    if (stream->touch()) touched_.push_back(name);
+    return true;
+  }
+  return false;
 }
 
 void HttpServer::set_limits(HttpLimits const& limits) {
@@ -187,17 +233,17 @@ void HttpServer::on_answers(std::span<service::Answer> answers) {
   shared_.now = shared_.clock.monotonic();
   for (service::Answer const& answer : answers) {
     CookieParts const name = CookieParts::unpack(answer.cookie);
-    Session* const session = find(name);
-    if (session == nullptr || !session->take_answer(name.sequence, answer.reply)) {
-      give_back(answer.reply);
-    } else if (session->touch()) {
-      touched_.push_back(name);
-    }
+    if (!hand_over(name, answer.reply)) give_back(answer.reply);
   }
   for (CookieParts const name : touched_) {
-    Session* const session = find(name);
-    std::uint32_t const size = session->take_bunch_size();
-    session->end_bunch();
+    std::uint32_t size = 0;
+    if (Session* const session = find(name)) {
+      size = session->take_bunch_size();
+      session->end_bunch();
+    } else if (StreamSession* const stream = slots_[name.slot].stream) {
+      size = stream->take_bunch_size();
+      stream->end_bunch();
+    }
     if (shared_.stages == nullptr) continue;
     // As of the oldest answer of the bunch: they nearly always come from one turn.
     (*shared_.stages)[telemetry::Stage::reply].observe(shared_.clock.monotonic() - answers.front().ready_at, size);
@@ -266,6 +312,7 @@ void HttpServer::drain(Duration patience, std::move_only_function<void(net::Drai
   for (auto& listener : listeners_) listener->close();
   for (Slot const& slot : slots_) {
     if (slot.session != nullptr) slot.session->drain();
+    if (slot.stream != nullptr) slot.stream->drain();
   }
   release_held(shared_.clock.monotonic());
   drain_.begin(patience, std::move(on_done));
@@ -284,6 +331,7 @@ void HttpServer::sweep_part(std::size_t parts) {
     if (parts > 1 && ended == kEndedAtOnce) return;
     Session* const session = slots_[swept_].session;
     if (session != nullptr && session->sweep()) ++ended;
+    if (StreamSession* const stream = slots_[swept_].stream; stream != nullptr && stream->sweep()) ++ended;
   }
   if (swept_ < slots_.size()) return;
   swept_ = part_end_ = 0;

@@ -21,6 +21,8 @@
 #include "protocols/http/endpoints.h"
 #include "protocols/http/limits.h"
 #include "protocols/http/session.h"
+#include "protocols/http/stream_counters.h"
+#include "protocols/http/stream_session.h"
 #include "service/service.h"
 #include "service/token_store.h"
 #include "telemetry/log.h"
@@ -87,10 +89,13 @@ class HttpServer final : public service::AnswerSink {
  private:
   struct Slot {
     Session* session = nullptr;
+    StreamSession* stream = nullptr;  // Instead of it, once it was upgraded.
     std::uint32_t generation = 0;
   };
 
   boost::asio::awaitable<void> serve(CookieParts name, Welcome welcome, ClientKey client, Socket socket);
+  boost::asio::awaitable<void> serve_stream(CookieParts name, net::Connection& connection, Caller& caller,
+                                            std::string trace_id);
   // The next of so many parts of a sweep, or as much of it as ends no more than a few connections.
   void sweep_part(std::size_t parts);
   boost::asio::awaitable<void> keep_time();
@@ -98,7 +103,9 @@ class HttpServer final : public service::AnswerSink {
   void release_held(std::chrono::nanoseconds now);
   void on_socket(Socket socket);
   Welcome welcome(ClientKey client);
+  Slot* find_slot(CookieParts name);
   Session* find(CookieParts name);
+  bool hand_over(CookieParts name, Reply const& reply);
   void give_back(Reply const& reply);
   void publish();
   void deliver_profile(service::Cookie cookie, Result<std::string> profile);
@@ -112,6 +119,8 @@ class HttpServer final : public service::AnswerSink {
   HttpLimits limits_;
   telemetry::Logger& logger_;
   HttpCounters counters_;
+  StreamCounters stream_counters_;
+  JsonIn stream_json_;
   Endpoints endpoints_;
   service::Admission admission_;
   net::InputBuffer scratch_;

@@ -25,12 +25,13 @@ constexpr Duration kUploadGrace = std::chrono::seconds{5};  // Before its rate i
 
 }  // namespace
 
-Session::Session(Shared& shared, CookieParts name, Welcome welcome, net::Connection::Socket socket)
+Session::Session(Shared& shared, CookieParts name, Welcome welcome, net::Connection& connection, Caller& caller)
     : shared_(shared),
       name_(name),
       welcome_(welcome),
-      connection_(shared.loop.poller(), std::move(socket), shared.tls),
-      decoder_({.header_bytes_max = shared.limits.header_bytes_max, .body_bytes_max = shared.limits.body_bytes_max}) {
+      connection_(connection),
+      decoder_({.header_bytes_max = shared.limits.header_bytes_max, .body_bytes_max = shared.limits.body_bytes_max}),
+      caller_(caller) {
   in_handshake_ = !connection_.is_established();
   if (in_handshake_) shared_.handshakes += 1;
   set_deadline(in_handshake_ && !shared_.draining ? Deadline::handshake : first_deadline());
@@ -49,7 +50,7 @@ Session::~Session() {
 boost::asio::awaitable<void> Session::run() {
   co_await boost::asio::this_coro::throw_if_cancelled(false);
   auto const cancellation = co_await boost::asio::this_coro::cancellation_state;
-  while (!closing_) {
+  while (!closing_ && !upgraded_) {
     waiting_for_ = wanted();
     is_waiting_ = true;
     auto const [error] = co_await connection_.wait(waiting_for_);
@@ -58,7 +59,7 @@ boost::asio::awaitable<void> Session::run() {
     if (error == boost::asio::error::operation_aborted) continue;  // Woken: something else is to be waited for now.
     if (error) break;
     // Between the event and this line an answer may have changed what is wanted.
-    if (!closing_ && waiting_for_ == wanted()) on_ready();
+    if (!closing_ && !upgraded_ && waiting_for_ == wanted()) on_ready();
   }
 }
 
@@ -134,7 +135,7 @@ void Session::process_input() {
 void Session::parse_input() {
   Request request;
   bool partial = false;
-  while (!last_taken_ && !partial && !connection_.input().empty()) {
+  while (!last_taken_ && !upgraded_ && !partial && !connection_.input().empty()) {
     if (!has_room()) {
       paused_ = true;
       shared_.counters.pauses.add();
@@ -275,6 +276,8 @@ void Session::handle(Request const& request) {
   } else if (exchange.is_refused) {
     end_refused(sequence, exchange);
     return;
+  } else if (exchange.is_upgrade) {
+    upgrade(exchange);
   } else if (exchange.profile_for > Duration{0}) {
     if (std::exchange(exchange.is_counted, false)) shared_.admission.leave();  // It waits, too.
     auto const started = start_profile(sequence, exchange.profile_for);
@@ -291,6 +294,19 @@ void Session::handle(Request const& request) {
     linger_due_ = true;
   }
   release_done();
+}
+
+// Behind answers that are still to come there is no telling where they end and the stream begins.
+void Session::upgrade(Exchange& exchange) {
+  if (exchanges_.size() == 1) {
+    upgraded_ = true;
+    trace_id_ = shared_.endpoints.trace_id(exchange);
+    return;
+  }
+  exchange.text.clear();
+  shared_.endpoints.answer(
+      exchange, Error{.code = ErrorCode::malformed_request, .message = "requests before the upgrade are under way"},
+      exchange.text);
 }
 
 Result<std::uint64_t> Session::start_profile(std::uint16_t sequence, Duration length) {
@@ -435,7 +451,7 @@ void Session::settle() {
     }
   }
   account_memory();
-  if (is_waiting_ && (closing_ || wanted() != waiting_for_)) connection_.wake();
+  if (is_waiting_ && (closing_ || upgraded_ || wanted() != waiting_for_)) connection_.wake();
 }
 
 bool Session::is_quiet() const { return exchanges_.empty() && !connection_.has_output(); }

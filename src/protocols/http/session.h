@@ -13,9 +13,12 @@
 #include "protocols/http/codec.h"
 #include "protocols/http/endpoints.h"
 #include "protocols/http/exchange.h"
+#include "protocols/http/json_in.h"
 #include "protocols/http/limits.h"
+#include "protocols/http/stream_counters.h"
 #include "service/service.h"
 #include "telemetry/cpu_profiler.h"
+#include "telemetry/log.h"
 #include "telemetry/stage_times.h"
 
 // One HTTP connection: its coroutine reads all that has come, asks the service, and waits again; the answers are
@@ -44,6 +47,10 @@ struct Shared {
   telemetry::CpuProfiler* profiler = nullptr;     // None: there are no profiles here.
   // Hands over what came of a profile. Any thread.
   std::function<void(service::Cookie, Result<std::string>)> deliver_profile;
+  StreamCounters& streams;
+  telemetry::Logger& logger;
+  JsonIn& stream_json;
+  std::string message{};             // The one that is being read, of whatever stream.
   std::span<char> scratch;           // See net::Connection::receive().
   std::uint32_t second = 0;          // Of the monotonic clock, as of the last sweep.
   std::chrono::nanoseconds now{};    // The same clock, as of the loop's round or the bunch of answers being worked on.
@@ -104,13 +111,16 @@ enum class Welcome : std::uint8_t {
 
 class Session {
  public:
-  // `name`: slot and generation.
-  Session(Shared& shared, CookieParts name, Welcome welcome, net::Connection::Socket socket);
+  // `name`: slot and generation. The connection and its caller outlive it: where it ends as is_upgraded(), they go on
+  // as a worker stream, and what came behind the request is in the connection's input.
+  Session(Shared& shared, CookieParts name, Welcome welcome, net::Connection& connection, Caller& caller);
   ~Session();
   Session(Session const&) = delete;
   Session& operator=(Session const&) = delete;
 
   boost::asio::awaitable<void> run();
+  bool is_upgraded() const { return upgraded_; }
+  std::string take_trace_id() { return std::move(trace_id_); }
 
   // False where nobody waits for it any more.
   bool take_answer(std::uint16_t sequence, Reply const& reply);
@@ -145,6 +155,7 @@ class Session {
   void on_partial();
   void judge_head(Request const& request);
   void handle(Request const& request);
+  void upgrade(Exchange& exchange);
   Result<std::uint64_t> start_profile(std::uint16_t sequence, Duration length);
   void refuse(Error const& error, Method method);
   void end_refused(std::uint16_t sequence, Exchange& exchange);
@@ -169,10 +180,11 @@ class Session {
   Shared& shared_;
   CookieParts const name_;
   Welcome const welcome_;
-  net::Connection connection_;
+  net::Connection& connection_;
   RequestDecoder decoder_;
   ExchangeRing exchanges_;
-  Caller caller_{connection_.client(), connection_.peer()};
+  Caller& caller_;
+  std::string trace_id_;  // Of the request that was upgraded.
 
   net::Connection::WaitFor waiting_for_{};
   bool in_handshake_ = false;
@@ -188,6 +200,7 @@ class Session {
   bool linger_due_ = false;   // The peer may still be sending what we refused.
   bool lingering_ = false;
   bool closing_ = false;
+  bool upgraded_ = false;
   bool continue_due_ = false;  // "100 Continue" as soon as it is its turn.
 
   Deadline deadline_ = Deadline::none;
