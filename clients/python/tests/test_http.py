@@ -137,7 +137,9 @@ def test_what_is_no_workmill_is_a_protocol_error_and_not_tried_again(ask, data):
 
 
 def test_a_proxy_that_reaches_no_server_is_tried_again(ask):
-    server = Scripted([answer("<html>", status="502 Bad Gateway")], [answer(QUEUE)])
+    # It says that it closes: else the second attempt may go out on the first connection, and find its end.
+    bad = answer("<html>", status="502 Bad Gateway", headers="Connection: close\r\n")
+    server = Scripted([bad], [answer(QUEUE)])
 
     assert ask(server.url, TWICE).name == "q"
 
