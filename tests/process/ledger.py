@@ -57,8 +57,8 @@ class Connection:
             raise AssertionError(f"{method} {path}: no answer within {self._http.timeout} s") from None
         except (OSError, http.client.HTTPException):
             raise Lost(sent=True) from None
-        if answer.getheader("Content-Length") is None and answer.status != 204:
-            raise Lost(sent=True)  # Cut off in the middle of its headers.
+        if not answer.getheader("Content-Length") and answer.status != 204:
+            raise Lost(sent=True)  # Cut off in the middle of its headers, perhaps right before the number.
         return answer.status, json.loads(content) if content else None
 
 
