@@ -181,6 +181,7 @@ std::map<std::string_view, Setting> const& settings() {
       {"stream_window", size(&Config::stream_window_bytes)},
       {"stream_window_all", size(&Config::stream_window_bytes_all)},
       {"stream_ping", setting(&Config::stream_ping)},
+      {"stream_idle_ping", setting(&Config::stream_idle_ping)},
       {"stream_reconnect_within", setting(&Config::stream_reconnect_within)},
       {"body_size_max", size(&Config::body_bytes_max)},
       {"header_size_max", size(&Config::header_bytes_max)},
@@ -329,9 +330,11 @@ Result<> check_config(Config const& config) {
   if (!in_range(config.stream_window_bytes_all, config.stream_window_bytes, std::uint64_t{1} << 40)) {
     return bad("stream_window_all: from stream_window to 1TiB");
   }
-  if (config.stream_ping < std::chrono::seconds{1} || config.stream_ping > std::chrono::hours{1}) {
-    return bad("stream_ping: 1s to 1h");
-  }
+  auto const is_ping = [](Duration every) {
+    return every >= std::chrono::seconds{1} && every <= std::chrono::hours{1};
+  };
+  if (!is_ping(config.stream_ping)) return bad("stream_ping: 1s to 1h");
+  if (!is_ping(config.stream_idle_ping)) return bad("stream_idle_ping: 1s to 1h");
   if (config.stream_reconnect_within < Duration{0} || config.stream_reconnect_within > std::chrono::hours{1}) {
     return bad("stream_reconnect_within: 0s to 1h");
   }

@@ -37,6 +37,7 @@ http::HttpLimits http_limits(Config const& config) {
   limits.request_timeout = config.request_timeout;
   limits.write_timeout = config.write_timeout;
   limits.stream_ping = config.stream_ping;
+  limits.stream_idle_ping = config.stream_idle_ping;
   return limits;
 }
 
@@ -50,7 +51,7 @@ std::vector<std::string_view> http_settings() {
           "pipelined_max",     "buffered_size_max",
           "idle_timeout",      "request_timeout",
           "write_timeout",     "handshakes_max",
-          "stream_ping"};
+          "stream_ping",       "stream_idle_ping"};
 }
 
 }  // namespace workmill::app

@@ -274,7 +274,7 @@ def test_a_server_that_stops_answers_what_came_and_says_so(start, threads):
 
 
 def test_a_peer_that_answers_no_ping_is_dropped(start, config):
-    server = start(*config(stream_ping="1s", stream_reconnect_within="10ms"))
+    server = start(*config(stream_ping="1s", stream_idle_ping="2s", stream_reconnect_within="10ms"))
     api = server.api()
     enqueue(api, "q", 1)
     with upgraded(server) as silent, Stream(server) as answering:
@@ -283,9 +283,22 @@ def test_a_peer_that_answers_no_ping_is_dropped(start, config):
         eventually(lambda: depth(api, "q")["leased"] == 1, "it was sent the job")
         eventually(lambda: ended(server, "silent") == 1, "it is dropped")
         eventually(lambda: depth(api, "q")["ready"] == 1, "its job is there for others")
-        assert page(server).value("workmill_stream_pings_total") >= 2
+        eventually(lambda: page(server).value("workmill_stream_pings_total") >= 3, "the other is pinged, too")
         enqueue(api, "other", 1)
         assert len(answering.jobs(1)) == 1
+
+
+def test_a_stream_is_watched_closely_while_its_worker_has_jobs(start, config):
+    server = start(*config(stream_ping="1s", stream_idle_ping="1h", stream_reconnect_within="10ms"))
+    api = server.api()
+    with upgraded(server) as silent:
+        silent.send(frame(1, b'{"subscribe":{"queues":["q"],"credit":1,"lease":"1h"}}'))
+        eventually(lambda: page(server).value("workmill_streams") == 1, "it is open")
+        pings = page(server).value("workmill_stream_pings_total")
+        enqueue(api, "q", 1)
+        eventually(lambda: ended(server, "silent") == 1, "it is dropped")
+        assert page(server).value("workmill_stream_pings_total") == pings + 1
+        eventually(lambda: depth(api, "q")["ready"] == 1, "its job is there for others")
 
 
 def test_a_stream_that_takes_nothing_is_leased_no_more_and_dropped_in_the_end(start, config):

@@ -30,8 +30,10 @@ struct HttpLimits {
   // Bytes a second, on average since it began and after some grace; 0: any.
   std::uint64_t upload_rate_min = 240;    // At which a body comes in.
   std::uint64_t download_rate_min = 240;  // At which an answer is taken that waits for its client.
-  // A worker stream that was quiet for so long is pinged, and one that is silent for twice that is dropped.
-  Duration stream_ping = std::chrono::seconds{10};
+  // A worker stream that was quiet for so long is pinged, and one that is silent for twice that is dropped: while jobs
+  // are out on it, which others could have, and while none are.
+  Duration stream_ping = std::chrono::seconds{5};
+  Duration stream_idle_ping = std::chrono::seconds{30};
 };
 
 struct HttpCounters {

@@ -55,6 +55,11 @@ std::uint32_t whole_seconds(Duration duration) {
   return static_cast<std::uint32_t>(std::chrono::ceil<std::chrono::seconds>(duration).count());
 }
 
+bool ends_attempt(Report const& report) {
+  return std::holds_alternative<Completed>(report.outcome) || std::holds_alternative<Failed>(report.outcome) ||
+         std::holds_alternative<Released>(report.outcome);
+}
+
 // Nobody is to guess what takes over another's jobs.
 ResumeToken draw_token() {
   ResumeToken token;
@@ -208,6 +213,7 @@ void StreamSession::subscribe(OpenStream open) {
   open.token = draw_token();
   if (caller_.token() != nullptr) open.owner = caller_.token()->record.name;
   worker_ = open.lease.worker;
+  held_ = open.held.size();
   phase_ = Phase::opening;
   auto const taken = shared_.service.submit(cookie(kPushes), std::move(open), service::kNever, caller_.allowed());
   if (taken) return;
@@ -222,7 +228,10 @@ void StreamSession::tell(TellStream word) {
 }
 
 void StreamSession::take_reports(ReportBatch batch, std::size_t bytes) {
-  UnderWay next{.sequence = next_sequence_, .reported = reported_jobs(batch.reports), .bytes = bytes};
+  UnderWay next{.sequence = next_sequence_,
+                .reported = reported_jobs(batch.reports),
+                .ended = static_cast<std::size_t>(std::ranges::count_if(batch.reports, ends_attempt)),
+                .bytes = bytes};
   next_sequence_ = next_sequence_ == UINT16_MAX ? 1 : static_cast<std::uint16_t>(next_sequence_ + 1);
   std::size_t const reports = batch.reports.size();
   auto const taken =
@@ -249,7 +258,10 @@ bool StreamSession::take_push(Reply const& reply) {
   } else if (auto const* opened = std::get_if<StreamOpened>(&reply)) {
     phase_ = Phase::open;
     shared_.streams.opened.add();
-    if (opened->resumed) shared_.streams.resumed.add();
+    if (opened->resumed) {
+      shared_.streams.resumed.add();
+      begin_watch(held_);
+    }
     shared_.logger.debug("a worker stream is open", {{"worker", worker_},
                                                      {"resumed", opened->resumed},
                                                      {"from", caller_.from().to_string()},
@@ -289,6 +301,7 @@ void StreamSession::take_jobs(StreamJobs const& jobs) {
   append_stream_jobs(jobs, shared_.service, shared_.endpoints.attempts(), out);
   frame.end();
   taken_bytes_ += jobs.bytes;
+  begin_watch(jobs.jobs.size());
   shared_.streams.jobs.add(jobs.jobs.size());
 }
 
@@ -304,6 +317,7 @@ bool StreamSession::take_reports_answer(std::uint16_t sequence, Reply const& rep
     frame.end();
     shared_.request_bytes -= front.bytes;
     request_bytes_ -= front.bytes;
+    out_ -= std::min(out_, front.ended);
     under_way_.pop_front();
     if (draining_) close_for_drain();
     return true;
@@ -472,11 +486,20 @@ void StreamSession::sweep_token() {
   if (!holds) fail(holds.error(), CloseCode::policy, StreamEnd::denied);
 }
 
+// Its silence counts from now on, where it had nothing that others would wait for.
+void StreamSession::begin_watch(std::size_t jobs) {
+  if (out_ == 0 && jobs > 0) {
+    heard_second_ = shared_.second;
+    pinged_ = false;
+  }
+  out_ += jobs;
+}
+
 // To the second, give or take one: the sweep comes once in each.
 void StreamSession::sweep_silence() {
   if (paused_ || draining_ || write_blocked_) heard_second_ = shared_.second;  // We do not listen, or are not heard.
   std::uint32_t const quiet = shared_.second - heard_second_;
-  std::uint32_t const ping = whole_seconds(shared_.limits.stream_ping);
+  std::uint32_t const ping = whole_seconds(out_ > 0 ? shared_.limits.stream_ping : shared_.limits.stream_idle_ping);
   if (quiet > 2 * ping) return drop(StreamEnd::silent);
   if (quiet < ping || std::exchange(pinged_, true)) return;
   shared_.streams.pings.add();

@@ -57,6 +57,7 @@ class StreamSession {
   struct UnderWay {  // A message of reports.
     std::uint16_t sequence = 0;
     std::vector<JobRef> reported;
+    std::size_t ended = 0;  // So many of them end an attempt.
     std::size_t bytes = 0;
   };
 
@@ -91,6 +92,7 @@ class StreamSession {
   void sweep_slow();
   void sweep_token();
   void sweep_silence();
+  void begin_watch(std::size_t jobs);
   void account_memory();
   service::Cookie cookie(std::uint16_t sequence) const;
 
@@ -104,6 +106,10 @@ class StreamSession {
   std::deque<UnderWay> under_way_;  // Oldest first, as they are answered.
   std::uint16_t next_sequence_ = 1;
   std::uint64_t taken_bytes_ = 0;  // Sent, and not given back to the shard's window yet.
+  // Jobs that its worker may have. Those whose leases ended otherwise stay in it until they are reported: the shard's
+  // count is exact, and this one is only for how closely the stream is watched.
+  std::size_t out_ = 0;
+  std::size_t held_ = 0;  // Jobs that it said it has when it came back.
 
   Phase phase_ = Phase::asked;
   net::Connection::WaitFor waiting_for_{};
