@@ -49,7 +49,8 @@ class Mill {
   Worker worker(WorkerOptions options) {
     if (mill_) return mill_->worker(std::move(options));
     options.server.url = server_.url();
-    options.transport = over_ == Over::http ? WorkTransport::http : WorkTransport::automatic;
+    if (over_ == Over::http) options.transport = WorkTransport::http;
+    if (over_ == Over::stream) options.transport = WorkTransport::stream;  // No silent change to HTTP.
     return Worker{std::move(options)};
   }
   void kill_and_start() {
