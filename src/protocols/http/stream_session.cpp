@@ -19,7 +19,7 @@ using websocket::Opcode;
 using WaitFor = net::Connection::WaitFor;
 
 // What a worker has not taken yet, above which its next messages wait.
-constexpr std::size_t kOutputBytesMax = 256 * 1024;
+constexpr std::size_t kUntakenBytesMax = 256 * 1024;
 // Of a stream's window: so much is given back at a time, and the rest once a second.
 constexpr std::uint64_t kTakenBytes = 32 * 1024;
 constexpr std::uint32_t kLingerSeconds = 2;  // For the peer's close frame.
@@ -441,7 +441,7 @@ void StreamSession::settle() {
 
 bool StreamSession::has_room() const {
   return under_way_.size() < shared_.limits.pipelined_max && !write_blocked_ &&
-         connection_.output_bytes() < kOutputBytesMax;
+         connection_.output_bytes() < kUntakenBytesMax;
 }
 
 bool StreamSession::sweep() {
