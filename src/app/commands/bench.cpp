@@ -30,7 +30,7 @@ Examples:
   workmill bench enqueue --connections 64 --jobs 200000
   workmill bench end-to-end --producers 16 --workers 16   one job a call, over HTTP
   workmill bench end-to-end --transport stream --producers 2 --batch 500 --workers 1 --jobs 2000000
-  workmill bench mixed --rate 5000 --seconds 30
+  workmill bench mixed --rate 5000 --seconds 30s
   workmill bench latency --transport stream               on a server that has nothing else to do
 
 Loads:
