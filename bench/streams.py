@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Workers at full speed: what the issue of streams and clients asks for, measured at a server of our own.
+"""Workers at full speed: what docs/performance.md asks of streams and workers, measured at a server of our own.
 
     bench/streams.py life      [--rounds 5]   whole life over a stream in batches, durable
     bench/streams.py http      [--rounds 5]   whole life over HTTP, 16 producers and 16 workers, one job a call, beside Redis

@@ -1,4 +1,4 @@
-"""Jobs: sent, read, listed, changed, cancelled, retried, forgotten. API.md, "Jobs"."""
+"""Jobs: sent, read, listed, changed, cancelled, retried, forgotten."""
 
 import base64
 import json

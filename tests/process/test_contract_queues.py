@@ -1,4 +1,4 @@
-"""Queues: made on first use, looked at, paused, bounded, purged. API.md, "Queues"."""
+"""Queues: made on first use, looked at, paused, bounded, purged."""
 
 import time
 

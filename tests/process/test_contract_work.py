@@ -1,4 +1,4 @@
-"""Leases and reports. API.md, "Work"."""
+"""Leases and reports."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""What holds for every call: errors, unknown fields, names, times, headers. API.md, "Conventions" and "Around it"."""
+"""What holds for every call: errors, unknown fields, names, times, headers."""
 
 import re
 
