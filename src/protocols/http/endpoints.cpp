@@ -25,6 +25,7 @@ constexpr std::string_view kHome = "Workmill " WM_VERSION
                                    "  POST /v1/jobs       send a job\n"
                                    "  POST /v1/leases     take jobs to work on\n"
                                    "  POST /v1/reports    say what became of them\n"
+                                   "  GET  /v1/worker     both as a WebSocket: jobs as they come, reports in batches\n"
                                    "  GET  /v1/queues     see what is waiting\n"
                                    "  GET  /openapi.json  all calls, for programs\n"
                                    "  GET  /metrics       for Prometheus\n";
