@@ -19,7 +19,6 @@ constexpr std::size_t kKeyBytes = 16;
 constexpr std::size_t kControlBytesMax = 125;
 constexpr std::size_t kMaskBytes = 4;
 constexpr std::size_t kHeaderBytesMax = 10;  // Of a frame that is not masked.
-constexpr std::size_t kPartsKept = 16 * 1024;
 constexpr unsigned kLast = 0x80, kReserved = 0x70, kMasked = 0x80;
 
 unsigned byte_at(std::string_view text, std::size_t at) { return static_cast<unsigned char>(text[at]); }
@@ -79,10 +78,6 @@ std::string accept_of(std::string_view key) {
 FrameReader::Status FrameReader::next(std::string_view in, std::string& scratch) {
   consumed_ = 0;
   payload_ = {};
-  if (std::exchange(parts_told_, false)) {
-    parts_.clear();
-    if (parts_.capacity() > kPartsKept) parts_ = {};
-  }
   Header header;
   if (Status const status = read_header(in, header); status != Status::message) return status;
   if (in.size() - header.bytes < header.length) return Status::need_more;
@@ -135,20 +130,18 @@ FrameReader::Status FrameReader::read_header(std::string_view in, Header& header
 }
 
 FrameReader::Status FrameReader::take_data(Header const& header, std::string_view masked, std::string& scratch) {
-  if (header.is_last && parts_.empty()) {  // The ordinary case.
-    scratch.clear();
-    append_unmasked(masked, header.mask, scratch);
-    payload_ = scratch;
-  } else {
-    append_unmasked(masked, header.mask, parts_);
-    payload_ = parts_;
-    parts_told_ = header.is_last;
-  }
   is_in_message_ = !header.is_last;
   if (is_in_message_) {
-    payload_ = {};
+    append_unmasked(masked, header.mask, parts_);
     return Status::need_more;
   }
+  if (parts_.empty()) {  // The ordinary case.
+    scratch.clear();
+  } else {  // Not kept here: the peer may be quiet from now on, for ever.
+    scratch = std::exchange(parts_, {});
+  }
+  append_unmasked(masked, header.mask, scratch);
+  payload_ = scratch;
   if (!simdjson::validate_utf8(payload_.data(), payload_.size())) {
     return refuse(CloseCode::invalid_text, "a message is not UTF-8");
   }

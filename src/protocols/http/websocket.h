@@ -45,8 +45,8 @@ class FrameReader {
     refused,  // See close_code() and error(). Nothing that follows can be understood.
   };
   // Looks at `in`, all that has come and was not consumed. Always drop the first consumed() bytes of it afterwards.
-  // What payload() shows is written to `scratch`, which readers of one thread may share, or is the reader's own: it is
-  // good until the next call of either.
+  // What payload() shows is in `scratch`, which readers of one thread may share: it is good until its next use. Once a
+  // message is told, the reader holds nothing of it.
   Status next(std::string_view in, std::string& scratch);
   std::size_t consumed() const { return consumed_; }
   std::string_view payload() const { return payload_; }
@@ -79,7 +79,6 @@ class FrameReader {
   std::size_t const message_bytes_max_;
   std::string parts_;  // The frames before the last, of a message of several.
   bool is_in_message_ = false;
-  bool parts_told_ = false;  // parts_ was handed out by the last call.
   std::size_t consumed_ = 0;
   std::string_view payload_;
   CloseCode close_code_ = CloseCode::none;

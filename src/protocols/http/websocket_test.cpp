@@ -95,6 +95,18 @@ TEST(WebSocket, PutsTheFramesOfAMessageTogetherAroundPings) {
   EXPECT_EQ(reading.reader.payload(), "three");
 }
 
+TEST(WebSocket, HoldsNothingOfAMessageInPartsOnceItIsWhole) {
+  Reading reading;
+  ASSERT_EQ(reading.next(masked(0x01, std::string(kMax - 1, 'x'))), Status::need_more);
+  ASSERT_GE(reading.reader.memory_bytes(), kMax - 1);
+
+  std::string const last = masked(0x80, "y");
+  ASSERT_EQ(reading.next(last), Status::message);
+
+  EXPECT_EQ(reading.reader.payload().size(), kMax);
+  EXPECT_LT(reading.reader.memory_bytes(), 100u);
+}
+
 TEST(WebSocket, RefusesWhatTheStandardDoesNotHave) {
   EXPECT_EQ(refusal_of(masked(0xc1, "x")), CloseCode::protocol_error) << "a reserved bit";
   EXPECT_EQ(refusal_of(masked(0x83, "x")), CloseCode::protocol_error) << "an opcode";
