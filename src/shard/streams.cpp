@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <limits>
 #include <utility>
 
 #include "base/assert.h"
@@ -78,14 +79,13 @@ void Streams::drop(Stream& stream, Instant now) {
   stream.deadline = now + options_.reconnect_within;
   by_deadline_.emplace(stream.deadline, stream.id);
   if (away() <= options_.streams_max) return;
-  for (auto const& [deadline, id] : by_deadline_) {
-    if (deadline <= now) continue;  // Over already, and to be ended.
-    Stream& oldest = *find(id);
-    by_deadline_.erase({deadline, id});
-    oldest.deadline = now;
-    by_deadline_.emplace(now, id);
-    return;
-  }
+  // Those before it are over already, and to be ended: there may be many, where all go at once.
+  auto const first = by_deadline_.upper_bound({now, StreamId{std::numeric_limits<std::uint64_t>::max()}});
+  if (first == by_deadline_.end()) return;
+  StreamId const id = first->second;
+  by_deadline_.erase(first);
+  find(id)->deadline = now;
+  by_deadline_.emplace(now, id);
 }
 
 void Streams::remove(Stream& stream) {
