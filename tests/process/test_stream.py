@@ -471,6 +471,24 @@ def test_a_stream_whose_token_is_revoked_is_ended(start, tmp_path):
     assert (problem["code"], code) == ("unauthorized", 1008)
 
 
+def test_a_stream_whose_token_loses_a_queue_is_ended(start, tmp_path):
+    data = tmp_path / "data"
+    token = new_token(data, "worker", "work", "--queue", "a", "--queue", "b")
+    server = start(data=data)
+    with Stream(server, token) as stays, Stream(server, token) as stream:
+        stays.subscribe("a", 1)
+        stream.subscribe(["a", "b"], 1)
+        tokens = data / "tokens"
+        text = tokens.read_text()
+        assert text.count(" a,b ") == 1
+        tokens.write_text(text.replace(" a,b ", " a "))
+        server.process.send_signal(signal.SIGHUP)
+        problem, code = stream.refused()
+        assert (problem["code"], code) == ("forbidden", 1008)
+        stays.send({"drain": True})
+        assert stays.get("drained") is True
+
+
 def test_over_tls_it_is_the_same(start, tmp_path):
     secure = Secure(start, tmp_path)
     with Stream(secure, tls=secure.context()) as stream:

@@ -233,7 +233,7 @@ void HttpServer::on_answers(std::span<service::Answer> answers) {
   shared_.now = shared_.clock.monotonic();
   for (service::Answer const& answer : answers) {
     CookieParts const name = CookieParts::unpack(answer.cookie);
-    if (!hand_over(name, answer.reply)) give_back(answer.reply);
+    if (!hand_over(name, answer.reply)) give_back(answer.cookie, answer.reply);
   }
   for (CookieParts const name : touched_) {
     std::uint32_t size = 0;
@@ -280,7 +280,9 @@ void HttpServer::deliver_profile(service::Cookie cookie, Result<std::string> pro
 }
 
 // A client that went while its lease was being decided would hold its jobs until they run out.
-void HttpServer::give_back(Reply const& reply) {
+void HttpServer::give_back(service::Cookie cookie, Reply const& reply) {
+  // Whoever opened it has most likely said so, but where that got lost its stream would swallow jobs for ever.
+  if (std::holds_alternative<StreamOpened>(reply)) return service_.abandon(cookie);
   auto const* const leased = std::get_if<LeaseReply>(&reply);
   if (leased == nullptr || leased->jobs.empty()) return;
   ReportBatch batch;

@@ -106,7 +106,7 @@ class HttpServer final : public service::AnswerSink {
   Slot* find_slot(CookieParts name);
   Session* find(CookieParts name);
   bool hand_over(CookieParts name, Reply const& reply);
-  void give_back(Reply const& reply);
+  void give_back(service::Cookie cookie, Reply const& reply);
   void publish();
   void deliver_profile(service::Cookie cookie, Result<std::string> profile);
 

@@ -173,6 +173,7 @@ void StreamSession::parse_input() {
     }
     connection_.consume(reader_.consumed());
   }
+  if (is_served()) tell();
   if (phase_ == Phase::over || deaf_) connection_.consume(connection_.input().size());
   connection_.keep_input();
   bool const in_message = !connection_.input().empty() || reader_.is_in_message();
@@ -203,7 +204,10 @@ void StreamSession::handle_message(std::string_view text) {
     return fail({.code = ErrorCode::malformed_request, .message = "the first message is to subscribe"});
   }
   if (auto* batch = std::get_if<ReportBatch>(&*message)) return take_reports(std::move(*batch), text.size());
-  tell(std::get<TellStream>(*std::move(message)));
+  auto const& word = std::get<TellStream>(*message);
+  if (word.credit) word_.credit = word.credit;
+  word_.drain = word_.drain || word.drain;
+  has_word_ = true;
 }
 
 void StreamSession::subscribe(OpenStream open) {
@@ -214,6 +218,8 @@ void StreamSession::subscribe(OpenStream open) {
   if (caller_.token() != nullptr) open.owner = caller_.token()->record.name;
   worker_ = open.lease.worker;
   held_ = open.held.size();
+  allowed_ = caller_.allowed();
+  for (QueueChoice const& queue : open.lease.queues) queues_.push_back(queue.name);
   phase_ = Phase::opening;
   auto const taken = shared_.service.submit(cookie(kPushes), std::move(open), service::kNever, caller_.allowed());
   if (taken) return;
@@ -221,13 +227,18 @@ void StreamSession::subscribe(OpenStream open) {
   fail(taken.error());
 }
 
-void StreamSession::tell(TellStream word) {
+// Words are not answered, so nothing would hold back whoever sends many: of those that came together, the last counts.
+void StreamSession::tell() {
+  if (!std::exchange(has_word_, false)) return;
+  TellStream word = std::exchange(word_, {});
   word.stream = cookie(kPushes);
   auto const taken = shared_.service.submit(cookie(kPushes), std::move(word), service::kNever, caller_.allowed());
   if (!taken) fail(taken.error());
 }
 
 void StreamSession::take_reports(ReportBatch batch, std::size_t bytes) {
+  tell();  // What was said before holds for the jobs that these make room for.
+  if (!is_served()) return;
   UnderWay next{.sequence = next_sequence_,
                 .reported = reported_jobs(batch.reports),
                 .ended = static_cast<std::size_t>(std::ranges::count_if(batch.reports, ends_attempt)),
@@ -483,7 +494,12 @@ void StreamSession::sweep_slow() {
 
 void StreamSession::sweep_token() {
   auto const holds = shared_.endpoints.still_holds(caller_, Access::work, shared_.clock.monotonic());
-  if (!holds) fail(holds.error(), CloseCode::policy, StreamEnd::denied);
+  if (!holds) return fail(holds.error(), CloseCode::policy, StreamEnd::denied);
+  if (caller_.allowed() == allowed_) return;
+  allowed_ = caller_.allowed();
+  if (allowed_ == nullptr || std::ranges::all_of(queues_, [&](auto& name) { return allowed_->contains(name); })) return;
+  fail({.code = ErrorCode::forbidden, .message = "the token is limited to other queues now"}, CloseCode::policy,
+       StreamEnd::denied);
 }
 
 // Its silence counts from now on, where it had nothing that others would wait for.

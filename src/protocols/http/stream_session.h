@@ -68,7 +68,7 @@ class StreamSession {
   void parse_input();
   void handle_message(std::string_view text);
   void subscribe(OpenStream open);
-  void tell(TellStream word);
+  void tell();
   void take_reports(ReportBatch batch, std::size_t bytes);
   bool take_push(Reply const& reply);
   bool take_reports_answer(std::uint16_t sequence, Reply const& reply);
@@ -102,6 +102,10 @@ class StreamSession {
   Caller& caller_;
   std::string const trace_id_;
   std::string worker_;
+  std::vector<std::string> queues_;  // That it subscribed to,
+  AllowedQueues allowed_;            // and those that its token was limited to when that was looked at last.
+  TellStream word_;                  // Said, and not passed on yet.
+  bool has_word_ = false;
   websocket::FrameReader reader_;
   std::deque<UnderWay> under_way_;  // Oldest first, as they are answered.
   std::uint16_t next_sequence_ = 1;

@@ -1,0 +1,78 @@
+#include "protocols/http/stream_session.h"
+
+#include <gtest/gtest.h>
+
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "protocols/http/server_harness_test.h"
+
+namespace workmill::http {
+namespace {
+
+// A short text frame, masked with zeros: the payload stands there as it is.
+std::string message(std::string_view text) {
+  std::string frame{"\x81"};
+  frame.push_back(static_cast<char>(0x80 | text.size()));
+  return frame.append(4, '\0').append(text);
+}
+
+constexpr std::string_view kSubscribe = R"({"subscribe":{"queues":["q"],"credit":1}})";
+
+class StreamSessionTest : public ServerTest {
+ protected:
+  static constexpr std::string_view kUpgrade =
+      "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+      "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+
+  // What has been asked then, by its cookie.
+  service::Cookie subscribe(TestClient& client) {
+    client.send(get("/v1/worker", kUpgrade) + message(kSubscribe));
+    EXPECT_TRUE(asked(1));
+    service::Cookie const cookie = service.asked.at(0).cookie;
+    service.asked.clear();
+    return cookie;
+  }
+};
+
+TEST_F(StreamSessionTest, AWordThatIsNotTakenBeforeTheStreamIsOpenLeavesNoStreamBehind) {
+  TestClient client{port};
+  service::Cookie const stream = subscribe(client);
+  client.send(message(R"({"credit":5})"));
+  ASSERT_TRUE(asked(1));
+
+  // The shard refuses the word while it still has to open the stream.
+  service.answer(stream, Error{.code = ErrorCode::overloaded, .message = "full"});
+  service.abandoned.clear();
+  service.answer(stream, StreamOpened{});
+
+  EXPECT_TRUE(received(client, "overloaded"));
+  EXPECT_EQ(service.abandoned, std::vector{stream});
+}
+
+TEST_F(StreamSessionTest, OfWordsThatComeTogetherTheLastIsPassedOnBeforeTheReportsBehindThem) {
+  TestClient client{port};
+  service::Cookie const stream = subscribe(client);
+  service.answer(stream, StreamOpened{});
+  std::string many;
+  for (int credit = 0; credit < 100; ++credit) {
+    many.append(message(R"({"credit":)" + std::to_string(credit) + "}"));
+  }
+  std::string const report = R"({"reports":[{"id":"a","lease":"0123456789abcdef","outcome":"completed"}]})";
+  client.send(many + message(report) + message(R"({"drain":true})"));
+
+  ASSERT_TRUE(asked(3));
+
+  auto const* before = std::get_if<TellStream>(&service.asked[0].command);
+  auto const* behind = std::get_if<TellStream>(&service.asked[2].command);
+  ASSERT_TRUE(before != nullptr && behind != nullptr);
+  EXPECT_TRUE(std::holds_alternative<ReportBatch>(service.asked[1].command));
+  EXPECT_EQ(before->credit, 99u);
+  EXPECT_EQ(before->stream, stream);
+  EXPECT_FALSE(behind->credit);
+  EXPECT_TRUE(behind->drain);
+}
+
+}  // namespace
+}  // namespace workmill::http
