@@ -326,7 +326,7 @@ Result<> check_config(Config const& config) {
   if (!in_range(config.handshakes_max, 1, 1'000'000)) return bad("handshakes_max: 1 to 1,000,000");
   if (!in_range(config.waiters_max, 1, 1'000'000)) return bad("waiters_max: 1 to 1,000,000");
   if (!in_range(config.streams_max, 1, 1'000'000)) return bad("streams_max: 1 to 1,000,000");
-  if (!in_range(config.stream_window_bytes, 4'096, std::uint64_t{1} << 30)) return bad("stream_window: 4KiB to 1GiB");
+  if (!in_range(config.stream_window_bytes, 65'536, std::uint64_t{1} << 30)) return bad("stream_window: 64KiB to 1GiB");
   if (!in_range(config.stream_window_bytes_all, config.stream_window_bytes, std::uint64_t{1} << 40)) {
     return bad("stream_window_all: from stream_window to 1TiB");
   }
