@@ -20,7 +20,8 @@ using WaitFor = net::Connection::WaitFor;
 
 // What a worker has not taken yet, above which its next messages wait.
 constexpr std::size_t kUntakenBytesMax = 256 * 1024;
-// Of a stream's window: so much is given back at a time, and the rest once a second.
+// Of a stream's window, of which no server has less than twice as much: given back at a time, and the rest once a
+// second.
 constexpr std::uint64_t kTakenBytes = 32 * 1024;
 constexpr std::uint32_t kLingerSeconds = 2;  // For the peer's close frame.
 constexpr std::uint16_t kPushes = 0;         // Of what the shard sends by itself.
@@ -516,7 +517,12 @@ void StreamSession::sweep_silence() {
   if (paused_ || draining_ || write_blocked_) heard_second_ = shared_.second;  // We do not listen, or are not heard.
   std::uint32_t const quiet = shared_.second - heard_second_;
   std::uint32_t const ping = whole_seconds(out_ > 0 ? shared_.limits.stream_ping : shared_.limits.stream_idle_ping);
-  if (quiet > 2 * ping) return drop(StreamEnd::silent);
+  if (quiet > 2 * ping) {
+    // Where this thread stood still for so long, what came meanwhile has not been looked at yet.
+    if (is_waiting_ && waiting_for_ == WaitFor::readable) receive();
+    if (heard_second_ != shared_.second) drop(StreamEnd::silent);
+    return;
+  }
   if (quiet < ping || std::exchange(pinged_, true)) return;
   shared_.streams.pings.add();
   websocket::append_frame(Opcode::ping, {}, connection_.output());

@@ -74,5 +74,21 @@ TEST_F(StreamSessionTest, OfWordsThatComeTogetherTheLastIsPassedOnBeforeTheRepor
   EXPECT_TRUE(behind->drain);
 }
 
+TEST_F(StreamSessionTest, WhoHasAnsweredIsNotSilentWhereThisThreadStoodStill) {
+  TestClient speaks{port};
+  service.answer(subscribe(speaks), StreamOpened{});
+  TestClient silent{port};
+  service.answer(subscribe(silent), StreamOpened{});
+  ASSERT_TRUE(received(speaks, "subscribed") && received(silent, "subscribed"));
+
+  speaks.send(message(R"({"credit":2})"));
+  advance(std::chrono::hours{1});
+
+  EXPECT_TRUE(closed(silent));
+  ASSERT_TRUE(asked(1));
+  EXPECT_TRUE(std::holds_alternative<TellStream>(service.asked[0].command));
+  EXPECT_TRUE(until([&] { return server->connections() == 1; }));
+}
+
 }  // namespace
 }  // namespace workmill::http
