@@ -37,33 +37,34 @@ class AsyncClient {
   ~AsyncClient();
 
   // Each as in Client.
-  Async<Enqueued> enqueue(NewJob const& job, CallOptions const& call = {});
+  Async<Enqueued> enqueue(NewJob const& job, CallOptions const& call = default_call());
   template <class T>
-  Async<Enqueued> enqueue(std::string type, T const& payload, JobOptions options = {}, CallOptions const& call = {}) {
+  Async<Enqueued> enqueue(std::string type, T const& payload, JobOptions options = default_job(),
+                          CallOptions const& call = default_call()) {
     return enqueue(make_job(std::move(type), payload, std::move(options)), call);
   }
-  Async<std::vector<Enqueued>> enqueue_all(std::vector<NewJob> const& jobs, CallOptions const& call = {});
-  Async<Job> job(std::string_view id, CallOptions const& call = {});
-  Async<Job> wait(std::string_view id, Duration patience, CallOptions const& call = {});
-  Async<Job> completed(std::string_view id, Duration patience, CallOptions const& call = {});
+  Async<std::vector<Enqueued>> enqueue_all(std::vector<NewJob> const& jobs, CallOptions const& call = default_call());
+  Async<Job> job(std::string_view id, CallOptions const& call = default_call());
+  Async<Job> wait(std::string_view id, Duration patience, CallOptions const& call = default_call());
+  Async<Job> completed(std::string_view id, Duration patience, CallOptions const& call = default_call());
   template <class T>
-  Task<Result<T>> result(std::string id, Duration patience, CallOptions call = {}) {
+  Task<Result<T>> result(std::string id, Duration patience, CallOptions call = default_call()) {
     auto job = co_await completed(id, patience, call);
     if (!job) co_return std::unexpected(std::move(job).error());
     co_return job->template result_as<T>();
   }
-  Async<void> cancel(std::string_view id, CallOptions const& call = {});
-  Async<void> retry(std::string_view id, CallOptions const& call = {});
-  Async<void> remove(std::string_view id, CallOptions const& call = {});
-  Async<JobPage> list(JobQuery const& query, CallOptions const& call = {});
-  Async<std::vector<std::string>> job_log(std::string_view id, CallOptions const& call = {});
-  Async<std::vector<LeasedJob>> lease(LeaseRequest const& request, CallOptions const& call = {});
-  Async<std::vector<ReportResult>> report(std::vector<Report> const& reports, CallOptions const& call = {});
-  Async<QueueStats> queue(std::string_view name, CallOptions const& call = {});
-  Async<QueueStats> pause(std::string_view queue, CallOptions const& call = {});
-  Async<QueueStats> resume(std::string_view queue, CallOptions const& call = {});
-  Async<void> ping(CallOptions const& call = {});
-  Async<void> ready(CallOptions const& call = {});
+  Async<void> cancel(std::string_view id, CallOptions const& call = default_call());
+  Async<void> retry(std::string_view id, CallOptions const& call = default_call());
+  Async<void> remove(std::string_view id, CallOptions const& call = default_call());
+  Async<JobPage> list(JobQuery const& query, CallOptions const& call = default_call());
+  Async<std::vector<std::string>> job_log(std::string_view id, CallOptions const& call = default_call());
+  Async<std::vector<LeasedJob>> lease(LeaseRequest const& request, CallOptions const& call = default_call());
+  Async<std::vector<ReportResult>> report(std::vector<Report> const& reports, CallOptions const& call = default_call());
+  Async<QueueStats> queue(std::string_view name, CallOptions const& call = default_call());
+  Async<QueueStats> pause(std::string_view queue, CallOptions const& call = default_call());
+  Async<QueueStats> resume(std::string_view queue, CallOptions const& call = default_call());
+  Async<void> ping(CallOptions const& call = default_call());
+  Async<void> ready(CallOptions const& call = default_call());
 
  private:
   std::unique_ptr<detail::Core> core_;

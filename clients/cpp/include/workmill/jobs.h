@@ -48,6 +48,11 @@ struct JobOptions {
   Json meta{};          // An object, or null for none.
   Json::Object more{};  // Further members, sent as they are: what a newer server knows and this client does not.
 };
+// Nothing said; see default_call().
+inline JobOptions const& default_job() {
+  static JobOptions const options;
+  return options;
+}
 
 // A job that is to be sent.
 struct NewJob {

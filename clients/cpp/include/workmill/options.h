@@ -52,5 +52,11 @@ struct CallOptions {
   std::string traceparent{};           // W3C. Empty: as ServerOptions::traceparent says.
   std::string tracestate{};
 };
+// None of them. AsyncClient's default arguments name it rather than make one, as GCC 12 destroys twice an aggregate
+// that is made within a co_await expression.
+inline CallOptions const& default_call() {
+  static CallOptions const options;
+  return options;
+}
 
 }  // namespace workmill::client
