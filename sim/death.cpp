@@ -28,6 +28,7 @@ void Simulator::die(Death death) {
   ++figures_[Figure::restarts];
   if (watch_.is_copying) ++figures_[Figure::died_while_copying];
   if (model_.waiting() > 0) ++figures_[Figure::died_with_workers_waiting];
+  if (model_.jobs_on_streams() > 0) ++figures_[Figure::died_with_jobs_on_streams];
   if (writer_.is_unheard()) ++figures_[Figure::died_with_flush_done_unheard];
   if (std::count_if(open_.begin(), open_.end(), [](Open const& open) { return open.batch != 0; }) > 1) {
     ++figures_[Figure::died_with_several_turns_open];
@@ -46,6 +47,7 @@ void Simulator::die(Death death) {
   abandoned_.clear();
   loop_turns_ = 0;
   clients_.server_died();
+  stream_workers_.server_died();
   watch_.died(death != Death::kill);
   trace(fmt::format("the process dies ({}), {} bytes unsynced", static_cast<int>(death), disk_.unsynced_bytes()));
   switch (death) {
@@ -276,10 +278,10 @@ void Simulator::flip_a_bit_in_life() {
   flipped_ = flipped;
 }
 
-// Any, that of some job, or that of the job which will be copied ahead first.
+// Any, that of some job, of one that is out on a stream, or of the job which will be copied ahead first.
 LogWatch::Batch Simulator::draw_batch_to_damage() {
   auto const& jobs = model_.jobs();
-  std::uint64_t const kind = chance_.below(5);
+  std::uint64_t const kind = chance_.below(7);
   if (kind == 0 || jobs.empty()) return watch_.batches[chance_.below(watch_.batches.size())];
   Position at{};
   auto const drawn = std::next(jobs.begin(), static_cast<std::ptrdiff_t>(chance_.below(jobs.size())));
@@ -293,6 +295,8 @@ LogWatch::Batch Simulator::draw_batch_to_damage() {
     if (found == jobs.end()) found = std::find_if(jobs.begin(), jobs.end(), has_one);
     auto const view = engine_->view((found == jobs.end() ? drawn : found)->second.number);
     at = view->checkpoint_at ? view->checkpoint_at : view->spec_at;
+  } else if (auto const out = model_.job_on_stream(); out && kind >= 5) {
+    at = engine_->view(*out)->spec_at;
   } else {
     for (auto const& [number, job] : jobs) {
       Position const stands = engine_->view(job.number)->spec_at;

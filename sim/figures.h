@@ -23,6 +23,7 @@ enum class FigureKind : std::uint8_t { amount, fault, rare };
   X(audits, amount, "comparisons of every job and queue with the model")                                              \
   X(invariant_checks, amount, "recounts of the engine by itself")                                                     \
   X(disk_bound_checks, amount, "checks of 2.5 times what lives and two segments, at rest")                            \
+  X(stream_again_damaged, amount, "jobs that were to be sent again on a stream, and turned out to be damaged")        \
                                                                                                                       \
   X(fault_kill, fault, "the process is killed")                                                                       \
   X(fault_power_cut, fault, "the power is cut, and nothing unsynced is left")                                         \
@@ -146,7 +147,38 @@ enum class FigureKind : std::uint8_t { amount, fault, rare };
   X(damaged_checkpoint_ended, rare, "a lease comes upon a checkpoint that turned on the disk, and ends its job")      \
   X(damaged_checkpoint_copied, rare, "a job is copied ahead without its checkpoint, which is damaged")                \
   X(damaged_shown, rare, "a job is shown, and what of it is damaged is not")                                          \
-  X(damaged_lines_refused, rare, "the lines that a job logged are asked for, and are damaged")
+  X(damaged_lines_refused, rare, "the lines that a job logged are asked for, and are damaged")                        \
+                                                                                                                      \
+  X(stream_lease, rare, "a job goes out on a worker stream")                                                          \
+  X(stream_resumed, rare, "a worker comes back in time, and goes on")                                                 \
+  X(stream_resumed_at_deadline, rare, "it comes back in the turn in which its leases would have ended")               \
+  X(stream_resumed_with_nothing_out, rare, "it comes back, and its jobs have all ended meanwhile")                    \
+  X(stream_resumed_after_restart, rare, "it comes back to another process, which does not know it")                   \
+  X(stream_resume_unknown, rare, "it comes back too late, or by an old token")                                        \
+  X(stream_resume_foreign, rare, "a worker of another name comes with its token")                                     \
+  X(stream_replaced, rare, "it comes back while its old connection is still there")                                   \
+  X(stream_replaced_while_unflushed, rare, "it does so while jobs pushed to the old one are not yet durable")         \
+  X(stream_sent_again, rare, "a job that it does not hold is sent again")                                             \
+  X(stream_held, rare, "a job that it holds is not sent again")                                                       \
+  X(stream_again_waits_for_window, rare, "jobs to be sent again wait for the window")                                 \
+  X(stream_again_ended, rare, "a lease ends before its job was sent again")                                           \
+  X(stream_dropped, rare, "a stream is dropped with jobs out")                                                        \
+  X(stream_dropped_before_jobs, rare, "a stream is dropped while jobs pushed to it are not yet durable")              \
+  X(stream_dropped_while_reporting, rare, "a stream is dropped while a report of its worker is in the group commit")  \
+  X(stream_leases_ended, rare, "nobody comes back in time, and a lease ends for that")                                \
+  X(stream_away_too_many, rare, "more dropped streams than may be: the first to be over is over at once")             \
+  X(stream_credit_below_out, rare, "credit is lowered below what is out")                                             \
+  X(stream_window_full, rare, "a stream with credit gets no more, as its window is full")                             \
+  X(stream_window_full_for_all, rare, "a stream gets no more, as the window of all is full")                          \
+  X(stream_cancel, rare, "a stream hears that a job is to be cancelled")                                              \
+  X(stream_cancel_on_resume, rare, "it hears so when it comes back")                                                  \
+  X(stream_drained, rare, "a stream is drained")                                                                      \
+  X(stream_drained_later, rare, "it is so when its last job has ended, and not before")                               \
+  X(stream_ended_by_drain, rare, "a stream ends as the server drains")                                                \
+  X(stream_refused, rare, "a stream is refused, as there are too many or the server drains")                          \
+  X(stream_opened_to_nobody, rare, "a stream is given up before a turn has seen it")                                  \
+  X(stream_push_to_nobody, rare, "a push comes for a connection that has gone")                                       \
+  X(died_with_jobs_on_streams, rare, "death while jobs are out on streams")
 // clang-format on
 
 enum class Figure : std::uint8_t {

@@ -11,16 +11,21 @@ FrontEnd::FrontEnd(shard::ShardLoop& loop, Clock const& clock, Figures& figures)
 
 Result<> FrontEnd::submit(shard::Cookie cookie, Command command) {
   is_submitting_ = true;
+  bool const opens = std::holds_alternative<OpenStream>(command);
+  bool const is_told = std::holds_alternative<TellStream>(command);  // And not answered.
   auto taken = service_.submit(cookie, std::move(command), shard::kNever);
   is_submitting_ = false;
-  if (taken) asked_.emplace(cookie, false);
+  if (taken && !is_told) (opens ? streams_ : asked_).emplace(cookie, false);
   return taken;
 }
 
 void FrontEnd::hang_up(shard::Cookie cookie) {
-  auto const asked = asked_.find(cookie);
-  if (asked == asked_.end() || asked->second) return;
-  asked->second = true;
+  auto asked = asked_.find(cookie);
+  if (asked == asked_.end()) {
+    asked = streams_.find(cookie);
+    if (asked == streams_.end()) return;
+  }
+  if (std::exchange(asked->second, true)) return;
   service_.abandon(cookie);
 }
 
@@ -69,6 +74,13 @@ std::string FrontEnd::id(JobNumber number) const {
 void FrontEnd::on_answers(std::span<service::Answer> answers) {
   if (is_submitting_) complain("an answer came from inside a submit");
   for (service::Answer& answer : answers) {
+    if (auto const stream = streams_.find(answer.cookie); stream != streams_.end()) {
+      bool const is_over =
+          std::holds_alternative<StreamEnded>(answer.reply) || std::holds_alternative<Error>(answer.reply);
+      answers_.push_back({.answer = std::move(answer), .has_gone = stream->second, .is_push = true});
+      if (is_over) streams_.erase(stream);
+      continue;
+    }
     auto const asked = asked_.find(answer.cookie);
     if (asked == asked_.end()) return complain("an answer came twice, or to nobody");
     answers_.push_back({.answer = std::move(answer), .has_gone = asked->second});

@@ -9,9 +9,10 @@
 #include "shard/shard_loop.h"
 #include "sim/figures.h"
 
-// What an adapter is to the server of one life, without its sockets: hands commands to the service, takes answers as
-// they come, and hangs up. It holds the service to its contract (service/service.h): an answer comes for what was
-// taken, once, never from inside a submit(), and readiness says what is so.
+// What an adapter is to the server of one life, without its sockets: hands commands to the service, takes answers and
+// what streams are sent as they come, and hangs up. It holds the service to its contract (service/service.h): an answer
+// comes for what was taken, once, never from inside a submit(), nothing comes on a stream that is over, and readiness
+// says what is so.
 namespace workmill::sim {
 
 class FrontEnd final : public service::AnswerSink {
@@ -26,6 +27,7 @@ class FrontEnd final : public service::AnswerSink {
   struct Delivered {
     service::Answer answer;
     bool has_gone = false;  // Whoever asked: nobody reads it.
+    bool is_push = false;   // Of a stream, which may get more.
   };
   // Since it was last asked.
   std::vector<Delivered> take_answers() { return std::exchange(answers_, {}); }
@@ -51,7 +53,8 @@ class FrontEnd final : public service::AnswerSink {
   shard::ShardLoop& loop_;
   Figures& figures_;
   service::InlineService service_;
-  std::unordered_map<shard::Cookie, bool> asked_;  // Taken and not answered. True: whoever asked has gone.
+  std::unordered_map<shard::Cookie, bool> asked_;    // Taken and not answered. True: whoever asked has gone.
+  std::unordered_map<shard::Cookie, bool> streams_;  // Open. True: its connection has gone.
   std::vector<Delivered> answers_;
   bool is_submitting_ = false;
   bool is_draining_ = false;

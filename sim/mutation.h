@@ -67,7 +67,11 @@ namespace workmill::sim {
   /* src/shard, src/engine: a payload that is damaged on the disk */                                 \
   X(damaged_payload_is_leased, "a worker gets a job without the payload that is damaged")            \
   X(damaged_job_is_dropped, "a job whose payload is damaged is forgotten instead of ended")            \
-  X(damaged_checkpoint_is_passed_over, "a job whose checkpoint is damaged is handed out without it")
+  X(damaged_checkpoint_is_passed_over, "a job whose checkpoint is damaged is handed out without it")  \
+  /* src/shard: worker streams */                                                                     \
+  X(stream_ignores_credit, "a stream gets jobs up to its credit, however many are out")              \
+  X(dropped_stream_never_ends, "the leases of a worker that does not come back go on")               \
+  X(resend_forgets_a_job, "a worker that comes back is not sent all that it lacks")
 // clang-format on
 
 enum class Mutation : std::uint8_t {

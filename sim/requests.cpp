@@ -30,7 +30,18 @@ void Simulator::send_requests() {
     if (chance_.chance(500)) look = GetJobLog{job};
     send(std::move(look), next_cookie_++);
   }
+  if (!stream_workers_.empty() && !is_stuck) send_on_streams();
   if (chance_.chance(15)) hang_up();
+}
+
+void Simulator::send_on_streams() {
+  for (std::uint64_t i = chance_.below(setup_.requests_per_turn_max / 2 + 2); i > 0; --i) {
+    StreamWorkers::Step step = stream_workers_.next(next_cookie_);
+    if (step.hangs_up) hang_up(*step.hangs_up);
+    if (!step.sends) continue;
+    if (step.cookie == next_cookie_) ++next_cookie_;
+    send(*std::move(step.sends), step.cookie);
+  }
 }
 
 // A connection is closed: of a worker, or of anybody whose request is under way.
@@ -53,10 +64,15 @@ void Simulator::hang_up() {
   } else {
     ++figures_[Figure::waiter_abandoned];
   }
-  trace(fmt::format("{} hangs up", *cookie));
-  clients_.refused(*cookie);
-  front_->hang_up(*cookie);
-  abandoned_.push_back(*cookie);
+  hang_up(*cookie);
+}
+
+void Simulator::hang_up(shard::Cookie cookie) {
+  trace(fmt::format("{} hangs up", cookie));
+  clients_.refused(cookie);
+  stream_workers_.hung_up(cookie);
+  front_->hang_up(cookie);
+  abandoned_.push_back({.cookie = cookie, .at = std::max(now_, clock_.now())});
 }
 
 // As an adapter does it for a client that went while its lease was being decided.
@@ -116,6 +132,7 @@ void Simulator::send(Command command, shard::Cookie cookie) {
     return;
   }
   clients_.refused(cookie);
+  stream_workers_.refused(cookie, asked.command);
   switch (taken.error().code) {
     case ErrorCode::overloaded:
       ++figures_[Figure::inbox_full];

@@ -89,6 +89,14 @@ Setup draw_setup(std::uint64_t seed) {
     setup.log.segments.sync_interval = Duration{static_cast<Duration::rep>(one_of({1, 10, 50, 500}))};
     setup.log.segments.synced_elsewhere = chance.chance(500);
   }
+  setup.streams.workers = static_cast<std::uint32_t>(one_of({0, 0, 1, 3, 10}));
+  setup.streams.queues = work.queues;
+  setup.streams.credit_max = static_cast<std::uint32_t>(one_of({1, 3, 8, 8, 40}));
+  shard::StreamOptions& streams = setup.shard.streams;
+  streams.reconnect_within = Duration{static_cast<Duration::rep>(one_of({1, 20, 300, 300, 5'000}))};
+  streams.streams_max = static_cast<std::uint32_t>(one_of({1, 4, 16'384, 16'384}));
+  streams.window_bytes = one_of({500, 2'000, 1 << 20, 1 << 20});
+  streams.window_bytes_all = one_of({1'000, 5'000, 256 << 20, 256 << 20});
   return setup;
 }
 
@@ -97,13 +105,13 @@ std::string describe(Setup const& setup) {
       "segments of {}, {} recent bytes, {} finished kept, {} answers kept, {} steps, {} commands a turn, {} waiters, "
       "scans {}, copies {}, {} queues, {} groups, {} workers, {} jobs, payloads of {}, {} requests a turn, a death in "
       "{}, "
-      "a fault in {}, disk of {}, flushes by {}, durability {}",
+      "a fault in {}, disk of {}, flushes by {}, durability {}, {} workers with streams",
       setup.log.segments.segment_bytes, setup.log.segments.recent_bytes, setup.engine.finished_kept_per_queue,
       setup.engine.idempotency_keys_max, setup.engine.steps_max, setup.shard.commands_per_turn, setup.shard.waiters_max,
       setup.shard.survivors.scan_bytes_per_step, setup.shard.survivors.copy_bytes_per_step, setup.workload.queues,
       setup.workload.groups, setup.workload.workers, setup.workload.backlog, setup.workload.payload_bytes_max,
       setup.requests_per_turn_max, setup.requests_per_death, setup.requests_per_fault, setup.disk_bytes,
-      static_cast<int>(setup.shard.flush_by), static_cast<int>(setup.log.segments.durability));
+      static_cast<int>(setup.shard.flush_by), static_cast<int>(setup.log.segments.durability), setup.streams.workers);
 }
 
 }  // namespace workmill::sim

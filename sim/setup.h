@@ -6,6 +6,7 @@
 #include "shard/shard_loop.h"
 #include "sim/faulty_log.h"
 #include "sim/workloads/clients.h"
+#include "sim/workloads/stream_workers.h"
 
 namespace workmill::sim {
 
@@ -17,8 +18,9 @@ enum class Without : std::uint32_t {
   flips = 8,        // Of bits.
   writer = 16,      // Flushes on the writer thread.
   slow_flush = 32,
+  streams = 64,  // Workers with streams.
 };
-inline constexpr std::size_t kWithouts = 6;
+inline constexpr std::size_t kWithouts = 7;
 inline constexpr std::size_t kWithoutActionsFrom = 8;  // A bit for each Action.
 
 // How one run is set up: drawn from the seed, so that rare paths are common in some runs (small segments, tiny
@@ -28,6 +30,7 @@ struct Setup {
   engine::EngineOptions engine;
   shard::ShardOptions shard;
   WorkloadOptions workload;
+  StreamWorkload streams;
   std::uint64_t requests_per_turn_max = 8;
   // How often the process dies, and how often the disk is told to fail, which ends it too: once in so many requests, or
   // never (0). By requests, as a world with few in a turn would else do little but restart.

@@ -81,9 +81,14 @@ Simulator::Simulator(SimOptions const& options)
               .dead_kept = setup_.engine.dead_kept,
               .idempotency_keys_max = setup_.engine.idempotency_keys_max,
               .steps_max = setup_.engine.steps_max,
-              .waiters_max = setup_.shard.waiters_max},
+              .waiters_max = setup_.shard.waiters_max,
+              .streams_max = setup_.shard.streams.streams_max,
+              .reconnect_within = setup_.shard.streams.reconnect_within,
+              .stream_window = setup_.shard.streams.window_bytes,
+              .stream_window_all = setup_.shard.streams.window_bytes_all},
              figures_),
-      clients_(without(setup_.workload, options.without), chance_.fork(), figures_) {
+      clients_(without(setup_.workload, options.without), chance_.fork(), figures_),
+      stream_workers_(is_without(Without::streams) ? StreamWorkload{} : setup_.streams, chance_.fork()) {
   (void)turn_on(options.mutation);
   setup_.log.mutation = options.mutation;
   setup_.shard.make_flusher = [this](log::Log& log) { return writer_.make(log); };
@@ -300,13 +305,22 @@ void Simulator::turn_failed(Error const& error, Open open, bool was_in_bulk) {
 // does.
 void Simulator::take_answers(std::uint64_t durable) {
   std::vector<LeaseReply> to_nobody;
-  for (auto& [answer, has_gone] : front_->take_answers()) {
+  for (auto& [answer, has_gone, is_push] : front_->take_answers()) {
     auto const open = std::lower_bound(open_.begin(), open_.end(), answer.turn,
                                        [](Open const& o, std::uint64_t number) { return o.number < number; });
     if (open == open_.end() || open->number != answer.turn || open->is_answered) {
       return complain("an answer came of a turn that is over");
     }
     if (open->rests_on > durable) return complain("an answer left before what it rests on was durable");
+    if (is_push) {
+      if (has_gone) {
+        ++figures_[Figure::stream_push_to_nobody];
+      } else {
+        stream_workers_.pushed(answer.cookie, answer.reply);
+      }
+      open->pushes[answer.cookie].push_back({.reply = std::move(answer.reply), .answers_before = open->replies.size()});
+      continue;
+    }
     if (has_gone) {
       ++figures_[Figure::answer_to_nobody];
       open->gone.push_back(answer.cookie);
@@ -354,10 +368,11 @@ void Simulator::tell_model(Open& open, bool was_answered) {
     trace(fmt::format("the model is told of turn {}{}: {} requests, {} records", open.number,
                       was_answered ? "" : ", unanswered", open.asked.size(), effects_.size()));
   }
-  for (shard::Cookie const cookie : open.abandoned) model_.abandon(cookie);
+  for (auto const& [cookie, at] : open.abandoned) model_.abandon(cookie, at);
   open.record.asked = open.asked;
   open.record.effects = effects_;
   open.record.replies = was_answered ? &open.replies : nullptr;
+  open.record.pushes = &open.pushes;
   if (!model_.turn(open.record)) {
     complain(was_answered ? model_.complaint() : "in a turn that nobody was answered in: " + model_.complaint());
   }
@@ -401,6 +416,9 @@ void Simulator::look_closely(bool with_content) {
   ++figures_[Figure::invariant_checks];
   if (std::string wrong = engine_->check_invariants(); !wrong.empty()) {
     return complain("the engine contradicts itself: " + wrong);
+  }
+  if (std::string wrong = loop_->check_streams(); !wrong.empty()) {
+    return complain("the table of streams contradicts itself: " + wrong);
   }
   if (!model_.compare(all_jobs(*engine_, *log_, with_content), with_content)) return complain(model_.complaint());
   std::vector<QueueView> queues;

@@ -19,6 +19,7 @@
 #include "sim/mutation.h"
 #include "sim/setup.h"
 #include "sim/workloads/clients.h"
+#include "sim/workloads/stream_workers.h"
 #include "sim/writer_script.h"
 
 // The server but its sockets, in one thread, in a made-up world: the real service, shard loop, engine and log over a
@@ -55,18 +56,23 @@ class Simulator {
     Instant resumed_at{};
     Instant last_in_life_at{};
   };
+  struct Abandoned {
+    shard::Cookie cookie = 0;
+    Instant at{};  // As the shard knew the time.
+  };
   struct Open {  // A turn, or a start: what it wrote may be lost like any turn's.
     std::optional<Restart> restart;
     TurnRecord record;
     std::vector<Asked> asked;
-    std::vector<shard::Cookie> abandoned;  // Before it.
-    Bytes payload;                         // Of its batch,
-    std::uint64_t batch = 0;               // and its serial; 0: it wrote nothing.
-    std::uint64_t rests_on = 0;            // Serial of the newest batch by then.
-    std::uint64_t number = 0;              // As the shard counts turns.
+    std::vector<Abandoned> abandoned;  // Before it.
+    Bytes payload;                     // Of its batch,
+    std::uint64_t batch = 0;           // and its serial; 0: it wrote nothing.
+    std::uint64_t rests_on = 0;        // Serial of the newest batch by then.
+    std::uint64_t number = 0;          // As the shard counts turns.
     std::optional<std::chrono::nanoseconds> flushed_at;
     bool is_answered = false;
     std::unordered_map<shard::Cookie, Reply> replies;
+    Pushes pushes;
     std::vector<shard::Cookie> gone;  // Of those who asked: nobody reads these.
   };
   struct Flipped {  // A bit of a durable batch, while the server runs.
@@ -84,7 +90,9 @@ class Simulator {
   void run_syncer();
   void send_requests();
   void send(Command command, shard::Cookie cookie);
+  void send_on_streams();
   void hang_up();
+  void hang_up(shard::Cookie cookie);
   void give_back(LeaseReply const& leased);
   void remember_ids(EnqueueReply const& reply);
   void check_ids();
@@ -136,12 +144,13 @@ class Simulator {
   WriterScript writer_;
   Model model_;
   Clients clients_;
+  StreamWorkers stream_workers_;
   Instant now_{};  // The shard's: it does not go back.
   shard::Cookie next_cookie_ = 1;
   std::deque<Asked> sent_;  // Taken by the shard, for its next turns.
   std::deque<Open> open_;
-  std::vector<shard::Cookie> abandoned_;  // Since the last turn.
-  std::uint64_t loop_turns_ = 0;          // Of this life.
+  std::vector<Abandoned> abandoned_;  // Since the last turn.
+  std::uint64_t loop_turns_ = 0;      // Of this life.
   bool is_draining_ = false;
   bool was_on_writer_ = false;
   Instant idempotent_at_{};  // When the last request with a key was decided; the end of time: it waits.

@@ -13,6 +13,9 @@ bool Model::turn(TurnRecord const& record) {
   is_draining_ = record.is_draining;
   answered_at_ = record.replies == nullptr ? Instant{} : record.answered_at;
   finished_now_.clear();
+  pushes_ = record.replies == nullptr ? nullptr : record.pushes;
+  heard_.clear();
+  reported_now_.clear();
   last_number_before_ = last_number_;
 
   while (next<effect::StoreCreated>() != nullptr) ++at_;  // At the head of each segment.
@@ -31,11 +34,13 @@ bool Model::turn(TurnRecord const& record) {
   }
   ++moment_;
   WM_SIM_STEP(advance());
+  WM_SIM_STEP(end_streams());
   ++moment_;
-  WM_SIM_STEP(serve_waiting());
+  WM_SIM_STEP(serve_waiting(true));
   WM_SIM_STEP(end_overdue());
   WM_SIM_STEP(take_copies());
-  if (!finished_now_.empty()) WM_SIM_STEP(serve_waiting());  // Some were ended as damaged.
+  if (!finished_now_.empty()) WM_SIM_STEP(serve_waiting(true));  // Some were ended as damaged.
+  WM_SIM_STEP(check_streams());
   if (replies_ != nullptr) {
     WM_SIM_HOLD(replies_taken_ == replies_->size(), "{} answers in a turn that owed {}", replies_->size(),
                 replies_taken_);
@@ -51,6 +56,10 @@ bool Model::restarted(Instant now, Instant last_batch_at) {
   damaged_specs_.clear();
   damaged_events_.clear();
   bulks_.clear();
+  streams_.clear();
+  out_on_.clear();
+  tokens_before_.merge(tokens_);
+  tokens_.clear();
   ++moment_;
   Duration const down = now - last_batch_at;
   for (auto& [number, job] : jobs_) {
@@ -82,14 +91,17 @@ bool Model::is_passed_over(Asked const& asked) {
         if constexpr (std::is_same_v<T, Lease>) return !command.reports.empty();
         return !(std::is_same_v<T, Enqueue> || std::is_same_v<T, GetJob> || std::is_same_v<T, GetJobLog> ||
                  std::is_same_v<T, ListJobs> || std::is_same_v<T, ListQueues> || std::is_same_v<T, GetQueue> ||
-                 std::is_same_v<T, GetStatus>);
+                 std::is_same_v<T, GetStatus> || std::is_same_v<T, OpenStream>);
       },
       asked.command);
   return !frees && gone_.erase(asked.cookie) > 0;
 }
 
 bool Model::execute(Asked const& asked) {
-  if (is_passed_over(asked)) return true;
+  if (is_passed_over(asked)) {
+    if (std::holds_alternative<OpenStream>(asked.command)) ++figures_[Figure::stream_opened_to_nobody];
+    return true;
+  }
   if (std::visit([&](auto const& command) { return run(asked.cookie, command); }, asked.command)) return true;
   complaint_ += fmt::format(" (request {})", asked.cookie);
   return false;

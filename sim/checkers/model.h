@@ -41,6 +41,10 @@ struct ModelOptions {
   std::uint32_t idempotency_keys_max = 0;
   std::uint32_t steps_max = 0;
   std::size_t waiters_max = 0;
+  std::size_t streams_max = 0;
+  Duration reconnect_within{};
+  std::uint64_t stream_window = 0;
+  std::uint64_t stream_window_all = 0;
 };
 
 struct ModelJob {
@@ -104,6 +108,40 @@ struct ModelQueue {
   bool can_lease() const { return depth_in(JobState::ready) > 0 && !settings.paused; }
 };
 
+// What is out on one worker stream, and what it was promised. One that is away has no connection.
+struct ModelStream {
+  struct Out {
+    std::uint64_t number = 0;
+    LeaseToken token{};
+    bool operator==(Out const&) const = default;
+  };
+
+  shard::Cookie cookie = 0;
+  ResumeToken token{};
+  std::string owner;
+  Lease request;
+  std::uint32_t credit = 0;
+  bool is_away = false;
+  Instant deadline{};      // While it is away.
+  std::vector<Out> out;    // Oldest first.
+  std::vector<Out> again;  // Of these: to be sent once more.
+  std::vector<std::uint64_t> cancels;
+  std::uint64_t window = 0;  // Bytes on their way.
+  bool drains = false;
+  bool owes_drained = false;
+  Instant pushed_until{};    // When the last jobs that it was sent were on their way to it, and
+  Instant reported_until{};  // when the last report on one was answered.
+
+  std::uint32_t free_credit() const {
+    return out.size() >= credit ? 0 : credit - static_cast<std::uint32_t>(out.size());
+  }
+};
+struct Push {
+  Reply reply;
+  std::size_t answers_before = 0;  // In the same turn: so many requests were answered before.
+};
+using Pushes = std::map<shard::Cookie, std::vector<Push>>;
+
 // One request that a turn has decided.
 struct Asked {
   shard::Cookie cookie = 0;
@@ -115,6 +153,7 @@ struct TurnRecord {
   std::span<Asked const> asked;
   std::span<Effect const> effects;  // Of the batch, in order; none where there was none.
   std::unordered_map<shard::Cookie, Reply> const* replies = nullptr;  // None: the process died and nobody was answered.
+  Pushes const* pushes = nullptr;                                     // With `replies`.
   bool is_settled = false;                                            // All that was due has been moved.
   bool is_draining = false;
   Instant answered_at{};  // None: see `replies`.
@@ -130,8 +169,8 @@ class Model {
   bool restarted(Instant now, Instant last_batch_at);
   // Who asked has gone: waits no more, and gets nothing if no turn has decided it yet; nor is decided then what frees
   // nothing.
-  void abandon(shard::Cookie cookie) {
-    if (waiters_.erase(cookie) == 0) gone_.insert(cookie);
+  void abandon(shard::Cookie cookie, Instant at) {
+    if (waiters_.erase(cookie) == 0 && !drop_stream(cookie, at)) gone_.insert(cookie);
   }
 
   // A bit has turned in one batch of the log. Jobs of which a spec (and all that was copied with it), or something that
@@ -155,6 +194,8 @@ class Model {
   ModelJob const* find(std::uint64_t number) const;
   std::uint64_t unfinished() const { return unfinished_; }
   std::size_t waiting() const { return waiters_.size(); }
+  std::optional<JobNumber> job_on_stream() const;  // Any.
+  std::size_t jobs_on_streams() const { return out_on_.size(); }
   bool has_unfinished_bulk() const { return !bulks_.empty(); }
 
  private:
@@ -209,7 +250,7 @@ class Model {
   bool has_room(std::vector<Bytes> const& specs) const;
   bool make_room(std::string const& queue, bool& has_room);
   bool decide_report(Report const& report, ReportResult& result);
-  bool lease_jobs(Lease const& request, std::vector<LeasedJob>& leased);
+  bool lease_jobs(Lease const& request, std::vector<LeasedJob>& leased, ModelStream const* stream = nullptr);
   bool take_damaged(std::vector<LeasedJob>& leased, std::size_t& unread, bool& is_any);
   std::optional<ErrorCode> cancel(ModelJob& job, bool& fine);
   std::optional<ErrorCode> retry(ModelJob& job, bool& fine);
@@ -217,11 +258,45 @@ class Model {
 
   // --- What happens because time has passed, and to those who wait.
   bool advance();
-  bool serve_waiting();
+  bool serve_waiting(bool is_last);  // In its turn.
   bool end_overdue();
   bool end_job_wait(shard::Cookie cookie, JobNumber number);
   bool check_settled();
   bool take_copies();
+
+  // --- Streams (model_streams.cpp).
+  struct Heard {  // What must be pushed in this turn to one who opened a stream.
+    std::optional<StreamOpened> opened;
+    std::optional<ErrorCode> refused, ended;
+    std::vector<LeasedJob> jobs;
+    std::vector<ModelStream::Out> again;
+    std::vector<std::uint64_t> cancels;
+    bool is_drained = false;
+  };
+  struct Heading {  // How far the pushes to one have been looked at.
+    std::size_t jobs = 0, again = 0;
+    std::uint64_t bytes = 0;
+    bool is_over = false;
+  };
+  bool drop_stream(shard::Cookie cookie, Instant at);
+  ModelStream* attached_stream(shard::Cookie cookie);
+  ModelStream* attached_stream(std::string const& worker);
+  ModelStream* overdue_stream_of(ModelJob const& job);
+  std::size_t streams_attached() const;
+  std::uint64_t window_of_all() const;
+  void end_out(std::uint64_t number);
+  void note_cancel(std::uint64_t number);
+  void leave_stream(ModelStream& stream);
+  void take_over(ModelStream& stream, shard::Cookie cookie, OpenStream const& command);
+  bool can_be_of(ModelStream const& stream, effect::JobLeased const& granted) const;  // By now?
+  bool serve_stream(ModelStream& stream);
+  bool take_damaged_again(bool& is_any);
+  bool end_streams();
+  bool check_streams();
+  bool check_pushes();
+  bool check_push(shard::Cookie cookie, Heard& heard, Heading& at, Reply const& push);
+  bool check_jobs(Heard& heard, Heading& at, StreamJobs const& sent);
+  bool check_cancel(Heard& heard, StreamCancel const& cancel);
 
   // --- State.
   ModelJob* find(JobRef const& ref);
@@ -286,6 +361,10 @@ class Model {
   std::map<shard::Cookie, Waiter> waiters_;
   std::set<shard::Cookie> gone_;  // Since they asked; some were decided before.
   std::deque<Bulk> bulks_;
+  std::map<std::uint64_t, ModelStream> streams_;             // In the order in which they were opened.
+  std::unordered_map<std::uint64_t, std::uint64_t> out_on_;  // Which job is out on which of them.
+  std::set<ResumeToken> tokens_, tokens_before_;             // Of this process, and of earlier ones.
+  std::uint64_t last_stream_ = 0;
   std::uint64_t unfinished_ = 0;
   std::uint64_t last_number_ = 0;
   std::uint64_t last_number_before_ = 0;  // This turn.
@@ -302,6 +381,9 @@ class Model {
   std::size_t replies_taken_ = 0;
   bool is_draining_ = false;
   Instant answered_at_{};
+  Pushes const* pushes_ = nullptr;
+  std::map<shard::Cookie, Heard> heard_;
+  std::set<std::uint64_t> reported_now_;  // Jobs: what was handed out of them may be as it was before.
   std::set<std::uint64_t> finished_now_;  // Since those who wait were last served.
 };
 

@@ -66,6 +66,7 @@ std::optional<ErrorCode> Model::cancel(ModelJob& job, bool& fine) {
     case JobState::leased:
       if (!job.cancel_requested) {
         job.cancel_requested = true;
+        note_cancel(raw(job.number));
         fine = take_for<effect::CancelRequested>(job, "a cancellation");
       }
       return std::nullopt;

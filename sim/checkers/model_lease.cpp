@@ -6,7 +6,7 @@
 namespace workmill::sim {
 
 bool Model::run(shard::Cookie cookie, Lease const& command) {
-  WM_SIM_STEP(serve_waiting());  // Who waits already comes first.
+  WM_SIM_STEP(serve_waiting(false));  // Who waits already comes first.
   LeaseReply wanted;
   for (Report const& report : command.reports) {
     ++moment_;
@@ -40,11 +40,12 @@ bool Model::is_leasable(Lease const& request) const {
 }
 
 // What the request got is in the log; whether it should have been that, and no less, is looked at here.
-bool Model::lease_jobs(Lease const& request, std::vector<LeasedJob>& leased) {
+bool Model::lease_jobs(Lease const& request, std::vector<LeasedJob>& leased, ModelStream const* stream) {
   std::size_t unread = leased.size();  // From here on, what was sent for them has not been read.
   for (;;) {
     auto const* granted = leased.size() < request.max ? next<effect::JobLeased>() : nullptr;
-    if (granted == nullptr || granted->worker != request.worker) {
+    bool const is_its = granted != nullptr && granted->worker == request.worker;
+    if (!is_its || (stream != nullptr && !can_be_of(*stream, *granted))) {
       bool is_any_damaged = false;
       WM_SIM_STEP(take_damaged(leased, unread, is_any_damaged));
       if (!is_any_damaged) break;
@@ -113,16 +114,21 @@ bool Model::lease_jobs(Lease const& request, std::vector<LeasedJob>& leased) {
                       .spec = job->spec,
                       .checkpoint = job->checkpoint.data});
   }
-  WM_SIM_HOLD(leased.size() == request.max || !is_leasable(request), "a worker got {} of {} jobs, and there are more",
-              leased.size(), request.max);
+  WM_SIM_HOLD(stream != nullptr || leased.size() == request.max || !is_leasable(request),
+              "a worker got {} of {} jobs, and there are more", leased.size(), request.max);
   return true;
 }
 
 // Of those just leased some could not be read, and are dead.
 bool Model::take_damaged(std::vector<LeasedJob>& leased, std::size_t& unread, bool& is_any) {
+  auto const is_just_leased = [&](JobNumber number) {
+    return std::any_of(leased.begin() + static_cast<std::ptrdiff_t>(unread), leased.end(),
+                       [&](LeasedJob const& job) { return job.number == number; });
+  };
   for (;;) {
     ModelJob* without_checkpoint = nullptr;
-    if (auto const* dropped = next<effect::CheckpointMade>(); dropped != nullptr && dropped->data.empty()) {
+    if (auto const* dropped = next<effect::CheckpointMade>();
+        dropped != nullptr && dropped->data.empty() && is_just_leased(dropped->number)) {
       without_checkpoint = find(JobRef{.number = dropped->number, .text = {}});
       WM_SIM_HOLD(without_checkpoint != nullptr, "the checkpoint of job {:x} was dropped, which is not there",
                   raw(dropped->number));
@@ -177,6 +183,10 @@ bool Model::decide_report(Report const& report, ReportResult& result) {
     return true;
   }
   ++figures_[Figure::reports_accepted];
+  reported_now_.insert(raw(job->number));
+  if (auto const out = out_on_.find(raw(job->number)); out != out_on_.end()) {
+    streams_.at(out->second).reported_until = answered_at_;
+  }
   if (job->due <= now_) ++figures_[Figure::report_after_deadline_accepted];
   if (job->due > now_ && job->due <= answered_at_) ++figures_[Figure::report_due_in_group_commit];
   result.cancel_requested = job->cancel_requested;

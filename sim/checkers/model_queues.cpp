@@ -59,9 +59,6 @@ bool Model::run(shard::Cookie cookie, PatchQueue const& command) {
   return reply == nullptr || compare_queue(command.name, queue, reply->queue);
 }
 
-bool Model::run(shard::Cookie, OpenStream const&) { return complain("a request that nobody sends"); }
-bool Model::run(shard::Cookie, TellStream const&) { return complain("a request that nobody sends"); }
-
 bool Model::run(shard::Cookie cookie, GetStatus const&) {
   StatusReply const* reply = nullptr;
   WM_SIM_STEP(expect(cookie, reply));
@@ -72,6 +69,9 @@ bool Model::run(shard::Cookie cookie, GetStatus const&) {
   }
   WM_SIM_HOLD(reply->jobs == jobs_.size() && reply->depth == depth, "the status counts {} jobs, and there are {}",
               reply->jobs, jobs_.size());
+  WM_SIM_HOLD(reply->streams_away == streams_.size() - streams_attached() && reply->stream_jobs_out == out_on_.size(),
+              "the status counts {} streams away and {} jobs out on streams, and there are {} and {}",
+              reply->streams_away, reply->stream_jobs_out, streams_.size() - streams_attached(), out_on_.size());
   return true;
 }
 

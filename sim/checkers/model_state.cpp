@@ -145,8 +145,8 @@ void Model::leave(ModelJob& job) {
       if (line->second.jobs.empty()) queue.lines[job.priority].erase(line);
       break;
     }
-    case JobState::scheduled:
-    case JobState::leased: timers_.erase({job.due, number}); break;
+    case JobState::leased: end_out(number); [[fallthrough]];
+    case JobState::scheduled: timers_.erase({job.due, number}); break;
     case JobState::dead: keepers_.erase({job.due + options_.dead_kept, number}); break;
     case JobState::completed:
     case JobState::cancelled:

@@ -42,8 +42,11 @@ bool Model::advance() {
       }
       WM_SIM_HOLD(failed->code == "lease_expired" && job->state == JobState::leased,
                   "job {:x} failed with {} and nobody reported it", raw(job->number), failed->code);
-      WM_SIM_HOLD(job->due <= now_, "the lease of job {:x} ended {} ms too soon", raw(job->number),
-                  (job->due - now_).count());
+      if (job->due > now_) {
+        WM_SIM_HOLD(overdue_stream_of(*job) != nullptr, "the lease of job {:x} ended {} ms too soon", raw(job->number),
+                    (job->due - now_).count());
+        ++figures_[Figure::stream_leases_ended];
+      }
       JobState next = job->attempt >= job->max_attempts ? JobState::dead : JobState::ready;
       if (job->cancel_requested) next = JobState::cancelled;
       WM_SIM_HOLD(failed->next == next, "job {:x} is {} after its lease ran out in attempt {} of {}", raw(job->number),
@@ -92,8 +95,19 @@ bool Model::advance() {
   return true;
 }
 
-bool Model::serve_waiting() {
-  while (auto const* granted = next<effect::JobLeased>()) {
+bool Model::serve_waiting(bool is_last) {
+  for (;;) {
+    bool is_any = false;
+    WM_SIM_STEP(take_damaged_again(is_any));
+    if (is_any) continue;
+    auto const* const granted = next<effect::JobLeased>();
+    if (granted == nullptr) break;
+    if (ModelStream* const stream = attached_stream(std::string(granted->worker))) {
+      // Else it comes at the end of the turn, when more has been decided that leaves no record.
+      if (!is_last && !(stream->free_credit() > 0 && can_be_of(*stream, *granted))) break;
+      WM_SIM_STEP(serve_stream(*stream));
+      continue;
+    }
     auto const waiter = std::find_if(waiters_.begin(), waiters_.end(), [&](auto const& w) {
       return w.second.lease && w.second.lease->worker == granted->worker;
     });

@@ -112,6 +112,8 @@ class ShardLoop {
   // Changes ShardOptions::disk_reserve_bytes; it counts when the loop looks at the disk next. Any thread.
   void set_disk_reserve(std::uint64_t bytes) { disk_reserve_.store(bytes, std::memory_order_relaxed); }
   JobIdCodec const& ids() const { return ids_; }
+  // A recount of the streams, for the simulation. An empty text means all is well.
+  std::string check_streams() const { return streams_.check_invariants(); }
 
  private:
   struct Held {

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/assert.h"
+#include "base/mutation.h"
 #include "shard/access.h"
 #include "shard/shard_loop.h"
 
@@ -87,6 +88,7 @@ std::vector<StreamOut> ShardLoop::take_over_jobs(Stream& stream, OpenStream cons
     }
     if (!held.contains(out.number)) again.push_back(out);
   }
+  if (WM_MUTATION(resend_forgets_a_job) && !again.empty()) again.pop_back();
   std::ranges::reverse(again);
   return again;
 }
@@ -104,6 +106,7 @@ void ShardLoop::tell_stream(Port port, TellStream const& word) {
 void ShardLoop::end_streams_overdue() {
   std::size_t left = kLeasesEndedPerTurn;
   streams_overdue_ = false;
+  if (WM_MUTATION(dropped_stream_never_ends)) return;
   while (Stream* const stream = streams_.first_overdue(now_)) {
     while (auto const out = streams_.first_out(*stream)) {
       if (left-- == 0) {
@@ -170,8 +173,9 @@ Result<std::size_t> ShardLoop::give_jobs(Stream& stream, std::uint64_t most) {
   std::size_t given = 0;
   while (given < most && stream_jobs_left_ > 0 && streams_.is_hungry(stream) && streams_.has_room()) {
     Lease& request = stream.lease();
-    request.max = static_cast<std::uint32_t>(std::min<std::uint64_t>(
-        {most - given, stream.free_credit(), stream_jobs_left_, std::uint64_t{kJobsPerLeaseMax}}));
+    std::uint64_t const free = WM_MUTATION(stream_ignores_credit) ? stream.credit : stream.free_credit();
+    request.max = static_cast<std::uint32_t>(
+        std::min<std::uint64_t>({most - given, free, stream_jobs_left_, std::uint64_t{kJobsPerLeaseMax}}));
     request.bytes_max = std::min(kMessageBytes, options_.streams.window_bytes - stream.window_used);
     WM_TRY(Reply reply, lease(stream.request));
     auto* const leased = std::get_if<LeaseReply>(&reply);
