@@ -60,14 +60,8 @@ def test_a_load_goes_on_for_a_time_in_batches(api):
     assert is_emptied(api, "end-to-end")
 
 
-def needs_streams(api):
-    if api.call("GET", "/v1/worker").status == 404:
-        pytest.skip("this server has no worker streams")
-
-
 @pytest.mark.parametrize("load", ["drain", "end-to-end", "mixed", "latency"])
 def test_a_load_runs_over_streams(api, load):
-    needs_streams(api)
     item = bench(api, load, "--transport", "stream", "--jobs", 1500, "--rate", 20000, "--batch", 50, "--credit", 200)[load]
 
     assert (item["jobs"], item["transport"]) == (1500, "stream")
@@ -97,7 +91,6 @@ def test_a_time_that_is_none_is_refused(api):
     ids=lambda arguments: arguments[0],
 )
 def test_the_script_of_streams_measures_something(api, arguments):
-    needs_streams(api)
     command = [sys.executable, ROOT / "bench/streams.py", *arguments, "--build", BINARY.parent]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
 
