@@ -1,0 +1,52 @@
+#include "model/cache.h"
+
+#include <gtest/gtest.h>
+#include <rapidcheck/gtest.h>
+
+#include <string>
+#include <thread>
+
+namespace workmill {
+namespace {
+
+RC_GTEST_PROP(CacheValue, SaysWhatItWasMadeOf, (std::string key, std::string type, std::string body)) {
+  RC_PRE(key.size() <= kCacheKeyBytesMax && type.size() <= kCacheContentTypeBytesMax);
+  CacheValuePtr const value = CacheValue::make(key, type, body);
+
+  RC_ASSERT(value->key() == key && value->content_type() == type && value->body() == body);
+}
+
+TEST(CacheValue, TakesTheLargestOfEverything) {
+  std::string const key(kCacheKeyBytesMax, 'k');
+  std::string const type(kCacheContentTypeBytesMax, 't');
+  std::string const body(kCacheValueBytesMax, 'b');
+
+  CacheValuePtr const value = CacheValue::make(key, type, body);
+
+  EXPECT_EQ(value->key(), key);
+  EXPECT_EQ(value->content_type(), type);
+  EXPECT_EQ(value->body(), body);
+}
+
+TEST(CacheValue, ACommonTypeTakesNoRoom) {
+  CacheValuePtr const value = CacheValue::make("k", "application/json", "null");
+
+  EXPECT_EQ(value->content_type(), "application/json");
+  EXPECT_EQ(value->allocation_bytes(), 10U + 1 + 4);
+}
+
+TEST(CacheValue, LivesAsLongAsSomebodyPointsAtIt) {
+  CacheValuePtr value = CacheValue::make("k", "x/y", "body");
+  CacheValuePtr other = value;
+  EXPECT_EQ(value, other);
+  value = nullptr;
+  std::thread reader{[held = other] { EXPECT_EQ(held->body(), "body"); }};
+  other = CacheValue::make("k", "x/y", "another");
+  reader.join();
+
+  EXPECT_EQ(other->body(), "another");
+  EXPECT_FALSE(value);
+}
+
+}  // namespace
+}  // namespace workmill
