@@ -10,7 +10,7 @@
 #include "base/bytes.h"
 #include "base/time.h"
 #include "engine/job_slot.h"
-#include "engine/segment_counts.h"
+#include "model/segment_counts.h"
 
 // The first answers to requests with an idempotency key, for as long as they are kept. Keys are known by 128 bits of
 // hash, seeded by the store's salt. Where more than the bound come within that time, the oldest go early.

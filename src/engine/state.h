@@ -20,13 +20,13 @@
 #include "engine/queue_table.h"
 #include "engine/ready_queue.h"
 #include "engine/retention.h"
-#include "engine/segment_counts.h"
 #include "engine/timing_wheel.h"
 #include "engine/type_counts.h"
 #include "model/effect.h"
 #include "model/figures.h"
 #include "model/ids.h"
 #include "model/job.h"
+#include "model/segment_counts.h"
 
 // All that one shard knows, and the only things that change it: apply() and replay(), one effect at a time, and
 // turn(), which moves what has fallen due to where advance() finds it and changes nothing that anybody can see.

@@ -6,9 +6,9 @@
 #include "model/position.h"
 
 // How many living things have their record in each segment of the log, and how large all those records are together.
-// Segments come at one end and go at the other, so this is a window of counters. Positions only ever grow as the log
-// does.
-namespace workmill::engine {
+// Segments come at one end and go at the other, so this is a window of counters. Positions grow as the log does; one
+// before the window makes it longer.
+namespace workmill {
 
 class SegmentCounts {
  public:
@@ -16,7 +16,7 @@ class SegmentCounts {
   void add(Position at, std::uint64_t bytes) {
     if (!at) return;
     if (counts_.empty()) first_ = at.segment;
-    WM_ASSERT(at.segment >= first_);
+    for (; at.segment < first_; --first_) counts_.push_front(0);
     std::uint32_t const place = at.segment - first_;
     if (place >= counts_.size()) counts_.resize(std::size_t{place} + 1);
     ++counts_[place];
@@ -48,4 +48,4 @@ class SegmentCounts {
   std::deque<std::uint64_t> counts_;
 };
 
-}  // namespace workmill::engine
+}  // namespace workmill
