@@ -244,6 +244,12 @@ class Model {
   bool run(shard::Cookie cookie, GetStatus const& command);
   bool run(shard::Cookie cookie, OpenStream const& command);
   bool run(shard::Cookie cookie, TellStream const& command);
+  // No workload asks for the cache yet.
+  bool run(shard::Cookie, PutCache const&) { return complain("the model knows no cache"); }
+  bool run(shard::Cookie, ComputeCached const&) { return complain("the model knows no cache"); }
+  bool run(shard::Cookie, ReadCached const&) { return complain("the model knows no cache"); }
+  bool run(shard::Cookie, ForgetCached const&) { return complain("the model knows no cache"); }
+  bool run(shard::Cookie, ForgetCachedBy const&) { return complain("the model knows no cache"); }
 
   bool bulk_part(Bulk bulk);
   bool enqueue_one(Bytes const& spec, EnqueuedJob& answer);

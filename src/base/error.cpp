@@ -27,6 +27,7 @@ std::string_view to_string(ErrorCode code) {
     case ErrorCode::too_many_attempts: return "too_many_attempts";
     case ErrorCode::upgrade_required: return "upgrade_required";
     case ErrorCode::stream_replaced: return "stream_replaced";
+    case ErrorCode::cache_miss: return "cache_miss";
     case ErrorCode::outcome_unknown: return "outcome_unknown";
     case ErrorCode::overloaded: return "overloaded";
     case ErrorCode::shutting_down: return "shutting_down";
@@ -34,6 +35,7 @@ std::string_view to_string(ErrorCode code) {
     case ErrorCode::recovering: return "recovering";
     case ErrorCode::too_many_requests: return "too_many_requests";
     case ErrorCode::deadline_exceeded: return "deadline_exceeded";
+    case ErrorCode::compute_failed: return "compute_failed";
     case ErrorCode::io_failed: return "io_failed";
     case ErrorCode::log_corrupt: return "log_corrupt";
     case ErrorCode::log_in_use: return "log_in_use";

@@ -40,6 +40,7 @@ enum class ErrorCode : std::uint16_t {
   too_many_attempts = 122,  // Tokens that do not hold came from this address, one after another.
   upgrade_required = 123,   // Only a WebSocket can be had there.
   stream_replaced = 124,    // Another connection has taken over the stream.
+  cache_miss = 125,         // Nothing is kept under this key.
   // 2xx: what the server cannot do just now.
   outcome_unknown = 201,
   overloaded = 202,
@@ -48,6 +49,7 @@ enum class ErrorCode : std::uint16_t {
   recovering = 205,
   too_many_requests = 206,  // This client has more than its share under way.
   deadline_exceeded = 207,  // Its client's time was over before it was decided: nothing happened.
+  compute_failed = 208,  // The job that was to compute a cached value has failed. It says itself what class that is of.
   // 3xx: what ends the process or the start.
   io_failed = 301,
   log_corrupt = 302,
@@ -79,7 +81,8 @@ constexpr ErrorClass class_of(ErrorCode code) {
     case ErrorCode::unsupported_media_type:
     case ErrorCode::unauthorized:
     case ErrorCode::forbidden:
-    case ErrorCode::upgrade_required: return ErrorClass::user;
+    case ErrorCode::upgrade_required:
+    case ErrorCode::cache_miss: return ErrorClass::user;
     case ErrorCode::queue_full:
     case ErrorCode::request_timeout:
     case ErrorCode::outcome_unknown:
@@ -90,6 +93,7 @@ constexpr ErrorClass class_of(ErrorCode code) {
     case ErrorCode::too_many_requests:
     case ErrorCode::deadline_exceeded:
     case ErrorCode::too_many_attempts:
+    case ErrorCode::compute_failed:
     case ErrorCode::no_server: return ErrorClass::retryable;
     case ErrorCode::lease_lost:
     case ErrorCode::stream_replaced:

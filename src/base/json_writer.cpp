@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "base/digits.h"
+#include "base/utf8.h"
 
 namespace workmill {
 namespace {
@@ -44,28 +45,6 @@ std::size_t find_special(std::string_view text, std::size_t at) {
   return at;
 }
 
-// The length of the UTF-8 sequence of two to four bytes that `text` begins with; 0 where it is none (RFC 3629: no
-// overlong forms, no surrogates, nothing above U+10FFFF).
-std::size_t sequence_bytes(std::string_view text) {
-  auto const byte = [&](std::size_t i) -> unsigned {
-    return i < text.size() ? static_cast<unsigned char>(text[i]) : 0U;
-  };
-  auto const follows = [&](std::size_t i) { return (byte(i) & 0xc0) == 0x80; };
-  unsigned const first = byte(0);
-  if (first >= 0xc2 && first <= 0xdf) return follows(1) ? 2 : 0;
-  if (first >= 0xe0 && first <= 0xef) {
-    bool const overlong = first == 0xe0 && byte(1) < 0xa0;
-    bool const surrogate = first == 0xed && byte(1) > 0x9f;
-    return follows(1) && follows(2) && !overlong && !surrogate ? 3 : 0;
-  }
-  if (first >= 0xf0 && first <= 0xf4) {
-    bool const overlong = first == 0xf0 && byte(1) < 0x90;
-    bool const too_large = first == 0xf4 && byte(1) > 0x8f;
-    return follows(1) && follows(2) && follows(3) && !overlong && !too_large ? 4 : 0;
-  }
-  return 0;
-}
-
 void append_escaped(char c, std::string& out) {
   switch (c) {
     case '"': out.append("\\\""); return;
@@ -96,7 +75,7 @@ void append_json_string(std::string_view text, std::string& out) {
   std::size_t copied = 0;
   for (std::size_t at = find_special(text, 0); at < text.size(); at = find_special(text, at)) {
     if (static_cast<unsigned char>(text[at]) >= 0x80) {
-      if (std::size_t const length = sequence_bytes(text.substr(at)); length != 0) {
+      if (std::size_t const length = utf8_sequence_bytes(text.substr(at)); length != 0) {
         at += length;
         continue;
       }

@@ -56,7 +56,9 @@ Reply Engine::execute(Command const& command, Context const& context, EffectSink
       [&](auto const& asked) -> Reply {
         using Asked = std::remove_cvref_t<decltype(asked)>;
         if constexpr (std::is_same_v<Asked, GetStatus> || std::is_same_v<Asked, OpenStream> ||
-                      std::is_same_v<Asked, TellStream>) {
+                      std::is_same_v<Asked, TellStream> || std::is_same_v<Asked, PutCache> ||
+                      std::is_same_v<Asked, ComputeCached> || std::is_same_v<Asked, ReadCached> ||
+                      std::is_same_v<Asked, ForgetCached> || std::is_same_v<Asked, ForgetCachedBy>) {
           WM_ASSERT(false);  // The shard does that itself.
           return DoneReply{};
         } else if constexpr (requires { look(asked, state); }) {

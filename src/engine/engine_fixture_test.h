@@ -66,6 +66,9 @@ class ListLog final : public EffectSink {
     if constexpr (requires { e.name; }) own(e.name);
     if constexpr (requires { e.key; }) own(e.key);
     if constexpr (requires { e.reply; }) own(e.reply);
+    if constexpr (requires { e.content_type; }) own(e.content_type);
+    if constexpr (requires { e.body; }) own(e.body);
+    if constexpr (requires { e.tags; }) own(e.tags);
   }
   void own(std::string_view& view) {
     texts_.emplace_back(view);

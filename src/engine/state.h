@@ -120,6 +120,10 @@ class State {
   void apply(effect::QueueRemoved const& e, Written w, Instant at, JobIndex);
   void apply(effect::RequestRemembered const& e, Written w, Instant at, JobIndex);
   void apply(effect::CheckpointMade const& e, Written w, Instant at, JobIndex job);
+  // What is cached is the shard's to keep. Of these only the time counts here.
+  void apply(effect::CacheStored const&, Written, Instant, JobIndex) {}
+  void apply(effect::CacheFailed const&, Written, Instant, JobIndex) {}
+  void apply(effect::CacheForgotten const&, Written, Instant, JobIndex) {}
 
   // What every effect, also one on a job that is unknown, says of the time and of the numbers given out.
   template <class E>

@@ -209,6 +209,34 @@ void pack(effect::CheckpointMade const& e, Packer& out) {
   out.raw(e.data);
 }
 
+std::size_t variable_bytes(effect::CacheStored const& e) {
+  return e.key.size() + e.content_type.size() + e.tags.size() + e.body.size();
+}
+void pack(effect::CacheStored const& e, Packer& out) {
+  out.u8(e.is_copy ? 1 : 0);
+  out.zigzag(to_ms(e.stored_at));
+  out.time(e.fresh_until, e.stored_at);
+  out.time(e.stale_until, e.fresh_until);
+  out.zigzag(e.compute_time.count());
+  out.u64(e.etag);
+  out.bytes(e.key);
+  out.bytes(e.content_type);
+  out.bytes(e.tags);
+  out.raw(e.body);
+}
+
+std::size_t variable_bytes(effect::CacheFailed const& e) { return e.key.size() + e.code.size() + e.message.size(); }
+void pack(effect::CacheFailed const& e, Packer& out) {
+  out.zigzag(to_ms(e.until));
+  out.u8(std::to_underlying(e.error_class));
+  out.bytes(e.key);
+  out.bytes(e.code);
+  out.raw(e.message);
+}
+
+std::size_t variable_bytes(effect::CacheForgotten const& e) { return e.key.size(); }
+void pack(effect::CacheForgotten const& e, Packer& out) { out.raw(e.key); }
+
 class Reader : public ByteReader {
  public:
   using ByteReader::ByteReader;
@@ -391,6 +419,29 @@ void unpack(Reader& in, effect::CheckpointMade& e) {
   e.number = in.number();
   e.data = in.rest();
 }
+
+void unpack(Reader& in, effect::CacheStored& e) {
+  e.is_copy = in.flag();
+  e.stored_at = instant_from_ms(in.zigzag());
+  e.fresh_until = in.time(e.stored_at);
+  e.stale_until = in.time(e.fresh_until);
+  e.compute_time = Duration{in.zigzag()};
+  e.etag = in.u64();
+  e.key = in.bytes();
+  e.content_type = in.bytes();
+  e.tags = in.bytes();
+  e.body = in.rest();
+}
+
+void unpack(Reader& in, effect::CacheFailed& e) {
+  e.until = instant_from_ms(in.zigzag());
+  e.error_class = in.enumerator(ErrorClass::fatal);
+  e.key = in.bytes();
+  e.code = in.bytes();
+  e.message = in.rest();
+}
+
+void unpack(Reader& in, effect::CacheForgotten& e) { e.key = in.rest(); }
 
 auto corrupt(char const* what) { return fail(ErrorCode::log_corrupt, what); }
 

@@ -1,6 +1,7 @@
 #include "log/record.h"
 
 #include "base/assert.h"
+#include "model/cache_set.h"
 #include "model/reply.h"
 
 // Any bytes as a batch: each record is refused, or is what would be written for what it says; and so are the specs,
@@ -29,6 +30,14 @@ extern "C" int LLVMFuzzerTestOneInput(std::uint8_t const* data, std::size_t size
         again.clear();
         encode_history(*history, again);
         WM_ASSERT(again == snapshot->history);
+      }
+    }
+    if (auto const* stored = std::get_if<effect::CacheStored>(&effect)) {
+      std::vector<std::string_view> tags;
+      if (decode_cache_tags(stored->tags, tags)) {
+        again.clear();
+        encode_cache_tags(tags, again);
+        WM_ASSERT(again == stored->tags);
       }
     }
     if (auto const* remembered = std::get_if<effect::RequestRemembered>(&effect)) {

@@ -136,7 +136,29 @@ TEST(Record, EveryKindHasItsLayout) {
             record(20, "\x01\x00\x00\x00\x00\x00\x00\x00\x04\x01kr"s));
   EXPECT_EQ(written(CheckpointMade{.number = kJob, .data = "[1]"}), record(21, kJobBytes + "[1]"));
   EXPECT_EQ(written(CheckpointMade{.number = kJob}), record(21, kJobBytes));
-  static_assert(std::variant_size_v<Effect> == 21, "a new kind needs its layout tested here");
+  EXPECT_EQ(written(CacheStored{.key = "k",
+                                .content_type = "t",
+                                .body = "body",
+                                .tags = "\x01"
+                                        "a",
+                                .stored_at = instant_from_ms(1),
+                                .fresh_until = instant_from_ms(3),
+                                .stale_until = instant_from_ms(6),
+                                .compute_time = Duration{4},
+                                .etag = 5}),
+            record(22,
+                   "\x00\x02\x04\x06\x08\x05\x00\x00\x00\x00\x00\x00\x00\x01k\x01t\x02\x01"
+                   "abody"s));
+  EXPECT_EQ(written(CacheStored{.key = "k", .is_copy = true}),
+            record(22, "\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x01k\x00\x00"s));
+  EXPECT_EQ(
+      written(CacheFailed{
+          .key = "k", .error_class = ErrorClass::fatal, .code = "c", .message = "m", .until = instant_from_ms(1)}),
+      record(23,
+             "\x02\x02\x01k\x01"
+             "cm"s));
+  EXPECT_EQ(written(CacheForgotten{.key = "key"}), record(24, "key"));
+  static_assert(std::variant_size_v<Effect> == 24, "a new kind needs its layout tested here");
 }
 
 TEST(Record, AnOrdinaryJobCostsFifteenBytesBesideItsSpec) {
@@ -161,7 +183,7 @@ TEST(Record, BytesThatNobodyWouldHaveWrittenAreRefused) {
            ""s,
            "\x03\x00"s,                                                             // no whole header
            record(0, ""),                                                           // no such kind
-           record(21, ""),                                                          // a kind from the future
+           record(25, ""),                                                          // a kind from the future
            header(3, 1),                                                            // shorter than it says
            record(3, "x"),                                                          // longer than its kind is
            record(12, "short"),                                                     // shorter than its kind is
@@ -315,6 +337,12 @@ class Draw {
   }
   void operator()(QueueRemoved& e) { e = {text()}; }
   void operator()(CheckpointMade& e) { e = {number(), text()}; }
+  void operator()(CacheStored& e) {
+    e = {text(), text(),     text(), text(), instant(), instant(), instant(), Duration{any<std::int64_t>()},
+         any(),  any<bool>()};
+  }
+  void operator()(CacheFailed& e) { e = {text(), error_class(), text(), text(), instant()}; }
+  void operator()(CacheForgotten& e) { e = {text()}; }
   void operator()(RequestRemembered& e) { e = {text(), any(), instant(), text()}; }
 
  private:

@@ -14,8 +14,9 @@ namespace workmill {
 inline constexpr std::size_t kCacheKeyBytesMax = 512;  // UTF-8 without control characters, 1 byte at least.
 inline constexpr std::size_t kCacheValueBytesMax = std::size_t{8} << 20;
 inline constexpr std::size_t kCacheContentTypeBytesMax = 255;
-inline constexpr std::size_t kCacheTagsMax = 20;                     // Names, as those of queues.
-inline constexpr std::size_t kCacheSetsPerReportMax = 100;           // Entries of a report's `cache`.
+inline constexpr std::size_t kCacheTagsMax = 20;            // Names, as those of queues.
+inline constexpr std::size_t kCacheSetsPerReportMax = 100;  // Entries of a report's `cache`.
+inline constexpr Duration kCacheErrorForMax = std::chrono::hours{24};
 inline constexpr Duration kCacheWindowMax = std::chrono::days{365};  // Fresh and stale together.
 
 class CacheValue;
@@ -99,13 +100,16 @@ struct CacheTimes {
   std::uint64_t etag = 0;   // XXH3-64 of content type and body.
 
   bool operator==(CacheTimes const&) const = default;
+
+  bool is_fresh(Instant now) const { return now < fresh_until; }
+  bool is_over(Instant now) const { return now >= stale_until; }
 };
 
 // That the job of a key became dead, remembered until then.
 struct CacheFailure {
   ErrorClass error_class{};
-  Bytes code;
-  Bytes message;
+  Bytes code{};  // Of the job's error, as its message.
+  Bytes message{};
   Instant until{};
 
   bool operator==(CacheFailure const&) const = default;

@@ -48,5 +48,15 @@ TEST(CacheValue, LivesAsLongAsSomebodyPointsAtIt) {
   EXPECT_FALSE(value);
 }
 
+TEST(CacheTimes, TellFreshFromStaleFromOver) {
+  CacheTimes const times{
+      .stored_at = instant_from_ms(0), .fresh_until = instant_from_ms(10), .stale_until = instant_from_ms(20)};
+
+  EXPECT_TRUE(times.is_fresh(instant_from_ms(9)));
+  EXPECT_FALSE(times.is_fresh(instant_from_ms(10)));
+  EXPECT_FALSE(times.is_over(instant_from_ms(19)));
+  EXPECT_TRUE(times.is_over(instant_from_ms(20)));
+}
+
 }  // namespace
 }  // namespace workmill

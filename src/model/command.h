@@ -10,6 +10,7 @@
 
 #include "base/bytes.h"
 #include "base/time.h"
+#include "model/cache_set.h"
 #include "model/ids.h"
 #include "model/job.h"
 #include "model/queue.h"
@@ -47,6 +48,8 @@ struct Enqueue {
 struct Completed {
   PayloadKind result_kind = PayloadKind::none;
   Bytes result{};
+  std::vector<CacheEntrySet>
+      cache{};  // Stored in the same batch, if the report counts. kCacheSetsPerReportMax at most.
 };
 struct Failed {
   ErrorClass error_class = ErrorClass::retryable;  // user and fatal go to dead at once.
@@ -195,8 +198,39 @@ struct TellStream {
   std::uint64_t taken_bytes = 0;          // So many of StreamJobs::bytes have gone out to its worker.
 };
 
-using Command =
-    std::variant<Enqueue, Lease, ReportBatch, GetJob, GetJobLog, ListJobs, CancelJob, RetryJob, DeleteJob, PatchJob,
-                 BulkJobs, ListQueues, GetQueue, PatchQueue, PurgeQueue, GetStatus, OpenStream, TellStream>;
+// --- The shared cache. Readers look into it themselves (cache/cache.h): only what changes it, starts a computation or
+// is not in memory comes here.
+
+struct PutCache {
+  std::string key{};
+  CacheSet set{};
+};
+// Get, or compute once for all who ask. Answered with CachedReply, ComputeFailed or CachePending.
+struct ComputeCached {
+  std::string key{};
+  Bytes spec{};     // Of the job that computes it, as encode_spec writes it, with the same key in its cache fields.
+  Duration wait{};  // 0: answer at once. kWaitMax at most.
+  // A refresh of the value that was stored at `seen`: nobody waits for it, and it is never answered. Nothing happens
+  // where a newer value is there, a failure is remembered, or a flight is under way.
+  bool quiet = false;
+  Instant seen{};
+};
+// A value that is on disk only. Answered with CachedReply, or CacheMissed where it is gone.
+struct ReadCached {
+  std::string key{};
+};
+struct ForgetCached {
+  std::string key{};
+};
+// All keys with a tag, or with a prefix: exactly one of them is set. Answered with CountReply.
+struct ForgetCachedBy {
+  std::string tag{};
+  std::string prefix{};
+  std::uint64_t cursor = 0;  // The shard's: it does a part a turn, and this is where the next one goes on.
+};
+
+using Command = std::variant<Enqueue, Lease, ReportBatch, GetJob, GetJobLog, ListJobs, CancelJob, RetryJob, DeleteJob,
+                             PatchJob, BulkJobs, ListQueues, GetQueue, PatchQueue, PurgeQueue, GetStatus, OpenStream,
+                             TellStream, PutCache, ComputeCached, ReadCached, ForgetCached, ForgetCachedBy>;
 
 }  // namespace workmill

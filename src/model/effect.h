@@ -171,17 +171,47 @@ struct CheckpointMade {
   bool operator==(CheckpointMade const&) const = default;
 };
 
+// --- The shared cache. The engine has no part in these but the time: the shard keeps what they say (cache_desk.h).
+
+// A key has a value from now on, in place of any before it. It ends what was remembered of a failure, but for a copy.
+struct CacheStored {
+  std::string_view key{};
+  std::string_view content_type{};
+  BytesView body{};
+  BytesView tags{};  // As encode_cache_tags (cache_set.h) writes it.
+  Instant stored_at{};
+  Instant fresh_until{};
+  Instant stale_until{};
+  Duration compute_time{};
+  std::uint64_t etag = 0;
+  bool is_copy = false;  // Of a survivor of the oldest segment: nothing is new but where it stands.
+  bool operator==(CacheStored const&) const = default;
+};
+// A key could not be computed. A value that is there stays.
+struct CacheFailed {
+  std::string_view key{};
+  ErrorClass error_class{};
+  std::string_view code{}, message{};
+  Instant until{};
+  bool operator==(CacheFailed const&) const = default;
+};
+// The key has no value, and no failure is remembered.
+struct CacheForgotten {
+  std::string_view key{};
+  bool operator==(CacheForgotten const&) const = default;
+};
+
 }  // namespace workmill::effect
 
 namespace workmill {
 
 // Append only: the index of an alternative, plus one, is its kind byte in the log.
-using Effect =
-    std::variant<effect::StoreCreated, effect::ServerResumed, effect::Alive, effect::JobEnqueued, effect::JobReady,
-                 effect::JobLeased, effect::LeaseExtended, effect::JobCompleted, effect::JobFailed, effect::JobReleased,
-                 effect::JobCancelled, effect::CancelRequested, effect::JobRetried, effect::ProgressMade,
-                 effect::LinesLogged, effect::JobForgotten, effect::JobSnapshot, effect::QueueChanged,
-                 effect::QueueRemoved, effect::RequestRemembered, effect::CheckpointMade>;
+using Effect = std::variant<effect::StoreCreated, effect::ServerResumed, effect::Alive, effect::JobEnqueued,
+                            effect::JobReady, effect::JobLeased, effect::LeaseExtended, effect::JobCompleted,
+                            effect::JobFailed, effect::JobReleased, effect::JobCancelled, effect::CancelRequested,
+                            effect::JobRetried, effect::ProgressMade, effect::LinesLogged, effect::JobForgotten,
+                            effect::JobSnapshot, effect::QueueChanged, effect::QueueRemoved, effect::RequestRemembered,
+                            effect::CheckpointMade, effect::CacheStored, effect::CacheFailed, effect::CacheForgotten>;
 
 // Where effects go as they are decided: written down behind each other, in the batch that the shard is filling.
 class EffectSink {

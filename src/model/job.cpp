@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/byte_packer.h"
+#include "model/cache_set.h"
 
 namespace workmill {
 namespace {
@@ -33,7 +34,8 @@ constexpr std::uint32_t kHasTags = 1U << 16;
 constexpr std::uint32_t kHasKeepResult = 1U << 17;
 constexpr std::uint32_t kHasMeta = 1U << 18;
 constexpr std::uint32_t kHasTracestate = 1U << 19;
-constexpr std::uint32_t kAllSpecFields = (1U << 20) - 1;
+constexpr std::uint32_t kHasCache = 1U << 20;
+constexpr std::uint32_t kAllSpecFields = (1U << 21) - 1;
 constexpr std::uint32_t kRareSpecFields = kAllSpecFields & ~(kHasPayloadKind | kHasQueue | kHasTraceparent | kHasId);
 constexpr std::string_view kDefaultQueue = "default";
 
@@ -66,6 +68,7 @@ std::uint32_t fields_of(JobSpecView const& spec) {
   add(spec.keep_result.has_value(), kHasKeepResult);
   add(!spec.meta.empty(), kHasMeta);
   add(!spec.tracestate.empty(), kHasTracestate);
+  add(!spec.cache_key.empty(), kHasCache);
   return mask;
 }
 
@@ -74,10 +77,16 @@ std::size_t spec_bytes_max(JobSpecView const& spec, std::uint32_t mask) {
                       packed_bytes_max(spec.traceparent) + packed_bytes_max(spec.id) + spec.payload.size();
   if ((mask & kRareSpecFields) == 0) return bytes;
   bytes += packed_bytes_max(spec.unique_key) + packed_bytes_max(spec.group) + packed_bytes_max(spec.meta) +
-           packed_bytes_max(spec.tracestate);
-  bytes += 16 * kVarintBytesMax;  // All numbers, with room to spare.
+           packed_bytes_max(spec.tracestate) + packed_bytes_max(spec.cache_key);
+  bytes += 20 * kVarintBytesMax;  // All numbers, with room to spare.
   for (std::string_view const tag : spec.tags) bytes += packed_bytes_max(tag);
+  for (std::string_view const tag : spec.cache_tags) bytes += packed_bytes_max(tag);
   return bytes;
+}
+
+void pack_tags(std::vector<std::string_view> const& tags, BytePacker& out) {
+  out.varint(tags.size());
+  for (std::string_view const tag : tags) out.bytes(tag);
 }
 
 void pack_rare_fields(JobSpecView const& spec, std::uint32_t mask, BytePacker& out) {
@@ -97,13 +106,17 @@ void pack_rare_fields(JobSpecView const& spec, std::uint32_t mask, BytePacker& o
   if (mask & kHasUniqueWhile) out.u8(std::to_underlying(spec.unique_while));
   if (spec.unique_for) out.zigzag(spec.unique_for->count());
   if (mask & kHasGroup) out.bytes(spec.group);
-  if (mask & kHasTags) {
-    out.varint(spec.tags.size());
-    for (std::string_view const tag : spec.tags) out.bytes(tag);
-  }
+  if (mask & kHasTags) pack_tags(spec.tags, out);
   if (spec.keep_result) out.zigzag(spec.keep_result->count());
   if (mask & kHasMeta) out.bytes(spec.meta);
   if (mask & kHasTracestate) out.bytes(spec.tracestate);
+  if (mask & kHasCache) {
+    out.bytes(spec.cache_key);
+    out.zigzag(spec.cache_fresh.count());
+    out.zigzag(spec.cache_stale.count());
+    out.zigzag(spec.cache_error_for.count());
+    pack_tags(spec.cache_tags, out);
+  }
 }
 
 // Reads, and keeps in mind whether what it read could have been written: a field that has no bytes, or its default
@@ -144,6 +157,12 @@ class FieldReader {
   bool ok_ = true;
 };
 
+void read_tags(FieldReader& reader, std::vector<std::string_view>& tags) {
+  std::uint64_t const count = reader.in().varint();
+  // Ends with the bytes, whatever `count` says.
+  for (std::uint64_t i = 0; i < count && reader.ok(); ++i) tags.push_back(reader.in().bytes());
+}
+
 void read_rare_fields(FieldReader& reader, std::uint32_t mask, JobSpecView& spec) {
   if (mask & kHasPriority) {
     spec.priority = reader.in().u8();
@@ -170,13 +189,19 @@ void read_rare_fields(FieldReader& reader, std::uint32_t mask, JobSpecView& spec
   if (mask & kHasUniqueFor) spec.unique_for = reader.duration();
   if (mask & kHasGroup) spec.group = reader.text();
   if (mask & kHasTags) {
-    std::uint64_t const count = reader.in().varint();
-    reader.require(count != 0);
-    for (std::uint64_t i = 0; i < count && reader.ok(); ++i) spec.tags.push_back(reader.in().bytes());
+    read_tags(reader, spec.tags);
+    reader.require(!spec.tags.empty());
   }
   if (mask & kHasKeepResult) spec.keep_result = reader.duration();
   if (mask & kHasMeta) spec.meta = reader.text();
   if (mask & kHasTracestate) spec.tracestate = reader.text();
+  if (mask & kHasCache) {
+    spec.cache_key = reader.text();
+    spec.cache_fresh = reader.duration();
+    spec.cache_stale = reader.duration();
+    spec.cache_error_for = reader.duration();
+    read_tags(reader, spec.cache_tags);
+  }
 }
 
 auto invalid(std::string field, std::string message) {
@@ -218,12 +243,34 @@ Result<> check_times(JobSpecView const& spec) {
   return {};
 }
 
-Result<> check_tags(std::vector<std::string_view> const& tags) {
-  if (tags.size() > kTagsMax) return invalid("tags", "must be " + std::to_string(kTagsMax) + " at most");
+Result<> check_tags(std::string const& field, std::vector<std::string_view> const& tags, std::size_t most) {
+  if (tags.size() > most) return invalid(field, "must be " + std::to_string(most) + " at most");
   for (std::size_t i = 0; i < tags.size(); ++i) {
-    if (!is_name(tags[i])) return bad_name("tags[" + std::to_string(i) + "]");
+    if (!is_name(tags[i])) return bad_name(field + "[" + std::to_string(i) + "]");
   }
   return {};
+}
+
+Result<> check_flight(JobSpecView const& spec) {
+  if (spec.cache_key.empty()) {
+    bool const has_others = spec.cache_fresh != Duration{0} || spec.cache_stale != Duration{0} ||
+                            spec.cache_error_for != Duration{0} || !spec.cache_tags.empty();
+    if (has_others) return invalid("cache.key", "must not be empty");
+    return {};
+  }
+  if (!is_cache_key(spec.cache_key)) {
+    return invalid("cache.key",
+                   "must be 1 to " + std::to_string(kCacheKeyBytesMax) + " bytes of UTF-8 without control characters");
+  }
+  if (!spec.unique_key.empty()) return invalid("unique.key", "a job that computes a cached value is unique by its key");
+  if (!spec.id.empty()) return invalid("id", "a job that computes a cached value is known by its key");
+  auto windows = check_cache_windows(spec.cache_fresh, spec.cache_stale);
+  if (!windows) {
+    windows.error().field.insert(0, "cache.");
+    return windows;
+  }
+  WM_TRY_VOID(check_duration("cache.error_for", spec.cache_error_for, Duration{0}, kCacheErrorForMax));
+  return check_tags("cache.tags", spec.cache_tags, kCacheTagsMax);
 }
 
 }  // namespace
@@ -274,9 +321,12 @@ void encode_spec(JobSpecView const& spec, Bytes& out) {
 
 Result<> decode_spec(BytesView in, JobSpecView& view) {
   auto tags = std::move(view.tags);
+  auto cache_tags = std::move(view.cache_tags);
   tags.clear();
+  cache_tags.clear();
   view = JobSpecView{};
   view.tags = std::move(tags);
+  view.cache_tags = std::move(cache_tags);
 
   FieldReader reader{in};
   std::uint32_t const mask = reader.number();
@@ -322,7 +372,7 @@ Result<> check_spec(JobSpecView const& spec) {
     return invalid("unique.key", "must not be empty");
   }
   if (!spec.group.empty() && !is_name(spec.group)) return bad_name("group");
-  WM_TRY_VOID(check_tags(spec.tags));
+  WM_TRY_VOID(check_tags("tags", spec.tags, kTagsMax));
   if (spec.meta.size() > kMetaBytesMax) {
     return fail_field(ErrorCode::payload_too_large, "meta",
                       "must be " + std::to_string(kMetaBytesMax) + " bytes at most");
@@ -330,7 +380,7 @@ Result<> check_spec(JobSpecView const& spec) {
   if (!spec.meta.empty() && spec.meta.front() != '{') return invalid("meta", "must be an object");
   if (spec.traceparent.size() > kTraceparentBytesMax) return invalid("traceparent", "is too long");
   if (spec.tracestate.size() > kTracestateBytesMax) return invalid("tracestate", "is too long");
-  return {};
+  return check_flight(spec);
 }
 
 void encode_history(JobHistory const& history, Bytes& out) {

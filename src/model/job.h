@@ -83,6 +83,14 @@ struct JobSpecView {
   std::string_view meta{};         // A JSON object as text, or empty.
   std::string_view traceparent{};  // W3C, as checked by telemetry/trace.h, or empty.
   std::string_view tracestate{};
+  // Of a flight, the job that computes a cached value: its key, and how long what it makes counts. A key is held as a
+  // unique one is, in a namespace of its own, whatever the queue; so a flight has no unique key and no id beside it.
+  std::string_view
+      cache_key{};  // As is_cache_key() (cache_set.h) wants it; empty: no flight, and the others are not set.
+  Duration cache_fresh{};
+  Duration cache_stale{};
+  Duration cache_error_for{};                  // How long its failing is remembered. 0: not at all.
+  std::vector<std::string_view> cache_tags{};  // Of the value. Names, kCacheTagsMax at most.
 
   bool operator==(JobSpecView const&) const = default;
 };
@@ -92,7 +100,7 @@ struct JobSpecView {
 void encode_spec(JobSpecView const& spec, Bytes& out);
 // The view borrows from `in`. log_corrupt where `in` is no spec; checks the layout, not the rules. A spec has one
 // spelling: what decodes is what encode_spec writes for the same view.
-// `view.tags` is reused, so that a loop over many jobs allocates nothing.
+// `view.tags` and `view.cache_tags` are reused, so that a loop over many jobs allocates nothing.
 Result<> decode_spec(BytesView in, JobSpecView& view);
 
 // Is this the spec of a job whose payload the disk has lost?

@@ -102,12 +102,17 @@ JobSpecView full_spec() {
           .keep_result = Duration{11},
           .meta = "{}",
           .traceparent = "tp",
-          .tracestate = "ts"};
+          .tracestate = "ts",
+          .cache_key = "k",
+          .cache_fresh = Duration{12},
+          .cache_stale = Duration{13},
+          .cache_error_for = Duration{14},
+          .cache_tags = {"c"}};
 }
 
 TEST(JobSpecBytes, EveryFieldHasItsPlace) {
   EXPECT_EQ(encoded(full_spec()),
-            "\xfd\xff\x3f"  // mask: 20 fields, payload kind json
+            "\xfd\xff\x7f"  // mask: 21 fields, payload kind json
             "\x01t"
             "\x01q"
             "\x02tp"
@@ -129,6 +134,10 @@ TEST(JobSpecBytes, EveryFieldHasItsPlace) {
             "\x16"
             "\x02{}"
             "\x02ts"  // keep_result, meta, tracestate
+            "\x01k"
+            "\x18\x1a\x1c"
+            "\x01\x01"
+            "c"  // cache
             "1"s);
 }
 
@@ -169,10 +178,11 @@ TEST(JobSpecBytes, ThatAPayloadIsLostIsKept) {
 
 TEST(JobSpecBytes, BytesThatNobodyWouldHaveWrittenAreRefused) {
   for (Bytes const& bytes : {
-           ""s,                   // nothing at all
-           "\x03\x01tx"s,         // the payload of one that is lost
-           "\x00\x01tx"s,         // a payload of no kind
-           "\x80\x80\x40\x01t"s,  // a field from the future
+           ""s,                                       // nothing at all
+           "\x03\x01tx"s,                             // the payload of one that is lost
+           "\x00\x01tx"s,                             // a payload of no kind
+           "\x80\x80\x80\x01\x01t"s,                  // a field from the future
+           "\x80\x80\x40\x01t\x00\x00\x00\x00\x00"s,  // a flight without a key
            "\x04\x01t\x07"
            "default"s,            // the default, spelt out
            "\x20\x01t\x05"s,      // the same
@@ -229,6 +239,13 @@ OwnedSpec any_spec() {
   spec.view.meta = text();
   spec.view.traceparent = text();
   spec.view.tracestate = text();
+  spec.view.cache_key = text();
+  if (spec.view.cache_key.empty()) return spec;
+  spec.view.cache_fresh = any_duration();
+  spec.view.cache_stale = any_duration();
+  spec.view.cache_error_for = any_duration();
+  auto const cache_tags = *rc::gen::inRange(0, 4);
+  for (int i = 0; i < cache_tags; ++i) spec.view.cache_tags.push_back(text());
   return spec;
 }
 
@@ -395,6 +412,26 @@ TEST(JobSpecRules, NameTheFieldThatBreaksThem) {
   EXPECT_EQ(field_at_fault([](JobSpecView& spec) { spec.tags.assign(21, "a"); }), "tags");
   EXPECT_EQ(field_at_fault([](JobSpecView& spec) { spec.keep_result = Duration{-1}; }), "keep_result");
   EXPECT_EQ(field_at_fault([](JobSpecView& spec) { spec.meta = "[]"; }), "meta");
+}
+
+TEST(JobSpecRules, OfAFlightNameTheFieldThatBreaksThem) {
+  JobSpecView const flight{.type = "t", .cache_key = "a/b \xc3\xbc", .cache_fresh = hours{1}, .cache_tags = {"a"}};
+  auto const fault = [&](auto change) {
+    JobSpecView spec = flight;
+    change(spec);
+    return field_at_fault(spec);
+  };
+
+  EXPECT_EQ(field_at_fault(flight), "none");
+  EXPECT_EQ(fault([](JobSpecView& spec) { spec.cache_key = ""; }), "cache.key");
+  EXPECT_EQ(fault([](JobSpecView& spec) { spec.cache_key = "a\nb"; }), "cache.key");
+  EXPECT_EQ(fault([](JobSpecView& spec) { spec.unique_key = "u"; }), "unique.key");
+  EXPECT_EQ(fault([](JobSpecView& spec) { spec.id = "i"; }), "id");
+  EXPECT_EQ(fault([](JobSpecView& spec) { spec.cache_fresh = Duration{-1}; }), "cache.fresh");
+  EXPECT_EQ(fault([](JobSpecView& spec) { spec.cache_stale = kCacheWindowMax; }), "cache.stale");
+  EXPECT_EQ(fault([](JobSpecView& spec) { spec.cache_error_for = hours{25}; }), "cache.error_for");
+  EXPECT_EQ(fault([](JobSpecView& spec) { spec.cache_tags = {"a", "b c"}; }), "cache.tags[1]");
+  EXPECT_EQ(fault([](JobSpecView& spec) { spec.cache_tags.assign(21, "a"); }), "cache.tags");
 }
 
 TEST(JobSpecRules, BoundWhatMayBeLong) {

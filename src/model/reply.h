@@ -9,6 +9,7 @@
 #include "base/bytes.h"
 #include "base/error.h"
 #include "base/time.h"
+#include "model/cache.h"
 #include "model/command.h"
 #include "model/figures.h"
 #include "model/ids.h"
@@ -132,6 +133,39 @@ struct StreamEnded {
   Error error{};
 };
 
+// --- The shared cache.
+
+struct CachedReply {
+  CacheValuePtr value{};  // Never null.
+  CacheTimes times{};
+  bool computed = false;   // For this request: it waited for a flight.
+  bool collapsed = false;  // For a flight that another request had begun.
+};
+// The flight goes on, and the wait is over.
+struct CachePending {
+  JobNumber job{};
+  Bytes client_id{};  // Empty where the id is the server's.
+  JobState state{};
+};
+// There is no value, and the flight has ended without one.
+struct ComputeFailed {
+  CacheFailure failure{};   // `until` is not after the time of the answer where nothing is remembered.
+  bool remembered = false;  // Of an earlier flight: none was begun for this request.
+};
+struct CacheMissed {};
+
+// Figures of the cache. Totals since this process started; what the index itself counts is in cache::CacheFigures.
+struct CacheStatus {
+  std::uint64_t entries = 0;
+  std::uint64_t flights = 0;  // Jobs that compute a value just now.
+  std::uint64_t memory_bytes = 0, memory_bytes_max = 0;
+  std::uint64_t disk_bytes = 0, disk_bytes_max = 0;
+  std::uint64_t evicted_from_memory = 0, evicted_from_disk = 0;
+  std::uint64_t expired = 0;
+  std::uint64_t damaged = 0;     // Entries that were forgotten, as the disk has lost their value.
+  std::uint64_t cold_reads = 0;  // Values that were read back from the disk.
+};
+
 // How full one of the bounds is.
 struct Fullness {
   std::string name{};  // "inbox", "waiters", "disk"...
@@ -169,10 +203,11 @@ struct StatusReply {
   std::vector<MillisecondCounts> job_stages{};  // By JobStage, or empty. On the heap: replies must stay small.
   std::vector<TypeFigures> types{};             // The first: all that have no line of their own.
   std::vector<QueueView> queues{};              // Where asked for.
+  std::vector<CacheStatus> cache{};             // One, or none where there is no cache. On the heap, too.
 };
 
 using Reply = std::variant<Error, EnqueueReply, LeaseReply, ReportsReply, JobReply, JobsReply, JobLogReply, CountReply,
                            QueueReply, QueuesReply, DoneReply, StatusReply, StreamOpened, StreamJobs, StreamCancel,
-                           StreamDrained, StreamEnded>;
+                           StreamDrained, StreamEnded, CachedReply, CachePending, ComputeFailed, CacheMissed>;
 
 }  // namespace workmill

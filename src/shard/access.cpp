@@ -13,6 +13,10 @@ Error forbidden_queue(std::string_view field) {
   return {.code = ErrorCode::forbidden, .message = "the token is limited to other queues", .field = std::string{field}};
 }
 
+Error forbidden_cache() {
+  return {.code = ErrorCode::forbidden, .message = "the token is limited to queues, and the cache belongs to none"};
+}
+
 // One visit for each command. Every alternative is named here: a new one does not compile until somebody has said
 // what a limited caller may do with it.
 class Narrow {
@@ -73,6 +77,19 @@ class Narrow {
     return {};  // What it held it may only keep to itself.
   }
   Verdict operator()(TellStream&) const { return {}; }  // Of its own queues.
+  // A key of the cache belongs to no queue. Who is limited to some may compute there, and so learns the value of a key
+  // that it can name; nothing else.
+  Verdict operator()(ComputeCached& it) const {
+    JobSpecView spec;
+    bool const is_spec = decode_spec(it.spec, spec).has_value();
+    WM_ASSERT(is_spec);
+    if (!allowed_->contains(spec.queue)) return forbidden_queue("job.queue");
+    return {};
+  }
+  Verdict operator()(ReadCached&) const { return forbidden_cache(); }
+  Verdict operator()(PutCache&) const { return forbidden_cache(); }
+  Verdict operator()(ForgetCached&) const { return forbidden_cache(); }
+  Verdict operator()(ForgetCachedBy&) const { return forbidden_cache(); }
 
  private:
   Verdict check(std::string_view queue) const {

@@ -236,6 +236,12 @@ Result<> ShardLoop::execute(Request&& request) {
     open_stream(std::move(request));
   } else if (auto const* word = std::get_if<TellStream>(&command)) {
     tell_stream(request.port, *word);
+  } else if (std::holds_alternative<PutCache>(command) || std::holds_alternative<ComputeCached>(command) ||
+             std::holds_alternative<ReadCached>(command) || std::holds_alternative<ForgetCached>(command) ||
+             std::holds_alternative<ForgetCachedBy>(command)) {
+    auto const* compute = std::get_if<ComputeCached>(&command);
+    if (compute != nullptr && compute->quiet) return {};
+    answer(request.port, request.cookie, Error{.code = ErrorCode::not_found, .message = "this server keeps no cache"});
   } else if (auto const* wanted = std::get_if<GetStatus>(&command)) {
     answer(request.port, request.cookie, status(wanted->with_queues));
   } else {

@@ -638,6 +638,11 @@ void Endpoints::append_body(Exchange const& exchange, Reply const& reply, std::s
     void operator()(StreamCancel const&) {}
     void operator()(StreamDrained const&) {}
     void operator()(StreamEnded const&) {}
+    // What is cached is answered by its own routes.
+    void operator()(CachedReply const&) {}
+    void operator()(CachePending const&) {}
+    void operator()(ComputeFailed const&) {}
+    void operator()(CacheMissed const&) {}
     void operator()(StatusReply const& it) {
       if (exchange.route == Route::heap) {
         append_heap(it, endpoints.front_end_bounds_, out);

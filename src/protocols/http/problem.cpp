@@ -14,7 +14,8 @@ int status_of(ErrorCode code) {
     case ErrorCode::unauthorized: return 401;
     case ErrorCode::forbidden: return 403;
     case ErrorCode::not_found:
-    case ErrorCode::job_not_found: return 404;
+    case ErrorCode::job_not_found:
+    case ErrorCode::cache_miss: return 404;
     case ErrorCode::method_not_allowed: return 405;
     case ErrorCode::request_timeout: return 408;
     case ErrorCode::lease_lost:
@@ -29,6 +30,7 @@ int status_of(ErrorCode code) {
     case ErrorCode::too_many_requests:
     case ErrorCode::too_many_attempts: return 429;
     case ErrorCode::headers_too_large: return 431;
+    case ErrorCode::compute_failed: return 502;
     case ErrorCode::outcome_unknown:
     case ErrorCode::overloaded:
     case ErrorCode::shutting_down:
@@ -74,11 +76,13 @@ std::string_view title_of(ErrorCode code) {
     case ErrorCode::too_many_attempts: return "Too many tokens that do not hold";
     case ErrorCode::upgrade_required: return "Only a WebSocket is served here";
     case ErrorCode::stream_replaced: return "The stream was taken over";
+    case ErrorCode::cache_miss: return "Nothing is cached under this key";
     case ErrorCode::outcome_unknown: return "The outcome is not known";
     case ErrorCode::overloaded: return "The server is busy";
     case ErrorCode::shutting_down: return "The server is stopping";
     case ErrorCode::too_many_requests: return "This client has had its share";
     case ErrorCode::deadline_exceeded: return "The request's time was over";
+    case ErrorCode::compute_failed: return "The value could not be computed";
     case ErrorCode::disk_full: return "The server's disk is full";
     case ErrorCode::recovering: return "The server is starting";
     case ErrorCode::io_failed:
