@@ -6,6 +6,7 @@
 #include <string>
 #include <utility>
 
+#include "model/cache.h"
 #include "model/queue.h"
 #include "model/reply.h"
 
