@@ -30,6 +30,11 @@ class Effects {
     state_.see(effect, at_);
     state_.apply(effect, spec, written, at_, job);
   }
+  // Of a volatile cached value: whoever watches the batch sees it, and nothing is written. The state has no part in it.
+  template <class E>
+  void show(E const& effect) {
+    sink_.show(Effect{effect});
+  }
   // A figure, not an effect: nothing is changed by a duplicate.
   void count_duplicate(JobIndex job) { state_.count_duplicate(job); }
 

@@ -56,9 +56,8 @@ Reply Engine::execute(Command const& command, Context const& context, EffectSink
       [&](auto const& asked) -> Reply {
         using Asked = std::remove_cvref_t<decltype(asked)>;
         if constexpr (std::is_same_v<Asked, GetStatus> || std::is_same_v<Asked, OpenStream> ||
-                      std::is_same_v<Asked, TellStream> || std::is_same_v<Asked, PutCache> ||
-                      std::is_same_v<Asked, ComputeCached> || std::is_same_v<Asked, ReadCached> ||
-                      std::is_same_v<Asked, ForgetCached> || std::is_same_v<Asked, ForgetCachedBy>) {
+                      std::is_same_v<Asked, TellStream> || std::is_same_v<Asked, ComputeCached> ||
+                      std::is_same_v<Asked, ReadCached> || std::is_same_v<Asked, ForgetCachedBy>) {
           WM_ASSERT(false);  // The shard does that itself.
           return DoneReply{};
         } else if constexpr (requires { look(asked, state); }) {
@@ -236,6 +235,12 @@ void Engine::rewrite_standing_in(Position from, Position until, EffectSink& sink
     }
     return true;
   });
+}
+
+std::optional<JobNumber> Engine::flight_of(std::string_view cache_key) const {
+  JobIndex const flight = impl_->state.find_flight(cache_key);
+  if (flight == kNone<JobIndex>) return std::nullopt;
+  return impl_->state.job(flight).number;
 }
 
 std::uint64_t Engine::live_records_in(std::uint32_t segment) const { return impl_->state.live_records_in(segment); }

@@ -28,7 +28,9 @@ struct EngineOptions {
   // The most a single step does before it asks to be called again: jobs looked at by a listing, jobs moved by
   // advance().
   std::uint32_t steps_max = 1'000;
-  bool measures_jobs = true;  // Keep JobStageFigures and TypeFigures. Off: to see what they cost.
+  std::uint32_t cache_jitter_permille = 100;  // Of a cached value's fresh time: shortened by up to so much, by chance.
+  std::vector<std::string> cache_volatile{};  // Keys that begin with one of these are not written down.
+  bool measures_jobs = true;                  // Keep JobStageFigures and TypeFigures. Off: to see what they cost.
 };
 
 // What comes in with every decision.
@@ -51,6 +53,7 @@ struct EngineStatus {
   std::array<std::uint64_t, kJobStates> depth{};
   std::uint64_t queues = 0;
   std::uint64_t idempotency_keys = 0;
+  std::uint64_t flights = 0;       // Jobs that compute a cached value, and hold its key.
   std::uint64_t memory_bytes = 0;  // Of the tables, as far as they can be counted cheaply.
 };
 
@@ -113,6 +116,8 @@ class Engine {
   // The queue that a job is in, lent until the next call that is not const. Nothing where there is no such job.
   std::optional<std::string_view> queue_of(JobRef const& job) const;
   std::optional<QueueView> queue_view(std::string_view name) const;
+  // The job that computes the cached value of this key just now. Nothing where none does.
+  std::optional<JobNumber> flight_of(std::string_view cache_key) const;
   // Is the record at `at` (of the segment that is to be dropped) one that something living still stands on? Then what
   // must be copied ahead. For jobs the caller composes the snapshot with the spec and history that it read from the
   // log (the history's progress is the view's); settings and the like are rewritten by the engine itself.

@@ -1,5 +1,6 @@
 #pragma once
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string_view>
 #include <utility>
@@ -66,9 +67,18 @@ struct Hash128 {
   }
 };
 
+// What a job is to make that computes a cached value, as its spec says.
+struct Flight {
+  Bytes key;
+  Duration fresh{};
+  Duration stale{};
+  Duration error_for{};
+  Bytes tags;  // As encode_cache_tags writes it.
+};
+
 struct JobExtra {
   Bytes client_id;
-  Hash128 unique_key{};    // Of the queue's name and the key.
+  Hash128 unique_key{};    // Of the queue's name and the key; of a flight: of no queue and the cached value's key.
   Instant unique_until{};  // The key is free from then on.
   UniqueWhile unique_while{};
   bool has_unique_key = false;
@@ -78,6 +88,7 @@ struct JobExtra {
   Position log_at{};         // The newest record of its log lines.
   Position checkpoint_at{};  // The record that holds its checkpoint. Behind its spec, or in the same snapshot.
   std::optional<JobProgress> progress;
+  std::unique_ptr<Flight> flight;  // Of most, null.
 };
 
 }  // namespace workmill::engine

@@ -8,6 +8,7 @@
 
 #include "base/assert.h"
 #include "base/mutation.h"
+#include "model/cache_set.h"
 
 namespace workmill::engine {
 namespace {
@@ -119,6 +120,14 @@ Bytes State::known_spec(JobIndex index) const {
   if (JobExtra const* const more = extra(slot)) {
     spec.id = more->client_id;
     if (more->expires_at != kInstantMax) spec.expires_in = more->expires_at - created_at(slot.number);
+    if (more->flight) {
+      spec.cache_key = more->flight->key;
+      spec.cache_fresh = more->flight->fresh;
+      spec.cache_stale = more->flight->stale;
+      spec.cache_error_for = more->flight->error_for;
+      bool const are_tags = decode_cache_tags(more->flight->tags, spec.cache_tags);
+      WM_ASSERT(are_tags);
+    }
   }
   Bytes bytes;
   encode_spec(spec, bytes);
@@ -166,6 +175,7 @@ EngineStatus State::status() const {
           .depth = depth_,
           .queues = queues_.size(),
           .idempotency_keys = idempotency_.size(),
+          .flights = flights_,
           .memory_bytes = memory};
 }
 
@@ -213,7 +223,7 @@ void State::attach(JobIndex job, JobSpecView const& spec) {
   slot.lane = ready_.take_lane(queue, spec.priority, spec.group);
   slot.type = names_.take(spec.type);
   slot.policy = policies_.take(policy_of(spec));
-  if (spec.id.empty() && spec.unique_key.empty() && !spec.expires_in) return;
+  if (spec.id.empty() && spec.unique_key.empty() && !spec.expires_in && spec.cache_key.empty()) return;
 
   JobExtra& more = ensure_extra(job);
   if (!spec.id.empty()) {
@@ -227,6 +237,19 @@ void State::attach(JobIndex job, JobSpecView const& spec) {
     more.unique_while = spec.unique_while;
     more.unique_until = spec.unique_for ? created + *spec.unique_for : Instant::max();
   }
+  // A flight is a unique job, whatever its queue: a queue always has a name, so its key meets no other's.
+  if (!spec.cache_key.empty()) {
+    more.has_unique_key = true;
+    more.unique_key = hash_of({}, spec.cache_key);
+    more.unique_while = UniqueWhile::unfinished;
+    more.unique_until = Instant::max();
+    more.flight = std::make_unique<Flight>(Flight{.key = Bytes{spec.cache_key},
+                                                  .fresh = spec.cache_fresh,
+                                                  .stale = spec.cache_stale,
+                                                  .error_for = spec.cache_error_for,
+                                                  .tags = {}});
+    encode_cache_tags(spec.cache_tags, more.flight->tags);
+  }
   if (spec.expires_in) more.expires_at = created + *spec.expires_in;
 }
 
@@ -236,10 +259,11 @@ void State::detach(JobIndex job, Instant at) {
   if (slot.extra != kNone<ExtraIndex>) {
     JobExtra& more = extras_[slot.extra];
     if (!more.client_id.empty()) by_client_id_.erase(more.client_id);
-    if (more.holds_unique_key) by_unique_key_.erase({more.unique_key, slot.number});
+    drop_key(job, more);
     if (more.can_expire) by_expiry_.erase({more.expires_at, slot.number});
     more.client_id.clear();
-    more.has_unique_key = more.holds_unique_key = more.can_expire = false;
+    more.has_unique_key = more.can_expire = false;
+    more.flight.reset();
     more.expires_at = kInstantMax;
   }
   QueueIndex const queue = ready_.lane(slot.lane).queue;
@@ -261,13 +285,21 @@ void State::move_record(JobIndex job, Written w) {
 }
 
 // Of a spec that is lost, the key is: a copy does not have it, so it is free from here on, whether or not an older
-// record is still there at the next start.
+// record is still there at the next start. A flight's is known, and stands in the copy.
 void State::release_key(JobIndex job) {
   JobSlot const& slot = slots_[job];
   if (slot.extra == kNone<ExtraIndex>) return;
   JobExtra& more = extras_[slot.extra];
-  if (more.holds_unique_key) by_unique_key_.erase({more.unique_key, slot.number});
-  more.has_unique_key = more.holds_unique_key = false;
+  if (more.flight) return;
+  drop_key(job, more);
+  more.has_unique_key = false;
+}
+
+void State::drop_key(JobIndex job, JobExtra& extra) {
+  if (!extra.holds_unique_key) return;
+  by_unique_key_.erase({extra.unique_key, slots_[job].number});
+  extra.holds_unique_key = false;
+  if (extra.flight) --flights_;
 }
 
 // --- Moving between states.
@@ -333,8 +365,7 @@ void State::reindex(JobIndex job) {
   JobExtra& more = extras_[slot.extra];
   bool const should_hold = more.has_unique_key && keeps_key(more.unique_while, slot.state);
   if (should_hold && !more.holds_unique_key) index_unique(job, more);
-  if (!should_hold && more.holds_unique_key) by_unique_key_.erase({more.unique_key, slot.number});
-  more.holds_unique_key = should_hold;
+  if (!should_hold) drop_key(job, more);
 
   // Only a job that was never leased expires. What was put in line again after its time (retried, released, changed)
   // has a new lease of life: the order tells since when it waits.
@@ -360,6 +391,8 @@ void State::index_unique(JobIndex job, JobExtra& extra) {
     entry = by_unique_key_.erase(entry);
   }
   by_unique_key_.insert({extra.unique_key, number});
+  extra.holds_unique_key = true;
+  if (extra.flight) ++flights_;
 }
 
 void State::announce(QueueIndex index) {

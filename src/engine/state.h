@@ -55,9 +55,15 @@ class State {
   JobIndex find_client_id(std::string_view id) const;
   // The job that holds a key in a queue, where one does.
   JobIndex find_unique(std::string_view queue, std::string_view key, Instant at) const;
+  // The job that computes the cached value of this key: one at most, which is not finished.
+  JobIndex find_flight(std::string_view cache_key) const { return find_unique({}, cache_key, kInstantMax); }
   JobSlot const& job(JobIndex index) const { return slots_[index]; }
   JobExtra const* extra(JobSlot const& job) const {
     return job.extra == kNone<ExtraIndex> ? nullptr : &extras_[job.extra];
+  }
+  Flight const* flight(JobSlot const& job) const {
+    JobExtra const* const more = extra(job);
+    return more == nullptr ? nullptr : more->flight.get();
   }
   Policy const& policy(JobSlot const& job) const { return policies_[job.policy]; }
   Lane const& lane(JobSlot const& job) const { return ready_.lane(job.lane); }
@@ -170,6 +176,7 @@ class State {
   void link(JobIndex job);
   void reindex(JobIndex job);
   void index_unique(JobIndex job, JobExtra& extra);
+  void drop_key(JobIndex job, JobExtra& extra);
   void announce(QueueIndex index);
   void note_idle(QueueIndex index, Instant at);
   void restore_history(JobIndex job, BytesView history, Written w);
@@ -215,6 +222,7 @@ class State {
 
   std::array<std::uint64_t, kJobStates> depth_{};
   std::uint64_t limited_queues_ = 0;  // That have a max_depth.
+  std::uint64_t flights_ = 0;         // That hold their key.
   JobStageFigures stages_{};
   TypeCounts types_{names_};
 

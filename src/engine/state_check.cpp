@@ -17,7 +17,7 @@ std::string State::check_invariants() const {
   std::map<QueueIndex, Counted> by_queue;
   std::map<std::uint32_t, std::uint64_t> by_segment;
   std::array<std::uint64_t, kJobStates> depth{};
-  std::uint64_t bytes = 0, client_ids = 0, unique_keys = 0, expiries = 0, extras = 0;
+  std::uint64_t bytes = 0, client_ids = 0, unique_keys = 0, expiries = 0, extras = 0, flights = 0;
   std::string wrong;
   auto const check = [&wrong](bool holds, std::string_view what, std::uint64_t which) {
     if (!holds && wrong.empty()) wrong = fmt::format("{} ({:x})", what, which);
@@ -51,6 +51,8 @@ std::string State::check_invariants() const {
     }
     if (more->holds_unique_key) {
       ++unique_keys;
+      flights += more->flight ? 1U : 0U;
+      check(!more->flight || find_flight(more->flight->key) == index, "two jobs compute one cached value", n);
       check(by_unique_key_.contains({more->unique_key, number}), "a unique key is not in its index", n);
     }
     if (more->can_expire) {
@@ -63,6 +65,7 @@ std::string State::check_invariants() const {
   check(extras == extras_.size(), "extras were lost", extras_.size());
   check(client_ids == by_client_id_.size(), "the index of clients' ids is wrong", by_client_id_.size());
   check(unique_keys == by_unique_key_.size(), "the index of unique keys is wrong", by_unique_key_.size());
+  check(flights == flights_, "flights is wrong", flights_);
   check(expiries == by_expiry_.size(), "the index of expiries is wrong", by_expiry_.size());
   if (!is_live_) return wrong;
 

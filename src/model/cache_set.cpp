@@ -58,6 +58,10 @@ Result<> check_cache_set(CacheSet const& set) {
   return {};
 }
 
+bool begins_with_any(std::string_view key, std::vector<std::string> const& prefixes) {
+  return std::ranges::any_of(prefixes, [key](std::string const& prefix) { return key.starts_with(prefix); });
+}
+
 std::uint64_t cache_etag(std::string_view content_type, BytesView body) {
   std::uint64_t const seed = XXH3_64bits(content_type.data(), content_type.size());
   return XXH3_64bits_withSeed(body.data(), body.size(), seed);

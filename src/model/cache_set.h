@@ -35,6 +35,9 @@ Result<> check_cache_windows(Duration fresh, Duration stale);
 // payload_too_large with `value`.
 Result<> check_cache_set(CacheSet const& set);
 
+// Does `key` begin with one of these? An empty prefix is one of every key.
+bool begins_with_any(std::string_view key, std::vector<std::string> const& prefixes);
+
 // XXH3, 64 bits, of both: the same value has the same everywhere and for ever.
 std::uint64_t cache_etag(std::string_view content_type, BytesView body);
 

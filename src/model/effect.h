@@ -223,6 +223,9 @@ class EffectSink {
   };
   // Encodes the effect at the end of the batch. Its views need live no longer than this call.
   virtual Written write(Effect const& effect) = 0;
+  // Lets whoever watches the batch see an effect that is not to be written down: of a cached value that is declared
+  // volatile. A replay knows nothing of it.
+  virtual void show(Effect const& /*effect*/) {}
 };
 
 }  // namespace workmill

@@ -9,17 +9,18 @@ namespace {
 
 void expire(JobIndex index, State const& state, Context const& context, Effects& out) {
   JobSlot const& job = state.job(index);
-  out.emit(effect::JobFailed{.number = job.number,
-                             .at = context.now,
-                             .next = JobState::dead,
-                             .order = std::to_underlying(job.number),
-                             .ready_at = context.now,
-                             .error_class = ErrorClass::fatal,
-                             .code = kExpired,
-                             .message = "the job was not leased within its expires_in",
-                             .attempt = job.attempt,
-                             .previous = job.event_at},
-           index);
+  effect::JobFailed const effect{.number = job.number,
+                                 .at = context.now,
+                                 .next = JobState::dead,
+                                 .order = std::to_underlying(job.number),
+                                 .ready_at = context.now,
+                                 .error_class = ErrorClass::fatal,
+                                 .code = kExpired,
+                                 .message = "the job was not leased within its expires_in",
+                                 .attempt = job.attempt,
+                                 .previous = job.event_at};
+  out.emit(effect, index);
+  note_flight_failed(job, effect, state, context, out);
 }
 
 }  // namespace
@@ -44,6 +45,7 @@ void end_lease(JobIndex index, State const& state, Context const& context, Effec
     effect.order = state.next_order(context.now);
   }
   out.emit(effect, index);
+  note_flight_failed(job, effect, state, context, out);
   if (effect.next == JobState::cancelled) forget_surplus(index, state, out);
 }
 
@@ -76,17 +78,18 @@ void decide_damaged(JobIndex index, DamagedPart part, State const& state, Contex
   bool const is_checkpoint = part == DamagedPart::checkpoint;
   // Whoever retries the job has read that it starts without one.
   if (is_checkpoint) out.emit(effect::CheckpointMade{.number = job.number}, index);
-  out.emit(effect::JobFailed{.number = job.number,
-                             .at = context.now,
-                             .next = JobState::dead,
-                             .order = std::to_underlying(job.number),
-                             .ready_at = context.now,
-                             .error_class = ErrorClass::fatal,
-                             .code = kPayloadDamaged,
-                             .message = is_checkpoint ? kCheckpointDamagedText : kPayloadDamagedText,
-                             .attempt = job.attempt,
-                             .previous = job.event_at},
-           index);
+  effect::JobFailed const effect{.number = job.number,
+                                 .at = context.now,
+                                 .next = JobState::dead,
+                                 .order = std::to_underlying(job.number),
+                                 .ready_at = context.now,
+                                 .error_class = ErrorClass::fatal,
+                                 .code = kPayloadDamaged,
+                                 .message = is_checkpoint ? kCheckpointDamagedText : kPayloadDamagedText,
+                                 .attempt = job.attempt,
+                                 .previous = job.event_at};
+  out.emit(effect, index);
+  note_flight_failed(job, effect, state, context, out);
 }
 
 Engine::Survival decide_survival(Effect const& record, Position at, State const& state, Effects& out) {

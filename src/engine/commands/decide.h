@@ -17,6 +17,8 @@ Reply decide(RetryJob const& command, State const& state, Context const& context
 Reply decide(DeleteJob const& command, State const& state, Context const& context, Effects& out);
 Reply decide(PatchJob const& command, State const& state, Context const& context, Effects& out);
 Reply decide(PatchQueue const& command, State const& state, Context const& context, Effects& out);
+Reply decide(PutCache const& command, State const& state, Context const& context, Effects& out);
+Reply decide(ForgetCached const& command, State const& state, Context const& context, Effects& out);
 
 // These do a bounded part at a time, and set `again` where there may be more, from the reply's `next` on.
 Reply decide(BulkJobs const& command, State const& state, Context const& context, Effects& out, bool& again);
@@ -48,6 +50,13 @@ Result<> make_room(Queue const& queue, State const& state, Context const& contex
 // budget covers no more.
 void forget_surplus(JobIndex job, State const& state, Effects& out);
 void cancel(JobIndex job, State const& state, Context const& context, Effects& out);
+
+// A job is about to be completed: stores what its report sets, and what it was to compute.
+void store_results(JobSlot const& job, Completed const& completed, State const& state, Context const& context,
+                   Effects& out);
+// `failed` has just been done to a job. If it is dead by that and was to compute a value, that is remembered.
+void note_flight_failed(JobSlot const& job, effect::JobFailed const& failed, State const& state, Context const& context,
+                        Effects& out);
 
 Error no_such_job();
 Error no_such_queue(std::string_view name);

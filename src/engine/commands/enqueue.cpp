@@ -18,7 +18,7 @@ Instant ready_at(JobSpecView const& spec, Instant now) {
   return now + spec.delay.value_or(Duration{0});
 }
 
-// The job that is there already for this one: by its id, or by its key.
+// The job that is there already for this one: by its id, by its key, or by that of the value that it computes.
 JobIndex find_same(JobSpecView const& spec, State const& state, Instant now) {
   if (!spec.id.empty()) {
     JobRef ref{.number = JobIdCodec{state.salt()}.decode(spec.id), .text = {}};
@@ -26,6 +26,7 @@ JobIndex find_same(JobSpecView const& spec, State const& state, Instant now) {
     JobIndex const same = state.find(ref);
     if (same != kNone<JobIndex>) return same;
   }
+  if (!spec.cache_key.empty()) return state.find_flight(spec.cache_key);
   return spec.unique_key.empty() ? kNone<JobIndex> : state.find_unique(spec.queue, spec.unique_key, now);
 }
 

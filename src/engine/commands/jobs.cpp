@@ -76,9 +76,14 @@ Reply decide(RetryJob const& command, State const& state, Context const& context
   if (index == kNone<JobIndex>) return no_such_job();
   JobSlot const& job = state.job(index);
   switch (job.state) {
-    case JobState::scheduled:
     case JobState::dead:
     case JobState::cancelled:
+      if (Flight const* const flight = state.flight(job);
+          flight != nullptr && state.find_flight(flight->key) != kNone<JobIndex>) {
+        return Error{.code = ErrorCode::wrong_state, .message = "another job computes this cached value now"};
+      }
+      [[fallthrough]];
+    case JobState::scheduled:
       out.emit(effect::JobRetried{.number = job.number, .order = state.next_order(context.now)}, index);
       return DoneReply{};
     case JobState::ready:

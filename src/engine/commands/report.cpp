@@ -31,6 +31,7 @@ struct Reported {
   Effects& out;
 
   void operator()(Completed const& completed) const {
+    store_results(job, completed, state, context, out);
     out.emit(effect::JobCompleted{.number = job.number,
                                   .at = context.now,
                                   .result_kind = completed.result_kind,
@@ -66,6 +67,7 @@ struct Reported {
       if (effect.next == JobState::ready) effect.order = state.next_order(context.now);
     }
     out.emit(effect, index);
+    note_flight_failed(job, effect, state, context, out);
     if (effect.next == JobState::cancelled) forget_surplus(index, state, out);
   }
 

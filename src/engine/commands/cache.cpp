@@ -1,0 +1,111 @@
+#include <algorithm>
+#include <string_view>
+#include <utility>
+
+#include "base/rng.h"
+#include "engine/commands/decide.h"
+#include "model/cache_set.h"
+
+// What is stored in the shared cache, and forgotten. The engine keeps none of it: it decides and writes down, and the
+// shard keeps what stands there (shard/cache_desk.h). So it also does not know what there is: that is asked before.
+namespace workmill::engine {
+namespace {
+
+// A part of `fresh` to take off, up to the jitter, so that what was stored together is not over together. `nth` of the
+// stores of one decision.
+Duration draw_jitter(Duration fresh, std::uint64_t nth, State const& state, Context const& context) {
+  // Windows are a year at most and the jitter a thousandth's multiple below 1,000: there is no overflow.
+  auto const span = fresh.count() * static_cast<std::int64_t>(state.options().cache_jitter_permille) / 1'000;
+  if (span <= 0) return Duration{0};
+  Rng chance{mix64(context.chance + nth)};
+  return Duration{static_cast<std::int64_t>(chance.below(static_cast<std::uint64_t>(span) + 1))};
+}
+
+template <class E>
+void write(E const& effect, State const& state, Effects& out) {
+  if (begins_with_any(effect.key, state.options().cache_volatile)) {
+    out.show(effect);
+  } else {
+    out.emit(effect);
+  }
+}
+
+struct Windows {
+  Duration fresh;
+  Duration stale;
+  Duration compute_time{};  // Of a flight.
+};
+
+void store(std::string_view key, std::string_view content_type, BytesView body, BytesView tags, Windows const& windows,
+           std::uint64_t nth, State const& state, Context const& context, Effects& out) {
+  write(
+      effect::CacheStored{.key = key,
+                          .content_type = content_type,
+                          .body = body,
+                          .tags = tags,
+                          .stored_at = context.now,
+                          .fresh_until = context.now + windows.fresh - draw_jitter(windows.fresh, nth, state, context),
+                          .stale_until = context.now + windows.fresh + windows.stale,
+                          .compute_time = windows.compute_time,
+                          .etag = cache_etag(content_type, body)},
+      state, out);
+}
+
+void store(std::string_view key, CacheSet const& set, Duration compute_time, std::uint64_t nth, State const& state,
+           Context const& context, Effects& out) {
+  Bytes tags;
+  encode_cache_tags(set.tags, tags);
+  store(key, set.content_type, set.body, tags, {.fresh = set.fresh, .stale = set.stale, .compute_time = compute_time},
+        nth, state, context, out);
+}
+
+std::string_view content_type_of(PayloadKind kind) {
+  return kind == PayloadKind::raw ? "application/octet-stream" : "application/json";
+}
+
+}  // namespace
+
+Reply decide(PutCache const& command, State const& state, Context const& context, Effects& out) {
+  store(command.key, command.set, Duration{0}, 0, state, context, out);
+  return DoneReply{};
+}
+
+Reply decide(ForgetCached const& command, State const& state, Context const&, Effects& out) {
+  write(effect::CacheForgotten{.key = command.key}, state, out);
+  return DoneReply{};
+}
+
+void store_results(JobSlot const& job, Completed const& completed, State const& state, Context const& context,
+                   Effects& out) {
+  Flight const* const flight = state.flight(job);
+  // Of this attempt: a token says when it was granted. A millisecond at least, as 0 says that no job made it.
+  Duration compute_time{};
+  if (flight != nullptr) compute_time = std::max(context.now - created_at(JobNumber{job.order}), Duration{1});
+  std::uint64_t nth = 0;
+  bool sets_own = false;
+  for (CacheEntrySet const& entry : completed.cache) {
+    bool const is_own = flight != nullptr && entry.key == flight->key;
+    sets_own |= is_own;
+    store(entry.key, entry.set, is_own ? compute_time : Duration{0}, nth++, state, context, out);
+  }
+  if (flight == nullptr || sets_own) return;
+  bool const is_none = completed.result_kind == PayloadKind::none;
+  store(flight->key, content_type_of(completed.result_kind), is_none ? BytesView{"null"} : BytesView{completed.result},
+        flight->tags, {.fresh = flight->fresh, .stale = flight->stale, .compute_time = compute_time}, nth, state,
+        context, out);
+}
+
+void note_flight_failed(JobSlot const& job, effect::JobFailed const& failed, State const& state, Context const& context,
+                        Effects& out) {
+  if (failed.next != JobState::dead) return;
+  Flight const* const flight = state.flight(job);
+  if (flight == nullptr || flight->error_for <= Duration{0}) return;
+  write(effect::CacheFailed{.key = flight->key,
+                            .error_class = failed.error_class,
+                            .code = failed.code,
+                            .message = failed.message,
+                            .until = context.now + flight->error_for},
+        state, out);
+}
+
+}  // namespace workmill::engine
