@@ -18,6 +18,7 @@
 
 #include "app/json.h"
 #include "base/assert.h"
+#include "model/cache_set.h"
 #include "net/listener.h"
 
 namespace workmill::app {
@@ -79,9 +80,16 @@ Result<> read_value(toml::value const& value, telemetry::LogLevels& out) {
   return read_parsed(value, telemetry::parse_log_levels, out);
 }
 
-Result<> read_value(toml::value const& value, std::optional<double>& out) {
+Result<> read_value(toml::value const& value, double& out) {
   if (!value.is_floating() && !value.is_integer()) return bad("is not a number");
   out = value.is_integer() ? static_cast<double>(value.as_integer()) : value.as_floating();
+  return {};
+}
+
+Result<> read_value(toml::value const& value, std::optional<double>& out) {
+  double number = 0;
+  WM_TRY_VOID(read_value(value, number));
+  out = number;
   return {};
 }
 
@@ -92,6 +100,7 @@ template <std::unsigned_integral T>
 std::string text_of(T value) {
   return std::to_string(value);
 }
+std::string text_of(double value) { return fmt::format("{}", value); }
 std::string text_of(std::optional<double> value) { return value ? fmt::format("{}", *value) : ""; }
 std::string text_of(Duration value) { return format_duration(value); }
 std::string text_of(log::Durability value) {
@@ -198,6 +207,10 @@ std::map<std::string_view, Setting> const& settings() {
       {"request_timeout", setting(&Config::request_timeout)},
       {"write_timeout", setting(&Config::write_timeout)},
       {"drain_timeout", setting(&Config::drain_timeout)},
+      {"cache_memory", size(&Config::cache_memory_bytes)},
+      {"cache_disk", size(&Config::cache_disk_bytes)},
+      {"cache_volatile", setting(&Config::cache_volatile)},
+      {"cache_jitter", setting(&Config::cache_jitter)},
       {"finished_kept", setting(&Config::finished_kept)},
       {"telemetry", setting(&Config::telemetry)},
       {"otlp_endpoint", setting(&Config::otlp_endpoint)},
@@ -360,6 +373,17 @@ Result<> check_config(Config const& config) {
       return bad(fmt::format("{}: 1s to 1d", name));
     }
   }
+  if (!in_range(config.cache_memory_bytes, std::uint64_t{1} << 20, std::uint64_t{1} << 40)) {
+    return bad("cache_memory: 1MiB to 1TiB");
+  }
+  if (!in_range(config.cache_disk_bytes, std::uint64_t{1} << 20, std::uint64_t{1} << 44)) {
+    return bad("cache_disk: 1MiB to 16TiB");
+  }
+  if (config.cache_volatile.size() > 100) return bad("cache_volatile: 100 at most");
+  for (std::string const& prefix : config.cache_volatile) {
+    if (!prefix.empty() && !is_cache_key(prefix)) return bad("cache_volatile: a prefix that no key can have");
+  }
+  if (!(config.cache_jitter >= 0 && config.cache_jitter <= 0.5)) return bad("cache_jitter: 0 to 0.5");
   if (config.trace_sample && !(*config.trace_sample >= 0 && *config.trace_sample <= 1)) {
     return bad("trace_sample: 0 to 1");
   }

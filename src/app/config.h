@@ -59,6 +59,11 @@ struct Config {
   std::uint64_t download_rate_min = 240;                  // Bytes a second of an answer; 0: any.
   Duration drain_timeout = std::chrono::seconds{20};
 
+  std::uint64_t cache_memory_bytes = std::uint64_t{256} << 20;  // Of cached values, keys and entries.
+  std::uint64_t cache_disk_bytes = std::uint64_t{2} << 30;      // Of their records in the log.
+  std::vector<std::string> cache_volatile{};                    // Keys that begin with one of these are in memory only.
+  double cache_jitter = 0.1;                                    // 0 to 0.5: of `fresh`, off by chance.
+
   std::uint32_t finished_kept = kFinishedBudgetDefault;  // Finished jobs kept in a queue.
 
   std::string otlp_endpoint;           // Where spans go: "http://localhost:4318"; empty: see app/tracing.h.

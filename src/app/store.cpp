@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <chrono>
+#include <cmath>
 #include <cstdint>
 #include <functional>
 #include <utility>
@@ -60,9 +61,14 @@ Result<Store> open_store(Config const& config, Clock const& clock, Rng& chance, 
   engine::EngineOptions engine_options;
   engine_options.finished_kept_per_queue = config.finished_kept;
   engine_options.measures_jobs = config.telemetry;
+  engine_options.cache_jitter_permille = static_cast<std::uint32_t>(std::lround(config.cache_jitter * 1'000));
+  engine_options.cache_volatile = config.cache_volatile;
   store.engine = std::make_unique<engine::Engine>(engine_options);
+  store.cache = std::make_unique<cache::Cache>(cache::CacheOptions{
+      .memory_bytes = config.cache_memory_bytes, .disk_bytes = config.cache_disk_bytes, .hash_seed = chance.next()});
   RecoveryProgress progress{clock, logger, manager};
-  WM_TRY(store.recovery, shard::recover(*store.log, *store.engine, clock, chance, std::ref(progress)));
+  WM_TRY(store.recovery,
+         shard::recover(*store.log, *store.engine, clock, chance, std::ref(progress), store.cache.get()));
 
   auto const& replay = store.recovery.replay;
   if (replay.cut_at) {
@@ -76,6 +82,7 @@ Result<Store> open_store(Config const& config, Clock const& clock, Rng& chance, 
   }
   logger.info(store.recovery.created ? "created" : "recovered", {{"data", config.data},
                                                                  {"jobs", store.engine->status().jobs},
+                                                                 {"cached", store.cache->figures().entries},
                                                                  {"batches", replay.batches},
                                                                  {"log_bytes", replay.bytes},
                                                                  {"down_ms", store.recovery.down.count()},

@@ -5,6 +5,7 @@
 #include "app/service_manager.h"
 #include "base/error.h"
 #include "base/rng.h"
+#include "cache/cache.h"
 #include "engine/engine.h"
 #include "log/log.h"
 #include "shard/recovery.h"
@@ -12,10 +13,11 @@
 
 namespace workmill::app {
 
-// What a queue's log and engine are made of, brought to life.
+// A server's log, and what is in it, brought to life.
 struct Store {
   std::unique_ptr<log::Log> log;  // Before the engine's user, after nothing: it is closed last.
   std::unique_ptr<engine::Engine> engine;
+  std::unique_ptr<cache::Cache> cache;
   shard::RecoveryReport recovery;
 };
 

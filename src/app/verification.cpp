@@ -41,4 +41,10 @@ std::function<void(JobNumber, Error const&)> damage_reporter(JobIdCodec const& i
   };
 }
 
+std::function<void(Error const&)> cache_damage_reporter(telemetry::Logger& logger) {
+  return [&logger](Error const& error) {
+    logger.error("cached values are damaged on the disk and are forgotten", {{"error", describe(error)}});
+  };
+}
+
 }  // namespace workmill::app

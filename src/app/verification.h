@@ -21,4 +21,8 @@ Result<std::unique_ptr<log::Verifier>> start_verifier(Config const& config, Cloc
 std::function<void(JobNumber, Error const&)> damage_reporter(JobIdCodec const& ids, telemetry::Logger& logger,
                                                              telemetry::Metrics& metrics);
 
+// What a shard calls for cached values that could not be read back, and are forgotten: an error in the log. Their
+// number is among the figures of the cache.
+std::function<void(Error const&)> cache_damage_reporter(telemetry::Logger& logger);
+
 }  // namespace workmill::app

@@ -91,6 +91,8 @@ shard::ShardOptions shard_options(Config const& config, Store const& store, Host
   shard::ShardOptions options = shard_options(config, host.tracing.tracer());
   options.on_damage =
       damage_reporter(JobIdCodec{store.engine->salt()}, host.logger.of(telemetry::LogComponent::log), metrics);
+  options.cache = store.cache.get();
+  options.on_cache_damage = cache_damage_reporter(host.logger.of(telemetry::LogComponent::log));
   return options;
 }
 

@@ -9,6 +9,7 @@
 namespace workmill::cache {
 
 Cache::Cache(CacheOptions options) : inside_(std::make_unique<Inside>(options)) {}
+CacheOptions const& Cache::options() const { return inside_->options(); }
 Cache::~Cache() = default;
 
 Lookup Cache::find(std::string_view key, Instant now) const { return inside_->find(key, now); }

@@ -100,6 +100,8 @@ class Cache {
   bool claim_refresh(std::string_view key, Instant now);
   // Any thread. Each figure is right by itself; they are not of one moment.
   CacheFigures figures() const;
+  // As it was made with.
+  CacheOptions const& options() const;
 
   // From here on: the shard's thread.
 

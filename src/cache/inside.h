@@ -21,6 +21,7 @@ namespace workmill::cache {
 class Cache::Inside {
  public:
   explicit Inside(CacheOptions const& options);
+  CacheOptions const& options() const { return options_; }
 
   Lookup find(std::string_view key, Instant now);
   bool claim_refresh(std::string_view key, Instant now);

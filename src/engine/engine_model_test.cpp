@@ -24,9 +24,10 @@ constexpr std::array<std::string_view, 2> kQueues{"a", "b"};
 constexpr std::array<std::string_view, 3> kGroups{"", "g", "h"};
 constexpr std::array<std::string_view, 4> kIds{"", "", "x", "y"};
 constexpr std::array<std::string_view, 5> kKeys{"", "", "", "k", "l"};
+constexpr std::array<std::string_view, 5> kCacheKeys{"", "", "", "k", "c"};  // One is a unique key as well: no matter.
 
 struct ModelJob {
-  std::string queue, group, id, key;
+  std::string queue, group, id, key, cache_key;
   UniqueWhile unique_while{};
   std::optional<Instant> unique_until;
   std::optional<Duration> expires_in;
@@ -64,6 +65,18 @@ class Model {
       if (job.unique_while == UniqueWhile::unfinished && !is_finished(job.state)) return number;
     }
     return std::nullopt;
+  }
+  // The job that computes a cached value.
+  std::optional<JobNumber> flight(std::string_view cache_key) const {
+    for (auto const& [number, job] : jobs) {
+      if (job.cache_key == cache_key && !is_finished(job.state)) return number;
+    }
+    return std::nullopt;
+  }
+  bool can_retry(ModelJob const& job) const {
+    if (job.state == JobState::scheduled) return true;
+    if (job.state != JobState::dead && job.state != JobState::cancelled) return false;
+    return job.cache_key.empty() || !flight(job.cache_key);
   }
   std::optional<JobNumber> with_id(std::string_view id) const {
     for (auto const& [number, job] : jobs) {
@@ -173,6 +186,8 @@ class EngineModel : public EngineTest {
     job.group = choose(kGroups, rng);
     job.id = choose(kIds, rng);
     job.key = choose(kKeys, rng);
+    job.cache_key = choose(kCacheKeys, rng);
+    if (!job.cache_key.empty()) job.id = job.key = "";
     job.unique_while = static_cast<UniqueWhile>(rng.below(3));
     job.priority = static_cast<std::uint8_t>(rng.below(3));
     job.max_attempts = 1 + static_cast<std::uint32_t>(rng.below(3));
@@ -183,6 +198,7 @@ class EngineModel : public EngineTest {
     spec.max_attempts = job.max_attempts;
     spec.lease = Duration{1'000};
     spec.unique_key = job.key;
+    spec.cache_key = job.cache_key;
     spec.unique_while = job.unique_while;
     if (rng.chance(300)) spec.unique_for = Duration{rng.below(5'000)};
     spec.group = job.group;
@@ -192,6 +208,7 @@ class EngineModel : public EngineTest {
 
     std::optional<JobNumber> same = job.id.empty() ? std::nullopt : model.with_id(job.id);
     if (!same && !job.key.empty()) same = model.holder(job.queue, job.key, now);
+    if (!job.cache_key.empty()) same = model.flight(job.cache_key);
     RC_ASSERT(sent.duplicate == same.has_value());
     if (same) {
       RC_ASSERT(sent.number == *same);
@@ -309,8 +326,7 @@ class EngineModel : public EngineTest {
     bool const done = do_it(action);
     switch (action) {
       case BulkAction::retry: {
-        bool const can =
-            job.state == JobState::dead || job.state == JobState::cancelled || job.state == JobState::scheduled;
+        bool const can = model.can_retry(job);
         RC_ASSERT(done == can);
         if (!can) return;
         job.attempt = 0;
@@ -342,6 +358,7 @@ class EngineModel : public EngineTest {
     spec.max_attempts = job.max_attempts;
     spec.lease = Duration{1'000};
     spec.unique_key = job.key;
+    spec.cache_key = job.cache_key;
     spec.unique_while = job.unique_while;
     if (job.unique_until) spec.unique_for = *job.unique_until - created_at(*number);
     spec.group = job.group;
@@ -382,9 +399,15 @@ class EngineModel : public EngineTest {
     for (auto const& [number, job] : model.jobs) {
       if (job.state == *bulk.filter.state && job.queue == bulk.filter.queue) matching.push_back(number);
     }
-    RC_ASSERT(counted == matching.size());
     std::reverse(matching.begin(), matching.end());  // The newest first.
-    for (JobNumber const number : matching) act(model, bulk.action, number, [](BulkAction) { return true; });
+    std::uint64_t done = 0;
+    for (JobNumber const number : matching) {
+      // Of several dead jobs that compute one value, one is retried.
+      if (bulk.action == BulkAction::retry && !model.can_retry(model.jobs.at(number))) continue;
+      ++done;
+      act(model, bulk.action, number, [](BulkAction) { return true; });
+    }
+    RC_ASSERT(counted == done);
   }
 
   // Lets the engine do what is due, reads from its log what it did in which order, and holds that against the rules.
@@ -430,6 +453,12 @@ class EngineModel : public EngineTest {
   void compare(Model const& model) {
     RC_ASSERT(engine.check_invariants() == "");
     RC_ASSERT(engine.status().jobs == model.jobs.size());
+    std::uint64_t flights = 0;
+    for (std::string_view const key : {"k", "c"}) {
+      RC_ASSERT(engine.flight_of(key) == model.flight(key));
+      flights += model.flight(key) ? 1U : 0U;
+    }
+    RC_ASSERT(engine.status().flights == flights);
     for (auto const& [number, job] : model.jobs) {
       auto const seen = engine.view(number);
       RC_ASSERT(seen.has_value());

@@ -26,6 +26,7 @@ class ChannelService final : public Service {
   Readiness readiness() const override;
   bool streams_full() const override { return shard_.streams_full(); }
   Duration uptime() const override;
+  cache::Cache* cache() override { return shard_.cache(); }
 
   // Hands the answers that have come to the sink. Between two polls of the loop.
   void collect();

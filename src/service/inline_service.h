@@ -22,6 +22,7 @@ class InlineService final : public Service {
   Readiness readiness() const override;
   bool streams_full() const override { return loop_.streams_full(); }
   Duration uptime() const override;
+  cache::Cache* cache() override { return loop_.cache(); }
 
   // A turn of the shard, between two polls of the loop. Answers how long the loop may sleep. An error is final: the
   // process must end (see ShardLoop::turn).

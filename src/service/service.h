@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "base/time.h"
+#include "cache/cache.h"
 #include "model/command.h"
 #include "model/ids.h"
 #include "model/reply.h"
@@ -20,9 +21,9 @@
 // cookie, after everything that the answer shows is durable, unless it is abandoned first. Answers come in bunches,
 // one for each turn of the shard, never from inside submit().
 //
-// Two commands are another matter: under the cookie of an OpenStream come many answers, until it is abandoned or one of
-// them is an Error or a StreamEnded; a TellStream is not answered, unless with an Error where it was not taken after
-// all.
+// Three commands are another matter: under the cookie of an OpenStream come many answers, until it is abandoned or one
+// of them is an Error or a StreamEnded; a TellStream is not answered, and a quiet ComputeCached neither, unless with an
+// Error where it was not taken after all.
 namespace workmill::service {
 
 using shard::Answer;  // {cookie, reply}
@@ -67,6 +68,9 @@ class Service {
   // As many worker streams are open as may be.
   virtual bool streams_full() const { return false; }
   virtual Duration uptime() const = 0;
+  // The shared cache, to look into from this thread: find(), claim_refresh() and figures() are for any. What is there
+  // is durable, or volatile by declaration. Null: the server keeps none.
+  virtual cache::Cache* cache() { return nullptr; }
 
   // A reference to a job, from its id as text: by number where this store made the id.
   JobRef job_ref(std::string_view id) const;

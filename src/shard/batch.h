@@ -16,6 +16,14 @@ class EffectWatch {
   virtual void wrote(Effect const& effect) = 0;
 };
 
+// Is told of each effect of the shared cache, in order: of one that is only shown, without a position. It must not
+// write any.
+class CacheWatch {
+ public:
+  virtual ~CacheWatch() = default;
+  virtual void changed(Effect const& effect, EffectSink::Written written) = 0;
+};
+
 // The batch that a turn fills: records behind each other, each at the position that it will have in the log.
 // On the shard's thread. The buffer is kept from turn to turn.
 class Batch final : public EffectSink {
@@ -28,6 +36,9 @@ class Batch final : public EffectSink {
     watches_[watching_++] = &watch;
   }
 
+  // It outlives the batch's use.
+  void set_cache_watch(CacheWatch& watch) { cache_ = &watch; }
+
   void begin(Position base) {
     base_ = base;
     payload_.clear();
@@ -38,7 +49,12 @@ class Batch final : public EffectSink {
     Position const at{base_.segment, base_.offset + static_cast<std::uint32_t>(payload_.size())};
     std::uint32_t const bytes = log::append_record(effect, payload_);
     for (std::size_t i = 0; i < watching_; ++i) watches_[i]->wrote(effect);
-    return {.at = at, .bytes = bytes};
+    Written const written{.at = at, .bytes = bytes};
+    if (cache_ != nullptr && is_of_cache(effect)) cache_->changed(effect, written);
+    return written;
+  }
+  void show(Effect const& effect) override {
+    if (cache_ != nullptr) cache_->changed(effect, {});
   }
 
   Position base() const { return base_; }
@@ -46,10 +62,16 @@ class Batch final : public EffectSink {
   bool empty() const { return payload_.empty(); }
 
  private:
+  static bool is_of_cache(Effect const& effect) {
+    return std::holds_alternative<effect::CacheStored>(effect) || std::holds_alternative<effect::CacheFailed>(effect) ||
+           std::holds_alternative<effect::CacheForgotten>(effect);
+  }
+
   Position base_{};
   Bytes payload_;
   std::array<EffectWatch*, kWatches> watches_{};
   std::size_t watching_ = 0;
+  CacheWatch* cache_ = nullptr;
 };
 
 }  // namespace workmill::shard

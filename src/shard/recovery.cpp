@@ -1,6 +1,7 @@
 #include "shard/recovery.h"
 
 #include <algorithm>
+#include <optional>
 
 #include "log/record.h"
 #include "shard/batch.h"
@@ -8,14 +9,18 @@
 namespace workmill::shard {
 
 Result<RecoveryReport> recover(log::Log& log, engine::Engine& engine, Clock const& clock, Rng& chance,
-                               std::function<void(std::uint64_t, std::uint64_t)> const& on_progress) {
+                               std::function<void(std::uint64_t, std::uint64_t)> const& on_progress,
+                               cache::Cache* cache) {
   auto const started = clock.monotonic();
+  std::optional<CacheReplay> cached;
+  if (cache != nullptr) cached.emplace(*cache, engine.options().cache_volatile, clock.now());
   RecoveryReport report;
   auto replayed = log.replay(
-      [&engine](log::ReplayedBatch const& batch) {
+      [&engine, &cached](log::ReplayedBatch const& batch) {
         return log::for_each_record(batch.payload,
                                     [&](Effect const& effect, std::uint32_t offset, std::uint32_t bytes) -> Result<> {
                                       Position const at{batch.base.segment, batch.base.offset + offset};
+                                      if (cached) cached->replay(effect, {.at = at, .bytes = bytes});
                                       return engine.replay(effect, {.at = at, .bytes = bytes}, batch.at);
                                     });
       },

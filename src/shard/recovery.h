@@ -7,6 +7,7 @@
 #include "base/time.h"
 #include "engine/engine.h"
 #include "log/log.h"
+#include "shard/cache_replay.h"
 
 // How a shard comes to life: the log is replayed into a fresh engine, and owned under a new epoch.
 namespace workmill::shard {
@@ -21,8 +22,10 @@ struct RecoveryReport {
 
 // Replays all of `log` into `engine`, which is fresh, takes ownership, and writes (durably) that a store was created
 // or that the server has resumed. `chance` seeds what a new store keeps for good. Progress in bytes, may be empty.
+// `cache`: where there is one, the index that is filled; its keys that `engine` has as volatile stay out.
 // Errors: what the log's replay, own and flush say.
 Result<RecoveryReport> recover(log::Log& log, engine::Engine& engine, Clock const& clock, Rng& chance,
-                               std::function<void(std::uint64_t done, std::uint64_t total)> const& on_progress);
+                               std::function<void(std::uint64_t done, std::uint64_t total)> const& on_progress,
+                               cache::Cache* cache = nullptr);
 
 }  // namespace workmill::shard

@@ -40,6 +40,29 @@ inline Bytes spec_of_job(std::string_view type, std::string_view queue = "defaul
 
 inline Enqueue enqueue(std::vector<Bytes> specs) { return {.specs = std::move(specs), .idempotency = {}}; }
 
+// A request for what a job of `queue` computes.
+inline ComputeCached compute(std::string key, Duration wait = std::chrono::seconds{20}, Duration error_for = {},
+                             Duration fresh = std::chrono::minutes{1}, Duration stale = std::chrono::minutes{1}) {
+  JobSpecView spec;
+  spec.type = "compute";
+  spec.max_attempts = 1;
+  spec.cache_key = key;
+  spec.cache_fresh = fresh;
+  spec.cache_stale = stale;
+  spec.cache_error_for = error_for;
+  ComputeCached command{.key = key, .wait = wait};
+  encode_spec(spec, command.spec);
+  return command;
+}
+
+inline PutCache put(std::string key, BytesView body, Duration fresh = std::chrono::minutes{1}, Duration stale = {},
+                    std::vector<std::string> tags = {}) {
+  return {
+      .key = std::move(key),
+      .set = {
+          .content_type = "text/plain", .body = Bytes{body}, .fresh = fresh, .stale = stale, .tags = std::move(tags)}};
+}
+
 inline Lease lease(std::string queue = "default", std::uint32_t max = 1, Duration wait = {}) {
   Lease request;
   request.queues.push_back({.name = std::move(queue), .weight = 0});
@@ -64,10 +87,12 @@ class ShardTest : public testing::Test {
     auto opened = log::open_memory_log(disk_, log_options_);
     ASSERT_TRUE(opened) << describe(opened.error());
     log_ = std::move(*opened);
-    engine_ = std::make_unique<engine::Engine>(engine::EngineOptions{});
-    auto recovered = recover(*log_, *engine_, clock_, chance_, {});
+    engine_ = std::make_unique<engine::Engine>(engine_options_);
+    cache_ = std::make_unique<cache::Cache>(cache_options_);
+    auto recovered = recover(*log_, *engine_, clock_, chance_, {}, cache_.get());
     ASSERT_TRUE(recovered) << describe(recovered.error());
     recovery_ = *recovered;
+    options_.cache = cache_.get();
     loop_ = std::make_unique<ShardLoop>(
         options_, *log_, *engine_, clock_, chance_.fork(), 1, [this] { woken_ = true; }, recovery_);
   }
@@ -75,6 +100,7 @@ class ShardTest : public testing::Test {
   void stop() {
     loop_.reset();
     engine_.reset();
+    cache_.reset();
     log_.reset();
   }
   void restart() {
@@ -132,7 +158,10 @@ class ShardTest : public testing::Test {
   log::SegmentLogOptions log_options_{};
   ShardOptions options_{};
   std::unique_ptr<log::Log> log_;
+  engine::EngineOptions engine_options_{};
+  cache::CacheOptions cache_options_{};
   std::unique_ptr<engine::Engine> engine_;
+  std::unique_ptr<cache::Cache> cache_;
   RecoveryReport recovery_;
   bool woken_ = false;
   std::unique_ptr<ShardLoop> loop_;

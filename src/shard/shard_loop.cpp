@@ -26,7 +26,13 @@ bool only_makes_work(Command const& command) {
   return std::holds_alternative<Enqueue>(command) || std::holds_alternative<GetJob>(command) ||
          std::holds_alternative<ListJobs>(command) || std::holds_alternative<GetJobLog>(command) ||
          std::holds_alternative<ListQueues>(command) || std::holds_alternative<GetQueue>(command) ||
-         std::holds_alternative<GetStatus>(command) || std::holds_alternative<OpenStream>(command);
+         std::holds_alternative<GetStatus>(command) || std::holds_alternative<OpenStream>(command) ||
+         std::holds_alternative<ComputeCached>(command) || std::holds_alternative<ReadCached>(command);
+}
+
+Error nearly_full() {
+  return {.code = ErrorCode::disk_full,
+          .message = "the disk is nearly full: no new jobs or values are taken until there is space again"};
 }
 
 // One that the table itself has just named.
@@ -49,7 +55,10 @@ ShardLoop::ShardLoop(ShardOptions options, log::Log& log, engine::Engine& engine
       wake_(std::move(wake)),
       recovery_(recovery),
       reader_(log),
-      survivors_(options_.survivors, log, engine, reader_,
+      desk_(options_.cache == nullptr
+                ? nullptr
+                : std::make_unique<CacheDesk>(*options_.cache, reader_, options_.on_cache_damage)),
+      survivors_(options_.survivors, log, engine, reader_, desk_.get(),
                  [this](JobNumber job, Error const& error) { note_damage(job, error); }),
       streams_(options_.streams),
       recorder_(options_.times),
@@ -62,6 +71,7 @@ ShardLoop::ShardLoop(ShardOptions options, log::Log& log, engine::Engine& engine
     batch_.add_watch(*traces_);
   }
   batch_.add_watch(streams_);
+  if (desk_) batch_.set_cache_watch(*desk_);
   look_around();
 }
 
@@ -72,9 +82,9 @@ Result<> ShardLoop::submit(Request&& request) {
   if (inbox_.size() - inbox_done_ >= options_.inbox_max) {
     return fail(ErrorCode::overloaded, "the shard has as many requests waiting as it may");
   }
-  if (disk_low() && std::holds_alternative<Enqueue>(request.command)) {
-    return fail(ErrorCode::disk_full, "the disk is nearly full: no new jobs are taken until there is space again");
-  }
+  bool const takes_space =
+      std::holds_alternative<Enqueue>(request.command) || std::holds_alternative<PutCache>(request.command);
+  if (disk_low() && takes_space) return std::unexpected(nearly_full());
   inbox_.push_back(std::move(request));
   return {};
 }
@@ -82,6 +92,7 @@ Result<> ShardLoop::submit(Request&& request) {
 void ShardLoop::abandon(Port port, Cookie cookie) {
   if (auto const waiter = waiters_.take(port, cookie)) {
     if (auto const* job = std::get_if<JobWait>(&waiter->what)) engine_.unwatch(job->job);
+    if (auto const* flight = std::get_if<FlightWait>(&waiter->what)) engine_.unwatch(flight->job);
   } else if (auto* const stream = streams_.find(port, cookie)) {
     streams_.drop(*stream, std::max(now_, clock_.now()));
     streams_full_.store(streams_.is_full(), std::memory_order_relaxed);
@@ -137,8 +148,9 @@ Result<Turn> ShardLoop::turn() {
     if (!streams_.empty()) draining_ ? end_streams_for_drain() : end_streams_overdue();
     WM_TRY_VOID(serve_waiting());
     while (auto const overdue = draining_ ? waiters_.any() : waiters_.first_overdue(now_)) {
-      end_waiting(take_known(waiters_, *overdue));
+      WM_TRY_VOID(end_waiting(take_known(waiters_, *overdue)));
     }
+    if (to_sweep_ > 0) to_sweep_ -= std::min(to_sweep_, desk_->sweep(now_));
     std::uint64_t const trimmed = survivors_.figures().trimmed_segments;
     std::uint64_t const ended = survivors_.figures().ended_jobs;
     WM_TRY_VOID(survivors_.step(batch_, now_, staged_, durable_));
@@ -224,7 +236,8 @@ Result<> ShardLoop::execute(Request&& request) {
     return execute_lease(std::move(request));
   } else if (std::holds_alternative<GetJob>(command)) {
     execute_get(std::move(request));
-  } else if (std::holds_alternative<BulkJobs>(command) || std::holds_alternative<PurgeQueue>(command)) {
+  } else if (std::holds_alternative<BulkJobs>(command) || std::holds_alternative<PurgeQueue>(command) ||
+             (desk_ && std::holds_alternative<ForgetCachedBy>(command))) {
     return execute_in_parts({.request = std::move(request), .count = 0, .resume_before = {}});
   } else if (auto* list = std::get_if<ListJobs>(&command)) {
     WM_TRY(auto reply, list_jobs(std::move(*list)));
@@ -239,9 +252,7 @@ Result<> ShardLoop::execute(Request&& request) {
   } else if (std::holds_alternative<PutCache>(command) || std::holds_alternative<ComputeCached>(command) ||
              std::holds_alternative<ReadCached>(command) || std::holds_alternative<ForgetCached>(command) ||
              std::holds_alternative<ForgetCachedBy>(command)) {
-    auto const* compute = std::get_if<ComputeCached>(&command);
-    if (compute != nullptr && compute->quiet) return {};
-    answer(request.port, request.cookie, Error{.code = ErrorCode::not_found, .message = "this server keeps no cache"});
+    return execute_cached(std::move(request));
   } else if (auto const* wanted = std::get_if<GetStatus>(&command)) {
     answer(request.port, request.cookie, status(wanted->with_queues));
   } else {
@@ -321,6 +332,8 @@ Result<> ShardLoop::execute_in_parts(Unfinished unfinished) {
   auto* bulk = std::get_if<BulkJobs>(&unfinished.request.command);
   if (bulk != nullptr && !bulk->filter.tag.empty()) {
     WM_TRY(again, bulk_by_tag(unfinished));
+  } else if (std::holds_alternative<ForgetCachedBy>(unfinished.request.command)) {
+    WM_TRY_VOID(forget_cached_by(unfinished, again));
   } else {
     Reply reply = engine_.execute(unfinished.request.command, context(), batch_, &again);
     auto const* part = std::get_if<CountReply>(&reply);
@@ -364,7 +377,8 @@ Result<> ShardLoop::serve_happened(engine::Happenings const& happened) {
   }
   if (!streams_.empty()) WM_TRY_VOID(serve_eager_streams());
   for (JobNumber const job : happened.finished) {
-    for (Waiters::Id const id : waiters_.ids_for_job(job)) end_waiting(take_known(waiters_, id));
+    auto const waiting = waiters_.ids_for_job(job);
+    WM_TRY_VOID(end_flight(waiting));
   }
   return {};
 }
@@ -390,10 +404,16 @@ Result<bool> ShardLoop::serve_waiter(std::string const& queue) {
 }
 
 // Answers with what holds now.
-void ShardLoop::end_waiting(Waiter waiter) {
+Result<> ShardLoop::end_waiting(Waiter waiter) {
   if (auto* lease = std::get_if<LeaseWait>(&waiter.what)) {
     answer(waiter.port, waiter.cookie, LeaseReply{.jobs = {}, .reports = std::move(lease->reports)});
-    return;
+    return {};
+  }
+  if (auto const* flight = std::get_if<FlightWait>(&waiter.what)) {
+    engine_.unwatch(flight->job);
+    WM_TRY(auto reply, end_of_flight(*flight));
+    answer(waiter.port, waiter.cookie, std::move(reply));
+    return {};
   }
   JobNumber const job = std::get<JobWait>(waiter.what).job;
   engine_.unwatch(job);
@@ -402,6 +422,7 @@ void ShardLoop::end_waiting(Waiter waiter) {
   bool again = false;
   Reply reply = engine_.execute(GetJob{.job = std::move(ref), .wait = {}}, context(), batch_, &again);
   answer(waiter.port, waiter.cookie, std::move(reply));
+  return {};
 }
 
 void ShardLoop::answer(Port port, Cookie cookie, Reply reply) {
@@ -437,6 +458,10 @@ Result<> ShardLoop::finish_batch(std::uint64_t commands) {
       tell_traces();
     }
   }
+  if (desk_) {  // Before an answer leaves: whoever has it finds in the index what it says.
+    desk_->staged(staged_);
+    desk_->durable(durable_);
+  }
   for (Held& held : pending_) {
     if (staged_ == durable_) {
       make_ready(std::move(held), ready_at);
@@ -469,6 +494,7 @@ void ShardLoop::release(std::uint64_t durable) {
     unflushed_bytes_ -= unflushed_.front().second;
     unflushed_.pop_front();
   }
+  if (desk_) desk_->durable(durable_);
   while (!held_.empty() && held_.front().batch <= durable_) {
     make_ready(std::move(held_.front()), turn_at_);
     held_.pop_front();
@@ -543,6 +569,7 @@ void ShardLoop::look_around() {
   bool const low = log_.status().free_bytes < disk_reserve_.load(std::memory_order_relaxed);
   disk_low_.store(low, std::memory_order_relaxed);
   survivors_.look_again(low);
+  if (desk_ && to_sweep_ == 0) to_sweep_ = desk_->index().places();
   sample_rates();
 }
 
@@ -567,7 +594,7 @@ StatusReply ShardLoop::status(bool with_queues) {
   reply.epoch = std::to_underlying(log.epoch);
   reply.segments = log.segments.size();
   for (auto const& segment : log.segments) reply.log_bytes += segment.bytes;
-  reply.live_bytes = engine_.live_bytes();
+  reply.live_bytes = engine_.live_bytes() + (desk_ ? desk_->live_bytes() : 0);
   reply.disk_free_bytes = log.free_bytes;
   reply.copied_ahead_jobs = survivors_.figures().copied_jobs;
   reply.trimmed_segments = survivors_.figures().trimmed_segments;
@@ -582,6 +609,7 @@ StatusReply ShardLoop::status(bool with_queues) {
       {.name = "stream_bytes", .used = streams_.window_used(), .limit = options_.streams.window_bytes_all},
       {.name = "unflushed_bytes", .used = unflushed_bytes_, .limit = options_.unflushed_bytes_max},
   };
+  if (desk_) fill_status_of_cache(reply);
   reply.streams_away = streams_.away();
   reply.stream_jobs_out = streams_.jobs_out();
   reply.job_stages.assign(engine_.job_stages().begin(), engine_.job_stages().end());

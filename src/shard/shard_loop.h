@@ -13,11 +13,13 @@
 #include "base/error.h"
 #include "base/rng.h"
 #include "base/time.h"
+#include "cache/cache.h"
 #include "engine/engine.h"
 #include "log/log.h"
 #include "model/command.h"
 #include "model/reply.h"
 #include "shard/batch.h"
+#include "shard/cache_desk.h"
 #include "shard/flush_writer.h"
 #include "shard/job_reader.h"
 #include "shard/rates.h"
@@ -61,7 +63,9 @@ struct ShardOptions {
   ShardTimes* times = nullptr;  // Outlives the loop. None: nothing is measured but what GetStatus tells.
   // Something of a job could not be read back from the log, and why: told once for each job. On the shard's thread.
   std::function<void(JobNumber, Error const&)> on_damage;
-  telemetry::Tracer* tracer = nullptr;  // Null: attempts have no spans.
+  cache::Cache* cache = nullptr;  // Filled by recover(); outlives the loop. Null: commands of the cache are refused.
+  std::function<void(Error const&)> on_cache_damage;  // The disk has lost a cached value, which is forgotten now.
+  telemetry::Tracer* tracer = nullptr;                // Null: attempts have no spans.
   // For the simulation: who flushes instead of the writer thread.
   std::function<std::unique_ptr<Flusher>(log::Log&)> make_flusher;
 };
@@ -112,6 +116,7 @@ class ShardLoop {
   // Changes ShardOptions::disk_reserve_bytes; it counts when the loop looks at the disk next. Any thread.
   void set_disk_reserve(std::uint64_t bytes) { disk_reserve_.store(bytes, std::memory_order_relaxed); }
   JobIdCodec const& ids() const { return ids_; }
+  cache::Cache* cache() const { return options_.cache; }
   // A recount of the streams, for the simulation. An empty text means all is well.
   std::string check_streams() const { return streams_.check_invariants(); }
 
@@ -149,6 +154,20 @@ class ShardLoop {
   Result<> serve_waiting();
   Result<> serve_happened(engine::Happenings const& happened);
   Result<bool> serve_waiter(std::string const& queue);
+  // --- The shared cache (shard_cache.cpp).
+  Result<> execute_cached(Request&& request);
+  Result<> put_cached(Request&& request);
+  Result<> compute_cached(Request&& request);
+  Result<> read_cached(Request&& request);
+  Result<> forget_cached_by(Unfinished& unfinished, bool& again);
+  // As decided, and read back where it is cold: then it is a value, or absent.
+  Result<cache::Lookup> look_cached(std::string_view key);
+  // The job that computes the key: the one that does, or a new one.
+  Result<JobNumber> ensure_flight(ComputeCached& compute);
+  // What whoever waits for a flight is answered with, now that it is over.
+  Result<Reply> end_of_flight(FlightWait const& wait);
+  Result<> end_flight(std::vector<Waiters::Id> const& waiting);
+  void fill_status_of_cache(StatusReply& reply);
   // --- Streams (shard_streams.cpp).
   void open_stream(Request&& request);
   void tell_stream(Port port, TellStream const& word);
@@ -164,7 +183,7 @@ class ShardLoop {
   Result<> give_again(Stream& stream);
   void push_jobs(Stream& stream, std::vector<LeasedJob> jobs);
   void tell_streams();
-  void end_waiting(Waiter waiter);
+  Result<> end_waiting(Waiter waiter);
   void answer(Port port, Cookie cookie, Reply reply);
   Result<> fill(Held& held);
   void tell_traces();
@@ -193,6 +212,8 @@ class ShardLoop {
   std::function<void()> wake_;
   RecoveryReport recovery_;
   JobReader reader_;
+  std::unique_ptr<CacheDesk> desk_;  // Null: no cache.
+  std::size_t to_sweep_ = 0;         // Places of its index that are still to be looked at.
   Survivors survivors_;
   std::unique_ptr<AttemptTraces> traces_;  // Null: nothing is traced.
   Batch batch_;

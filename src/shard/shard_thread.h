@@ -57,6 +57,7 @@ class ShardThread {
   bool streams_full() const { return loop_->streams_full(); }
   void set_disk_reserve(std::uint64_t bytes) { loop_->set_disk_reserve(bytes); }
   JobIdCodec const& ids() const { return loop_->ids(); }
+  cache::Cache* cache() const { return loop_->cache(); }
 
  private:
   struct Abandoned {

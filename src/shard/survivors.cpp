@@ -20,6 +20,7 @@ Result<> Survivors::step(Batch& batch, Instant now, std::uint64_t staged, std::u
     WM_TRY_VOID(copy_some(batch, now));
     if (!oldest_) return {};
     if (engine_.live_records_in(*oldest_) > 0) return {};
+    if (live_cached_in(*oldest_) > 0 && !scanned_) return {};
     dispensable_ = true;
     // It may be the copies, or the end of a job, in the batch at hand that nothing is left: were the segment dropped
     // before that is on disk, a crash now would lose what still stood on it.
@@ -35,15 +36,20 @@ Result<> Survivors::start_if_needed() {
   std::uint64_t used = 0;
   for (auto const& segment : status.segments) used += segment.bytes;
   std::uint32_t const oldest = status.segments.front().ordinal;
-  bool const empty = engine_.live_records_in(oldest) == 0;
-  auto const allowed =
-      static_cast<std::uint64_t>(options_.used_to_live_max * static_cast<double>(engine_.live_bytes()));
+  // What waits to be published there will be in a moment: that is looked at then.
+  if (desk_ != nullptr && desk_->is_waiting_in(oldest)) {
+    look_ = true;
+    return {};
+  }
+  bool const empty = engine_.live_records_in(oldest) + live_cached_in(oldest) == 0;
+  auto const allowed = static_cast<std::uint64_t>(options_.used_to_live_max * static_cast<double>(live_bytes()));
   if (!empty && oldest == held_by_answers_) return {};
   if (!empty && used <= allowed + (tight_ ? 0 : options_.slack_bytes)) return {};
   oldest_ = oldest;
   has_damage_ = false;
   cursor_ = Position{oldest, 0};
   dispensable_ = false;
+  scanned_ = false;
   return {};
 }
 
@@ -56,7 +62,8 @@ Result<> Survivors::copy_some(Batch& batch, Instant now) {
   std::uint64_t const copy_bytes = std::max(options_.copy_bytes_per_step, 2 * written);
   std::uint64_t scanned = 0;
   std::uint64_t copied = 0;
-  while (scanned < scan_bytes && copied < copy_bytes && engine_.live_records_in(*oldest_) > 0) {
+  while (scanned < scan_bytes && copied < copy_bytes && !scanned_ &&
+         engine_.live_records_in(*oldest_) + live_cached_in(*oldest_) > 0) {
     if (damaged_) {
       scanned += kScanOfJobs;
       WM_TRY_VOID(copy_damaged(batch, now, copied));
@@ -69,6 +76,8 @@ Result<> Survivors::copy_some(Batch& batch, Instant now) {
       continue;
     }
     if (!next->has_value()) {
+      scanned_ = true;
+      if (engine_.live_records_in(*oldest_) == 0) return {};  // Copies of cached values are under way.
       // Every record was looked at, and each that is needed has moved, but for answers in what is damaged. Anything
       // else is a bug of ours, and trimming would make it a loss.
       WM_ASSERT(has_damage_);
@@ -88,6 +97,11 @@ Result<> Survivors::copy_records(log::ReplayedBatch const& next, Batch& batch, I
   return log::for_each_record(scratch_,
                               [&](Effect const& record, std::uint32_t offset, std::uint32_t /*bytes*/) -> Result<> {
                                 Position const at{base.segment, base.offset + offset};
+                                if (desk_ != nullptr) {
+                                  std::uint64_t const bytes = desk_->survive(record, at, now, batch);
+                                  copied += bytes;
+                                  figures_.copied_cached += bytes > 0 ? 1U : 0U;
+                                }
                                 if (engine_.survive(record, at, batch) != engine::Engine::Survival::copy_job) return {};
                                 JobNumber const job = std::holds_alternative<effect::JobEnqueued>(record)
                                                           ? std::get<effect::JobEnqueued>(record).number
@@ -105,6 +119,7 @@ Result<> Survivors::begin_damaged(Error const& error, Batch& batch) {
   WM_TRY_VOID(log_.skip_damaged(cursor_));
   WM_ASSERT(cursor_ > from);
   engine_.rewrite_standing_in(from, cursor_, batch);
+  if (desk_ != nullptr) desk_->forget_damaged(from, cursor_, error);
   damaged_ = Damaged{.from = from, .until = cursor_, .before = JobNumber{UINT64_MAX}, .error = error};
   return {};
 }
@@ -155,7 +170,7 @@ Result<std::uint64_t> Survivors::copy_job(JobNumber job, Batch& batch, Instant n
 
 Result<> Survivors::finish(std::uint64_t durable) {
   if (durable < dispensable_in_) return {};
-  WM_ASSERT(engine_.live_records_in(*oldest_) == 0);
+  WM_ASSERT(engine_.live_records_in(*oldest_) == 0 && live_cached_in(*oldest_) == 0);
   WM_TRY(bool const trimmed, log_.trim_oldest());
   if (trimmed) figures_.trimmed_segments += 1;
   oldest_.reset();

@@ -9,6 +9,7 @@
 #include "engine/engine.h"
 #include "log/log.h"
 #include "shard/batch.h"
+#include "shard/cache_desk.h"
 #include "shard/job_reader.h"
 
 // Gives disk space back: copies what still lives in the oldest segment to the head of the log, and drops the segment.
@@ -35,15 +36,17 @@ struct SurvivorFigures {
   std::uint64_t copied_jobs = 0;
   std::uint64_t copied_bytes = 0;
   std::uint64_t trimmed_segments = 0;
-  std::uint64_t ended_jobs = 0;  // As their payload is damaged.
+  std::uint64_t ended_jobs = 0;     // As their payload is damaged.
+  std::uint64_t copied_cached = 0;  // Values and failures of the shared cache.
 };
 
 class Survivors {
  public:
-  // `on_damage` hears of each job of which something could not be copied, and why.
-  Survivors(SurvivorOptions options, log::Log& log, engine::Engine& engine, JobReader& reader,
+  // `desk` is null where there is no cache. `on_damage` hears of each job of which something could not be copied, and
+  // why.
+  Survivors(SurvivorOptions options, log::Log& log, engine::Engine& engine, JobReader& reader, CacheDesk* desk,
             std::function<void(JobNumber, Error const&)> on_damage)
-      : options_(options), log_(log), engine_(engine), reader_(reader), on_damage_(std::move(on_damage)) {}
+      : options_(options), log_(log), engine_(engine), reader_(reader), desk_(desk), on_damage_(std::move(on_damage)) {}
 
   // The part of a turn: `batch` is being filled, `staged` batches were staged before it, and the first `durable` of
   // them are on disk. Copies some; drops the segment when all that made it dispensable is durable. Cheap when there is
@@ -61,6 +64,10 @@ class Survivors {
   SurvivorFigures const& figures() const { return figures_; }
 
  private:
+  // Of jobs and the like, which are elsewhere as soon as their copy is written; and of cached values, which are when it
+  // is durable.
+  std::uint64_t live_cached_in(std::uint32_t segment) const { return desk_ ? desk_->live_records_in(segment) : 0; }
+  std::uint64_t live_bytes() const { return engine_.live_bytes() + (desk_ ? desk_->live_bytes() : 0); }
   Result<> start_if_needed();
   Result<> copy_some(Batch& batch, Instant now);
   Result<> copy_records(log::ReplayedBatch const& next, Batch& batch, Instant now, std::uint64_t& copied);
@@ -73,10 +80,12 @@ class Survivors {
   log::Log& log_;
   engine::Engine& engine_;
   JobReader& reader_;
+  CacheDesk* desk_;
   bool look_ = true;
   bool tight_ = false;
   std::optional<std::uint32_t> oldest_;  // The segment that is on its way out.
   Position cursor_{};
+  bool scanned_ = false;              // All of it: what is cached there is on its way.
   bool dispensable_ = false;          // Nothing living stands on it any more,
   std::uint64_t dispensable_in_ = 0;  // which holds on disk when this batch is durable.
   Bytes scratch_;                     // The batch at the cursor: reading survivors would take it away.

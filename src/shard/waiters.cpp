@@ -3,6 +3,15 @@
 #include "base/assert.h"
 
 namespace workmill::shard {
+namespace {
+
+// Of one that waits for a job's end, for whatever reason.
+std::uint64_t job_of(Waiter const& waiter) {
+  auto const* const flight = std::get_if<FlightWait>(&waiter.what);
+  return std::to_underlying(flight != nullptr ? flight->job : std::get<JobWait>(waiter.what).job);
+}
+
+}  // namespace
 
 void Waiters::add(Waiter waiter) { insert(next_++, std::move(waiter)); }
 
@@ -13,7 +22,7 @@ void Waiters::insert(Id id, Waiter waiter) {
   if (auto const* lease = std::get_if<LeaseWait>(&waiter.what)) {
     for (QueueChoice const& queue : lease->request.queues) by_queue_[queue.name].insert(id);
   } else {
-    by_job_[std::to_underlying(std::get<JobWait>(waiter.what).job)].insert(id);
+    by_job_[job_of(waiter)].insert(id);
   }
   by_id_.emplace(id, std::move(waiter));
 }
@@ -44,7 +53,7 @@ void Waiters::unlink(Id id, Waiter const& waiter) {
       if (line->second.empty()) by_queue_.erase(line);
     }
   } else {
-    auto const line = by_job_.find(std::to_underlying(std::get<JobWait>(waiter.what).job));
+    auto const line = by_job_.find(job_of(waiter));
     WM_ASSERT(line != by_job_.end());
     line->second.erase(id);
     if (line->second.empty()) by_job_.erase(line);

@@ -31,11 +31,18 @@ struct JobWait {
   JobNumber job{};
 };
 
+// Waits for the value that a flight computes.
+struct FlightWait {
+  JobNumber job{};
+  std::string key;
+  bool collapsed = false;  // Another request began it.
+};
+
 struct Waiter {
   Port port = 0;
   Cookie cookie = 0;
   Instant deadline{};
-  std::variant<LeaseWait, JobWait> what;
+  std::variant<LeaseWait, JobWait, FlightWait> what;
   AllowedQueues allowed{};  // Of who waits for a job's end: it may have moved to another queue meanwhile.
 };
 
@@ -53,7 +60,7 @@ class Waiters {
   // Who has waited longest for a job of this queue. Null where nobody does.
   Waiter const* first_for_queue(std::string const& queue) const;
   std::optional<Id> first_id_for_queue(std::string const& queue) const;
-  // Who waits for the end of this job.
+  // Who waits for the end of this job, or for what it computes.
   std::vector<Id> ids_for_job(JobNumber job) const;
   // One whose deadline is at or before `now`.
   std::optional<Id> first_overdue(Instant now) const;

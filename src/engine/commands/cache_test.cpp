@@ -1,0 +1,277 @@
+#include <gmock/gmock.h>
+
+#include "engine/engine_fixture_test.h"
+#include "model/cache_set.h"
+
+namespace workmill::engine {
+namespace {
+
+using std::chrono::hours;
+using std::chrono::minutes;
+using std::chrono::seconds;
+
+class CacheTest : public EngineTest {
+ protected:
+  CacheTest() : CacheTest(EngineOptions{.cache_jitter_permille = 0}) {}
+  explicit CacheTest(EngineOptions const& with) : EngineTest(with) {}
+
+  EnqueuedJob compute(std::string_view key, Duration error_for = {}, std::uint32_t attempts = 1) {
+    return enqueue({.type = "t",
+                    .max_attempts = attempts,
+                    .cache_key = key,
+                    .cache_fresh = minutes{1},
+                    .cache_stale = hours{1},
+                    .cache_error_for = error_for,
+                    .cache_tags = {"tag"}});
+  }
+  template <class E>
+  std::vector<E> written(std::size_t from = 0) const {
+    std::vector<E> found;
+    for (std::size_t i = from; i < log.records.size(); ++i) {
+      if (auto const* one = std::get_if<E>(&log.records[i].effect)) found.push_back(*one);
+    }
+    return found;
+  }
+};
+
+TEST_F(CacheTest, OneJobComputesAKeyWhateverItsQueue) {
+  auto const first = compute("k");
+
+  auto const second = enqueue({.type = "other", .queue = "elsewhere", .cache_key = "k"});
+
+  EXPECT_TRUE(second.duplicate);
+  EXPECT_EQ(second.number, first.number);
+  EXPECT_EQ(engine.flight_of("k"), first.number);
+  EXPECT_EQ(engine.status().flights, 1U);
+  EXPECT_FALSE(compute("l").duplicate);
+}
+
+TEST_F(CacheTest, AUniqueKeyOfAQueueIsAnotherKey) {
+  compute("k");
+
+  EXPECT_FALSE(enqueue({.type = "t", .unique_key = "k"}).duplicate);
+}
+
+TEST_F(CacheTest, CompletingAFlightStoresItsResult) {
+  compute("k");
+  auto const leased = lease_one();
+  pass(seconds{3});
+
+  report(leased, Completed{.result_kind = PayloadKind::json, .result = "[1]"});
+
+  auto const stored = written<effect::CacheStored>();
+  ASSERT_EQ(stored.size(), 1U);
+  EXPECT_EQ(stored[0].key, "k");
+  EXPECT_EQ(stored[0].content_type, "application/json");
+  EXPECT_EQ(stored[0].body, "[1]");
+  EXPECT_EQ(stored[0].tags, "\x03tag");
+  EXPECT_EQ(stored[0].stored_at, now);
+  EXPECT_EQ(stored[0].fresh_until, now + minutes{1});
+  EXPECT_EQ(stored[0].stale_until, now + minutes{1} + hours{1});
+  EXPECT_EQ(stored[0].compute_time, seconds{3});
+  EXPECT_EQ(stored[0].etag, cache_etag("application/json", "[1]"));
+  EXPECT_EQ(engine.flight_of("k"), std::nullopt);
+  EXPECT_EQ(engine.status().flights, 0U);
+}
+
+TEST_F(CacheTest, ARawResultIsBytesAndNoneIsNull) {
+  compute("raw");
+  report(lease_one(), Completed{.result_kind = PayloadKind::raw, .result = "\xff"});
+  compute("none");
+  report(lease_one(), Completed{});
+
+  auto const stored = written<effect::CacheStored>();
+  ASSERT_EQ(stored.size(), 2U);
+  EXPECT_EQ(stored[0].content_type, "application/octet-stream");
+  EXPECT_EQ(stored[0].body, "\xff");
+  EXPECT_EQ(stored[1].content_type, "application/json");
+  EXPECT_EQ(stored[1].body, "null");
+  EXPECT_GT(stored[1].compute_time, Duration{0});  // Computed by a job, if in no time.
+}
+
+TEST_F(CacheTest, AReportStoresWhatItSetsInThePlaceOfTheResult) {
+  compute("k");
+  Completed completed{.result_kind = PayloadKind::json, .result = "1", .cache = {}};
+  completed.cache.push_back({.key = "other", .set = {.content_type = "text/plain", .body = "o", .fresh = seconds{5}}});
+  completed.cache.push_back({.key = "k", .set = {.content_type = "text/plain", .body = "mine", .tags = {"x"}}});
+
+  report(lease_one(), completed);
+
+  auto const stored = written<effect::CacheStored>();
+  ASSERT_EQ(stored.size(), 2U);
+  EXPECT_EQ(stored[0].key, "other");
+  EXPECT_EQ(stored[0].fresh_until, now + seconds{5});
+  EXPECT_EQ(stored[0].compute_time, Duration{0});
+  EXPECT_EQ(stored[1].key, "k");
+  EXPECT_EQ(stored[1].body, "mine");
+  EXPECT_EQ(stored[1].tags, "\x01x");
+  EXPECT_GT(stored[1].compute_time, Duration{0});
+}
+
+TEST_F(CacheTest, ARefusedReportStoresNothing) {
+  compute("k");
+  auto leased = lease_one();
+  leased.token = LeaseToken{1};
+  Completed completed;
+  completed.cache.push_back({.key = "other", .set = {.content_type = "text/plain", .body = "o"}});
+
+  report(leased, completed);
+
+  EXPECT_TRUE(written<effect::CacheStored>().empty());
+}
+
+TEST_F(CacheTest, AnyJobsReportMaySetKeys) {
+  enqueue({.type = "t"});
+  Completed completed;
+  completed.cache.push_back({.key = "a", .set = {.content_type = "text/plain", .body = "o"}});
+
+  report(lease_one(), completed);
+
+  EXPECT_EQ(written<effect::CacheStored>().size(), 1U);
+}
+
+TEST_F(CacheTest, AFlightGoesOnOverAFailedAttempt) {
+  auto const job = compute("k", seconds{10}, 2);
+  report(lease_one(), Failed{.retry_in = Duration{0}});
+
+  EXPECT_EQ(engine.flight_of("k"), job.number);
+  EXPECT_TRUE(written<effect::CacheFailed>().empty());
+}
+
+TEST_F(CacheTest, ThatAFlightIsDeadIsRememberedIfItIsToBe) {
+  compute("k", seconds{10});
+  report(lease_one(), Failed{.error_class = ErrorClass::user, .code = "bad", .message = "no"});
+  compute("l");
+  report(lease_one(), Failed{.error_class = ErrorClass::fatal});
+
+  auto const failed = written<effect::CacheFailed>();
+  ASSERT_EQ(failed.size(), 1U);
+  EXPECT_EQ(failed[0].key, "k");
+  EXPECT_EQ(failed[0].error_class, ErrorClass::user);
+  EXPECT_EQ(failed[0].code, "bad");
+  EXPECT_EQ(failed[0].message, "no");
+  EXPECT_EQ(failed[0].until, now + seconds{10});
+  EXPECT_EQ(engine.status().flights, 0U);
+}
+
+TEST_F(CacheTest, TheEndOfItsLeaseAndOfItsTimeAreFailuresToo) {
+  compute("lease", hours{1});
+  lease_one();
+  pass_and_advance(seconds{61});
+  enqueue({.type = "t", .expires_in = seconds{1}, .cache_key = "time", .cache_error_for = hours{1}});
+  pass_and_advance(seconds{2});
+
+  auto const failed = written<effect::CacheFailed>();
+  ASSERT_EQ(failed.size(), 2U);
+  EXPECT_EQ(failed[0].code, "lease_expired");
+  EXPECT_EQ(failed[1].code, "expired");
+}
+
+TEST_F(CacheTest, ACancelledOrDeletedFlightLeavesNothingAndFreesItsKey) {
+  auto const first = compute("k", hours{1});
+  expect<DoneReply>(CancelJob{.job = ref(first.number)});
+  auto const second = compute("k", hours{1});
+  EXPECT_FALSE(second.duplicate);
+  expect<DoneReply>(DeleteJob{.job = ref(second.number)});
+
+  EXPECT_FALSE(compute("k").duplicate);
+  EXPECT_TRUE(written<effect::CacheFailed>().empty());
+}
+
+TEST_F(CacheTest, ARetriedFlightComputesItsKeyAgain) {
+  auto const job = compute("k");
+  report(lease_one(), Failed{.error_class = ErrorClass::fatal});
+
+  expect<DoneReply>(RetryJob{.job = ref(job.number)});
+
+  EXPECT_EQ(engine.flight_of("k"), job.number);
+  report(lease_one(), Completed{});
+  EXPECT_EQ(written<effect::CacheStored>().size(), 1U);
+}
+
+TEST_F(CacheTest, AFlightIsNotRetriedWhileAnotherComputesItsKey) {
+  auto const job = compute("k");
+  report(lease_one(), Failed{.error_class = ErrorClass::fatal});
+  auto const other = compute("k");
+
+  EXPECT_EQ(expect_error(RetryJob{.job = ref(job.number)}), ErrorCode::wrong_state);
+  EXPECT_EQ(count(BulkJobs{.action = BulkAction::retry, .filter = {.state = JobState::dead}}), 0U);
+
+  EXPECT_EQ(engine.flight_of("k"), other.number);
+  EXPECT_EQ(engine.check_invariants(), "");
+}
+
+TEST_F(CacheTest, AFlightIsOneAfterAPatchACopyAndARestart) {
+  auto const job = compute("k", seconds{5});
+  JobSpecView spec{.type = "t", .queue = "q2", .cache_key = "k", .cache_fresh = minutes{1}};
+  expect<JobReply>(PatchJob{.job = ref(job.number), .changes = {.queue = "q2"}, .new_spec = bytes(spec)});
+  Bytes const lost = engine.known_spec(job.number);
+  log.start_segment();
+  engine.copy_ahead(job.number, lost, {}, {}, log);
+
+  auto const again = replay(log.segment());
+
+  for (Engine* each : {&engine, again.get()}) {
+    EXPECT_EQ(each->flight_of("k"), job.number);
+    EXPECT_EQ(each->status().flights, 1U);
+    EXPECT_EQ(each->check_invariants(), "");
+  }
+}
+
+TEST_F(CacheTest, PuttingAndForgettingWriteWhatTheyDo) {
+  expect<DoneReply>(PutCache{
+      .key = "k",
+      .set = {.content_type = "text/plain", .body = "b", .fresh = seconds{1}, .stale = seconds{2}, .tags = {"t"}}});
+  expect<DoneReply>(ForgetCached{.key = "k"});
+
+  auto const stored = written<effect::CacheStored>();
+  ASSERT_EQ(stored.size(), 1U);
+  EXPECT_EQ(stored[0].stale_until, now + seconds{3});
+  EXPECT_EQ(stored[0].compute_time, Duration{0});
+  EXPECT_EQ(written<effect::CacheForgotten>().at(0).key, "k");
+}
+
+class JitterTest : public CacheTest {
+ protected:
+  JitterTest() : CacheTest(EngineOptions{.cache_jitter_permille = 500}) {}
+};
+
+TEST_F(JitterTest, OnlyTheFreshTimeIsShortenedAndNeverByMoreThanTheJitter) {
+  for (int i = 0; i < 200; ++i) {
+    expect<DoneReply>(PutCache{.key = "k", .set = {.content_type = "x", .fresh = seconds{10}, .stale = seconds{10}}});
+  }
+
+  auto shortest = now + hours{1};
+  auto longest = now;
+  for (auto const& stored : written<effect::CacheStored>()) {
+    shortest = std::min(shortest, stored.fresh_until);
+    longest = std::max(longest, stored.fresh_until);
+    EXPECT_EQ(stored.stale_until, now + seconds{20});
+  }
+  EXPECT_GE(shortest, now + seconds{5});
+  EXPECT_LT(shortest, now + seconds{6});
+  EXPECT_LE(longest, now + seconds{10});
+  EXPECT_GT(longest, now + seconds{9});
+}
+
+class VolatileTest : public CacheTest {
+ protected:
+  VolatileTest() : CacheTest(EngineOptions{.cache_volatile = {"tmp:"}}) {}
+};
+
+TEST_F(VolatileTest, WhatIsVolatileIsNotWritten) {
+  expect<DoneReply>(PutCache{.key = "tmp:k", .set = {.content_type = "x", .body = "b"}});
+  compute("tmp:l", hours{1});
+  report(lease_one(), Completed{});
+  compute("tmp:m", hours{1});
+  report(lease_one(), Failed{.error_class = ErrorClass::fatal});
+  expect<DoneReply>(ForgetCached{.key = "tmp:k"});
+  expect<DoneReply>(PutCache{.key = "k", .set = {.content_type = "x", .body = "b"}});
+
+  EXPECT_EQ(written<effect::CacheStored>().size(), 1U);
+  EXPECT_TRUE(written<effect::CacheFailed>().empty());
+  EXPECT_TRUE(written<effect::CacheForgotten>().empty());
+}
+
+}  // namespace
+}  // namespace workmill::engine

@@ -1,0 +1,228 @@
+#include "shard/cache_desk.h"
+
+#include <algorithm>
+
+#include "base/assert.h"
+#include "log/record.h"
+#include "model/cache_set.h"
+#include "shard/cache_replay.h"
+
+namespace workmill::shard {
+namespace {
+
+// A turn's part of a walk over the index, and of a sweep. A look at an entry is a miss of the processor's cache or two.
+constexpr std::size_t kLooksPerPart = 4'096;
+constexpr std::size_t kFoundPerPart = 500;
+constexpr std::size_t kSweptPerTurn = 1'024;
+
+bool has_tag(BytesView tags, std::string_view tag) {
+  std::vector<std::string_view> all;
+  return decode_cache_tags(tags, all) && std::ranges::find(all, tag) != all.end();
+}
+
+}  // namespace
+
+CacheDesk::Change& CacheDesk::add(Change::What what, std::string_view key, EffectSink::Written written) {
+  Change& change = changes_.emplace_back(
+      Change{.what = what, .key = std::string{key}, .place = {.at = written.at, .bytes = written.bytes}});
+  ++unstaged_;
+  waiting_.add(written.at, written.bytes);
+  return change;
+}
+
+void CacheDesk::changed(Effect const& effect, EffectSink::Written written) {
+  if (auto const* stored = std::get_if<effect::CacheStored>(&effect)) {
+    if (stored->is_copy) return;  // survive() knows where from.
+    Change& change = add(Change::What::stored, stored->key, written);
+    change.value = value_of(*stored);
+    change.times = times_of(*stored);
+    change.tags = stored->tags;
+    Decided& decided = decided_[change.key];
+    ++decided.changes;
+    decided.is_value_decided = decided.is_failure_decided = true;
+    decided.value = change.value;
+    decided.times = change.times;
+    decided.tags = change.tags;
+    decided.failure.reset();
+    decided.made = Made{.value = change.value, .times = change.times};
+  } else if (auto const* failed = std::get_if<effect::CacheFailed>(&effect)) {
+    Change& change = add(Change::What::failed, failed->key, written);
+    change.failure = {.error_class = failed->error_class,
+                      .code = Bytes{failed->code},
+                      .message = Bytes{failed->message},
+                      .until = failed->until};
+    Decided& decided = decided_[change.key];
+    ++decided.changes;
+    decided.is_failure_decided = true;
+    decided.failure = change.failure;
+  } else if (auto const* forgotten = std::get_if<effect::CacheForgotten>(&effect)) {
+    // Its record says nothing that has to live on: what it ends goes with the segments before it.
+    Change const& change = add(Change::What::forgotten, forgotten->key, {});
+    Decided& decided = decided_[change.key];
+    ++decided.changes;
+    decided.is_value_decided = decided.is_failure_decided = true;
+    decided.value = nullptr;
+    decided.tags.clear();
+    decided.failure.reset();
+  }
+}
+
+void CacheDesk::staged(std::uint64_t batch) {
+  for (std::size_t i = changes_.size() - unstaged_; i < changes_.size(); ++i) changes_[i].batch = batch;
+  unstaged_ = 0;
+}
+
+void CacheDesk::durable(std::uint64_t batch) {
+  while (changes_.size() > unstaged_ && changes_.front().batch <= batch) {
+    Change& change = changes_.front();
+    publish(change);
+    waiting_.drop(change.place.at, change.place.bytes);
+    if (change.what != Change::What::moved) {
+      auto const decided = decided_.find(change.key);
+      WM_ASSERT(decided != decided_.end() && decided->second.changes > 0);
+      if (--decided->second.changes == 0) decided_.erase(decided);
+    }
+    changes_.pop_front();
+  }
+}
+
+void CacheDesk::publish(Change& change) {
+  switch (change.what) {
+    case Change::What::stored: {
+      // A value whose windows are both zero was made for those who waited for it, and for nobody else.
+      if (change.times.stale_until <= change.times.stored_at) {
+        index_.erase(change.key);
+        return;
+      }
+      tags_.clear();
+      bool const are_tags = decode_cache_tags(change.tags, tags_);
+      WM_ASSERT(are_tags);
+      index_.put(change.key, std::move(change.value), change.times, tags_, change.place);
+      return;
+    }
+    case Change::What::failed: return index_.put_failure(change.key, std::move(change.failure), change.place);
+    case Change::What::forgotten: index_.erase(change.key); return;
+    case Change::What::moved: return index_.move(change.key, change.from, change.place);
+  }
+}
+
+cache::Lookup CacheDesk::look(std::string_view key, Instant now) const {
+  auto const found = decided_.find(key);
+  if (found == decided_.end()) return index_.find(key, now);
+  Decided const& decided = found->second;
+  cache::Lookup looked;
+  if (!decided.is_value_decided || !decided.is_failure_decided) looked = index_.find(key, now);
+  if (decided.is_value_decided) {
+    bool const is_there = decided.value && !decided.times.is_over(now);
+    looked.what = is_there ? cache::Lookup::What::value : cache::Lookup::What::absent;
+    looked.value = is_there ? decided.value : nullptr;
+    looked.times = is_there ? decided.times : CacheTimes{};
+  } else if (looked.what == cache::Lookup::What::failed) {
+    looked.what = cache::Lookup::What::absent;
+  }
+  if (decided.is_failure_decided) {
+    looked.failure = decided.failure && now < decided.failure->until ? decided.failure : std::nullopt;
+  }
+  if (looked.what == cache::Lookup::What::absent && looked.failure) looked.what = cache::Lookup::What::failed;
+  return looked;
+}
+
+std::optional<CacheDesk::Made> CacheDesk::made(std::string_view key) const {
+  auto const found = decided_.find(key);
+  return found == decided_.end() ? std::nullopt : found->second.made;
+}
+
+Result<CacheValuePtr> CacheDesk::read_cold(std::string_view key, std::uint64_t etag) {
+  auto const place = index_.place(key);
+  if (!place) return CacheValuePtr{};
+  auto const record = reader_.record(place->at, place->bytes);
+  auto const effect = record ? log::parse_record(*record) : Result<Effect>{std::unexpected(record.error())};
+  if (!effect && effect.error().code != ErrorCode::log_corrupt) return std::unexpected(effect.error());
+  auto const* const stored = effect ? std::get_if<effect::CacheStored>(&*effect) : nullptr;
+  if (stored == nullptr || stored->key != key || stored->etag != etag) {
+    ++damaged_;
+    index_.erase(key);
+    if (on_damage_) {
+      on_damage_(effect
+                     ? Error{.code = ErrorCode::log_corrupt, .message = "a cached value does not stand where it should"}
+                     : effect.error());
+    }
+    return CacheValuePtr{};
+  }
+  ++cold_reads_;
+  CacheValuePtr value = value_of(*stored);
+  index_.warm(key, etag, value);
+  return value;
+}
+
+void CacheDesk::find_by(std::string_view tag, std::string_view prefix, std::uint64_t& cursor,
+                        std::vector<std::string>& out) const {
+  if (cursor == 0) {
+    for (auto const& [key, decided] : decided_) {
+      if (!decided.value) continue;
+      if (tag.empty() ? key.starts_with(prefix) : has_tag(decided.tags, tag)) out.push_back(key);
+    }
+  }
+  cache::Cursor at{.next = static_cast<std::uint32_t>(cursor == 0 ? 0 : cursor - 1)};
+  std::vector<cache::Found> found;
+  if (tag.empty()) {
+    index_.find_prefix(prefix, at, kLooksPerPart, kFoundPerPart, found);
+  } else {
+    index_.find_tag(tag, at, kFoundPerPart, found);
+  }
+  for (cache::Found& entry : found) {
+    auto const decided = decided_.find(entry.key);
+    if (decided != decided_.end() && decided->second.is_value_decided) continue;  // Seen above, or newer.
+    out.push_back(std::move(entry.key));
+  }
+  cursor = at.done ? 0 : std::uint64_t{at.next} + 1;
+}
+
+std::uint64_t CacheDesk::survive(Effect const& record, Position at, Instant now, Batch& batch) {
+  auto const* const stored = std::get_if<effect::CacheStored>(&record);
+  auto const* const failed = std::get_if<effect::CacheFailed>(&record);
+  if (stored == nullptr && failed == nullptr) return 0;
+  std::string_view const key = stored != nullptr ? stored->key : failed->key;
+  auto const place = stored != nullptr ? index_.place(key) : index_.failure_place(key);
+  if (!place || place->at != at) return 0;
+  auto const decided = decided_.find(key);
+  if (decided != decided_.end() &&
+      (stored != nullptr ? decided->second.is_value_decided : decided->second.is_failure_decided)) {
+    return 0;  // What takes its place will be published before the segment goes.
+  }
+  if (stored != nullptr && stored->stale_until <= now && !index_.failure_place(key)) {
+    index_.erase(key);
+    return 0;
+  }
+  Effect copy = record;
+  if (auto* const value = std::get_if<effect::CacheStored>(&copy)) value->is_copy = true;
+  auto const written = batch.write(copy);
+  if (failed != nullptr) return written.bytes;  // The desk has heard of it as of any other: the same, at a later place.
+  add(Change::What::moved, key, written).from = at;
+  return written.bytes;
+}
+
+std::size_t CacheDesk::forget_damaged(Position from, Position until, Error const& error) {
+  std::size_t forgotten = 0;
+  std::vector<cache::Found> found;
+  for (cache::Cursor at; !at.done;) {
+    found.clear();
+    index_.find_in_segment(from.segment, at, kLooksPerPart, kFoundPerPart, found);
+    for (cache::Found const& entry : found) {
+      auto const stands_there = [&](cache::Place const& place) { return place.at >= from && place.at < until; };
+      if (!stands_there(entry.value) && !stands_there(entry.failure)) continue;
+      index_.erase(entry.key);
+      ++forgotten;
+    }
+  }
+  damaged_ += forgotten;
+  if (forgotten > 0 && on_damage_) on_damage_(error);
+  return forgotten;
+}
+
+std::size_t CacheDesk::sweep(Instant now) {
+  index_.sweep(now, kSweptPerTurn);
+  return kSweptPerTurn;
+}
+
+}  // namespace workmill::shard

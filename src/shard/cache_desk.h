@@ -1,0 +1,116 @@
+#pragma once
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "base/error.h"
+#include "base/time.h"
+#include "cache/cache.h"
+#include "model/effect.h"
+#include "model/position.h"
+#include "model/segment_counts.h"
+#include "shard/batch.h"
+#include "shard/job_reader.h"
+
+// Between the batch and the index: what is decided of the shared cache and not durable yet.
+//
+// Every thread reads the index (cache/cache.h), so nothing gets there before it is on disk: the desk hears of each
+// effect as it is written, keeps it, and publishes it when its batch is durable, before an answer of that batch leaves.
+// The shard itself looks here first. On the shard's thread.
+namespace workmill::shard {
+
+class CacheDesk final : public CacheWatch {
+ public:
+  // `on_damage` is told of an entry whose value the disk has lost: once, as it is forgotten then.
+  CacheDesk(cache::Cache& index, JobReader& reader, std::function<void(Error const&)> on_damage)
+      : index_(index), reader_(reader), on_damage_(std::move(on_damage)) {}
+
+  // An effect of the cache. No position: it is not written down (it is volatile).
+  void changed(Effect const& effect, EffectSink::Written written) override;
+  // What has changed since the last call rests on batch number `batch`.
+  void staged(std::uint64_t batch);
+  // All batches up to this one are on disk: publishes what rests on them.
+  void durable(std::uint64_t batch);
+
+  // What there is for a key, as it is decided.
+  cache::Lookup look(std::string_view key, Instant now) const;
+  // The newest value that was stored under a key and is not published, however short its time and whatever came after:
+  // what whoever waited for it is answered with.
+  struct Made {
+    CacheValuePtr value;
+    CacheTimes times;
+  };
+  std::optional<Made> made(std::string_view key) const;
+  // Reads a cold value back, into the index too. Nothing where it is damaged: then the entry is forgotten. io_failed.
+  Result<CacheValuePtr> read_cold(std::string_view key, std::uint64_t etag);
+
+  // Keys to be forgotten, in parts: those that are not published first, then some of the index. `cursor` is 0 at first,
+  // and 0 again when all were seen. Exactly one of `tag` and `prefix` is set.
+  void find_by(std::string_view tag, std::string_view prefix, std::uint64_t& cursor,
+               std::vector<std::string>& out) const;
+
+  // --- For the keeper of the log. As long as something of a segment waits to be published, the segment stays.
+  std::uint64_t live_records_in(std::uint32_t segment) const {
+    return index_.live_records_in(segment) + waiting_.in(segment);
+  }
+  bool is_waiting_in(std::uint32_t segment) const { return waiting_.in(segment) > 0; }
+  std::uint64_t live_bytes() const { return index_.live_bytes() + waiting_.bytes(); }
+  // A record of the oldest segment, which is to go: writes its copy, if a key stands on it. So many bytes were written.
+  std::uint64_t survive(Effect const& record, Position at, Instant now, Batch& batch);
+  // What stands in a segment from `from` to before `until` cannot be read: forgets it. So many entries.
+  std::size_t forget_damaged(Position from, Position until, Error const& error);
+
+  // Drops some of what is over. So many places of the index were looked at.
+  std::size_t sweep(Instant now);
+
+  cache::Cache const& index() const { return index_; }
+  std::uint64_t damaged() const { return damaged_; }
+  std::uint64_t cold_reads() const { return cold_reads_; }
+
+ private:
+  struct Change {
+    enum class What : std::uint8_t { stored, failed, forgotten, moved };
+    What what{};
+    std::uint64_t batch = 0;  // Rests on this one.
+    std::string key;
+    CacheValuePtr value{};
+    CacheTimes times{};
+    Bytes tags{};
+    CacheFailure failure{};
+    cache::Place place{};
+    Position from{};  // Moved: where it stood.
+  };
+  // What all changes of a key together come to.
+  struct Decided {
+    std::size_t changes = 0;  // Not published.
+    bool is_value_decided = false;
+    bool is_failure_decided = false;
+    CacheValuePtr value{};  // Null: forgotten.
+    CacheTimes times{};
+    std::optional<CacheFailure> failure{};
+    std::optional<Made> made{};
+    Bytes tags{};
+  };
+
+  Change& add(Change::What what, std::string_view key, EffectSink::Written written);
+  void publish(Change& change);
+
+  cache::Cache& index_;
+  JobReader& reader_;
+  std::function<void(Error const&)> on_damage_;
+  std::deque<Change> changes_;                           // In their order; bounded by the bytes that may be staged.
+  std::size_t unstaged_ = 0;                             // So many, the newest, rest on the batch that is being filled.
+  std::map<std::string, Decided, std::less<>> decided_;  // Ordered: what is found here is written down.
+  SegmentCounts waiting_;
+  std::vector<std::string_view> tags_;  // Reused.
+  std::uint64_t damaged_ = 0;
+  std::uint64_t cold_reads_ = 0;
+};
+
+}  // namespace workmill::shard

@@ -1,0 +1,37 @@
+#pragma once
+#include <string>
+#include <vector>
+
+#include "base/time.h"
+#include "cache/cache.h"
+#include "model/effect.h"
+
+// Brings the shared cache back from the log: what is over by now stays out, values are loaded as far as the budget for
+// memory goes, the newest first to stay, and of the others it is kept where they stand.
+namespace workmill::shard {
+
+class CacheReplay {
+ public:
+  // `now`: what is over then is not loaded. `volatile_prefixes`: keys that are volatile by now are not either, though
+  // they were written down once. What is lent outlives the replay.
+  CacheReplay(cache::Cache& cache, std::vector<std::string> const& volatile_prefixes, Instant now)
+      : cache_(cache), volatile_(volatile_prefixes), now_(now) {}
+
+  // Every effect of the log in order; those that are not of the cache say nothing here.
+  void replay(Effect const& effect, EffectSink::Written at);
+
+ private:
+  void replay(effect::CacheStored const& e, EffectSink::Written at);
+  void replay(effect::CacheFailed const& e, EffectSink::Written at);
+
+  cache::Cache& cache_;
+  std::vector<std::string> const& volatile_;
+  Instant now_;
+  std::vector<std::string_view> tags_;  // Reused.
+};
+
+// The times and the value that a record says. The value is made anew.
+CacheTimes times_of(effect::CacheStored const& e);
+CacheValuePtr value_of(effect::CacheStored const& e);
+
+}  // namespace workmill::shard

@@ -1,0 +1,218 @@
+#include <utility>
+
+#include "base/assert.h"
+#include "shard/shard_loop.h"
+
+// Commands of the shared cache. What is in the index, I/O threads find themselves; here is what changes it, what starts
+// a computation, and who waits for one.
+namespace workmill::shard {
+namespace {
+
+using What = cache::Lookup::What;
+
+Error no_cache() { return {.code = ErrorCode::not_found, .message = "this server keeps no cache"}; }
+
+// A flight that was ended by somebody: nothing is wrong with the value, and the next to ask begins another.
+CacheFailure ended_by_hand(Instant now) {
+  return {.error_class = ErrorClass::retryable,
+          .code = "cancelled",
+          .message = "the job that was to compute it was cancelled or deleted",
+          .until = now};
+}
+
+}  // namespace
+
+Result<> ShardLoop::execute_cached(Request&& request) {
+  Command& command = request.command;
+  auto const* const compute = std::get_if<ComputeCached>(&command);
+  if (!desk_) {
+    if (compute == nullptr || !compute->quiet) answer(request.port, request.cookie, no_cache());
+    return {};
+  }
+  if (compute != nullptr) return compute_cached(std::move(request));
+  if (std::holds_alternative<ReadCached>(command)) return read_cached(std::move(request));
+  if (std::holds_alternative<PutCache>(command)) return put_cached(std::move(request));
+  auto const& forget = std::get<ForgetCached>(command);
+  if (desk_->look(forget.key, now_).what == What::absent) {
+    answer(request.port, request.cookie, CacheMissed{});
+    return {};
+  }
+  bool again = false;
+  answer(request.port, request.cookie, engine_.execute(command, context(), batch_, &again));
+  return {};
+}
+
+Result<> ShardLoop::put_cached(Request&& request) {
+  bool again = false;
+  Reply reply = engine_.execute(request.command, context(), batch_, &again);
+  if (auto const made = desk_->made(std::get<PutCache>(request.command).key)) {
+    reply = CachedReply{.value = made->value, .times = made->times};
+  }
+  answer(request.port, request.cookie, std::move(reply));
+  return {};
+}
+
+Result<cache::Lookup> ShardLoop::look_cached(std::string_view key) {
+  auto found = desk_->look(key, now_);
+  if (found.what != What::cold) return found;
+  auto const start = clock_.monotonic();
+  WM_TRY(found.value, desk_->read_cold(key, found.times.etag));
+  read_ns_ += static_cast<std::uint64_t>((clock_.monotonic() - start).count());
+  found.what = found.value ? What::value : found.failure ? What::failed : What::absent;
+  return found;
+}
+
+Result<> ShardLoop::read_cached(Request&& request) {
+  WM_TRY(auto const found, look_cached(std::get<ReadCached>(request.command).key));
+  if (found.what == What::value) {
+    answer(request.port, request.cookie, CachedReply{.value = found.value, .times = found.times});
+  } else {
+    answer(request.port, request.cookie, CacheMissed{});
+  }
+  return {};
+}
+
+Result<JobNumber> ShardLoop::ensure_flight(ComputeCached& compute) {
+  if (auto const flight = engine_.flight_of(compute.key)) return *flight;
+  if (disk_low()) {
+    return fail(ErrorCode::disk_full, "the disk is nearly full: no new jobs are taken until there is space again");
+  }
+  Enqueue enqueue;
+  enqueue.specs.push_back(std::move(compute.spec));
+  bool again = false;
+  Reply reply = engine_.execute(std::move(enqueue), context(), batch_, &again);
+  if (auto* error = std::get_if<Error>(&reply)) return std::unexpected(std::move(*error));
+  return std::get<EnqueueReply>(reply).jobs.at(0).number;
+}
+
+Result<> ShardLoop::compute_cached(Request&& request) {
+  auto& compute = std::get<ComputeCached>(request.command);
+  if (compute.quiet) {
+    auto const found = desk_->look(compute.key, now_);
+    bool const has_value = found.what == What::value || found.what == What::cold;
+    bool const is_newer = has_value && found.times.stored_at > compute.seen;
+    // Nobody hears of an error: who reads the key next asks again.
+    if (!is_newer && !found.failure && !draining_) (void)ensure_flight(compute);
+    return {};
+  }
+  WM_TRY(auto const found, look_cached(compute.key));
+  if (found.what == What::value) {
+    answer(request.port, request.cookie, CachedReply{.value = found.value, .times = found.times});
+    if (!found.times.is_fresh(now_) && !found.failure && !draining_) (void)ensure_flight(compute);
+    return {};
+  }
+  if (found.failure) {
+    answer(request.port, request.cookie, ComputeFailed{.failure = *found.failure, .remembered = true});
+    return {};
+  }
+  bool const collapsed = engine_.flight_of(compute.key).has_value();
+  auto const flight = ensure_flight(compute);
+  if (!flight) {
+    answer(request.port, request.cookie, flight.error());
+    return {};
+  }
+  FlightWait wait{.job = *flight, .key = std::move(compute.key), .collapsed = collapsed};
+  if (compute.wait <= Duration{0} || draining_ || take_gone(request) || waiters_.size() >= options_.waiters_max) {
+    WM_TRY(auto reply, end_of_flight(wait));
+    answer(request.port, request.cookie, std::move(reply));
+    return {};
+  }
+  engine_.watch(*flight);
+  waiters_.add({.port = request.port,
+                .cookie = request.cookie,
+                .deadline = std::min(now_ + compute.wait, request.give_up_at),
+                .what = std::move(wait)});
+  return {};
+}
+
+Result<Reply> ShardLoop::end_of_flight(FlightWait const& wait) {
+  auto view = engine_.view(wait.job);
+  if (view && !is_finished(view->state)) {
+    // The wait is over before the flight is. Somebody may have put a value meanwhile.
+    auto const found = desk_->look(wait.key, now_);
+    if (found.what != What::value) {
+      return Reply{CachePending{.job = wait.job, .client_id = std::move(view->client_id), .state = view->state}};
+    }
+    return Reply{CachedReply{.value = found.value, .times = found.times}};
+  }
+  // What has just been made is answered however short its time is.
+  if (auto const made = desk_->made(wait.key)) {
+    return Reply{
+        CachedReply{.value = made->value, .times = made->times, .computed = true, .collapsed = wait.collapsed}};
+  }
+  WM_TRY(auto const found, look_cached(wait.key));
+  if (found.what == What::value) return Reply{CachedReply{.value = found.value, .times = found.times}};
+  if (found.failure) return Reply{ComputeFailed{.failure = *found.failure}};
+  ComputeFailed failed{.failure = ended_by_hand(now_)};
+  if (view && view->state == JobState::dead) {
+    WM_TRY(auto const damage, reader_.fill_over_damage(*view, engine_, now_));
+    if (damage) note_damage(view->number, *damage);
+    if (!view->history.errors.empty()) {
+      JobError& error = view->history.errors.front();
+      failed.failure.error_class = error.error_class;
+      failed.failure.code = std::move(error.code);
+      failed.failure.message = std::move(error.message);
+    }
+  }
+  return Reply{std::move(failed)};
+}
+
+// All who wait for one flight are answered with the same value, which they share: it is looked up once.
+Result<> ShardLoop::end_flight(std::vector<Waiters::Id> const& waiting) {
+  std::optional<Reply> first;
+  std::string key;  // Of `first`: one job computes one key.
+  for (Waiters::Id const id : waiting) {
+    auto waiter = waiters_.take(id);
+    WM_ASSERT(waiter.has_value());
+    auto const* const flight = std::get_if<FlightWait>(&waiter->what);
+    if (flight == nullptr) {
+      WM_TRY_VOID(end_waiting(std::move(*waiter)));
+      continue;
+    }
+    engine_.unwatch(flight->job);
+    if (!first || key != flight->key) {
+      WM_TRY(first, end_of_flight(*flight));
+      key = flight->key;
+    }
+    Reply reply = *first;
+    if (auto* cached = std::get_if<CachedReply>(&reply); cached != nullptr && cached->computed) {
+      cached->collapsed = flight->collapsed;
+    }
+    answer(waiter->port, waiter->cookie, std::move(reply));
+  }
+  return {};
+}
+
+Result<> ShardLoop::forget_cached_by(Unfinished& unfinished, bool& again) {
+  auto& forget = std::get<ForgetCachedBy>(unfinished.request.command);
+  std::vector<std::string> keys;
+  desk_->find_by(forget.tag, forget.prefix, forget.cursor, keys);
+  bool unused = false;
+  for (std::string& key : keys) {
+    engine_.execute(ForgetCached{.key = std::move(key)}, context(), batch_, &unused);
+    unfinished.count += 1;
+  }
+  again = forget.cursor != 0;
+  return {};
+}
+
+void ShardLoop::fill_status_of_cache(StatusReply& reply) {
+  auto const figures = desk_->index().figures();
+  auto const& limits = desk_->index().options();
+  CacheStatus& status = reply.cache.emplace_back();
+  status.entries = figures.entries;
+  status.flights = engine_.status().flights;
+  status.memory_bytes = figures.memory_bytes;
+  status.memory_bytes_max = limits.memory_bytes;
+  status.disk_bytes = figures.disk_bytes;
+  status.disk_bytes_max = limits.disk_bytes;
+  status.evicted_from_memory = figures.evictions_memory;
+  status.evicted_from_disk = figures.evictions_disk;
+  status.expired = figures.expired;
+  status.damaged = desk_->damaged();
+  status.cold_reads = desk_->cold_reads();
+  reply.bounds.push_back({.name = "cache_memory", .used = status.memory_bytes, .limit = status.memory_bytes_max});
+  reply.bounds.push_back({.name = "cache_disk", .used = status.disk_bytes, .limit = status.disk_bytes_max});
+}
+
+}  // namespace workmill::shard
