@@ -38,31 +38,37 @@ struct alignas(64) Entry {
   EntryIndex next = kNoEntry;
   EntryIndex chain = kNoEntry;  // The next of this bucket; of free ones, the next free.
 
-  // CacheTimes in 16 bytes: milliseconds since 1970 in 48 bits, and windows in 40 (34 years).
+  // CacheTimes in 18 bytes: milliseconds since 1970 in 48 bits, and windows in 36, which is twice kCacheWindowMax.
   std::uint32_t stored_low = 0;
   std::uint32_t fresh_low = 0;
   std::uint32_t stale_low = 0;
   std::uint16_t stored_high = 0;
-  std::uint8_t fresh_high = 0;
-  std::uint8_t stale_high = 0;
+  // Policy::used(): uses in the lowest bits, and the stamp of the last one.
+  std::atomic<std::uint16_t> use{0};
+  // Until when a refresh is under way, as claim_refresh() counts time. 0: none is.
+  std::uint16_t claim = 0;
+  std::uint8_t windows_high = 0;          // Of fresh in the lower half.
   std::array<std::uint8_t, 3> compute{};  // Milliseconds; 4 h 39 min and more are one.
 
-  std::uint8_t fingerprint = 0;  // Eight bits of the key's hash, so that few wrong entries of a bucket are looked into.
-  std::atomic<std::uint8_t> uses{0};
-  std::uint8_t list : 2 = 0;
-  std::uint8_t is_used : 1 = 0;    // Not free.
-  std::uint8_t has_value : 1 = 0;  // Warm or cold.
-  std::uint8_t is_warm : 1 = 0;
-  std::uint8_t has_failure : 1 = 0;  // In the stripe's table.
-  std::uint8_t has_tags : 1 = 0;     // In the tag index.
-  std::uint16_t claim = 0;  // Of the refresh, until when: units of kClaimUnit, of which this is the low part. 0: none.
+  // A byte that readers look at, and one that is the shard's alone.
+  std::uint8_t fingerprint : 5 = 0;  // Of the key's hash, so that few wrong entries of a bucket are looked into.
+  bool has_value : 1 = false;        // Warm or cold.
+  bool is_warm : 1 = false;
+  bool has_failure : 1 = false;  // In the stripe's table.
+  std::uint8_t : 0;
+  ListId list : 2 = ListId::none;
+  bool is_used : 1 = false;   // Not free.
+  bool has_tags : 1 = false;  // In the tag index.
+  bool is_ghost : 1 = false;  // Went cold, or is about to go, from the window.
 
   static constexpr std::int64_t kComputeMax = 0xff'ffff;
+  static constexpr std::int64_t kWindowMax = (std::int64_t{1} << 36) - 1;
+  static_assert(kCacheWindowMax.count() <= kWindowMax);
 
   CacheTimes times() const {
     auto const stored = std::int64_t{stored_high} << 32 | stored_low;
-    auto const fresh = std::int64_t{fresh_high} << 32 | fresh_low;
-    auto const stale = std::int64_t{stale_high} << 32 | stale_low;
+    auto const fresh = std::int64_t{windows_high & 15} << 32 | fresh_low;
+    auto const stale = std::int64_t{windows_high >> 4} << 32 | stale_low;
     auto const took = std::int64_t{compute[0]} | std::int64_t{compute[1]} << 8 | std::int64_t{compute[2]} << 16;
     return {.stored_at = instant_from_ms(stored),
             .fresh_until = instant_from_ms(stored + fresh),
@@ -72,18 +78,15 @@ struct alignas(64) Entry {
   }
   void set_times(CacheTimes const& times) {
     std::int64_t const stored = std::clamp(to_ms(times.stored_at), std::int64_t{0}, (std::int64_t{1} << 48) - 1);
-    auto const window = [&](Instant until) {
-      return std::clamp(to_ms(until) - stored, std::int64_t{0}, (std::int64_t{1} << 40) - 1);
-    };
+    auto const window = [&](Instant until) { return std::clamp(to_ms(until) - stored, std::int64_t{0}, kWindowMax); };
     std::int64_t const fresh = window(times.fresh_until);
     std::int64_t const stale = window(times.stale_until);
     std::int64_t const took = std::clamp(times.compute_time.count(), std::int64_t{0}, kComputeMax);
     stored_low = static_cast<std::uint32_t>(stored);
     stored_high = static_cast<std::uint16_t>(stored >> 32);
     fresh_low = static_cast<std::uint32_t>(fresh);
-    fresh_high = static_cast<std::uint8_t>(fresh >> 32);
     stale_low = static_cast<std::uint32_t>(stale);
-    stale_high = static_cast<std::uint8_t>(stale >> 32);
+    windows_high = static_cast<std::uint8_t>(fresh >> 32 | stale >> 32 << 4);
     compute = {static_cast<std::uint8_t>(took), static_cast<std::uint8_t>(took >> 8),
                static_cast<std::uint8_t>(took >> 16)};
     etag = times.etag;
@@ -132,13 +135,13 @@ class EntryStore {
     EntryIndex const index = free_;
     Entry& entry = (*this)[index];
     free_ = std::exchange(entry.chain, kNoEntry);
-    entry.is_used = 1;
+    entry.is_used = true;
     ++size_;
     return index;
   }
   void give(EntryIndex index) {
     Entry& entry = (*this)[index];
-    WM_ASSERT(entry.is_used == 1);
+    WM_ASSERT(entry.is_used);
     std::destroy_at(&entry);
     std::construct_at(&entry);
     entry.chain = std::exchange(free_, index);
@@ -175,8 +178,8 @@ class EntryList {
 
   void push_front(EntryIndex index) {
     Entry& entry = entries_[index];
-    WM_ASSERT(entry.list == std::to_underlying(ListId::none));
-    entry.list = std::to_underlying(id_) & 3;
+    WM_ASSERT(entry.list == ListId::none);
+    entry.list = id_;
     entry.prev = kNoEntry;
     entry.next = front_;
     if (front_ == kNoEntry) {
@@ -191,11 +194,11 @@ class EntryList {
   // As charged as when it came in.
   void remove(EntryIndex index) {
     Entry& entry = entries_[index];
-    WM_ASSERT(entry.list == std::to_underlying(id_) && bytes_ >= charge_of(entry));
+    WM_ASSERT(entry.list == id_ && bytes_ >= charge_of(entry));
     (entry.prev == kNoEntry ? front_ : entries_[entry.prev].next) = entry.next;
     (entry.next == kNoEntry ? back_ : entries_[entry.next].prev) = entry.prev;
     entry.prev = entry.next = kNoEntry;
-    entry.list = std::to_underlying(ListId::none);
+    entry.list = ListId::none;
     bytes_ -= charge_of(entry);
     --size_;
   }

@@ -9,8 +9,6 @@
 namespace workmill::cache {
 namespace {
 
-constexpr std::uint8_t kUsesMax = 3;
-
 // A claim is over after a second: as many units of 64 ms as 16 bits tell apart within 70 minutes. One that is older
 // than that may look alive, for a second.
 constexpr std::int64_t kClaimUnitMs = 64;
@@ -27,7 +25,7 @@ std::uint64_t bytes_of(CacheFailure const& failure) {
 Cache::Inside::Inside(CacheOptions const& options)
     : options_(options),
       stripe_bits_(static_cast<std::uint32_t>(std::countr_zero(options.stripes))),
-      policy_(entries_) {
+      policy_(entries_, options.memory_bytes, options.hash_seed) {
   WM_ASSERT(std::has_single_bit(options.stripes) && options.stripes <= 1'024);
   for (std::uint32_t i = 0; i < options.stripes; ++i) stripes_.emplace_back(entries_, options.hash_seed);
 }
@@ -47,9 +45,10 @@ Lookup Cache::Inside::find(std::string_view key, Instant now) {
     if (now < times.stale_until) {
       out.times = times;
       out.what = entry.is_warm ? Lookup::What::value : Lookup::What::cold;
-      if (entry.is_warm) out.value = entry.block;
-      std::uint8_t const uses = entry.uses.load(std::memory_order_relaxed);
-      if (uses < kUsesMax) entry.uses.store(uses + 1, std::memory_order_relaxed);
+      if (entry.is_warm) {
+        out.value = entry.block;
+        policy_.used(entry);
+      }
     }
   }
   if (entry.has_failure) {
@@ -142,8 +141,8 @@ void Cache::Inside::put(std::string_view key, CacheValuePtr value, CacheTimes co
     Lock const lock{at.stripe.mutex};
     std::swap(entry.block, value);  // The old one is freed later, without the lock.
     entry.set_times(times);
-    entry.has_value = 1;
-    entry.is_warm = is_warm ? 1 : 0;
+    entry.has_value = true;
+    entry.is_warm = is_warm;
     entry.claim = 0;
     drop_failure(at.stripe, index);
   }
@@ -152,7 +151,7 @@ void Cache::Inside::put(std::string_view key, CacheValuePtr value, CacheTimes co
   live_.add(place.at, place.bytes);
   if (!tags.empty()) {
     tags_.add(index, tags);
-    entry.has_tags = 1;
+    entry.has_tags = true;
   }
   change.done();
   keep_budgets();
@@ -169,7 +168,7 @@ void Cache::Inside::put_failure(std::string_view key, CacheFailure failure, Plac
   {
     Lock const lock{at.stripe.mutex};
     drop_failure(at.stripe, at.index);
-    entries_[at.index].has_failure = 1;
+    entries_[at.index].has_failure = true;
     at.stripe.failures.emplace(at.index, Failure{std::move(failure), place});
   }
   keep_budgets();
@@ -192,7 +191,7 @@ void Cache::Inside::warm(std::string_view key, std::uint64_t etag, CacheValuePtr
   {
     Lock const lock{at.stripe.mutex};
     std::swap(entry.block, value);
-    entry.is_warm = 1;
+    entry.is_warm = true;
   }
   policy_.add(at.index);
   keep_budgets();
@@ -295,8 +294,8 @@ void Cache::Inside::drop_value(Stripe& stripe, EntryIndex index) {
   {
     Lock const lock{stripe.mutex};
     std::swap(entry.block, block);
-    entry.has_value = 0;
-    entry.is_warm = 0;
+    entry.has_value = false;
+    entry.is_warm = false;
     entry.claim = 0;
   }
   policy_.add(index);
@@ -310,13 +309,13 @@ void Cache::Inside::drop_failure(Stripe& stripe, EntryIndex index) {
   live_.drop(found->second.place.at, found->second.place.bytes);
   failure_bytes_ -= bytes_of(found->second.failure);
   stripe.failures.erase(found);
-  entry.has_failure = 0;
+  entry.has_failure = false;
 }
 
 void Cache::Inside::drop_tags(EntryIndex index) {
   Entry& entry = entries_[index];
   if (entry.has_tags) tags_.remove(index);
-  entry.has_tags = 0;
+  entry.has_tags = false;
 }
 
 // From memory to its record.
@@ -327,7 +326,7 @@ void Cache::Inside::cool(EntryIndex index) {
   {
     Lock const lock{stripe_of(hash(block->key())).mutex};
     std::swap(entry.block, block);
-    entry.is_warm = 0;
+    entry.is_warm = false;
   }
   policy_.add(index);
 }
@@ -335,19 +334,23 @@ void Cache::Inside::cool(EntryIndex index) {
 // Each step takes a value or an entry away, and each was put once: so a put pays for as many steps as there were puts.
 void Cache::Inside::keep_budgets() {
   while (memory_bytes() > options_.memory_bytes && policy_.size() > 0) {
+    std::uint64_t const others = policy_.cold_bytes() + failure_bytes_ + tags_.memory_bytes();
     bool const cold_goes = policy_.cold_bytes() > options_.memory_bytes / 2;
-    EntryIndex const warm = cold_goes ? kNoEntry : policy_.victim();
-    EntryIndex const index = warm != kNoEntry ? warm : policy_.coldest();
+    EntryIndex const warm =
+        cold_goes ? kNoEntry : policy_.victim(options_.memory_bytes - std::min(others, options_.memory_bytes));
     evictions_memory_.add();
-    if (warm != kNoEntry && entries_[index].bytes > 0) {
-      cool(index);
+    if (warm == kNoEntry) {
+      drop(policy_.coldest());
+    } else if (entries_[warm].bytes > 0) {
+      cool(warm);
     } else {
-      drop(index);
+      policy_.forget(warm);
+      drop(warm);
     }
   }
   while (live_.bytes() > options_.disk_bytes) {
     EntryIndex const coldest = policy_.coldest();
-    drop(coldest != kNoEntry ? coldest : policy_.victim());
+    drop(coldest != kNoEntry ? coldest : policy_.victim(options_.memory_bytes));
     evictions_disk_.add();
   }
   publish_figures();
@@ -379,8 +382,8 @@ std::string Cache::Inside::check_invariants() const {
     if (!entry.has_value && !entry.has_failure) return "neither value nor failure: " + key;
     if (entry.is_warm && !entry.has_value) return "warm without a value: " + key;
     if (entry.has_value && !entry.is_warm && entry.bytes == 0) return "cold without a record: " + key;
-    bool const in_cold = entry.list == std::to_underlying(ListId::cold);
-    if (entry.list == std::to_underlying(ListId::none) || in_cold == static_cast<bool>(entry.is_warm)) {
+    bool const in_cold = entry.list == ListId::cold;
+    if (entry.list == ListId::none || in_cold == entry.is_warm) {
       return "in the wrong list: " + key;
     }
     if (entry.has_failure) {

@@ -1,7 +1,6 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <string_view>
 #include <vector>
@@ -18,7 +17,7 @@ namespace workmill::cache {
 
 class KeyTable {
  public:
-  explicit KeyTable(EntryStore& entries, std::uint64_t seed) : entries_(entries), seed_(seed) { buckets_.resize(1); }
+  explicit KeyTable(EntryStore& entries, std::uint64_t seed) : entries_(entries), seed_(seed) { add_part(); }
 
   // kNoEntry: there is none.
   EntryIndex find(std::uint64_t hash, std::string_view key) const {
@@ -44,22 +43,21 @@ class KeyTable {
   static constexpr std::uint32_t kPartBuckets = 256;
   using Part = std::unique_ptr<EntryIndex[]>;
 
-  static std::uint8_t fingerprint_of(std::uint64_t hash) { return static_cast<std::uint8_t>(hash >> 32); }
+  static std::uint8_t fingerprint_of(std::uint64_t hash) { return static_cast<std::uint8_t>(hash >> 32 & 31); }
   std::uint32_t bucket_of(std::uint64_t hash) const {
     auto const low = static_cast<std::uint32_t>(hash);
     std::uint32_t const wide = low & (2 * round_ - 1);
     return wide < count_ ? wide : low & (round_ - 1);
   }
-  EntryIndex head(std::uint32_t bucket) const {
-    return buckets_[bucket / kPartBuckets] ? buckets_[bucket / kPartBuckets][bucket % kPartBuckets] : kNoEntry;
-  }
-  EntryIndex& ensure_head(std::uint32_t bucket);
+  EntryIndex& head(std::uint32_t bucket) { return parts_[bucket / kPartBuckets][bucket % kPartBuckets]; }
+  EntryIndex head(std::uint32_t bucket) const { return parts_[bucket / kPartBuckets][bucket % kPartBuckets]; }
+  void add_part();
   void grow();
   void shrink();
 
   EntryStore& entries_;
   std::uint64_t seed_;
-  std::vector<Part> buckets_;
+  std::vector<Part> parts_;  // As many as count_ needs.
   std::uint32_t count_ = 1;  // Buckets: round_ and those of this round that were split, below 2 * round_.
   std::uint32_t round_ = 1;
   std::size_t size_ = 0;

@@ -1,0 +1,129 @@
+#include <algorithm>
+#include <charconv>
+#include <chrono>
+#include <cstdint>
+#include <cstdio>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/rng.h"
+#include "cache/cache.h"
+#include "cache/entry.h"
+#include "policies.h"
+#include "traces.h"
+
+// What bench/cache_policies and bench/run call.
+//
+//   wm_bench_cache ratios [REQUESTS] [SEED]   hit ratios of each policy and of the cache itself over each trace, as
+//   JSON wm_bench_cache memory [ENTRIES] [BODY]    what an entry takes beyond its key and value, by the allocator's
+//   figures
+namespace workmill::bench {
+namespace {
+
+constexpr Instant kNow = instant_from_ms(1'700'000'000'000);
+constexpr CacheTimes kTimes{
+    .stored_at = kNow, .fresh_until = kNow + std::chrono::hours{1}, .stale_until = kNow + std::chrono::hours{2}};
+
+// The cache itself, with room for so many values of 100 bytes. They are volatile, so that who is evicted is gone.
+class Shipped final : public Simulated {
+ public:
+  explicit Shipped(std::size_t capacity)
+      : cache_(
+            {.memory_bytes = capacity * (cache::kEntryBytes + cache::allocated_bytes(kBlockBytes)), .hash_seed = 1}) {}
+  bool request(std::uint32_t number) override {
+    char key[10];
+    std::snprintf(key, sizeof key, "k%08x", number);
+    if (cache_.find(key, kNow).value) return true;
+    cache_.put(key, CacheValue::make(key, "text/plain", body_), kTimes, {}, {});
+    return false;
+  }
+
+ private:
+  static constexpr std::size_t kBlockBytes = 10 + 9 + 100;
+  std::string const body_ = std::string(100, 'b');
+  cache::Cache cache_;
+};
+
+int ratios(std::uint32_t requests, std::uint64_t seed) {
+  std::vector<Contender> all = contenders();
+  all.push_back({"Workmill", [](Trace const&, std::size_t n) { return std::make_unique<Shipped>(n); }});
+  char const* between = "[";
+  for (Trace const& trace : make_traces(requests, seed)) {
+    for (double const part : {0.003, 0.01, 0.03, 0.1, 0.3, 0.6}) {
+      auto const capacity = static_cast<std::size_t>(std::max(10.0, trace.distinct * part));
+      for (Contender const& contender : all) {
+        auto const policy = contender.make(trace, capacity);
+        std::size_t hits = 0;
+        auto const start = std::chrono::steady_clock::now();
+        for (std::uint32_t const key : trace.keys) hits += policy->request(key) ? 1 : 0;
+        std::chrono::duration<double, std::nano> const took = std::chrono::steady_clock::now() - start;
+        std::printf(
+            R"(%s{"trace":"%s","kind":"%s","distinct":%u,"part":%g,"capacity":%zu,"policy":"%s","hits":%.5f,"ns":%.1f})",
+            between, trace.name.c_str(), trace.kind.c_str(), trace.distinct, part, capacity, contender.name.c_str(),
+            static_cast<double>(hits) / static_cast<double>(trace.keys.size()),
+            took.count() / static_cast<double>(trace.keys.size()));
+        between = ",\n";
+      }
+    }
+    std::fflush(stdout);
+  }
+  std::puts("]");
+  return 0;
+}
+
+// Resident memory as the kernel has it, in bytes.
+std::uint64_t resident() {
+  std::uint64_t pages = 0;
+  if (std::FILE* const file = std::fopen("/proc/self/statm", "r")) {
+    unsigned long long total = 0;
+    unsigned long long used = 0;
+    if (std::fscanf(file, "%llu %llu", &total, &used) == 2) pages = used;
+    std::fclose(file);
+  }
+  return pages * 4'096;
+}
+
+// Bodies of half to one and a half times `body` bytes, so that no size of the allocator's fits them by chance.
+int memory(std::uint32_t entries, std::uint32_t body) {
+  cache::Cache cache{{.memory_bytes = std::uint64_t{1} << 40, .hash_seed = 1}};
+  std::string const text(body * 2, 'b');
+  Rng rng{7};
+  std::uint64_t payload = 0;
+  std::uint64_t const before = resident();
+  for (std::uint32_t i = 0; i < entries; ++i) {
+    std::string const key = "thumbnail/" + std::to_string(rng.next() % 1'000'000'000) + "/" + std::to_string(i);
+    std::size_t const bytes = body / 2 + rng.below(body + 1);
+    payload += key.size() + bytes;
+    cache.put(key, CacheValue::make(key, "application/json", std::string_view{text}.substr(0, bytes)), kTimes, {}, {});
+  }
+  double const each = (static_cast<double>(resident() - before) - static_cast<double>(payload)) / entries;
+  double const reckoned =
+      (static_cast<double>(cache.figures().memory_bytes) - static_cast<double>(payload)) / static_cast<double>(entries);
+  std::printf(
+      R"({"entries":%u,"body":%u,"payload_bytes_each":%.1f,"overhead_bytes_each":%.1f,"reckoned_bytes_each":%.1f})"
+      "\n",
+      entries, body, static_cast<double>(payload) / entries, each, reckoned);
+  return 0;
+}
+
+std::uint64_t number(std::string_view text) {
+  std::uint64_t value = 0;
+  std::from_chars(text.data(), text.data() + text.size(), value);
+  return value;
+}
+
+}  // namespace
+}  // namespace workmill::bench
+
+int main(int count, char** words) {
+  using namespace workmill::bench;
+  std::string_view const what = count > 1 ? words[1] : "";
+  auto const word = [&](int i, std::uint64_t otherwise) { return count > i ? number(words[i]) : otherwise; };
+  if (what == "ratios") return ratios(static_cast<std::uint32_t>(word(2, 1'000'000)), word(3, 7));
+  if (what == "memory")
+    return memory(static_cast<std::uint32_t>(word(2, 1'000'000)), static_cast<std::uint32_t>(word(3, 100)));
+  std::fputs("usage: wm_bench_cache ratios [REQUESTS] [SEED] | memory [ENTRIES] [BODY]\n", stderr);
+  return 2;
+}
