@@ -52,7 +52,10 @@ std::string State::check_invariants() const {
     if (more->holds_unique_key) {
       ++unique_keys;
       flights += more->flight ? 1U : 0U;
-      check(!more->flight || find_flight(more->flight->key) == index, "two jobs compute one cached value", n);
+      // Of the keys of flights, as those of others may be held by several.
+      auto const first = by_unique_key_.lower_bound({more->unique_key, JobNumber{0}});
+      check(!more->flight || (first != by_unique_key_.end() && first->number == number),
+            "two jobs compute one cached value", n);
       check(by_unique_key_.contains({more->unique_key, number}), "a unique key is not in its index", n);
     }
     if (more->can_expire) {

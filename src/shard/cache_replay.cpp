@@ -45,7 +45,9 @@ void CacheReplay::replay(effect::CacheStored const& e, EffectSink::Written at) {
     if (!e.is_copy) cache_.erase(e.key);
     return;
   }
-  cache_.put(e.key, value_of(e), times_of(e), tags_, {.at = at.at, .bytes = at.bytes});
+  CacheValuePtr value;
+  if (values_ == Values::load) value = value_of(e);
+  cache_.put(e.key, std::move(value), times_of(e), tags_, {.at = at.at, .bytes = at.bytes});
   if (failure && failure_place) cache_.put_failure(e.key, *std::move(failure), *failure_place);
 }
 

@@ -1,4 +1,5 @@
 #pragma once
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -12,10 +13,13 @@ namespace workmill::shard {
 
 class CacheReplay {
  public:
+  enum class Values : std::uint8_t { load, leave_on_disk };
+
   // `now`: what is over then is not loaded. `volatile_prefixes`: keys that are volatile by now are not either, though
   // they were written down once. What is lent outlives the replay.
-  CacheReplay(cache::Cache& cache, std::vector<std::string> const& volatile_prefixes, Instant now)
-      : cache_(cache), volatile_(volatile_prefixes), now_(now) {}
+  CacheReplay(cache::Cache& cache, std::vector<std::string> const& volatile_prefixes, Instant now,
+              Values values = Values::load)
+      : cache_(cache), volatile_(volatile_prefixes), now_(now), values_(values) {}
 
   // Every effect of the log in order; those that are not of the cache say nothing here.
   void replay(Effect const& effect, EffectSink::Written at);
@@ -27,6 +31,7 @@ class CacheReplay {
   cache::Cache& cache_;
   std::vector<std::string> const& volatile_;
   Instant now_;
+  Values values_;
   std::vector<std::string_view> tags_;  // Reused.
 };
 

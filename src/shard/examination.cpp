@@ -11,6 +11,7 @@
 #include "log/log_reader.h"
 #include "log/record.h"
 #include "shard/batch.h"
+#include "shard/cache_replay.h"
 #include "shard/job_reader.h"
 
 namespace workmill::shard {
@@ -135,8 +136,12 @@ void fill_in(engine::Engine& engine, Effect const& effect, EffectSink::Written a
 // Replay as recovery does it, but what does not fit is counted and not the end.
 class LenientReplay final : public log::ScanVisitor {
  public:
-  LenientReplay(log::Disk& disk, engine::Engine& engine, KeptFrames& kept, Examination& out)
-      : disk_(disk), engine_(engine), kept_(kept), out_(out) {}
+  LenientReplay(log::Disk& disk, engine::Engine& engine, cache::Cache& cache, KeptFrames& kept, Examination& out)
+      : disk_(disk),
+        engine_(engine),
+        cached_(cache, no_prefixes_, kInstantMin, CacheReplay::Values::leave_on_disk),
+        kept_(kept),
+        out_(out) {}
 
   Result<> frame(log::FrameHeader const& header, BytesView payload) override {
     SegmentFigures& segment = figures(header.start.segment);
@@ -235,6 +240,7 @@ class LenientReplay final : public log::ScanVisitor {
   }
 
   void replay(Effect const& effect, EffectSink::Written at, Instant when) {
+    cached_.replay(effect, at);
     if (engine_.replay(effect, at, when)) return;
     ++out_.contradictions;
     fill_in(engine_, effect, at, when);
@@ -250,6 +256,8 @@ class LenientReplay final : public log::ScanVisitor {
 
   log::Disk& disk_;
   engine::Engine& engine_;
+  std::vector<std::string> const no_prefixes_{};
+  CacheReplay cached_;
   KeptFrames& kept_;
   Examination& out_;
   std::vector<Guess> guesses_;
@@ -281,6 +289,8 @@ struct Examiner::Impl {
 
   log::Disk& disk;
   std::unique_ptr<engine::Engine> engine;
+  // What time it was is not known, so nothing is over, and no budget is.
+  cache::Cache cache{{.memory_bytes = std::uint64_t{1} << 30, .disk_bytes = UINT64_MAX}};
   KeptFrames kept;
   Position until{};
   Instant last_batch_at{};
@@ -316,7 +326,7 @@ Result<Examination> Examiner::examine(OnProgress const& on_progress) {
   if (!end) out.refusal = end.error();
   if (end) impl.until = end->next;
 
-  LenientReplay replay{impl.disk, *impl.engine, impl.kept, out};
+  LenientReplay replay{impl.disk, *impl.engine, impl.cache, impl.kept, out};
   WM_TRY(auto const scanned, log::scan_log(impl.disk, impl.until, replay, on_progress));
   impl.engine->finish_replay(out.last_batch_at);
   impl.last_batch_at = out.last_batch_at;
@@ -345,10 +355,11 @@ Result<Examination> Examiner::examine(OnProgress const& on_progress) {
   }
   for (SegmentFigures& segment : out.segments) {
     segment.used_bytes = std::max<std::uint64_t>(segment.used_bytes, log::kSegmentHeaderBytes);
-    segment.live_records = impl.engine->live_records_in(segment.ordinal);
+    segment.live_records = impl.engine->live_records_in(segment.ordinal) + impl.cache.live_records_in(segment.ordinal);
     out.used_bytes += segment.used_bytes;
   }
-  out.live_bytes = impl.engine->live_bytes();
+  out.live_bytes = impl.engine->live_bytes() + impl.cache.live_bytes();
+  out.cached = impl.cache.figures().entries;
   out.jobs = impl.engine->status();
   impl.engine->queue_views(out.queues);
   return out;
@@ -360,8 +371,9 @@ namespace {
 // the same log: `shift` is the ordinal of the last old one.
 class Rebuild final : public log::ScanVisitor {
  public:
-  Rebuild(engine::Engine& engine, KeptFrames& kept, log::Log& fresh, std::uint32_t shift, Instant at)
-      : engine_(engine), reader_(kept), fresh_(fresh), shift_(shift), at_(at) {
+  Rebuild(engine::Engine& engine, cache::Cache const& cache, KeptFrames& kept, log::Log& fresh, std::uint32_t shift,
+          Instant at)
+      : engine_(engine), cache_(cache), reader_(kept), fresh_(fresh), shift_(shift), at_(at) {
     begin();
   }
 
@@ -398,7 +410,20 @@ class Rebuild final : public log::ScanVisitor {
       WM_ASSERT(number.has_value());
       WM_TRY_VOID(copy(*number));
     }
+    copy_cached(record, at);
     return batch_.payload().size() < kRebuiltBatchBytes ? Result<>{} : flush();
+  }
+
+  void copy_cached(Effect const& record, Position at) {
+    auto const* const stored = std::get_if<effect::CacheStored>(&record);
+    auto const* const failed = std::get_if<effect::CacheFailed>(&record);
+    if (stored == nullptr && failed == nullptr) return;
+    auto const place = stored != nullptr ? cache_.place(stored->key) : cache_.failure_place(failed->key);
+    if (!place || place->at != at) return;
+    Effect copy = record;
+    if (auto* const value = std::get_if<effect::CacheStored>(&copy)) value->is_copy = true;
+    batch_.write(copy);
+    ++rebuilt_.cached;
   }
 
   Result<> copy(JobNumber number) {
@@ -446,6 +471,7 @@ class Rebuild final : public log::ScanVisitor {
   }
 
   engine::Engine& engine_;
+  cache::Cache const& cache_;
   JobReader reader_;
   log::Log& fresh_;
   std::uint32_t const shift_;
@@ -459,7 +485,7 @@ class Rebuild final : public log::ScanVisitor {
 Result<Examiner::Rebuilt> Examiner::rebuild(log::Log& fresh, OnProgress const& on_progress) {
   Impl& impl = *impl_;
   WM_ASSERT(impl.engine != nullptr);
-  Rebuild rebuild{*impl.engine, impl.kept, fresh, impl.last_ordinal, impl.last_batch_at};
+  Rebuild rebuild{*impl.engine, impl.cache, impl.kept, fresh, impl.last_ordinal, impl.last_batch_at};
   WM_TRY([[maybe_unused]] auto const scanned, log::scan_log(impl.disk, impl.until, rebuild, on_progress));
   WM_TRY_VOID(rebuild.finish());
   return rebuild.rebuilt();

@@ -72,6 +72,7 @@ struct Examination {
   std::uint64_t used_bytes = 0;
   std::uint64_t live_bytes = 0;
   engine::EngineStatus jobs;
+  std::uint64_t cached = 0;  // Values and remembered failures of the shared cache, those that are over included.
   std::vector<QueueView> queues;
 };
 
@@ -88,6 +89,7 @@ class Examiner {
 
   struct Rebuilt {
     std::uint64_t jobs = 0;
+    std::uint64_t cached = 0;     // Of the shared cache.
     std::uint64_t shortened = 0;  // Jobs a part of whose history lay in what is lost.
   };
   // After examine(): writes all that is left into `fresh`, a new log that has been through replay() and own(). What

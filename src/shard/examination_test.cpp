@@ -165,6 +165,35 @@ TEST_F(ExaminationTest, ALogThatIsWholeIsHealthyAndCountsAsTheEngineDid) {
   EXPECT_TRUE(seen->losses.empty());
 }
 
+TEST_F(ExaminationTest, TheSharedCacheIsCountedAndSavedToo) {
+  ask<CachedReply>(put("k", "value", std::chrono::hours{1}, {}, {"t"}));
+  ask<CachedReply>(put("gone", "value"));
+  ask<DoneReply>(ForgetCached{.key = "gone"});
+  stop();
+
+  auto const disk = disk_.open();
+  Examiner examiner{*disk};
+  auto const seen = examiner.examine({});
+  ASSERT_TRUE(seen);
+  EXPECT_EQ(seen->cached, 1u);
+  log::MemoryDisk saved{2};
+  auto fresh = fresh_log(saved);
+  auto const rebuilt = examiner.rebuild(*fresh, {});
+  fresh.reset();
+
+  ASSERT_TRUE(rebuilt);
+  EXPECT_EQ(rebuilt->cached, 1u);
+  auto log = log::open_memory_log(saved, {.segment_bytes = kSegmentBytes, .log_id = 9});
+  ASSERT_TRUE(log);
+  engine::Engine engine{{}};
+  cache::Cache cache{{}};
+  Rng chance{3};
+  ASSERT_TRUE(recover(**log, engine, clock_, chance, {}, &cache));
+  ASSERT_TRUE(cache.find("k", clock_.now()).value);
+  EXPECT_EQ(cache.find("k", clock_.now()).value->body(), "value");
+  EXPECT_EQ(cache.figures().entries, 1u);
+}
+
 class ExaminationOfDamage : public ExaminationTest, public testing::WithParamInterface<std::uint64_t> {};
 
 // What is left always makes a log that a server takes; every job that stands in a batch that is whole is in it; and

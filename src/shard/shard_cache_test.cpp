@@ -11,7 +11,10 @@ using What = cache::Lookup::What;
 
 class ShardCacheTest : public ShardTest {
  protected:
-  ShardCacheTest() { engine_options_.cache_jitter_permille = 0; }
+  ShardCacheTest() {
+    engine_options_.cache_jitter_permille = 0;
+    log_options_.segment_bytes = 64 * 1024;
+  }
 
   cache::Lookup find(std::string_view key) const { return cache_->find(key, clock_.now()); }
   std::string body(std::string_view key) const {

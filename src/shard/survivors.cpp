@@ -10,6 +10,8 @@ namespace {
 
 // What a look at steps_max jobs in memory counts for, beside bytes that are scanned: it takes about as long.
 constexpr std::uint64_t kScanOfJobs = std::uint64_t{64} << 10;
+// With a scanned batch that is copied whole. What is left of kBatchBytesMax is for what became of its jobs.
+constexpr std::size_t kBatchBytesWhenCopying = log::kBatchBytesMax - (std::size_t{16} << 20);
 
 }  // namespace
 
@@ -85,6 +87,8 @@ Result<> Survivors::copy_some(Batch& batch, Instant now) {
       oldest_.reset();
       return {};
     }
+    // Values are large, and a batch that is full of them may come upon one that is: what does not fit waits for a turn.
+    if (!batch.empty() && batch.payload().size() + (*next)->payload.size() > kBatchBytesWhenCopying) return {};
     scanned += (*next)->payload.size();
     WM_TRY_VOID(copy_records(**next, batch, now, copied));
   }

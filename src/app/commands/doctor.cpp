@@ -120,6 +120,7 @@ std::string as_json(shard::Examination const& seen, Options const& options, Repa
     json.null();
   }
   json.member("used_bytes", seen.used_bytes).member("live_bytes", seen.live_bytes);
+  json.member("cached", seen.cached);
   json.key("torn");
   if (seen.health == shard::Health::torn) {
     auto const file = std::find_if(seen.segments.begin(), seen.segments.end(),
@@ -242,8 +243,8 @@ void print_examination(shard::Examination const& seen, Options const& options) {
                          std::to_underlying(seen.epoch),
                          seen.batches == 1 ? std::string{"1 batch"} : with_commas(seen.batches) + " batches",
                          seen.batches > 0 ? "last written " + format_rfc3339(seen.last_batch_at) : "nothing written"));
-  print_line(fmt::format("{} used, {} of it by living jobs ({})\n", size_of(seen.used_bytes), size_of(seen.live_bytes),
-                         percent(seen.live_bytes, seen.used_bytes)));
+  print_line(fmt::format("{} used, {} of it by living jobs and cached values ({})\n", size_of(seen.used_bytes),
+                         size_of(seen.live_bytes), percent(seen.live_bytes, seen.used_bytes)));
   TextTable table;
   table.column("SEGMENT");
   for (char const* title : {"FILE", "USED", "BATCHES", "RECORDS", "LIVE"}) {
