@@ -102,7 +102,7 @@ void engine_and_log_whole_life(benchmark::State& state) {
   Bytes const spec = spec_of_100_bytes();
   shard::Batch batch;
   shard::JobReader reader{*store.log};
-  shard::Survivors survivors{{}, *store.log, *store.engine, reader, {}};
+  shard::Survivors survivors{{}, *store.log, *store.engine, reader, nullptr, {}};
   std::uint64_t staged = 0;
   std::uint32_t segment = 0;
   double const cpu_before = process_cpu_seconds();
