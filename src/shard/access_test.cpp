@@ -191,5 +191,18 @@ TEST_F(Limited, WhoWaitsForAJobThatMovesAwayIsNotShownWhereItWent) {
   expect_no_job(answers_.at(waiting));
 }
 
+TEST_F(Limited, SetsNoKeysOfTheCacheByItsReports) {
+  auto const leased = std::get<LeaseReply>(ask_limited(lease("mine"))).jobs.at(0);
+  Report report = completed(leased);
+  std::get<Completed>(report.outcome).cache.push_back({.key = "k", .set = {.content_type = "x", .body = "v"}});
+
+  expect_forbidden(ask_limited(ReportBatch{.reports = {report}}));
+  Lease again = lease("mine");
+  again.reports = {report};
+  expect_forbidden(ask_limited(std::move(again)));
+
+  EXPECT_EQ(state(mine_), JobState::leased);
+}
+
 }  // namespace
 }  // namespace workmill::shard

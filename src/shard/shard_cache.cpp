@@ -58,6 +58,7 @@ Result<cache::Lookup> ShardLoop::look_cached(std::string_view key) {
   auto const start = clock_.monotonic();
   WM_TRY(found.value, desk_->read_cold(key, found.times.etag));
   read_ns_ += static_cast<std::uint64_t>((clock_.monotonic() - start).count());
+  if (found.value) cold_bytes_ += found.value->body().size();
   found.what = found.value ? What::value : found.failure ? What::failed : What::absent;
   return found;
 }
@@ -135,8 +136,8 @@ Result<Reply> ShardLoop::end_of_flight(FlightWait const& wait) {
     }
     return Reply{CachedReply{.value = found.value, .times = found.times}};
   }
-  // What has just been made is answered however short its time is.
-  if (auto const made = desk_->made(wait.key)) {
+  // What has just been made by a job is answered however short its time is.
+  if (auto const made = desk_->made(wait.key); made && made->times.compute_time > Duration{0}) {
     return Reply{
         CachedReply{.value = made->value, .times = made->times, .computed = true, .collapsed = wait.collapsed}};
   }

@@ -16,6 +16,8 @@ constexpr Duration kAliveEvery = std::chrono::seconds{1};  // While anything is 
 constexpr std::size_t kGoneMax = 65'536;  // Beyond it a request is decided as if its client were still there.
 // So many jobs are given to streams in one turn; those who ask and report get theirs in between.
 constexpr std::size_t kStreamJobsPerTurn = 8'192;
+// Of cached values that a turn reads back from the disk: some milliseconds. Whoever comes behind waits for the next.
+constexpr std::uint64_t kColdBytesPerTurn = std::uint64_t{16} << 20;
 constexpr double kFlushWeight = 0.05;  // Of a new flush in the moving average.
 
 std::uint64_t count(std::chrono::nanoseconds time) { return static_cast<std::uint64_t>(time.count()); }
@@ -191,8 +193,9 @@ Result<> ShardLoop::take_commands() {
     WM_TRY_VOID(execute_in_parts(std::move(next)));
   }
   std::size_t taken = 0;
+  cold_bytes_ = 0;
   while (inbox_done_ < inbox_.size() && taken < options_.commands_per_turn &&
-         batch_.payload().size() < options_.batch_bytes) {
+         batch_.payload().size() < options_.batch_bytes && cold_bytes_ < kColdBytesPerTurn) {
     recorder_.waited(inbox_[inbox_done_].parsed_at, turn_at_);
     WM_TRY_VOID(execute(std::move(inbox_[inbox_done_++])));
     ++taken;

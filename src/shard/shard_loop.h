@@ -213,6 +213,7 @@ class ShardLoop {
   RecoveryReport recovery_;
   JobReader reader_;
   std::unique_ptr<CacheDesk> desk_;  // Null: no cache.
+  std::uint64_t cold_bytes_ = 0;     // Of cached values that were read back in this turn.
   std::size_t to_sweep_ = 0;         // Places of its index that are still to be looked at.
   Survivors survivors_;
   std::unique_ptr<AttemptTraces> traces_;  // Null: nothing is traced.
