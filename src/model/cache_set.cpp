@@ -12,7 +12,7 @@
 namespace workmill {
 namespace {
 
-auto invalid(std::string field, std::string message) {
+auto bad_set(std::string field, std::string message) {
   return fail_field(ErrorCode::invalid_field, std::move(field), std::move(message));
 }
 
@@ -33,9 +33,9 @@ bool is_cache_content_type(std::string_view text) {
 }
 
 Result<> check_cache_windows(Duration fresh, Duration stale) {
-  if (fresh < Duration{0} || fresh > kCacheWindowMax) return invalid("fresh", "must be from 0s to 365d");
+  if (fresh < Duration{0} || fresh > kCacheWindowMax) return bad_set("fresh", "must be from 0s to 365d");
   if (stale < Duration{0} || stale > kCacheWindowMax - fresh) {
-    return invalid("stale", "must not be negative, and with fresh not be longer than 365d");
+    return bad_set("stale", "must not be negative, and with fresh not be longer than 365d");
   }
   return {};
 }
@@ -46,14 +46,14 @@ Result<> check_cache_set(CacheSet const& set) {
                       "must be " + std::to_string(kCacheValueBytesMax) + " bytes at most");
   }
   if (!is_cache_content_type(set.content_type)) {
-    return invalid("content_type",
+    return bad_set("content_type",
                    "must be 1 to " + std::to_string(kCacheContentTypeBytesMax) + " visible ASCII characters");
   }
   WM_TRY_VOID(check_cache_windows(set.fresh, set.stale));
-  if (set.tags.size() > kCacheTagsMax) return invalid("tags", "must be " + std::to_string(kCacheTagsMax) + " at most");
+  if (set.tags.size() > kCacheTagsMax) return bad_set("tags", "must be " + std::to_string(kCacheTagsMax) + " at most");
   for (std::size_t i = 0; i < set.tags.size(); ++i) {
     if (is_name(set.tags[i])) continue;
-    return invalid("tags[" + std::to_string(i) + "]", "must be 1 to 128 of the characters A-Z a-z 0-9 . _ : -");
+    return bad_set("tags[" + std::to_string(i) + "]", "must be 1 to 128 of the characters A-Z a-z 0-9 . _ : -");
   }
   return {};
 }

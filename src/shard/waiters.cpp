@@ -6,7 +6,7 @@ namespace workmill::shard {
 namespace {
 
 // Of one that waits for a job's end, for whatever reason.
-std::uint64_t job_of(Waiter const& waiter) {
+std::uint64_t awaited_job(Waiter const& waiter) {
   auto const* const flight = std::get_if<FlightWait>(&waiter.what);
   return std::to_underlying(flight != nullptr ? flight->job : std::get<JobWait>(waiter.what).job);
 }
@@ -22,7 +22,7 @@ void Waiters::insert(Id id, Waiter waiter) {
   if (auto const* lease = std::get_if<LeaseWait>(&waiter.what)) {
     for (QueueChoice const& queue : lease->request.queues) by_queue_[queue.name].insert(id);
   } else {
-    by_job_[job_of(waiter)].insert(id);
+    by_job_[awaited_job(waiter)].insert(id);
   }
   by_id_.emplace(id, std::move(waiter));
 }
@@ -53,7 +53,7 @@ void Waiters::unlink(Id id, Waiter const& waiter) {
       if (line->second.empty()) by_queue_.erase(line);
     }
   } else {
-    auto const line = by_job_.find(job_of(waiter));
+    auto const line = by_job_.find(awaited_job(waiter));
     WM_ASSERT(line != by_job_.end());
     line->second.erase(id);
     if (line->second.empty()) by_job_.erase(line);
