@@ -42,6 +42,8 @@ void Cache::move(std::string_view key, Position from, Place to) {
 std::uint64_t Cache::live_records_in(std::uint32_t segment) const { return inside_->live().in(segment); }
 std::uint64_t Cache::live_bytes() const { return inside_->live().bytes(); }
 std::size_t Cache::sweep(Instant now, std::size_t looks_max) { return inside_->sweep(now, looks_max); }
+void Cache::take_evicted(std::size_t most, std::vector<std::string>& out) { inside_->take_evicted(most, out); }
+bool Cache::has_evicted() const { return inside_->has_evicted(); }
 std::size_t Cache::places() const { return inside_->entries().made(); }
 std::string Cache::check_invariants() const { return inside_->check_invariants(); }
 

@@ -133,6 +133,13 @@ class Cache {
   // How many places there are for entries to look at, used or not: a sweep of as many sees every entry.
   std::size_t places() const;
 
+  // Keys of entries that went whole for a budget though they had a record: it is still in the log, and a restart would
+  // find it, also where the key was deleted in between, as there is nothing to delete. So whoever keeps the log has to
+  // write down that they are gone, those first that went first. Appends up to `most` of them to `out`, and forgets
+  // them.
+  void take_evicted(std::size_t most, std::vector<std::string>& out);
+  bool has_evicted() const;
+
   // Walks in parts: append what they find to `out` and move the cursor on, until it is done. A part looks at up to
   // `looks_max` places for entries and finds up to `found_max`. By tag only entries with this tag are looked at.
   void find_prefix(std::string_view prefix, Cursor& cursor, std::size_t looks_max, std::size_t found_max,

@@ -47,6 +47,9 @@ class World {
       case 8: sweep(); break;
       default: cache_.find(key, now_); break;
     }
+    std::vector<std::string> evicted;
+    cache_.take_evicted(1 + rng_.below(3), evicted);
+    evicted_.insert(evicted.begin(), evicted.end());
   }
 
   // Of the value: false where the cache has none, which it may where its budgets are tight.
@@ -65,6 +68,14 @@ class World {
       RC_ASSERT(has_failure);
       RC_ASSERT(*found.failure == *known->second.failure);
       RC_ASSERT(cache_.failure_place(key) == on_disk(known->second.failure_place));
+    }
+    // What is on disk and was not deleted is not just away: it is said to be.
+    bool const was_on_disk = has_value && known->second.place.bytes > 0;
+    if (was_on_disk && found.what != Lookup::What::value && found.what != Lookup::What::cold) {
+      std::vector<std::string> evicted;
+      cache_.take_evicted(SIZE_MAX, evicted);
+      evicted_.insert(evicted.begin(), evicted.end());
+      RC_ASSERT(evicted_.contains(key));
     }
     RC_ASSERT((found.what == Lookup::What::failed) ==
               (found.failure && found.what != Lookup::What::value && found.what != Lookup::What::cold));
@@ -96,6 +107,7 @@ class World {
 
   void put(std::string const& key) {
     Known known;
+    evicted_.erase(key);
     known.body = std::string(rng_.below(rng_.chance(50) ? 20'000 : 300), 'x') + std::to_string(rng_.next());
     bool const is_cold = rng_.chance(200);
     known.place = next_place(!is_cold);
@@ -165,6 +177,7 @@ class World {
   std::uint32_t segment_ = 1;
   std::uint32_t offset_ = 0;
   std::map<std::string, Known> model_;
+  std::set<std::string> evicted_;  // Since they were put.
 };
 
 std::vector<std::string> keys_of(std::vector<Found> const& found) {

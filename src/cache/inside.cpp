@@ -282,6 +282,21 @@ void Cache::Inside::drop(EntryIndex index) {
   entries_.give(index);
 }
 
+// For a budget's sake.
+void Cache::Inside::evict(EntryIndex index) {
+  Entry const& entry = entries_[index];
+  bool const has_record = entry.bytes > 0 || (entry.has_failure && failure_of(index).place.bytes > 0);
+  if (has_record) evicted_.emplace_back(entry.block->key());
+  drop(index);
+}
+
+void Cache::Inside::take_evicted(std::size_t most, std::vector<std::string>& out) {
+  for (; most > 0 && !evicted_.empty(); --most) {
+    out.push_back(std::move(evicted_.front()));
+    evicted_.pop_front();
+  }
+}
+
 // The value of an entry that has a failure too.
 void Cache::Inside::drop_value(Stripe& stripe, EntryIndex index) {
   Entry& entry = entries_[index];
@@ -340,17 +355,17 @@ void Cache::Inside::keep_budgets() {
         cold_goes ? kNoEntry : policy_.victim(options_.memory_bytes - std::min(others, options_.memory_bytes));
     evictions_memory_.add();
     if (warm == kNoEntry) {
-      drop(policy_.coldest());
+      evict(policy_.coldest());
     } else if (entries_[warm].bytes > 0) {
       cool(warm);
     } else {
       policy_.forget(warm);
-      drop(warm);
+      evict(warm);
     }
   }
   while (live_.bytes() > options_.disk_bytes) {
     EntryIndex const coldest = policy_.coldest();
-    drop(coldest != kNoEntry ? coldest : policy_.victim(options_.memory_bytes));
+    evict(coldest != kNoEntry ? coldest : policy_.victim(options_.memory_bytes));
     evictions_disk_.add();
   }
   publish_figures();

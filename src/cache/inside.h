@@ -6,6 +6,8 @@
 #include <cstdint>
 #include <deque>
 #include <optional>
+#include <string>
+#include <vector>
 
 #include "base/guarded.h"
 #include "cache/cache.h"
@@ -36,6 +38,8 @@ class Cache::Inside {
   std::optional<Place> failure_place(std::string_view key) const;
   void move(std::string_view key, Position from, Place to);
   std::size_t sweep(Instant now, std::size_t looks_max);
+  void take_evicted(std::size_t most, std::vector<std::string>& out);
+  bool has_evicted() const { return !evicted_.empty(); }
   std::string check_invariants() const;
 
   // Moves the cursor on over the numbers of entries, and calls visit(entry) for those in use, which answers whether
@@ -92,6 +96,7 @@ class Cache::Inside {
   Failure const& failure_of(EntryIndex index) const;
 
   void drop(EntryIndex index);
+  void evict(EntryIndex index);
   void drop_value(Stripe& stripe, EntryIndex index);
   void drop_failure(Stripe& stripe, EntryIndex index);
   void drop_tags(EntryIndex index);
@@ -109,6 +114,7 @@ class Cache::Inside {
   SegmentCounts live_;
   std::uint64_t failure_bytes_ = 0;
   std::uint32_t sweep_next_ = 0;
+  std::deque<std::string> evicted_;  // See take_evicted().
 
   Counter entries_count_, cold_count_, memory_, disk_, evictions_memory_, evictions_disk_, expired_;
 };

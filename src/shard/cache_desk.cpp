@@ -1,6 +1,7 @@
 #include "shard/cache_desk.h"
 
 #include <algorithm>
+#include <iterator>
 
 #include "base/assert.h"
 #include "log/record.h"
@@ -142,6 +143,7 @@ Result<CacheValuePtr> CacheDesk::read_cold(std::string_view key, std::uint64_t e
   if (stored == nullptr || stored->key != key || stored->etag != etag) {
     ++damaged_;
     index_.erase(key);
+    damaged_keys_.emplace_back(key);
     if (on_damage_) {
       on_damage_(effect
                      ? Error{.code = ErrorCode::log_corrupt, .message = "a cached value does not stand where it should"}
@@ -178,6 +180,19 @@ void CacheDesk::find_by(std::string_view tag, std::string_view prefix, std::uint
   cursor = at.done ? 0 : std::uint64_t{at.next} + 1;
 }
 
+void CacheDesk::take_gone(std::size_t most, std::vector<std::string>& out) {
+  std::vector<std::string> gone;
+  std::size_t const damaged = std::min(most, damaged_keys_.size());
+  std::move(damaged_keys_.end() - static_cast<std::ptrdiff_t>(damaged), damaged_keys_.end(), std::back_inserter(gone));
+  damaged_keys_.resize(damaged_keys_.size() - damaged);
+  index_.take_evicted(most - damaged, gone);
+  for (std::string& key : gone) {
+    auto const decided = decided_.find(key);
+    bool const is_newer = (decided != decided_.end() && decided->second.is_value_decided) || index_.place(key);
+    if (!is_newer) out.push_back(std::move(key));
+  }
+}
+
 std::uint64_t CacheDesk::survive(Effect const& record, Position at, Instant now, Batch& batch) {
   auto const* const stored = std::get_if<effect::CacheStored>(&record);
   auto const* const failed = std::get_if<effect::CacheFailed>(&record);
@@ -212,6 +227,7 @@ std::size_t CacheDesk::forget_damaged(Position from, Position until, Error const
       auto const stands_there = [&](cache::Place const& place) { return place.at >= from && place.at < until; };
       if (!stands_there(entry.value) && !stands_there(entry.failure)) continue;
       index_.erase(entry.key);
+      damaged_keys_.push_back(entry.key);
       ++forgotten;
     }
   }

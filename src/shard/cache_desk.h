@@ -55,6 +55,12 @@ class CacheDesk final : public CacheWatch {
   void find_by(std::string_view tag, std::string_view prefix, std::uint64_t& cursor,
                std::vector<std::string>& out) const;
 
+  // Keys that are gone from the index while a record of theirs is still in the log: they gave way to others, or what
+  // they stood on is damaged. It is to be written down, some in each turn, or a restart brings a value back. Up to
+  // `most`, appended to `out`; those that have a newer record meanwhile are left out.
+  void take_gone(std::size_t most, std::vector<std::string>& out);
+  bool has_gone() const { return !damaged_keys_.empty() || index_.has_evicted(); }
+
   // --- For the keeper of the log. As long as something of a segment waits to be published, the segment stays.
   std::uint64_t live_records_in(std::uint32_t segment) const {
     return index_.live_records_in(segment) + waiting_.in(segment);
@@ -109,6 +115,7 @@ class CacheDesk final : public CacheWatch {
   std::map<std::string, Decided, std::less<>> decided_;  // Ordered: what is found here is written down.
   SegmentCounts waiting_;
   std::vector<std::string_view> tags_;  // Reused.
+  std::vector<std::string> damaged_keys_;
   std::uint64_t damaged_ = 0;
   std::uint64_t cold_reads_ = 0;
 };

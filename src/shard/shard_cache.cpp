@@ -10,6 +10,8 @@ namespace {
 
 using What = cache::Lookup::What;
 
+constexpr std::size_t kGonePerTurn = 1'000;
+
 Error no_cache() { return {.code = ErrorCode::not_found, .message = "this server keeps no cache"}; }
 
 // A flight that was ended by somebody: nothing is wrong with the value, and the next to ask begins another.
@@ -33,13 +35,26 @@ Result<> ShardLoop::execute_cached(Request&& request) {
   if (std::holds_alternative<ReadCached>(command)) return read_cached(std::move(request));
   if (std::holds_alternative<PutCache>(command)) return put_cached(std::move(request));
   auto const& forget = std::get<ForgetCached>(command);
-  if (desk_->look(forget.key, now_).what == What::absent) {
+  bool const is_there = desk_->look(forget.key, now_).what != What::absent;
+  // A record of what is not there may still be in the log, as long as not all that gave way was written down.
+  if (!is_there && !desk_->has_gone()) {
     answer(request.port, request.cookie, CacheMissed{});
     return {};
   }
   bool again = false;
-  answer(request.port, request.cookie, engine_.execute(command, context(), batch_, &again));
+  Reply done = engine_.execute(command, context(), batch_, &again);
+  answer(request.port, request.cookie, is_there ? std::move(done) : Reply{CacheMissed{}});
   return {};
+}
+
+// Before what a turn was asked: whoever deletes a key that is not there any more finds that written down.
+void ShardLoop::write_gone() {
+  std::vector<std::string> keys;
+  desk_->take_gone(kGonePerTurn, keys);
+  bool unused = false;
+  for (std::string& key : keys) {
+    engine_.execute(ForgetCached{.key = std::move(key)}, context(), batch_, &unused);
+  }
 }
 
 Result<> ShardLoop::put_cached(Request&& request) {
@@ -193,7 +208,8 @@ Result<> ShardLoop::forget_cached_by(Unfinished& unfinished, bool& again) {
     engine_.execute(ForgetCached{.key = std::move(key)}, context(), batch_, &unused);
     unfinished.count += 1;
   }
-  again = forget.cursor != 0;
+  // What gave way meanwhile, or before, is to be written down too before this is said to be done.
+  again = forget.cursor != 0 || desk_->has_gone();
   return {};
 }
 

@@ -372,5 +372,68 @@ TEST_F(ShardCacheTest, WithoutACacheItsCommandsAreRefused) {
   EXPECT_EQ(ask<Error>(ForgetCachedBy{.tag = "t"}).code, ErrorCode::not_found);
 }
 
+// Gone for the budget, and deleted afterwards: there is nothing to delete then, but a record of it in the log.
+class ShardCacheOfLittleDiskTest : public ShardCacheTest {
+ protected:
+  ShardCacheOfLittleDiskTest() { cache_options_.disk_bytes = 4'000; }
+  void fill() {
+    for (int i = 0; i < 8; ++i) {
+      ask<CachedReply>(put("k" + std::to_string(i), std::string(900, 'x'), minutes{1}, minutes{1}, {"tagged"}));
+    }
+    ASSERT_GT(cache_->figures().evictions_disk, 0u);
+  }
+  void restart_with_room() {
+    cache_options_.disk_bytes = 1 << 20;
+    restart();
+    turn();
+  }
+};
+
+TEST_F(ShardCacheOfLittleDiskTest, WhatGaveWayAndWasDeletedDoesNotComeBackWithARestart) {
+  fill();
+  for (int i = 0; i < 8; ++i) {
+    Cookie const cookie = submit(ForgetCached{.key = "k" + std::to_string(i)});
+    turn();
+    ASSERT_TRUE(answered(cookie));
+  }
+
+  restart_with_room();
+
+  EXPECT_EQ(cache_->figures().entries, 0u);
+}
+
+TEST_F(ShardCacheOfLittleDiskTest, WhatGaveWayAndWasDeletedByItsTagDoesNotComeBackWithARestart) {
+  fill();
+  ask<CountReply>(ForgetCachedBy{.tag = "tagged"});
+
+  restart_with_room();
+
+  EXPECT_EQ(cache_->figures().entries, 0u);
+}
+
+TEST_F(ShardCacheOfLittleDiskTest, WhatGaveWayAndWasPutAgainStays) {
+  fill();
+  submit(put("k0", "again"));
+  turn();
+
+  restart_with_room();
+
+  EXPECT_EQ(body("k0"), "again");
+}
+
+TEST_F(ShardCacheOfLittleDiskTest, WhatGivesWayAtARestartWithLessRoomDoesNotComeBackWithMore) {
+  cache_options_.disk_bytes = 1 << 20;
+  restart();
+  for (int i = 0; i < 8; ++i) ask<CachedReply>(put("k" + std::to_string(i), std::string(900, 'x')));
+  cache_options_.disk_bytes = 4'000;
+  restart();
+  for (int i = 0; i < 8; ++i) submit(ForgetCached{.key = "k" + std::to_string(i)});
+  turn();
+
+  restart_with_room();
+
+  EXPECT_EQ(cache_->figures().entries, 0u);
+}
+
 }  // namespace
 }  // namespace workmill::shard

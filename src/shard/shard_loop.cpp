@@ -145,6 +145,7 @@ Result<Turn> ShardLoop::turn() {
   if (!turn.paused) {
     engine_.begin_batch(batch_.base(), batch_);
     stream_jobs_left_ = kStreamJobsPerTurn;
+    if (desk_ && desk_->has_gone()) write_gone();
     WM_TRY_VOID(take_commands());
     advance_more_ = engine_.advance(context(), batch_);
     if (!streams_.empty()) draining_ ? end_streams_for_drain() : end_streams_overdue();
@@ -169,11 +170,12 @@ Result<Turn> ShardLoop::turn() {
   decide_ns_ += count(clock_.monotonic() - start) - (read_ns_ - read_before);
   WM_TRY_VOID(finish_batch(commands_ - commands_before));
 
-  turn.more = has_room() && (inbox_done_ < inbox_.size() || !unfinished_.empty() || advance_more_ || survivors_.busy());
+  turn.more = has_room() && (inbox_done_ < inbox_.size() || !unfinished_.empty() || advance_more_ ||
+                             survivors_.busy() || (desk_ && desk_->has_gone()));
   if (!streams_.empty() && has_room()) turn.more |= streams_overdue_ || (streams_.has_work() && streams_.has_room());
   // Survivors whose copies are with the writer wait for it: it wakes us.
   if (turn.more && survivors_.busy() && inbox_.empty() && unfinished_.empty() && !advance_more_ && staged_ > durable_ &&
-      !streams_overdue_ && !streams_.has_work()) {
+      !streams_overdue_ && !streams_.has_work() && !(desk_ && desk_->has_gone())) {
     turn.more = false;
   }
   turn.next = engine_.next_due();

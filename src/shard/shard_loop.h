@@ -160,6 +160,7 @@ class ShardLoop {
   Result<> compute_cached(Request&& request);
   Result<> read_cached(Request&& request);
   Result<> forget_cached_by(Unfinished& unfinished, bool& again);
+  void write_gone();
   // As decided, and read back where it is cold: then it is a value, or absent.
   Result<cache::Lookup> look_cached(std::string_view key);
   // The job that computes the key: the one that does, or a new one.
