@@ -59,7 +59,8 @@ void prepare(CURL* curl, Exchange& exchange, ServerAddress const& address) {
   exchange.url = address.url + request.path;
   add_header(exchange, "Accept: application/json");
   add_header(exchange, "Expect:");  // libcurl would ask first before it sends a large body.
-  if (!request.body.empty()) add_header(exchange, "Content-Type: application/json");
+  bool const has_body = !request.body.empty() || request.method == "PUT";
+  if (has_body) add_header(exchange, "Content-Type: " + request.content_type);
   if (!request.idempotency_key.empty()) add_header(exchange, "Idempotency-Key: " + request.idempotency_key);
   if (!request.traceparent.empty()) {
     add_header(exchange, "traceparent: " + request.traceparent);
@@ -82,7 +83,7 @@ void prepare(CURL* curl, Exchange& exchange, ServerAddress const& address) {
   // A proxy from the environment is for the world outside.
   if (is_loopback(address.url)) curl_easy_setopt(curl, CURLOPT_PROXY, "");
   if (request.method == "GET") return;
-  if (!request.body.empty() || request.method == "POST") {
+  if (has_body || request.method == "POST") {
     curl_easy_setopt(curl, CURLOPT_POSTFIELDSIZE_LARGE, static_cast<curl_off_t>(request.body.size()));
     curl_easy_setopt(curl, CURLOPT_POSTFIELDS, request.body.data());
   }
@@ -124,6 +125,13 @@ Result<HttpReply> finish(CURLcode code, CURL* curl, Exchange& exchange) {
   if (curl_easy_header(curl, "Retry-After", 0, CURLH_HEADER, -1, &header) == CURLHE_OK) {
     exchange.reply.retry_after = std::chrono::seconds{std::max<curl_off_t>(retry_after_s, 0)};
   }
+  auto const take = [&](char const* name, std::string& value) {
+    if (curl_easy_header(curl, name, 0, CURLH_HEADER, -1, &header) == CURLHE_OK) value = header->value;
+  };
+  take("Content-Type", exchange.reply.content_type);
+  take("ETag", exchange.reply.etag);
+  take("Age", exchange.reply.age);
+  take("Cache-Status", exchange.reply.cache_status);
   return std::move(exchange.reply);
 }
 

@@ -37,11 +37,12 @@ std::string url_encoded(std::string_view text);
 
 struct HttpRequest {
   std::string method = "GET";
-  std::string path{};             // With its query.
-  std::string body{};             // JSON; empty: none.
-  std::string idempotency_key{};  // Empty: none.
-  std::string traceparent{};      // Empty: none.
-  std::string tracestate{};       // Sent with a traceparent only.
+  std::string path{};                             // With its query.
+  std::string body{};                             // Empty: none.
+  std::string content_type = "application/json";  // Of the body.
+  std::string idempotency_key{};                  // Empty: none.
+  std::string traceparent{};                      // Empty: none.
+  std::string tracestate{};                       // Sent with a traceparent only.
   Duration timeout = std::chrono::seconds{30};
 };
 
@@ -49,6 +50,7 @@ struct HttpReply {
   int status = 0;
   std::string body{};
   std::optional<Duration> retry_after{};
+  std::string content_type{}, etag{}, age{}, cache_status{};  // As sent; empty where they were not.
 };
 
 // The JSON of a good answer; of a bad one, the problem that it tells as an Error, with the server's code.

@@ -118,6 +118,7 @@ int run(int argc, char** argv) {
   add_cancel(app, context);
   add_pause(app, context);
   add_resume(app, context);
+  add_cache(app, context);
   add_top(app, context);
   add_token(app, context);
   add_bench(app, context);

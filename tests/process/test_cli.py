@@ -3,6 +3,7 @@
 0, 1 failed, 2 usage, 69 no server.
 """
 
+import base64
 import json
 import os
 import signal
@@ -33,7 +34,7 @@ class Cli:
             cwd=self.folder,
             env={**self._environment(), **(env or {})},
         )
-        done.out, done.err = done.stdout.decode(), done.stderr.decode()
+        done.out, done.err = done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")
         assert done.returncode == expect, f"{args}: exit code {done.returncode}\n{done.out}\n{done.err}"
         return done
 
@@ -137,6 +138,54 @@ def test_enqueue_shows_why_a_job_was_refused(cli, api):
 def test_enqueue_takes_words_as_they_are(cli, api):
     answer = cli.json("enqueue", "t", "how many words are these", "--queue", api.queue)
     assert api.job(answer["id"])["payload"] == "how many words are these"
+
+
+# ---- The cache.
+
+
+def test_cache_keeps_a_file_and_gives_it_back(cli, api, tmp_path):
+    body = bytes(range(256))
+    (tmp_path / "value.bin").write_bytes(body)
+    key = f"{api.queue}/a b"
+
+    assert key in cli.run("cache", "put", key, "value.bin", "--fresh", "5m", "--stale", "1h").out
+    assert cli.run("cache", "get", key).stdout == body
+    shown = cli.json("cache", "get", key)
+    assert (shown["key"], shown["content_type"], shown["stale"]) == (key, "application/octet-stream", False)
+    assert base64.b64decode(shown["value_base64"]) == body and 200 < shown["ttl"] <= 300
+
+
+def test_cache_takes_json_for_json_and_any_type_it_is_told(cli, api):
+    key = f"{api.queue}/k"
+    etag = cli.json("cache", "put", key, "-", input=b'{"a": 1}')["etag"]
+    shown = cli.json("cache", "get", key)
+    assert (shown["value"], shown["content_type"], shown["etag"]) == ({"a": 1}, "application/json", etag)
+    cli.run("cache", "put", key, "-", "--content-type", "text/plain", input=b"{}")
+    assert cli.json("cache", "get", key)["content_type"] == "text/plain"
+    cli.run("cache", "put", key, "-", input=b"")
+    assert cli.run("cache", "get", key).stdout == b""
+
+
+def test_cache_forgets_by_key_tag_and_prefix(cli, api):
+    tag = api.queue[-100:]
+    for name in "abcd":
+        cli.run("cache", "put", f"{api.queue}/{name}", "-", "--tag", tag, "--tag", "other", input=b"1")
+    assert cli.run("cache", "rm", f"{api.queue}/a").out == "1 value forgotten\n"
+    done = cli.run("cache", "rm", f"{api.queue}/a", f"{api.queue}/b", expect=1)
+    assert f"{api.queue}/a is not there" in done.err and done.out == "1 value forgotten\n"
+    assert cli.json("cache", "rm", "--tag", tag) == {"count": 2}
+    assert cli.json("cache", "rm", "--prefix", f"{api.queue}/") == {"count": 0}
+
+
+def test_cache_says_what_is_wrong(cli, api):
+    assert "cache_miss" in cli.run("cache", "get", f"{api.queue}/none", expect=1).err
+    assert "No such file" in cli.run("cache", "put", "k", "no-such-file", expect=1).err
+    assert "invalid_field" in cli.run("cache", "put", "k", "-", "--stale", "400d", input=b"1", expect=1).err
+    cli.run("cache", "put", "k", "-", "--fresh", "soon", input=b"1", expect=2)
+    cli.run("cache", "rm", expect=2)
+    cli.run("cache", "rm", "k", "--tag", "t", expect=2)
+    cli.run("cache", expect=2)
+    cli.run("cache", "get", "k", "--server", "http://127.0.0.1:1", expect=69)
 
 
 # ---- Looking and changing.

@@ -180,6 +180,45 @@ export type JobLog = {
   lines: string[];
 };
 
+/** 1 to 512 bytes of UTF-8 without control characters. */
+export type CacheKey = string;
+
+export type CacheTags = Name[];
+
+export type ComputeRequest = {
+  /** What computes the value, as sent to /v1/jobs, but without unique, id, delay and run_at. Its result is the value, as application/json; result_base64 as application/octet-stream. */
+  job: Job;
+  /** How long it is good as it is. Default: "1m". */
+  fresh?: Duration;
+  /** How much longer it is better than none. With `fresh` 365d at most. Default: "0s". */
+  stale?: Duration;
+  /** 5m at most. Default: "30s". */
+  wait?: Duration;
+  /** How long a failure is remembered. 24h at most. Default: "0s". */
+  error_for?: Duration;
+  tags?: CacheTags;
+};
+
+export type Computing = {
+  job_id: JobId;
+  state: JobState;
+};
+
+/** A value to be kept. Exactly one of value and value_base64. */
+export type CacheEntry = {
+  key: CacheKey;
+  /** Any JSON, kept as its text. */
+  value?: unknown;
+  value_base64?: string;
+  /** application/json of a value, application/octet-stream of value_base64. */
+  content_type?: string;
+  /** Default: "1m". */
+  fresh?: Duration;
+  /** Default: "0s". */
+  stale?: Duration;
+  tags?: CacheTags;
+};
+
 /** Fences the lease: a report under another token changes nothing. */
 export type LeaseToken = string;
 
@@ -201,6 +240,8 @@ export type Report = {
   /** Any JSON. */
   result?: unknown;
   result_base64?: string;
+  /** Values to be kept, in the same commit. Of a key that comes twice the last one counts. */
+  cache?: CacheEntry[];
 } | {
   id: JobId;
   lease: LeaseToken;
@@ -424,4 +465,10 @@ export type Problem = {
   trace_id?: string;
   /** Which field of the request is at fault. */
   field?: string;
+  /** Of compute_failed: the error of the job. The problem's class is that of this one. */
+  cause?: {
+    class: ErrorClass;
+    code: string;
+    message: string;
+  };
 };

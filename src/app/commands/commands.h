@@ -18,6 +18,7 @@ void add_retry(CLI::App& app, Context& context);
 void add_cancel(CLI::App& app, Context& context);
 void add_pause(CLI::App& app, Context& context);
 void add_resume(CLI::App& app, Context& context);
+void add_cache(CLI::App& app, Context& context);
 void add_top(CLI::App& app, Context& context);
 void add_token(CLI::App& app, Context& context);
 void add_bench(CLI::App& app, Context& context);

@@ -137,8 +137,8 @@ void find_low_disk(Period const& period, Findings& out) {
 
 // Bounds that fill up because of something behind them, which has a rule of its own; or that are meant to be full.
 bool is_symptom(std::string_view name) {
-  static constexpr std::array<std::string_view, 6> kSymptoms{"admission", "concurrency", "in_flight",
-                                                             "inbox",     "unflushed",   "idempotency"};
+  static constexpr std::array<std::string_view, 7> kSymptoms{"admission", "concurrency", "in_flight", "inbox",
+                                                             "unflushed", "idempotency", "cache"};
   return std::ranges::any_of(kSymptoms,
                              [&](std::string_view word) { return name.find(word) != std::string_view::npos; });
 }

@@ -164,7 +164,8 @@ TEST(Diagnosis, NamesFullBoundsTheFullestFirst) {
 
 TEST(Diagnosis, DoesNotNameBoundsThatFillUpBehindSomethingElse) {
   Pair pair;
-  for (char const* name : {"admission_limit", "http_in_flight", "inbox", "unflushed_bytes", "idempotency_keys"}) {
+  for (char const* name : {"admission_limit", "http_in_flight", "inbox", "unflushed_bytes", "idempotency_keys",
+                           "cache_memory", "cache_disk"}) {
     pair.after.bounds.push_back({.name = name, .used = 10, .limit = 10});
   }
 

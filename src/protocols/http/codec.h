@@ -35,6 +35,7 @@ struct Request {
   std::string_view content_encoding;
   std::string_view accept;
   std::string_view accept_encoding;
+  std::string_view if_none_match;
   std::string_view authorization;
   std::string_view idempotency_key;
   std::string_view traceparent;

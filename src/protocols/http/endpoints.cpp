@@ -1,12 +1,8 @@
 #include "protocols/http/endpoints.h"
 
 #include <algorithm>
-#include <array>
-#include <charconv>
-#include <cmath>
 #include <utility>
 
-#include "base/bytes.h"
 #include "base/json_writer.h"
 #include "protocols/http/gzip.h"
 #include "protocols/http/heap_page.h"
@@ -14,8 +10,8 @@
 #include "protocols/http/metrics_page.h"
 #include "protocols/http/openapi.h"
 #include "protocols/http/problem.h"
+#include "protocols/http/request_values.h"
 #include "protocols/http/websocket.h"
-#include "telemetry/cpu_profiler.h"
 
 namespace workmill::http {
 namespace {
@@ -30,152 +26,11 @@ constexpr std::string_view kHome = "Workmill " WM_VERSION
                                    "  GET  /openapi.json  all calls, for programs\n"
                                    "  GET  /metrics       for Prometheus\n";
 
-constexpr std::size_t kIdempotencyKeyBytesMax = 255;
-
-// A Structured Field String as the draft standard has it ("…", with \" and \\ in it), or the bare text that many
-// clients send.
-Result<std::string> parse_idempotency_key(std::string_view text) {
-  auto const refuse = [](std::string message) {
-    return fail_field(ErrorCode::invalid_field, "Idempotency-Key", std::move(message));
-  };
-  std::string key;
-  if (text.starts_with('"')) {
-    if (text.size() < 2 || !text.ends_with('"')) return refuse("opens a quote that it does not close");
-    text = text.substr(1, text.size() - 2);
-    for (std::size_t i = 0; i < text.size(); ++i) {
-      if (text[i] == '"') return refuse("has a quote in its middle; write \\\"");
-      if (text[i] == '\\') {
-        ++i;
-        if (i == text.size() || (text[i] != '"' && text[i] != '\\')) return refuse("has a stray \\");
-      }
-      key.push_back(text[i]);
-    }
-  } else {
-    key = text;
-  }
-  if (key.empty() || key.size() > kIdempotencyKeyBytesMax) return refuse("must be 1 to 255 bytes long");
-  bool const printable = std::all_of(key.begin(), key.end(), [](char c) { return c >= 0x20 && c < 0x7f; });
-  if (!printable) return refuse("must be printable ASCII");
-  return key;
-}
-
-// Tells one body from another under the same key. Not a defence against somebody who wants a collision with himself.
-std::uint64_t fingerprint(std::string_view body) {
-  std::uint64_t hash = mix64(body.size());
-  for (; body.size() >= 8; body.remove_prefix(8)) {
-    ByteReader word{body.substr(0, 8)};
-    hash = mix64(hash ^ word.u64());
-  }
-  std::uint64_t rest = 0;
-  for (char const byte : body) rest = rest << 8 | static_cast<unsigned char>(byte);
-  return mix64(hash ^ rest);
-}
-
-// The field of the Internet draft of that name, which has whole seconds; we take a fraction, too.
-Result<Duration> parse_request_timeout(std::string_view text) {
-  constexpr double kSecondsMax = 86'400;
-  double seconds = 0;
-  auto const [end, error] = std::from_chars(text.data(), text.data() + text.size(), seconds, std::chars_format::fixed);
-  if (error != std::errc{} || end != text.data() + text.size() || !(seconds > 0 && seconds <= kSecondsMax)) {
-    return fail_field(ErrorCode::invalid_field, "Request-Timeout", "must be seconds, more than 0 and at most 86400");
-  }
-  return Duration{static_cast<Duration::rep>(std::ceil(seconds * 1e3))};
-}
-
-// A bad one is dropped, and does not spoil the traceparent beside it.
-bool is_tracestate(std::string_view text) {
-  return text.size() <= kTracestateBytesMax &&
-         std::all_of(text.begin(), text.end(), [](char c) { return c >= 0x20 && c < 0x7f; });
-}
-
-bool equals_ignoring_case(std::string_view a, std::string_view b) {
-  auto const lower = [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; };
-  return std::equal(a.begin(), a.end(), b.begin(), b.end(), [&](char x, char y) { return lower(x) == lower(y); });
-}
-
-bool is_json(std::string_view type) {
-  type = type.substr(0, type.find(';'));
-  while (type.ends_with(' ') || type.ends_with('\t')) type.remove_suffix(1);
-  return equals_ignoring_case(type, "application/json");
-}
-
-bool is_from_web_page(Request const& request) {
-  std::string_view const site = request.sec_fetch_site;
-  return !request.origin.empty() || !(site.empty() || site == "none" || site == "same-origin");
-}
-
-Result<> check_body(Request const& request) {
-  if (!request.content_encoding.empty() && request.content_encoding != "identity") {
-    return fail(ErrorCode::unsupported_media_type, "compressed bodies are not understood: send it as it is");
-  }
-  // A body is JSON whatever its type says, as `curl -d` says that it is a form. But a browser sends forms, plain text
-  // and bodies of no type from any page to any site without asking; JSON it asks about first, and we do not answer
-  // that. So no page can make its reader's browser enqueue jobs on a server of his own machine.
-  if (is_from_web_page(request) && !is_json(request.content_type)) {
-    return fail(ErrorCode::unsupported_media_type, "web pages send the body with Content-Type: application/json");
-  }
-  return {};
-}
-
-Result<std::uint32_t> parse_limit(Query const& query) {
-  constexpr std::uint32_t kDefault = 50;
-  constexpr std::uint32_t kMax = 1'000;
-  std::string_view const text = query.get("limit");
-  if (!query.has("limit")) return kDefault;
-  std::uint32_t limit = 0;
-  auto const [end, error] = std::from_chars(text.data(), text.data() + text.size(), limit);
-  if (error != std::errc{} || end != text.data() + text.size() || limit < 1 || limit > kMax) {
-    return fail_field(ErrorCode::invalid_field, "limit", "must be a whole number from 1 to 1000");
-  }
-  return limit;
-}
-
-Result<Duration> parse_wait(Query const& query) {
-  if (!query.has("wait")) return Duration::zero();
-  auto wait = parse_duration(query.get("wait"));
-  if (!wait) return fail_field(ErrorCode::invalid_field, "wait", std::move(wait).error().message);
-  if (*wait > kWaitMax)
-    return fail_field(ErrorCode::invalid_field, "wait", "must be at most " + format_duration(kWaitMax));
-  return *wait;
-}
-
-// Whole seconds, as other servers' profile routes have it.
-Result<Duration> parse_profile_seconds(Query const& query) {
-  constexpr std::chrono::seconds kDefault{10};
-  if (!query.has("seconds")) return Duration{kDefault};
-  std::string_view const text = query.get("seconds");
-  int seconds = 0;
-  auto const [end, error] = std::from_chars(text.data(), text.data() + text.size(), seconds);
-  if (error != std::errc{} || end != text.data() + text.size() || seconds < 1 ||
-      std::chrono::seconds{seconds} > telemetry::CpuProfiler::kLongest) {
-    return fail_field(ErrorCode::invalid_field, "seconds", "must be a whole number from 1 to 60");
-  }
-  return Duration{std::chrono::seconds{seconds}};
-}
-
-Result<std::optional<JobState>> parse_state(Query const& query) {
-  if (!query.has("state")) return std::nullopt;
-  auto const state = parse_job_state(query.get("state"));
-  if (!state) {
-    return fail_field(ErrorCode::invalid_field, "state",
-                      "must be scheduled, ready, leased, completed, dead or cancelled");
-  }
-  return state;
-}
-
-// The name of a queue in a path or a query.
-Result<std::string> parse_name(std::string_view field, std::string_view encoded) {
-  std::string name;
-  if (!append_percent_decoded(encoded, name) || !is_name(name)) {
-    return fail_field(ErrorCode::invalid_field, std::string{field}, "must be 1 to 128 of A-Z a-z 0-9 . _ : -");
-  }
-  return name;
-}
-
 }  // namespace
 
-Endpoints::Endpoints(service::Service& service, service::TokenStore const& tokens, HttpCounters& counters,
-                     telemetry::Metrics& metrics, telemetry::Logger& logger, Rng chance, telemetry::Tracer* tracer)
+Endpoints::Endpoints(service::Service& service, service::TokenStore const& tokens, Clock const& clock,
+                     HttpCounters& counters, telemetry::Metrics& metrics, telemetry::Logger& logger, Rng chance,
+                     telemetry::Tracer* tracer)
     : service_(service),
       tokens_(tokens),
       counters_(counters),
@@ -185,7 +40,8 @@ Endpoints::Endpoints(service::Service& service, service::TokenStore const& token
       chance_(chance),
       tracer_(tracer),
       gate_(tokens, metrics, logger),
-      json_in_(service) {}
+      json_in_(service),
+      cache_calls_(service, clock, metrics, json_in_, chance_.fork()) {}
 
 bool Endpoints::judge_head(Request const& request, Exchange& exchange, Caller& caller) {
   note_head(request, exchange);
@@ -238,8 +94,8 @@ void Endpoints::note_head(Request const& request, Exchange& exchange) {
     auto const known = std::find(cors_origins_.begin(), cors_origins_.end(), request.origin);
     if (known != cors_origins_.end()) {
       exchange.cors = "Access-Control-Allow-Origin: " + *known +
-                      "\r\nVary: Origin\r\nAccess-Control-Expose-Headers: Idempotent-Replayed, Retry-After, "
-                      "WWW-Authenticate\r\n";
+                      "\r\nVary: Origin\r\nAccess-Control-Expose-Headers: Age, Cache-Status, ETag, "
+                      "Idempotent-Replayed, Location, Retry-After, WWW-Authenticate\r\n";
     }
   }
   if (tracer_ != nullptr) begin_trace(request, exchange);
@@ -301,10 +157,10 @@ Result<std::optional<Command>> Endpoints::plan(Request const& request, Exchange&
     std::string extra = "Allow: " + allowed + "\r\n";
     if (!exchange.cors.empty()) {  // What a browser asks before it sends a request of a page: it may.
       extra.append("Access-Control-Allow-Methods: ").append(allowed);
-      extra.append("\r\nAccess-Control-Allow-Headers: Authorization, Content-Type, Idempotency-Key, Request-Timeout, ");
-      extra.append("traceparent, tracestate\r\nAccess-Control-Max-Age: 600\r\n");
+      extra.append("\r\nAccess-Control-Allow-Headers: Authorization, Content-Type, Idempotency-Key, If-None-Match, ");
+      extra.append("Request-Timeout, traceparent, tracestate\r\nAccess-Control-Max-Age: 600\r\n");
     }
-    Page const page{.status = 204, .content_type = {}, .body = {}, .extra = std::move(extra)};
+    Page const page{.status = 204, .content_type = {}, .body = {}, .extra = extra};
     answer_page(exchange, page);
     return std::nullopt;
   }
@@ -318,6 +174,13 @@ Result<std::optional<Command>> Endpoints::plan(Request const& request, Exchange&
     WM_TRY(exchange.give_up_after, parse_request_timeout(request.request_timeout));
   }
   WM_TRY(Query const query, Query::parse(request.query, found.query_names));
+  if (is_cache_route(found.route)) {
+    telemetry::Traceparent room;
+    TraceContext const trace =
+        found.route == Route::compute_cached ? trace_of(request, exchange, room) : TraceContext{};
+    return plan_cached({.request = request, .match = found, .query = query, .caller = caller, .trace = trace},
+                       exchange);
+  }
   if (found.route == Route::list_tokens) {
     WM_TRY_VOID(answer_tokens(query, exchange));
     return std::nullopt;
@@ -345,13 +208,13 @@ Result<Command> Endpoints::plan_command(Request const& request, Match const& fou
       WM_TRY(Lease lease, json_in_.parse_lease(request.body));
       exchange.waits = lease.wait > Duration::zero();
       if (exchange.spans) exchange.spans->begin_receive(lease.queues, lease.worker, chance_);
-      exchange.reported = reported_jobs(lease.reports);
+      exchange.reported = reported_jobs(lease.reports, caller.allowed());
       return lease;
     }
     case Route::report_jobs: {
       WM_TRY_VOID(check_body(request));
       WM_TRY(ReportBatch batch, json_in_.parse_reports(request.body));
-      exchange.reported = reported_jobs(batch.reports);
+      exchange.reported = reported_jobs(batch.reports, caller.allowed());
       return batch;
     }
     case Route::get_job: {
@@ -420,6 +283,11 @@ Result<Command> Endpoints::plan_command(Request const& request, Match const& fou
       return GetStatus{.with_queues = true};
     case Route::heap:
     case Route::status: return GetStatus{.with_queues = false};
+    case Route::get_cached:
+    case Route::compute_cached:
+    case Route::put_cached:
+    case Route::forget_cached:
+    case Route::forget_cached_by:
     case Route::worker_stream:
     case Route::healthz:
     case Route::livez:
@@ -430,6 +298,30 @@ Result<Command> Endpoints::plan_command(Request const& request, Match const& fou
     case Route::home: break;
   }
   return fail(ErrorCode::internal, "a route without a command");
+}
+
+// What is in memory is answered before the shard hears of it.
+Result<std::optional<Command>> Endpoints::plan_cached(CacheCalls::Call const& call, Exchange& exchange) {
+  CacheCalls::Answer answer;
+  WM_TRY(auto command, cache_calls_.plan(call, exchange, answer));
+  if (!command) {
+    answer_page(
+        exchange,
+        {.status = answer.status, .content_type = answer.content_type, .body = answer.body, .extra = answer.lines});
+    return std::nullopt;
+  }
+  if (exchange.is_load && admission_ != nullptr) {
+    WM_TRY_VOID(admit(admission_->check(exchange.client, service::Priority::load, exchange.received_at), exchange));
+  }
+  return command;
+}
+
+void Endpoints::answer_cached(Exchange& exchange, Reply const& reply, std::string& out) {
+  CacheCalls::Answer taken;
+  if (auto const done = cache_calls_.take(exchange, reply, taken); !done) return answer(exchange, done.error(), out);
+  answer_page(exchange,
+              {.status = taken.status, .content_type = taken.content_type, .body = taken.body, .extra = taken.lines},
+              out);
 }
 
 Result<Command> Endpoints::plan_enqueue(Request const& request, Exchange& exchange, Caller const& caller) {
@@ -443,22 +335,27 @@ Result<Command> Endpoints::plan_enqueue(Request const& request, Exchange& exchan
     if (caller.token() != nullptr) scoped.append("\n").append(caller.token()->record.name);
     idempotency = Idempotency{.key = std::move(scoped), .fingerprint = fingerprint(request.body)};
   }
+  telemetry::Traceparent room;
   TraceContext trace;
-  telemetry::Traceparent traceparent;
   if (exchange.spans) {
-    traceparent = telemetry::format_traceparent(exchange.spans->begin_send(chance_));
-    trace = {.traceparent = {traceparent.data(), traceparent.size()}, .tracestate = exchange.spans->tracestate()};
-  } else if (exchange.trace) {
-    // As version 00, whatever version it came as.
-    traceparent = telemetry::format_traceparent(*exchange.trace);
-    trace.traceparent = {traceparent.data(), traceparent.size()};
-    if (is_tracestate(request.tracestate)) trace.tracestate = request.tracestate;
+    room = telemetry::format_traceparent(exchange.spans->begin_send(chance_));
+    trace = {.traceparent = {room.data(), room.size()}, .tracestate = exchange.spans->tracestate()};
+  } else {
+    trace = trace_of(request, exchange, room);
   }
   WM_TRY(JsonIn::EnqueueRequest parsed, json_in_.parse_enqueue(request.body, trace));
   exchange.is_bulk = parsed.bulk;
   if (exchange.spans) exchange.spans->set_sent(parsed.command.specs);
   parsed.command.idempotency = std::move(idempotency);
   return std::move(parsed.command);
+}
+
+// Of the jobs that come by a request, where that does not say itself that it sends them. `room`: for its text.
+TraceContext Endpoints::trace_of(Request const& request, Exchange const& exchange, telemetry::Traceparent& room) {
+  if (!exchange.trace) return {};
+  room = telemetry::format_traceparent(*exchange.trace);  // As version 00, whatever version it came as.
+  return {.traceparent = {room.data(), room.size()},
+          .tracestate = is_tracestate(request.tracestate) ? request.tracestate : std::string_view{}};
 }
 
 Result<Command> Endpoints::plan_list(Query const& query) {
@@ -539,12 +436,12 @@ void Endpoints::answer_health(Request const& request, bool verbose, service::Rea
   answer_page(exchange, {.status = is_ready ? 200 : 503, .content_type = type, .body = body, .extra = {}});
 }
 
-void Endpoints::answer_page(Exchange& exchange, Page const& page) {
+void Endpoints::answer_page(Exchange const& exchange, Page const& page, std::string& out) {
   writer_.set_now(service_.now());
   ResponseHead head = exchange.head(page.status);
   head.content_type = page.content_type;
   head.extra = page.extra;
-  writer_.write(head, page.body, exchange.text);
+  writer_.write(head, page.body, out);
   counters_.count(exchange.is_routed, exchange.route, page.status);
   if (exchange.spans) end_trace(exchange, page.status, {}, nullptr);
   if (exchange.audit) {
@@ -552,8 +449,9 @@ void Endpoints::answer_page(Exchange& exchange, Page const& page) {
   }
 }
 
-void Endpoints::answer(Exchange const& exchange, Reply const& reply, std::string& out) {
+void Endpoints::answer(Exchange& exchange, Reply const& reply, std::string& out) {
   if (auto const* error = std::get_if<Error>(&reply)) return answer(exchange, *error, out);
+  if (is_cache_route(exchange.route)) return answer_cached(exchange, reply, out);
   writer_.set_now(service_.now());
   ResponseHead head = exchange.head(exchange.route == Route::create_jobs ? 201 : 200);
   if (exchange.route == Route::metrics) {
@@ -656,11 +554,14 @@ void Endpoints::append_body(Exchange const& exchange, Reply const& reply, std::s
   std::visit(Body{*this, exchange, out}, reply);
 }
 
-void Endpoints::answer(Exchange const& exchange, Error const& error, std::string& out) {
+void Endpoints::answer(Exchange& exchange, Error const& error, std::string& out) {
   int const status = status_of(error.code);
   std::string const trace = trace_id(exchange);
   std::string extra;
-  auto const known = static_cast<std::uint64_t>(std::max(retry_after_seconds(error.code), 0));
+  CacheFailure const* const failure =
+      error.code == ErrorCode::compute_failed && exchange.cache ? &exchange.cache->failure : nullptr;
+  bool const may_retry = failure == nullptr || failure->error_class == ErrorClass::retryable;
+  auto const known = static_cast<std::uint64_t>(may_retry ? std::max(retry_after_seconds(error.code), 0) : 0);
   if (std::uint64_t const base = exchange.retry_after > 0 ? exchange.retry_after : known; base > 0) {
     // Drawn from a span, so that those who were refused together do not come back together.
     std::string const seconds = std::to_string(base + chance_.below(base + 1));
@@ -674,6 +575,8 @@ void Endpoints::answer(Exchange const& exchange, Error const& error, std::string
   if (error.code == ErrorCode::upgrade_required) {
     extra.append("Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n");
   }
+  if (error.code == ErrorCode::cache_miss) extra.append(kMissLines);
+  if (failure != nullptr) extra.append(exchange.cache->is_remembered ? kRememberedFailureLines : kFailureLines);
   if (!exchange.allow.empty()) extra.append("Allow: ").append(exchange.allow).append("\r\n");
 
   writer_.set_now(service_.now());
@@ -682,7 +585,7 @@ void Endpoints::answer(Exchange const& exchange, Error const& error, std::string
   head.extra = extra;
   writer_.begin(head, out);
   JsonWriter json{out};
-  append_problem(error, trace, json);
+  append_problem(error, trace, json, {.cause = failure});
   writer_.end(out);
   counters_.count(exchange.is_routed, exchange.route, status);
   if (exchange.spans) end_trace(exchange, status, to_string(error.code), nullptr);

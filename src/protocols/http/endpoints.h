@@ -8,6 +8,7 @@
 #include "base/rng.h"
 #include "model/command.h"
 #include "model/reply.h"
+#include "protocols/http/cache_calls.h"
 #include "protocols/http/codec.h"
 #include "protocols/http/exchange.h"
 #include "protocols/http/gate.h"
@@ -30,9 +31,9 @@ namespace workmill::http {
 
 class Endpoints {
  public:
-  // All that is lent outlives it. `chance` is for trace ids. `tracer` null: no request has spans, and the trace of a
-  // job is handed on as it came.
-  Endpoints(service::Service& service, service::TokenStore const& tokens, HttpCounters& counters,
+  // All that is lent outlives it. `chance` is for trace ids and the like. `tracer` null: no request has spans, and the
+  // trace of a job is handed on as it came.
+  Endpoints(service::Service& service, service::TokenStore const& tokens, Clock const& clock, HttpCounters& counters,
             telemetry::Metrics& metrics, telemetry::Logger& logger, Rng chance, telemetry::Tracer* tracer = nullptr);
   Endpoints(Endpoints const&) = delete;
   Endpoints& operator=(Endpoints const&) = delete;
@@ -53,8 +54,8 @@ class Endpoints {
   std::optional<Command> begin(Request const& request, Exchange& exchange, Caller& caller);
 
   // Appends the response to `out`, counts it, and logs it where it is an error.
-  void answer(Exchange const& exchange, Reply const& reply, std::string& out);
-  void answer(Exchange const& exchange, Error const& error, std::string& out);
+  void answer(Exchange& exchange, Reply const& reply, std::string& out);
+  void answer(Exchange& exchange, Error const& error, std::string& out);
 
   // For a worker stream: whether its caller may still go on, and what its jobs' traces look like.
   Result<> still_holds(Caller& caller, Access access, std::chrono::nanoseconds now);
@@ -76,7 +77,7 @@ class Endpoints {
     int status = 200;
     std::string_view content_type;
     std::string_view body;
-    std::string extra;
+    std::string_view extra;
   };
 
   void note_head(Request const& request, Exchange& exchange);
@@ -87,12 +88,16 @@ class Endpoints {
   Result<Command> plan_command(Request const& request, Match const& found, Query const& query, Exchange& exchange,
                                Caller const& caller);
   Result<Command> plan_enqueue(Request const& request, Exchange& exchange, Caller const& caller);
+  static TraceContext trace_of(Request const& request, Exchange const& exchange, telemetry::Traceparent& room);
   Result<Command> plan_list(Query const& query);
+  Result<std::optional<Command>> plan_cached(CacheCalls::Call const& call, Exchange& exchange);
+  void answer_cached(Exchange& exchange, Reply const& reply, std::string& out);
   Result<JobRef> parse_job(std::string_view encoded);
   Result<> answer_tokens(Query const& query, Exchange& exchange);
   bool answer_at_once(Request const& request, Query const& query, Exchange& exchange);
   void answer_health(Request const& request, bool verbose, service::Readiness readiness, Exchange& exchange);
-  void answer_page(Exchange& exchange, Page const& page);
+  void answer_page(Exchange& exchange, Page const& page) { answer_page(exchange, page, exchange.text); }
+  void answer_page(Exchange const& exchange, Page const& page, std::string& out);
   void answer_packed(Exchange const& exchange, ResponseHead head, Reply const& reply, std::string& out);
   FrontEndFigures front_end() const;
   void append_body(Exchange const& exchange, Reply const& reply, std::string& out);
@@ -112,6 +117,7 @@ class Endpoints {
   service::Admission* admission_ = nullptr;
   ResponseWriter writer_;
   JsonIn json_in_;
+  CacheCalls cache_calls_;
   std::vector<Fullness> front_end_bounds_;
   telemetry::StageTimes const* stages_ = nullptr;
   telemetry::ThreadTimes const* threads_ = nullptr;

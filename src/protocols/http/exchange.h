@@ -7,9 +7,11 @@
 #include <string>
 #include <vector>
 
+#include "model/cache.h"
 #include "model/client.h"
 #include "model/command.h"
 #include "protocols/http/audit.h"
+#include "protocols/http/json_out.h"
 #include "protocols/http/request_trace.h"
 #include "protocols/http/response.h"
 #include "protocols/http/router.h"
@@ -21,6 +23,13 @@
 // gone by then.
 namespace workmill::http {
 
+// Of a call of the cache that is not answered from memory, or has failed.
+struct CacheNote {
+  std::string if_none_match;
+  CacheFailure failure;        // Where compute_failed is the answer: why,
+  bool is_remembered = false;  // and whether that was known before.
+};
+
 struct Exchange {
   Route route = Route::home;
   bool is_routed = false;  // Else there is no route: the path was unknown.
@@ -28,6 +37,7 @@ struct Exchange {
   bool is_http_1_0 = false;
   bool is_head = false;
   bool is_bulk = false;  // create_jobs: a list of jobs was sent, and is answered by one.
+  bool is_load = false;  // It turned out to make work, though it might not have.
   bool waits = false;    // The shard may take its time: when the client goes, the command is abandoned.
   // Let in, and not answered yet: counts as in flight.
   bool is_counted = false;
@@ -48,7 +58,8 @@ struct Exchange {
   std::uint32_t retry_after = 0;          // Seconds, where it is refused; 0: as its error has it.
   std::uint64_t share = 0;                // Requests a second that its client may have; 0: no shares are in force.
   ClientKey client{};                     // Who asks: by address, or by token where one was shown.
-  std::vector<JobRef> reported;           // The jobs that were reported on, in order.
+  std::vector<ReportedJob> reported;      // The jobs that were reported on, in order.
+  std::unique_ptr<CacheNote> cache;       // For few of the calls of the cache.
   std::unique_ptr<AuditNote> audit;       // Of what is for administrators only.
   std::string cors;   // Headers of the answer, where it is for a web page of an origin that may read it.
   std::string allow;  // For method_not_allowed.

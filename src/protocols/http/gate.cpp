@@ -123,6 +123,7 @@ Result<> check_access(service::TokenRecord const& token, Access access) {
     switch (access) {
       case Access::open: break;
       case Access::enqueue: return {service::Scope::enqueue, false};
+      case Access::server_enqueue: return {service::Scope::enqueue, true};
       case Access::work: return {service::Scope::work, false};
       case Access::read: return {service::Scope::read, false};
       case Access::admin: return {service::Scope::admin, false};

@@ -111,15 +111,15 @@ TEST_F(GateTest, RefusesWhatIsNoTokenOfOurs) {
 
 TEST_F(GateTest, EachScopeOpensItsOwnRoutesAndNoOthers) {
   std::vector<std::pair<Scope, std::vector<Access>>> const opens{
-      {Scope::enqueue, {Access::enqueue}},
+      {Scope::enqueue, {Access::enqueue, Access::server_enqueue}},
       {Scope::work, {Access::work}},
       {Scope::read, {Access::read, Access::server_read}},
       {Scope::admin, {Access::admin, Access::server_admin}},
   };
   for (auto const& [scope, mine] : opens) {
     std::string const header = add({scope});
-    for (Access const access :
-         {Access::enqueue, Access::work, Access::read, Access::admin, Access::server_read, Access::server_admin}) {
+    for (Access const access : {Access::enqueue, Access::work, Access::read, Access::admin, Access::server_read,
+                                Access::server_enqueue, Access::server_admin}) {
       bool const is_mine = std::find(mine.begin(), mine.end(), access) != mine.end();
       EXPECT_EQ(let_in(header, access), is_mine) << to_string(scope) << " at " << to_string(access);
       if (!is_mine) {
@@ -131,11 +131,13 @@ TEST_F(GateTest, EachScopeOpensItsOwnRoutesAndNoOthers) {
 
 TEST_F(GateTest, ATokenForSomeQueuesSeesNoFiguresOfTheWholeServer) {
   std::string const header =
-      add({Scope::read, Scope::admin}, std::make_shared<QueueSet const>(std::vector<std::string>{"a"}));
+      add({Scope::enqueue, Scope::read, Scope::admin}, std::make_shared<QueueSet const>(std::vector<std::string>{"a"}));
 
   EXPECT_TRUE(let_in(header, Access::read));
   EXPECT_EQ(refused(header, Access::server_read), ErrorCode::forbidden);
   EXPECT_EQ(refused(header, Access::server_admin), ErrorCode::forbidden);
+  EXPECT_TRUE(let_in(header, Access::enqueue));
+  EXPECT_EQ(refused(header, Access::server_enqueue), ErrorCode::forbidden);
   ASSERT_NE(caller_.allowed(), nullptr);
   EXPECT_TRUE(caller_.allowed()->contains("a"));
 }

@@ -41,6 +41,12 @@ class JsonIn {
   };
   // POST /v1/jobs. The idempotency key is the caller's to add.
   Result<EnqueueRequest> parse_enqueue(std::string_view body, TraceContext const& trace = {});
+  struct ComputeRequest {
+    JobSpecView const* spec = nullptr;  // Of the flight, all rules kept; good until the next call.
+    Duration wait{};
+  };
+  // POST /v1/cache/{key}. `key` is one (is_cache_key), and lent as long as the spec.
+  Result<ComputeRequest> parse_compute(std::string_view body, std::string_view key, TraceContext const& trace = {});
   // POST /v1/leases.
   Result<Lease> parse_lease(std::string_view body);
   // POST /v1/reports.

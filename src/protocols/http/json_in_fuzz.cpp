@@ -26,7 +26,7 @@ extern "C" int LLVMFuzzerTestOneInput(std::uint8_t const* data, std::size_t size
   if (model_knows) WM_ASSERT(is_json == (error == simdjson::SUCCESS));
 
   bool taken = false;
-  switch (data[0] % 6) {
+  switch (data[0] == '6' ? 6 : data[0] % 6) {
     case 0: {
       auto const request = json.parse_enqueue(body, {.traceparent = "tp"});
       taken = request.has_value();
@@ -42,6 +42,17 @@ extern "C" int LLVMFuzzerTestOneInput(std::uint8_t const* data, std::size_t size
     case 2: taken = json.parse_reports(body).has_value(); break;
     case 3: taken = json.parse_patch_job(body).has_value(); break;
     case 4: taken = json.parse_patch_queue(body).has_value(); break;
+    case 6: {
+      auto const request = json.parse_compute(body, "key");
+      taken = request.has_value();
+      if (!taken) break;
+      Bytes spec;
+      encode_spec(*request->spec, spec);
+      JobSpecView view;
+      WM_ASSERT(decode_spec(spec, view));
+      WM_ASSERT(check_spec(view) && view.cache_key == "key");
+      break;
+    }
     default: taken = json.parse_bulk_jobs(body).has_value(); break;
   }
   if (taken) WM_ASSERT(is_json);

@@ -99,13 +99,22 @@ void write_leased(LeasedJob const& job, Service const& service, AttemptContext a
   json.end_object();
 }
 
-void write_reports(std::span<ReportResult const> results, std::span<JobRef const> reported, Service const& service,
+Error forbidden_cache() {
+  return {.code = ErrorCode::forbidden,
+          .message = "the token is limited to queues, and the cache belongs to none",
+          .field = "cache"};
+}
+
+void write_reports(std::span<ReportResult const> results, std::span<ReportedJob const> reported, Service const& service,
                    std::string_view trace_id, JsonWriter& json) {
   json.key("reports").begin_array();
   for (std::size_t i = 0; i < results.size(); ++i) {
-    std::optional<Error> const& error = results[i].error;
+    bool const is_forbidden = i < reported.size() && reported[i].is_forbidden;
+    std::optional<Error> const error = is_forbidden ? forbidden_cache() : results[i].error;
     json.begin_object();
-    if (i < reported.size()) write_id(reported[i].number.value_or(JobNumber{}), reported[i].text, service, json);
+    if (i < reported.size()) {
+      write_id(reported[i].job.number.value_or(JobNumber{}), reported[i].job.text, service, json);
+    }
     json.member("ok", !error.has_value());
     if (results[i].cancel_requested) json.member("cancel_requested", true);
     if (error) {
@@ -235,14 +244,19 @@ void append_enqueue_reply(EnqueueReply const& reply, bool bulk, Service const& s
   json.end_array().end_object();
 }
 
-std::vector<JobRef> reported_jobs(std::span<Report const> reports) {
-  std::vector<JobRef> jobs;
+std::vector<ReportedJob> reported_jobs(std::span<Report> reports, AllowedQueues const& allowed) {
+  std::vector<ReportedJob> jobs;
   jobs.reserve(reports.size());
-  for (Report const& report : reports) jobs.push_back(report.job);
+  for (Report& report : reports) {
+    auto const* const completed = std::get_if<Completed>(&report.outcome);
+    bool const is_forbidden = allowed != nullptr && completed != nullptr && !completed->cache.empty();
+    jobs.push_back({.job = report.job, .is_forbidden = is_forbidden});
+    if (is_forbidden) report = Report{.outcome = LogLines{}};
+  }
   return jobs;
 }
 
-void append_lease_reply(LeaseReply const& reply, std::span<JobRef const> reported, bool has_reports,
+void append_lease_reply(LeaseReply const& reply, std::span<ReportedJob const> reported, bool has_reports,
                         Service const& service, std::string_view trace_id, AttemptContext attempts, std::string& out) {
   JsonWriter json{out};
   JobSpecView spec;
@@ -253,7 +267,7 @@ void append_lease_reply(LeaseReply const& reply, std::span<JobRef const> reporte
   json.end_object();
 }
 
-void append_reports_reply(ReportsReply const& reply, std::span<JobRef const> reported, Service const& service,
+void append_reports_reply(ReportsReply const& reply, std::span<ReportedJob const> reported, Service const& service,
                           std::string_view trace_id, std::string& out) {
   JsonWriter json{out};
   json.begin_object();
@@ -292,7 +306,7 @@ void append_stream_drained(std::string& out) { out.append(R"({"drained":true})")
 void append_stream_error(Error const& error, std::string_view trace_id, std::uint32_t retry_after, std::string& out) {
   JsonWriter json{out};
   json.begin_object().key("error");
-  append_problem(error, trace_id, json, retry_after);
+  append_problem(error, trace_id, json, {.retry_after = retry_after});
   json.end_object();
 }
 

@@ -22,8 +22,14 @@ namespace workmill::http {
 // {"id", "state", "duplicate"}, or {"jobs": [...]} of them where the request had that form.
 void append_enqueue_reply(EnqueueReply const& reply, bool bulk, service::Service const& service, std::string& out);
 
-// What the answer to a report names its job by: take these from the command before it is handed over.
-std::vector<JobRef> reported_jobs(std::span<Report const> reports);
+// What the answer to a report names its job by.
+struct ReportedJob {
+  JobRef job{};
+  bool is_forbidden = false;  // It was not handed over.
+};
+// Take these from the command before that is handed over. `allowed`: of the caller. Whoever is limited to some queues
+// may not set what is cached: his reports that want to become reports on no job.
+std::vector<ReportedJob> reported_jobs(std::span<Report> reports, AllowedQueues const& allowed);
 
 // What the worker of a job gets as its traceparent.
 enum class AttemptContext : std::uint8_t {
@@ -32,13 +38,13 @@ enum class AttemptContext : std::uint8_t {
 };
 
 // {"jobs": [...]}; with "reports" too where the request had any. `reported` as reported_jobs() gave it.
-void append_lease_reply(LeaseReply const& reply, std::span<JobRef const> reported, bool has_reports,
+void append_lease_reply(LeaseReply const& reply, std::span<ReportedJob const> reported, bool has_reports,
                         service::Service const& service, std::string_view trace_id, AttemptContext attempts,
                         std::string& out);
 // {"reports": [...]}: {"id", "ok": true}, with "cancel_requested": true where somebody wants the job to stop; or
 // {"id", "ok": false, "error": {problem}}.
-void append_reports_reply(ReportsReply const& reply, std::span<JobRef const> reported, service::Service const& service,
-                          std::string_view trace_id, std::string& out);
+void append_reports_reply(ReportsReply const& reply, std::span<ReportedJob const> reported,
+                          service::Service const& service, std::string_view trace_id, std::string& out);
 
 // The messages of the worker stream. {"subscribed": {...}}
 void append_stream_opened(StreamOpened const& opened, std::string& out);

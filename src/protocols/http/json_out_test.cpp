@@ -73,7 +73,7 @@ TEST_F(JsonOutTest, ALeasedJobHasAllThatItsWorkerNeeds) {
                                                     .traceparent = "00-aa-bb-01"}),
                                    .checkpoint = R"({"row": 7})"}}};
 
-  EXPECT_EQ(written(&append_lease_reply, reply, std::span<JobRef const>{}, false, service_, std::string_view{},
+  EXPECT_EQ(written(&append_lease_reply, reply, std::span<ReportedJob const>{}, false, service_, std::string_view{},
                     AttemptContext::as_stored),
             R"({"jobs":[{"id":")" + id(number_at(1'000)) +
                 R"(","type":"t","queue":"q","payload":{"any": 1},"attempt":2,"max_attempts":20,)"
@@ -86,7 +86,7 @@ TEST_F(JsonOutTest, BytesAreLeasedAsBase64AndAnIdOfTheClientsOwnIsKept) {
   LeaseReply const reply{
       .jobs = {{.number = number_at(1),
                 .spec = encoded({.type = "t", .id = "mine", .payload_kind = PayloadKind::raw, .payload = "\xff"})}}};
-  std::string const json = written(&append_lease_reply, reply, std::span<JobRef const>{}, false, service_,
+  std::string const json = written(&append_lease_reply, reply, std::span<ReportedJob const>{}, false, service_,
                                    std::string_view{}, AttemptContext::as_stored);
 
   EXPECT_TRUE(json.starts_with(R"({"jobs":[{"id":"mine","type":"t","queue":"default","payload_base64":"/w==",)"))
@@ -94,32 +94,57 @@ TEST_F(JsonOutTest, BytesAreLeasedAsBase64AndAnIdOfTheClientsOwnIsKept) {
 }
 
 TEST_F(JsonOutTest, NoJobAndNoReportIsAnEmptyList) {
-  EXPECT_EQ(written(&append_lease_reply, LeaseReply{}, std::span<JobRef const>{}, false, service_, std::string_view{},
-                    AttemptContext::as_stored),
+  EXPECT_EQ(written(&append_lease_reply, LeaseReply{}, std::span<ReportedJob const>{}, false, service_,
+                    std::string_view{}, AttemptContext::as_stored),
             R"({"jobs":[]})");
 }
 
 TEST_F(JsonOutTest, ReportsThatCameWithALeaseAreAnsweredWithIt) {
   LeaseReply const reply{.reports = {ReportResult{}}};
-  std::vector<JobRef> const reported{{.text = "mine"}};
+  std::vector<ReportedJob> const reported{{.job = {.text = "mine"}}};
 
-  EXPECT_EQ(written(&append_lease_reply, reply, std::span<JobRef const>{reported}, true, service_, std::string_view{},
-                    AttemptContext::as_stored),
+  EXPECT_EQ(written(&append_lease_reply, reply, std::span<ReportedJob const>{reported}, true, service_,
+                    std::string_view{}, AttemptContext::as_stored),
             R"({"jobs":[],"reports":[{"id":"mine","ok":true}]})");
 }
 
 // --- POST /v1/reports
 
+TEST_F(JsonOutTest, AReportThatWantsToCacheIsNotHandedOverForACallerOfSomeQueues) {
+  auto const make = [] {
+    Completed completed;
+    completed.cache.push_back({.key = "k", .set = {}});
+    return std::vector<Report>{{.job = {.text = "a"}, .lease = LeaseToken{1}, .outcome = completed},
+                               {.job = {.text = "b"}, .lease = LeaseToken{2}, .outcome = Completed{}}};
+  };
+  ReportsReply const reply{.reports = {{.error = Error{.code = ErrorCode::job_not_found, .message = "none"}}, {}}};
+  auto of_all = make();
+  auto of_some = make();
+
+  auto const all = reported_jobs(of_all, nullptr);
+  auto const some = reported_jobs(of_some, std::make_shared<QueueSet const>(std::vector<std::string>{"q"}));
+
+  EXPECT_FALSE(all[0].is_forbidden);
+  EXPECT_EQ(of_all[0].job.text, "a");
+  EXPECT_EQ(of_some[0].job.text, "");
+  EXPECT_FALSE(std::holds_alternative<Completed>(of_some[0].outcome));
+  EXPECT_EQ(of_some[1].job.text, "b");
+  std::string const json =
+      written(&append_reports_reply, reply, std::span<ReportedJob const>{some}, service_, std::string_view{"abc"});
+  EXPECT_TRUE(json.starts_with(R"({"reports":[{"id":"a","ok":false,"error":{"type":"/errors/forbidden",)")) << json;
+  EXPECT_TRUE(json.ends_with(R"("field":"cache"}},{"id":"b","ok":true}]})")) << json;
+}
+
 TEST_F(JsonOutTest, EveryReportIsAnsweredInOrder) {
-  std::vector<Report> const reports{{.job = {.number = number_at(5)}}, {.job = {.text = "a"}}, {.job = {.text = "b"}}};
+  std::vector<Report> reports{{.job = {.number = number_at(5)}}, {.job = {.text = "a"}}, {.job = {.text = "b"}}};
   ReportsReply const reply{
       .reports = {{},
                   {.cancel_requested = true},
                   {.error = Error{.code = ErrorCode::lease_lost, .message = "the lease is over"}}}};
-  auto const reported = reported_jobs(reports);
+  auto const reported = reported_jobs(reports, nullptr);
 
   std::string const json =
-      written(&append_reports_reply, reply, std::span<JobRef const>{reported}, service_, std::string_view{"abc"});
+      written(&append_reports_reply, reply, std::span<ReportedJob const>{reported}, service_, std::string_view{"abc"});
 
   EXPECT_TRUE(json.starts_with(R"({"reports":[{"id":")" + id(number_at(5)) +
                                R"(","ok":true},)"

@@ -88,6 +88,33 @@ void write_shard(StatusReply const& status, telemetry::MetricsWriter& out) {
   }
 }
 
+void write_cache(CacheStatus const& cache, telemetry::MetricsWriter& out) {
+  auto const count = [&](std::string_view name, std::string_view help, std::uint64_t value) {
+    out.counter(name, help, {}, static_cast<double>(value));
+  };
+  auto const measure = [&](std::string_view name, std::string_view help, std::uint64_t value) {
+    out.gauge(name, help, {}, static_cast<double>(value));
+  };
+  measure("workmill_cache_flights", "Jobs that compute a cached value now.", cache.flights);
+  measure("workmill_cache_entries", "Keys with a value, or a failure that is remembered.", cache.entries);
+  count("workmill_cache_expired_total", "Keys dropped as their time was over.", cache.expired);
+  count("workmill_cache_cold_reads_total", "Values read back from the disk.", cache.cold_reads);
+  count("workmill_cache_damaged_total", "Values forgotten, as the disk has lost them.", cache.damaged);
+  struct Place {
+    std::string_view name;
+    std::uint64_t bytes, budget, evicted;
+  };
+  for (Place const& place : {Place{"memory", cache.memory_bytes, cache.memory_bytes_max, cache.evicted_from_memory},
+                             Place{"disk", cache.disk_bytes, cache.disk_bytes_max, cache.evicted_from_disk}}) {
+    out.gauge("workmill_cache_bytes", "Used by what is cached.", {{"place", place.name}},
+              static_cast<double>(place.bytes));
+    out.gauge("workmill_cache_budget_bytes", "What it may use.", {{"place", place.name}},
+              static_cast<double>(place.budget));
+    out.counter("workmill_cache_evictions_total", "Values that gave way to others.", {{"place", place.name}},
+                static_cast<double>(place.evicted));
+  }
+}
+
 void write_jobs(StatusReply const& status, telemetry::MetricsWriter& out) {
   for (std::size_t i = 0; i < status.job_stages.size(); ++i) {
     out.histogram("workmill_job_stage_seconds",
@@ -146,6 +173,7 @@ void append_metrics(StatusReply const& status, Instant now, telemetry::Metrics& 
   out.append(metrics.render(format, [&](telemetry::MetricsWriter& writer) {
     write_shard(status, writer);
     write_jobs(status, writer);
+    for (CacheStatus const& cache : status.cache) write_cache(cache, writer);
     write_queues(status.queues, now, writer);
   }));
 }

@@ -109,7 +109,7 @@ int retry_after_seconds(ErrorCode code) {
   }
 }
 
-void append_problem(Error const& error, std::string_view trace_id, JsonWriter& out, std::uint32_t retry_after) {
+void append_problem(Error const& error, std::string_view trace_id, JsonWriter& out, ProblemExtra const& extra) {
   std::string_view const code = to_string(error.code);
   out.begin_object();
   out.key("type").plain_from([&](std::string& text) { text.append("/errors/").append(code); });
@@ -117,10 +117,14 @@ void append_problem(Error const& error, std::string_view trace_id, JsonWriter& o
   out.key("status").value(status_of(error.code));
   out.key("detail").value(error.message);
   out.key("code").plain(code);
-  out.key("class").plain(to_string(class_of(error.code)));
+  out.key("class").plain(to_string(extra.cause != nullptr ? extra.cause->error_class : class_of(error.code)));
   if (!trace_id.empty()) out.key("trace_id").plain(trace_id);
   if (!error.field.empty()) out.key("field").value(error.field);
-  if (retry_after > 0) out.key("retry_after").value(retry_after);
+  if (extra.retry_after > 0) out.key("retry_after").value(extra.retry_after);
+  if (extra.cause != nullptr) {
+    out.key("cause").begin_object().member("class", to_string(extra.cause->error_class));
+    out.member("code", extra.cause->code).member("message", extra.cause->message).end_object();
+  }
   out.end_object();
 }
 

@@ -50,15 +50,17 @@ void append_http_date(Instant instant, std::string& out) {
   out.append(" GMT");
 }
 
+bool has_body(int status) { return status != 204 && status != 304; }
+
 void append_head(ResponseHead const& head, std::string_view date_line, std::string& out) {
   out.append("HTTP/1.1 ");
   append_number(static_cast<std::uint64_t>(head.status), out);
   out.append(" ").append(reason_phrase(head.status)).append(kEnd);
-  if (head.status != 204) out.append("Content-Type: ").append(head.content_type).append(kEnd);
+  if (has_body(head.status)) out.append("Content-Type: ").append(head.content_type).append(kEnd);
   out.append(date_line).append(head.cors).append(head.extra);
   if (!head.keep_alive) out.append("Connection: close\r\n");
   if (head.keep_alive && head.to_http_1_0) out.append("Connection: keep-alive\r\n");
-  if (head.status != 204) out.append(kLengthName).append(kLengthRoom);
+  if (has_body(head.status)) out.append(kLengthName).append(kLengthRoom);
   out.append(kEnd);
 }
 
@@ -73,7 +75,9 @@ std::string_view reason_phrase(int status) {
   switch (status) {
     case 200: return "OK";
     case 201: return "Created";
+    case 202: return "Accepted";
     case 204: return "No Content";
+    case 304: return "Not Modified";
     case 400: return "Bad Request";
     case 401: return "Unauthorized";
     case 403: return "Forbidden";
@@ -88,6 +92,7 @@ std::string_view reason_phrase(int status) {
     case 429: return "Too Many Requests";
     case 431: return "Request Header Fields Too Large";
     case 500: return "Internal Server Error";
+    case 502: return "Bad Gateway";
     case 503: return "Service Unavailable";
     case 504: return "Gateway Timeout";
     case 507: return "Insufficient Storage";
@@ -111,7 +116,7 @@ void ResponseWriter::set_now(Instant now) {
 }
 
 void ResponseWriter::begin(ResponseHead const& head, std::string& out) {
-  WM_ASSERT(body_at_ == 0 && head.status != 204);
+  WM_ASSERT(body_at_ == 0 && has_body(head.status));
   if (is_ordinary(head)) {
     out.append(head.status == 200 ? ordinary_200_ : ordinary_201_);
   } else {
@@ -124,20 +129,25 @@ void ResponseWriter::begin(ResponseHead const& head, std::string& out) {
 
 void ResponseWriter::end(std::string& out) {
   WM_ASSERT(body_at_ > 0 && out.size() >= body_at_);
-  std::array<char, 20> digits;
-  auto const end = std::to_chars(digits.data(), digits.data() + digits.size(), out.size() - body_at_).ptr;
-  auto const count = static_cast<std::size_t>(end - digits.data());
-  WM_ASSERT(count <= kLengthDigits);
-  std::memcpy(out.data() + length_at_ + kLengthDigits - count, digits.data(), count);
+  write_length(out.size() - body_at_, out);
   if (without_body_) out.resize(body_at_);
   body_at_ = 0;
 }
 
+void ResponseWriter::write_length(std::size_t bytes, std::string& out) {
+  std::array<char, 20> digits;
+  auto const end = std::to_chars(digits.data(), digits.data() + digits.size(), bytes).ptr;
+  auto const count = static_cast<std::size_t>(end - digits.data());
+  WM_ASSERT(count <= kLengthDigits);
+  std::memcpy(out.data() + length_at_ + kLengthDigits - count, digits.data(), count);
+}
+
 void ResponseWriter::write(ResponseHead const& head, std::string_view body, std::string& out) {
-  if (head.status == 204) return append_head(head, date_line_, out);
+  if (!has_body(head.status)) return append_head(head, date_line_, out);
   begin(head, out);
-  out.append(body);
-  end(out);
+  write_length(body.size(), out);
+  if (!head.without_body) out.append(body);
+  body_at_ = 0;
 }
 
 }  // namespace workmill::http

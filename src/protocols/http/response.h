@@ -15,6 +15,7 @@ std::string_view reason_phrase(int status);
 namespace content_type {
 inline constexpr std::string_view kJson = "application/json";
 inline constexpr std::string_view kProblem = "application/problem+json";
+inline constexpr std::string_view kBytes = "application/octet-stream";
 inline constexpr std::string_view kText = "text/plain; charset=utf-8";
 }  // namespace content_type
 
@@ -38,10 +39,12 @@ class ResponseWriter {
   void begin(ResponseHead const& head, std::string& out);
   void end(std::string& out);
 
-  // The whole of it. A status of 204 has neither a body nor a length.
+  // The whole of it. A status of 204 or 304 has neither a body nor a length.
   void write(ResponseHead const& head, std::string_view body, std::string& out);
 
  private:
+  void write_length(std::size_t bytes, std::string& out);
+
   std::string date_line_;                    // "Date: Sun, 22 Nov 2026 09:00:00 GMT\r\n"
   std::string ordinary_200_, ordinary_201_;  // Headers of JSON with nothing special about it, ready to copy.
   std::int64_t second_ = -1;

@@ -13,6 +13,8 @@ constexpr std::array<RouteEntry, kRoutes> kTable{{
     {Route::create_jobs, Method::post, "/v1/jobs", "", Access::enqueue},
     {Route::lease_jobs, Method::post, "/v1/leases", "", Access::work},
     {Route::report_jobs, Method::post, "/v1/reports", "", Access::work},
+    {Route::get_cached, Method::get, "/v1/cache/{key}", "", Access::server_read},
+    {Route::compute_cached, Method::post, "/v1/cache/{key}", "", Access::enqueue},
     {Route::worker_stream, Method::get, "/v1/worker", "", Access::work},
     {Route::get_job, Method::get, "/v1/jobs/{id}", "wait", Access::read},
     {Route::list_jobs, Method::get, "/v1/jobs", "state queue type tag group q limit cursor", Access::read},
@@ -26,6 +28,9 @@ constexpr std::array<RouteEntry, kRoutes> kTable{{
     {Route::get_queue, Method::get, "/v1/queues/{queue}", "", Access::read},
     {Route::patch_queue, Method::patch, "/v1/queues/{queue}", "", Access::admin},
     {Route::purge_queue, Method::remove, "/v1/queues/{queue}/jobs", "state", Access::admin},
+    {Route::put_cached, Method::put, "/v1/cache/{key}", "fresh stale tags", Access::server_enqueue},
+    {Route::forget_cached, Method::remove, "/v1/cache/{key}", "", Access::server_enqueue},
+    {Route::forget_cached_by, Method::remove, "/v1/cache", "tag prefix", Access::server_enqueue},
     {Route::healthz, Method::get, "/healthz", "verbose", Access::open},
     {Route::livez, Method::get, "/livez", "verbose", Access::open},
     {Route::readyz, Method::get, "/readyz", "verbose", Access::open},
@@ -92,6 +97,8 @@ std::string_view to_string(Route route) {
     case Route::lease_jobs: return "lease_jobs";
     case Route::report_jobs: return "report_jobs";
     case Route::worker_stream: return "worker_stream";
+    case Route::get_cached: return "get_cached";
+    case Route::compute_cached: return "compute_cached";
     case Route::get_job: return "get_job";
     case Route::list_jobs: return "list_jobs";
     case Route::cancel_job: return "cancel_job";
@@ -104,6 +111,9 @@ std::string_view to_string(Route route) {
     case Route::get_queue: return "get_queue";
     case Route::patch_queue: return "patch_queue";
     case Route::purge_queue: return "purge_queue";
+    case Route::put_cached: return "put_cached";
+    case Route::forget_cached: return "forget_cached";
+    case Route::forget_cached_by: return "forget_cached_by";
     case Route::healthz: return "healthz";
     case Route::livez: return "livez";
     case Route::readyz: return "readyz";
@@ -122,9 +132,12 @@ service::Priority priority_of(Route route) {
   using enum service::Priority;
   switch (route) {
     case Route::create_jobs:
+    case Route::put_cached:
     case Route::list_jobs: return load;
     case Route::lease_jobs:
     case Route::worker_stream:
+    case Route::get_cached:
+    case Route::compute_cached:  // What is there is cheap. One that has to compute is looked at again, as load.
     case Route::get_job:
     case Route::get_job_log: return work;
     case Route::report_jobs:
@@ -137,6 +150,8 @@ service::Priority priority_of(Route route) {
     case Route::get_queue:
     case Route::patch_queue:
     case Route::purge_queue:
+    case Route::forget_cached:
+    case Route::forget_cached_by:
     case Route::healthz:
     case Route::livez:
     case Route::readyz:
@@ -154,7 +169,8 @@ service::Priority priority_of(Route route) {
 std::string_view to_string(Access access) {
   switch (access) {
     case Access::open: return "";
-    case Access::enqueue: return "enqueue";
+    case Access::enqueue:
+    case Access::server_enqueue: return "enqueue";
     case Access::work: return "work";
     case Access::read:
     case Access::server_read: return "read";
@@ -178,7 +194,7 @@ Result<Match> match(Method method, std::string_view path) {
 }
 
 std::string allowed_methods(std::string_view path) {
-  if (path == "*") return "GET, HEAD, POST, PATCH, DELETE, OPTIONS";
+  if (path == "*") return "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
   std::string list;
   for (RouteEntry const& entry : kTable) {
     if (!match_path(entry.pattern, path).matches) continue;

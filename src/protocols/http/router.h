@@ -18,6 +18,8 @@ enum class Route : std::uint8_t {
   lease_jobs,
   report_jobs,
   worker_stream,
+  get_cached,
+  compute_cached,
   get_job,
   list_jobs,
   cancel_job,
@@ -30,6 +32,9 @@ enum class Route : std::uint8_t {
   get_queue,
   patch_queue,
   purge_queue,
+  put_cached,
+  forget_cached,
+  forget_cached_by,
   healthz,
   livez,
   readyz,
@@ -41,7 +46,7 @@ enum class Route : std::uint8_t {
   openapi,
   home,
 };
-inline constexpr std::size_t kRoutes = 26;
+inline constexpr std::size_t kRoutes = 31;
 std::string_view to_string(Route route);  // "create_jobs": for metrics and logs, and the document's operationId.
 
 // What a call does to the load. Health and metrics must get through when it is highest, and so must what ends it.
@@ -54,8 +59,9 @@ enum class Access : std::uint8_t {
   work,
   read,
   admin,
-  server_read,   // read, and not limited to some queues: it shows figures of all.
-  server_admin,  // admin, likewise.
+  server_read,     // read, and not limited to some queues: it shows figures of all.
+  server_enqueue,  // enqueue, likewise.
+  server_admin,    // admin, likewise.
 };
 std::string_view to_string(Access access);  // The scope: "read" also for server_read; "" for open.
 

@@ -5,6 +5,7 @@
 #include <string_view>
 
 #include "base/assert.h"
+#include "protocols/http/cache_heads.h"
 #include "protocols/http/router.h"
 
 // Any path and any query, a line break between. What is found is a part of what was sent, and no parameter of a path
@@ -25,6 +26,10 @@ extern "C" int LLVMFuzzerTestOneInput(std::uint8_t const* data, std::size_t size
     WM_ASSERT(path.find(found->parameter) != std::string_view::npos);
     auto const parsed = Query::parse(query, found->query_names);
     if (parsed) static_cast<void>(parsed->get("state"));
+  }
+  // The second line as an If-None-Match, too: one that names a tag goes on to do so with another ahead of it.
+  if (names_etag(query, 7) && query.find('*') == std::string_view::npos) {
+    WM_ASSERT(names_etag(std::string{"W/\"a, b\" ,"}.append(query), 7));
   }
   static_cast<void>(Query::parse(query, "state queue type tag group q limit cursor wait verbose"));
   return 0;

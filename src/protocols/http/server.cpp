@@ -36,7 +36,7 @@ HttpServer::HttpServer(net::IoLoop& loop, service::Service& service, service::To
       counters_(metrics),
       stream_counters_(metrics),
       stream_json_(service),
-      endpoints_(service, tokens, counters_, metrics, logger, chance, tracer),
+      endpoints_(service, tokens, clock, counters_, metrics, logger, chance, tracer),
       admission_(limits.admission, clock.monotonic()),
       shared_{.loop = loop,
               .service = service,

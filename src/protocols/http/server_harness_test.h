@@ -57,6 +57,7 @@ class FakeService final : public service::Service {
   Duration behind{};  // So long ago was its last turn.
   service::Readiness readiness() const override { return ready; }
   Duration uptime() const override { return std::chrono::seconds{90}; }
+  cache::Cache* cache() override { return cached; }
 
   void answer(service::Cookie cookie, Reply reply) {
     std::vector<service::Answer> bunch;
@@ -70,6 +71,7 @@ class FakeService final : public service::Service {
     if (!bunch.empty()) sink_->on_answers(bunch);
   }
 
+  cache::Cache* cached = nullptr;
   std::optional<Error> refusal;
   service::Readiness ready = service::Readiness::ready;
   std::vector<Asked> asked;

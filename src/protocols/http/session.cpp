@@ -15,6 +15,11 @@ using WaitFor = net::Connection::WaitFor;
 constexpr std::string_view kContinue = "HTTP/1.1 100 Continue\r\n\r\n";
 // Output that a client has not taken yet, above which its next requests wait.
 constexpr std::size_t kOutputBytesMax = 256 * 1024;
+// Of an answer's text, for the next one.
+constexpr std::size_t kTextBytesKept = 16 * 1024;
+// An answer that waits for those before it, and is longer: no further request is taken meanwhile. Each could be
+// answered by megabytes that are in memory once, and would be so many times.
+constexpr std::size_t kWaitingTextBytesMax = 64 * 1024;
 // After a refusal we go on reading for so long: closing with unread input resets the connection, and a reset may
 // overtake the answer.
 constexpr Duration kLinger = std::chrono::seconds{2};
@@ -289,6 +294,7 @@ void Session::handle(Request const& request) {
   }
   discount(exchange);
   exchange.is_done = true;
+  large_waits_ = large_waits_ || (exchanges_.size() > 1 && exchange.text.size() > kWaitingTextBytesMax);
   if (!exchange.keep_alive && !last_taken_) {  // Whoever was refused like that is not read further.
     last_taken_ = true;
     linger_due_ = true;
@@ -368,15 +374,27 @@ bool Session::take_answer(std::uint16_t sequence, Reply const& reply) {
 // Moves on over all that is answered, from the front. What was written to the output directly has no text.
 void Session::release_done() {
   while (!exchanges_.empty() && exchanges_.front().is_done) {
-    Exchange const& exchange = exchanges_.front();
-    connection_.output().append(exchange.text);
+    Exchange& exchange = exchanges_.front();
+    hand_over_text(exchange);
     if (!exchange.waits) {
       shared_.counters.took(exchange.is_routed, exchange.route, shared_.now - exchange.received_at);
     }
     exchanges_.pop_front();
     shared_.under_way -= 1;
   }
+  if (exchanges_.size() <= 1) large_waits_ = false;
   if (exchanges_.empty() && std::exchange(continue_due_, false)) connection_.output().append(kContinue);
+}
+
+// Without a copy where nothing is ahead of it, as it may be megabytes.
+void Session::hand_over_text(Exchange& exchange) {
+  std::string& output = connection_.output();
+  if (output.empty()) {
+    output.swap(exchange.text);
+  } else {
+    output.append(exchange.text);
+  }
+  if (exchange.text.capacity() > kTextBytesKept) std::string{}.swap(exchange.text);
 }
 
 void Session::abandon_from(std::uint16_t sequence) {
@@ -457,7 +475,7 @@ void Session::settle() {
 bool Session::is_quiet() const { return exchanges_.empty() && !connection_.has_output(); }
 
 bool Session::has_room() const {
-  return exchanges_.size() < shared_.limits.pipelined_max && held_ == 0 && !write_blocked_ &&
+  return exchanges_.size() < shared_.limits.pipelined_max && held_ == 0 && !write_blocked_ && !large_waits_ &&
          connection_.output_bytes() < kOutputBytesMax;
 }
 

@@ -163,6 +163,7 @@ class Session {
   void answer_turned_away(Exchange& exchange);
   void end_after_refusal();
   void release_done();
+  void hand_over_text(Exchange& exchange);
   void abandon_from(std::uint16_t sequence);
   void flush();
   void settle();
@@ -197,6 +198,7 @@ class Session {
   bool last_taken_ = false;   // No further request is read: what comes is dropped.
   std::uint32_t held_ = 0;    // Refusals held back: nothing more is read until they are out.
   bool paused_ = false;       // Input is left unparsed until there is room for its answers.
+  bool large_waits_ = false;  // A long answer waits for those before it: likewise.
   bool linger_due_ = false;   // The peer may still be sending what we refused.
   bool lingering_ = false;
   bool closing_ = false;

@@ -241,7 +241,7 @@ void StreamSession::take_reports(ReportBatch batch, std::size_t bytes) {
   tell();  // What was said before holds for the jobs that these make room for.
   if (!is_served()) return;
   UnderWay next{.sequence = next_sequence_,
-                .reported = reported_jobs(batch.reports),
+                .reported = reported_jobs(batch.reports, caller_.allowed()),
                 .ended = static_cast<std::size_t>(std::ranges::count_if(batch.reports, ends_attempt)),
                 .bytes = bytes};
   next_sequence_ = next_sequence_ == UINT16_MAX ? 1 : static_cast<std::uint16_t>(next_sequence_ + 1);

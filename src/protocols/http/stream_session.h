@@ -56,7 +56,7 @@ class StreamSession {
   };
   struct UnderWay {  // A message of reports.
     std::uint16_t sequence = 0;
-    std::vector<JobRef> reported;
+    std::vector<ReportedJob> reported;
     std::size_t ended = 0;  // So many of them end an attempt.
     std::size_t bytes = 0;
   };

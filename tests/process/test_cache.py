@@ -1,0 +1,501 @@
+"""The shared cache, over real sockets: hits, stale values, flights, failures, restarts, and who may."""
+
+import json
+import re
+import urllib.parse
+
+import pytest
+
+from harness import Background, eventually
+from streams import Stream
+from test_tokens import new_token
+
+MiB = 1 << 20
+
+
+class Cache:
+    """The cache of one server, in few words. Keys begin with a name of this test's own."""
+
+    def __init__(self, api):
+        self.api, self.name = api, api.queue
+
+    def path(self, key):
+        return "/v1/cache/" + urllib.parse.quote(f"{self.name}/{key}", safe="")
+
+    def get(self, key, expect=200, **options):
+        return self.api.call("GET", self.path(key), expect=expect, **options)
+
+    def put(self, key, data, content_type="application/octet-stream", expect=204, **query):
+        return self.api.call(
+            "PUT", self.path(key), data=data, headers={"Content-Type": content_type}, query=query, expect=expect
+        )
+
+    def compute(self, key, expect=200, job=None, **fields):
+        job = self.api.job_as_sent(dict(job or {}))
+        return self.api.call("POST", self.path(key), {"job": job, **fields}, expect=expect)
+
+    def background(self, key, **fields):
+        return Background(self.compute, key, **fields)
+
+    def forget(self, key, expect=204):
+        return self.api.call("DELETE", self.path(key), expect=expect)
+
+    def put_stale(self, key, data, **query):
+        """A value that is stale already."""
+        self.put(key, data, "application/json", fresh="1ms", stale="1h", **query)
+        eventually(lambda: ttl(self.get(key)) < 0, "the value is stale")
+
+    def jobs(self):
+        return self.api.jobs(queue=self.api.queue)
+
+
+def status(answer):
+    return answer.headers["Cache-Status"]
+
+
+def ttl(answer):
+    return int(re.fullmatch(r"workmill; hit; ttl=(-?\d+)", status(answer)).group(1))
+
+
+@pytest.fixture
+def cache(api):
+    return Cache(api)
+
+
+@pytest.fixture
+def settings(tmp_path):
+    """settings('cache_volatile = ["v:"]') gives the arguments of a server that has them."""
+
+    def make(text):
+        path = tmp_path / "workmill.toml"
+        path.write_text(text + "\n")
+        return ["--config", str(path)]
+
+    return make
+
+
+# ---- What is put.
+
+
+def test_what_was_put_is_there_as_it_was(cache):
+    body = bytes(range(256))
+    etag = cache.put("k", body, "image/x-test", fresh="5m").headers["ETag"]
+
+    got = cache.get("k")
+    assert (got.body, got.headers["Content-Type"], got.headers["ETag"]) == (body, "image/x-test", etag)
+    assert got.headers["Age"] == "0" and 0 <= ttl(got) <= 300
+
+
+def test_an_empty_value_is_a_value(cache):
+    cache.put("k", b"")
+    assert cache.get("k").body == b""
+
+
+def test_a_value_is_replaced(cache):
+    first = cache.put("k", b"1").headers["ETag"]
+    second = cache.put("k", b"2").headers["ETag"]
+    assert first != second and cache.get("k").body == b"2"
+    assert cache.put("k", b"1").headers["ETag"] == first
+
+
+def test_a_value_that_is_not_there_is_told_so(cache):
+    answer = cache.get("k", expect=404)
+    assert (answer.code, status(answer)) == ("cache_miss", "workmill; fwd=uri-miss")
+
+
+def test_a_value_is_gone_when_its_time_is_over(cache):
+    cache.put("k", b"1", fresh="1ms")
+    eventually(lambda: cache.get("k", expect=(200, 404)).status == 404, "the value is over")
+
+
+def test_who_has_the_value_is_not_sent_it_again(cache):
+    etag = cache.put("k", b"12345").headers["ETag"]
+    for tags in (etag, f'"x", W/{etag}', "*"):
+        answer = cache.get("k", expect=304, headers={"If-None-Match": tags})
+        assert answer.body == b"" and answer.headers["ETag"] == etag and "hit" in status(answer)
+    cache.put("k", b"6")
+    assert cache.get("k", headers={"If-None-Match": etag}).body == b"6"
+
+
+def test_keys_are_any_text(cache):
+    for key in ("a/b", "ä ö", "%2F", "a?b#c&d=e", "k" * (500 - len(cache.name)), "\U0001f600"):
+        cache.put(key, key.encode())
+        assert cache.get(key).body == key.encode(), key
+    for bad in ("", "%00", "%0A", "%FF", "a" * 513):
+        assert cache.api.call("GET", "/v1/cache/" + bad).status in (400, 404, 405), bad
+
+
+def test_large_values_come_back_whole(cache):
+    body = bytes(range(256)) * (8 * MiB // 256)
+    cache.put("large", body)
+    assert cache.get("large").body == body
+    answer = cache.put("larger", body + b"1", expect=413)
+    assert answer.code == "payload_too_large"
+
+
+def test_a_put_that_makes_no_sense_is_refused(cache):
+    for query, field in (({"fresh": "x"}, "fresh"), ({"stale": "366d"}, "stale"), ({"tags": "a b"}, "tags[0]")):
+        assert cache.put("k", b"1", expect=400, **query).json["field"] == field
+    cache.get("k", expect=404)
+
+
+# ---- Forgetting.
+
+
+def test_values_are_forgotten_by_key_tag_and_prefix(cache):
+    tag = cache.name[-100:]
+    for i in range(30):
+        cache.put(f"{'even' if i % 2 == 0 else 'odd'}/{i}", b"1", tags=f"{tag},other" if i < 20 else "")
+    cache.forget("odd/1")
+    cache.forget("odd/1", expect=404)
+
+    assert cache.api.call("DELETE", "/v1/cache", query={"tag": tag}, expect=200).json == {"count": 19}
+    cache.get("even/0", expect=404)
+    assert cache.get("even/20")
+    prefix = f"{cache.name}/even/"
+    assert cache.api.call("DELETE", "/v1/cache", query={"prefix": prefix}, expect=200).json == {"count": 5}
+    cache.get("even/28", expect=404)
+    assert cache.get("odd/29")
+    assert cache.api.call("DELETE", "/v1/cache", query={"prefix": prefix}, expect=200).json == {"count": 0}
+
+
+# ---- Computing.
+
+
+def test_an_absent_value_is_computed_by_a_worker_and_kept(cache):
+    asking = cache.background("k", fresh="5m", job={"payload": {"n": 7}})
+    job = cache.api.lease_one()
+    assert job["payload"] == {"n": 7}
+    cache.api.complete(job, result={"rows": [1, 2]})
+
+    answer = asking.result()
+    assert answer.json == {"rows": [1, 2]} and answer.headers["Content-Type"] == "application/json"
+    assert status(answer) == "workmill; fwd=uri-miss; stored"
+    again = cache.compute("k", fresh="5m")
+    assert again.json == {"rows": [1, 2]} and ttl(again) > 0
+    assert cache.get("k").headers["ETag"] == answer.headers["ETag"] == again.headers["ETag"]
+    assert len(cache.jobs()) == 1
+
+
+def test_an_absent_value_is_computed_over_a_worker_stream(cache, shared):
+    with Stream(shared) as stream:
+        stream.subscribe(cache.api.queue, 10)
+        asking = cache.background("k")
+        stream.reported(stream.jobs(1), result=[True])
+        assert asking.result().json == [True]
+
+
+def test_results_that_are_bytes_or_nothing_are_values_too(cache):
+    asking = cache.background("bytes")
+    cache.api.complete(cache.api.lease_one(), result_base64="AP8=")
+    answer = asking.result()
+    assert (answer.body, answer.headers["Content-Type"]) == (b"\x00\xff", "application/octet-stream")
+    asking = cache.background("nothing")
+    cache.api.complete(cache.api.lease_one())
+    assert asking.result().json is None
+
+
+def test_many_who_ask_for_one_key_are_answered_by_one_job(cache):
+    crowd = [cache.background("k", job={"payload": i}) for i in range(40)]
+    job = cache.api.lease_one()
+    waiting = 'workmill_bound_used{bound="waiters"}'
+    eventually(lambda: metric(cache.api, waiting) >= 40, "all of them wait")
+    cache.api.complete(job, result=1)
+
+    answers = [each.result() for each in crowd]
+    assert {answer.body for answer in answers} == {b"1"}
+    collapsed = [answer for answer in answers if status(answer).endswith("; collapsed")]
+    assert len(collapsed) == len(answers) - 1
+    assert len(cache.jobs()) == 1
+
+
+def metric(api, name):
+    text = api.call("GET", "/metrics", expect=200).body.decode()
+    found = re.search("^" + re.escape(name) + r" (\S+)$", text, re.MULTILINE)
+    return float(found.group(1)) if found else 0.0
+
+
+def test_who_has_waited_long_enough_is_told_of_the_job(cache):
+    answer = cache.compute("k", wait="0s", expect=202)
+    assert answer.json["state"] in ("ready", "scheduled")
+    assert answer.headers["Location"] == "/v1/jobs/" + answer.json["job_id"]
+    job = cache.api.lease_one()
+    assert job["id"] == answer.json["job_id"]
+    later = cache.compute("k", wait="1ms", expect=202)
+    assert later.json == {"job_id": job["id"], "state": "leased"}
+
+    asking = cache.background("k")
+    cache.api.complete(job, result="there")
+    assert asking.result().json == "there"
+    assert len(cache.jobs()) == 1
+
+
+def test_a_stale_value_is_served_while_one_job_computes_it_anew(cache):
+    cache.put_stale("k", b'"old"')
+
+    answers = [each.result() for each in [cache.background("k", stale="1h") for _ in range(20)]]
+
+    assert {answer.body for answer in answers} == {b'"old"'} and all(ttl(answer) < 0 for answer in answers)
+    job = cache.api.lease_one()
+    assert cache.compute("k").json == "old"
+    cache.api.complete(job, result="new")
+    eventually(lambda: cache.get("k").json == "new", "the new value is there")
+    assert ttl(cache.get("k")) >= 0
+    assert len(cache.jobs()) == 1
+
+
+def test_an_attempt_that_fails_is_tried_again_and_its_callers_wait(cache):
+    asking = cache.background("k", job={"max_attempts": 3, "backoff": {"first": "1ms"}})
+    cache.api.fail(cache.api.lease_one())
+    job = cache.api.lease_one()
+    assert job["attempt"] == 2 and not asking.done()
+    cache.api.complete(job, result=2)
+    assert asking.result().json == 2
+
+
+def test_a_failure_is_told_and_not_remembered(cache):
+    asking = cache.background("k", expect=502)
+    cache.api.fail(cache.api.lease_one(), "fatal", code="no_such_row", message="row 7")
+
+    answer = asking.result()
+    assert (answer.code, answer.json["class"]) == ("compute_failed", "fatal")
+    assert answer.json["cause"] == {"class": "fatal", "code": "no_such_row", "message": "row 7"}
+    assert status(answer) == "workmill; fwd=uri-miss; fwd-status=502"
+    asking = cache.background("k")
+    cache.api.complete(cache.api.lease_one(), result=1)
+    assert asking.result().json == 1
+
+
+def test_a_failure_is_remembered_for_as_long_as_was_asked(cache):
+    asking = cache.background("k", expect=502, error_for="1h")
+    cache.api.fail(cache.api.lease_one(), "user")
+    asking.result()
+
+    again = cache.compute("k", expect=502)
+    assert status(again).endswith("; fwd-status=502; detail=negative") and "Retry-After" not in again.headers
+    assert again.json["cause"]["code"] == "test_error"
+    cache.get("k", expect=404)
+    assert len(cache.jobs()) == 1
+
+    cache.forget("k")
+    assert cache.compute("k", wait="0s", expect=202)
+
+
+def test_a_failure_that_may_pass_says_when_to_ask_again(cache):
+    asking = cache.background("k", expect=502, error_for="1h", job={"max_attempts": 1})
+    cache.api.fail(cache.api.lease_one(), "retryable")
+    for answer in (asking.result(), cache.compute("k", expect=502)):
+        assert answer.json["class"] == "retryable" and int(answer.headers["Retry-After"]) > 3_000
+
+
+def test_a_stale_value_is_better_than_a_failure(cache):
+    cache.put_stale("k", b"1")
+    assert cache.compute("k", error_for="1h").json == 1
+    cache.api.fail(cache.api.lease_one(), "fatal")
+
+    answer = cache.compute("k", error_for="1h")
+    assert answer.json == 1 and ttl(answer) < 0
+    assert len(cache.jobs()) == 1  # And nobody tries again while the failure is remembered.
+
+
+def test_a_flight_that_was_cancelled_answers_those_who_wait(cache):
+    asking = cache.background("k", expect=502)
+    job = eventually(cache.jobs, "the job is there")[0]
+    cache.api.call("POST", f"/v1/jobs/{job['id']}/cancel", expect=200)
+    assert asking.result().json["class"] == "retryable"
+    assert cache.compute("k", wait="0s", expect=202).json["job_id"] != job["id"]
+
+
+def test_a_computation_that_makes_no_sense_is_refused(cache):
+    for body, field in (
+        ({}, "job"),
+        ({"job": {}}, "job.type"),
+        ({"job": {"type": "t", "unique": {"key": "k"}}}, "job.unique"),
+        ({"job": {"type": "t", "id": "mine"}}, "job.id"),
+        ({"job": {"type": "t", "delay": "1s"}}, "job.delay"),
+        ({"job": {"type": "t"}, "wait": "6m"}, "wait"),
+        ({"job": {"type": "t"}, "fresh": "366d"}, "fresh"),
+        ({"job": {"type": "t"}, "odd": 1}, "odd"),
+    ):
+        answer = cache.api.call("POST", cache.path("k"), body, expect=400)
+        assert answer.json["field"] == field, answer
+
+
+# ---- What a report brings.
+
+
+def test_a_report_sets_keys_in_the_commit_of_its_job(cache):
+    job = cache.api.enqueue_id() and cache.api.lease_one()
+    entries = [
+        {"key": f"{cache.name}/json", "value": {"a": [1, 2]}, "fresh": "5m", "tags": ["t"]},
+        {"key": f"{cache.name}/bytes", "value_base64": "AP8=", "content_type": "image/x-test"},
+        {"key": f"{cache.name}/twice", "value": 1},
+        {"key": f"{cache.name}/twice", "value": 2},
+    ]
+    cache.api.complete(job, result=0, cache=entries)
+
+    assert cache.get("json").body == b'{"a": [1, 2]}'
+    assert ttl(cache.get("json")) > 200
+    assert (cache.get("bytes").body, cache.get("bytes").headers["Content-Type"]) == (b"\x00\xff", "image/x-test")
+    assert cache.get("twice").json == 2
+
+
+def test_a_report_over_a_stream_sets_keys(cache, shared):
+    cache.api.enqueue()
+    with Stream(shared) as stream:
+        stream.subscribe(cache.api.queue, 1)
+        stream.reported(stream.jobs(1), cache=[{"key": f"{cache.name}/k", "value": "v"}])
+    assert cache.get("k").json == "v"
+
+
+def test_a_report_that_does_not_count_sets_nothing(cache):
+    cache.api.enqueue()
+    job = cache.api.lease_one()
+    cache.api.complete(job)
+    answer = cache.api.report(job, "completed", cache=[{"key": f"{cache.name}/k", "value": 1}])
+    assert answer["ok"] is False and answer["error"]["code"] == "lease_lost"
+    cache.get("k", expect=404)
+
+
+def test_what_a_flights_report_says_of_its_key_goes_over_its_result(cache):
+    asking = cache.background("k")
+    entry = {"key": f"{cache.name}/k", "value": "said", "content_type": "application/json", "fresh": "10m"}
+    cache.api.complete(cache.api.lease_one(), result="result", cache=[entry])
+    assert asking.result().json == "said"
+    assert ttl(cache.get("k")) > 300
+
+
+def test_an_entry_that_makes_no_sense_is_refused_by_its_name(cache):
+    cache.api.enqueue()
+    job = cache.api.lease_one()
+    for entry, field in (
+        ({"value": 1}, "key"),
+        ({"key": "k"}, "value"),
+        ({"key": "", "value": 1}, "key"),
+        ({"key": "k", "value": 1, "value_base64": "AA=="}, "value_base64"),
+        ({"key": "k", "value": 1, "content_type": "a\nb"}, "content_type"),
+        ({"key": "k", "value": 1, "fresh": "366d"}, "fresh"),
+        ({"key": "k", "value": 1, "tags": [""]}, "tags[0]"),
+    ):
+        report = {"id": job["id"], "lease": job["lease"], "outcome": "completed", "cache": [entry]}
+        answer = cache.api.call("POST", "/v1/reports", {"reports": [report]}, expect=400)
+        assert answer.json["field"] == f"reports[0].cache[0].{field}", answer
+    failed = {"id": job["id"], "lease": job["lease"], "outcome": "released", "cache": []}
+    assert cache.api.call("POST", "/v1/reports", {"reports": [failed]}, expect=400).json["field"] == "reports[0].cache"
+
+
+# ---- Restarts, disks, memory.
+
+
+def test_all_that_is_cached_is_there_after_a_kill(start):
+    server = start()
+    cache = Cache(server.api(queue="q"))
+    etag = cache.put("put", b"1", "text/plain", fresh="1h", tags="t").headers["ETag"]
+    asking = cache.background("computed", fresh="1h")
+    cache.api.complete(cache.api.lease_one(), result=[2])
+    asking.result()
+    cache.put("forgotten", b"3", fresh="1h")
+    cache.forget("forgotten")
+    asking = cache.background("failed", expect=502, error_for="1h")
+    cache.api.fail(cache.api.lease_one(), "fatal")
+    asking.result()
+    flight = cache.compute("flight", wait="0s", expect=202).json["job_id"]
+    leased = cache.api.lease_one()
+
+    server.kill()
+    server.start()
+
+    got = cache.get("put")
+    assert (got.body, got.headers["Content-Type"], got.headers["ETag"]) == (b"1", "text/plain", etag)
+    assert cache.get("computed").json == [2]
+    cache.get("forgotten", expect=404)
+    assert status(cache.compute("failed", expect=502)).endswith("detail=negative")
+    asking = cache.background("flight")
+    cache.api.complete(leased, result="landed")
+    assert asking.result().json == "landed"
+    assert leased["id"] == flight
+    assert cache.api.call("DELETE", "/v1/cache", query={"tag": "t"}, expect=200).json == {"count": 1}
+
+
+def test_volatile_keys_are_gone_after_a_restart(start, settings):
+    server = start(*settings('cache_volatile = ["v:", "w:"]'))
+    api = server.api(queue="q")
+    for key in ("v:1", "w:1", "x:v:1"):
+        api.call("PUT", f"/v1/cache/{key}", data=b"1", query={"fresh": "1h"}, expect=204)
+        api.call("GET", f"/v1/cache/{key}", expect=200)
+
+    server.restart()
+
+    assert [api.call("GET", f"/v1/cache/{key}").status for key in ("v:1", "w:1", "x:v:1")] == [404, 404, 200]
+
+
+def test_values_beyond_the_memory_are_read_back_from_the_disk(start, settings):
+    server = start(*settings('cache_memory = "1MiB"'))
+    cache = Cache(server.api(queue="q"))
+    bodies = {str(i): bytes([i]) * 100_000 for i in range(40)}
+    for key, body in bodies.items():
+        cache.put(key, body, fresh="1h")
+
+    for key, body in bodies.items():
+        assert cache.get(key).body == body, key
+    assert metric(cache.api, 'workmill_cache_bytes{place="memory"}') <= MiB
+    assert metric(cache.api, "workmill_cache_cold_reads_total") > 0
+    etag = cache.get("0").headers["ETag"]
+    assert cache.get("0", expect=304, headers={"If-None-Match": etag})
+    server.restart()
+    for key, body in bodies.items():
+        assert cache.get(key).body == body, key
+
+
+# ---- Figures.
+
+
+def test_calls_are_counted_by_what_came_of_them(start):
+    server = start()
+    cache = Cache(server.api(queue="q"))
+    cache.get("none", expect=404)
+    cache.put("k", b"1", fresh="1h")
+    cache.get("k")
+    cache.put_stale("old", b"1")
+    cache.compute("none", wait="0s", expect=202)
+
+    def counted(result):
+        return metric(cache.api, f'workmill_cache_requests_total{{result="{result}"}}')
+
+    assert counted("miss") == 1 and counted("pending") == 1
+    assert counted("hit") >= 1 and counted("stale") >= 1
+    assert metric(cache.api, "workmill_cache_entries") >= 2
+    assert metric(cache.api, "workmill_cache_flights") == 1
+    assert metric(cache.api, 'workmill_cache_budget_bytes{place="memory"}') == 256 * MiB
+    names = {bound["name"] for bound in cache.api.get("/v1/status")["bounds"]}
+    assert {"cache_memory", "cache_disk"} <= names
+
+
+# ---- Who may.
+
+
+def test_a_token_that_is_limited_to_queues_may_compute_in_them_and_nothing_else(start, tmp_path):
+    data = tmp_path / "data"
+    every = new_token(data, "all", "enqueue,work,read")
+    limited = new_token(data, "limited", "enqueue,work,read", "--queue", "mine")
+    server = start(data=data)
+    cache = Cache(server.api(queue="mine", token=limited))
+    owner = Cache(server.api(queue="mine", token=every))
+
+    assert cache.put("k", b"1", expect=403).code == "forbidden"
+    cache.get("k", expect=403)
+    cache.forget("k", expect=403)
+    assert cache.api.call("DELETE", "/v1/cache", query={"tag": "t"}).status == 403
+    owner.put("k", b"1", "application/json")
+    assert cache.compute("k").json == 1
+    for key in ("k", "absent"):
+        answer = cache.compute(key, expect=403, job={"queue": "other"})
+        assert (answer.code, answer.json["field"]) == ("forbidden", "job.queue")
+
+    asking = cache.background("absent")
+    job = cache.api.lease_one()
+    answer = cache.api.report(job, "completed", cache=[{"key": "x", "value": 1}])
+    assert answer["ok"] is False and answer["error"]["code"] == "forbidden"
+    cache.api.complete(job, result=json.loads("5"))
+    assert asking.result().json == 5
+    assert owner.api.call("GET", "/v1/cache/x").status == 404
