@@ -218,7 +218,8 @@ void EmbeddedEngine::start() {
       std::move(shard_options), *log_, *engine_, clock_, chance_.fork(), 1, [this] { loop_.post([] {}); }, recovery_);
   service_ = std::make_unique<service::InlineService>(*shard_, clock_);
   service_->set_sink(this);
-  endpoints_ = std::make_unique<http::Endpoints>(*service_, tokens_, counters_, metrics_, logger_, chance_.fork());
+  endpoints_ =
+      std::make_unique<http::Endpoints>(*service_, tokens_, clock_, counters_, metrics_, logger_, chance_.fork());
   loop_.set_turn([this] { return turn(); });
   thread_ = std::thread{[this] {
     name_this_thread("wm-embedded");
