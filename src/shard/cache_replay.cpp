@@ -6,6 +6,12 @@
 #include "model/cache_set.h"
 
 namespace workmill::shard {
+namespace {
+
+// A part of the memory is left for what the allocator rounds up.
+constexpr std::uint64_t kRoundingPart = 8;
+
+}  // namespace
 
 CacheTimes times_of(effect::CacheStored const& e) {
   return {.stored_at = e.stored_at,
@@ -24,6 +30,7 @@ void CacheReplay::replay(Effect const& effect, EffectSink::Written at) {
     replay(*failed, at);
   } else if (auto const* forgotten = std::get_if<effect::CacheForgotten>(&effect)) {
     cache_.erase(forgotten->key);
+    let_go(forgotten->key);
   }
 }
 
@@ -43,12 +50,47 @@ void CacheReplay::replay(effect::CacheStored const& e, EffectSink::Written at) {
   }
   if (e.stale_until <= now_) {
     if (!e.is_copy) cache_.erase(e.key);
+    let_go(e.key);
     return;
   }
-  CacheValuePtr value;
-  if (values_ == Values::load) value = value_of(e);
-  cache_.put(e.key, std::move(value), times_of(e), tags_, {.at = at.at, .bytes = at.bytes});
+  cache_.put(e.key, nullptr, times_of(e), tags_, {.at = at.at, .bytes = at.bytes});
   if (failure && failure_place) cache_.put_failure(e.key, *std::move(failure), *failure_place);
+  if (values_ == Values::load) keep(e);
+}
+
+void CacheReplay::keep(effect::CacheStored const& e) {
+  let_go(e.key);
+  std::uint64_t const budget = cache_.options().memory_bytes;
+  CacheValuePtr value = value_of(e);
+  if (value->allocation_bytes() > budget / 2) return;
+  newest_bytes_ += value->allocation_bytes();
+  auto const kept = newest_.insert(newest_.end(), {.value = std::move(value), .etag = e.etag});
+  by_key_.emplace(kept->value->key(), kept);
+  let_go_above(budget);
+}
+
+void CacheReplay::let_go(std::string_view key) {
+  auto const found = by_key_.find(key);
+  if (found == by_key_.end()) return;
+  auto const kept = found->second;
+  by_key_.erase(found);  // Its key is the value's.
+  newest_bytes_ -= kept->value->allocation_bytes();
+  newest_.erase(kept);
+}
+
+void CacheReplay::let_go_above(std::uint64_t bytes) {
+  while (newest_bytes_ > bytes) let_go(newest_.front().value->key());
+}
+
+void CacheReplay::finish() {
+  std::uint64_t const used = cache_.figures().memory_bytes;  // By keys, so far.
+  std::uint64_t const budget = cache_.options().memory_bytes;
+  std::uint64_t const left = budget > used ? budget - used : 0;
+  let_go_above(left - left / kRoundingPart);
+  for (; !newest_.empty(); let_go(newest_.front().value->key())) {
+    Newest const& next = newest_.front();
+    cache_.warm(next.value->key(), next.etag, next.value);
+  }
 }
 
 void CacheReplay::replay(effect::CacheFailed const& e, EffectSink::Written at) {

@@ -1,6 +1,10 @@
 #pragma once
+#include <absl/container/flat_hash_map.h>
+
 #include <cstdint>
+#include <list>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/time.h"
@@ -23,8 +27,19 @@ class CacheReplay {
 
   // Every effect of the log in order; those that are not of the cache say nothing here.
   void replay(Effect const& effect, EffectSink::Written at);
+  // When the log is at its end: brings the newest values into memory, as many as fit.
+  void finish();
 
  private:
+  struct Newest {
+    CacheValuePtr value;
+    std::uint64_t etag = 0;
+  };
+
+  void keep(effect::CacheStored const& e);
+  void let_go(std::string_view key);
+  void let_go_above(std::uint64_t bytes);
+
   void replay(effect::CacheStored const& e, EffectSink::Written at);
   void replay(effect::CacheFailed const& e, EffectSink::Written at);
 
@@ -33,6 +48,10 @@ class CacheReplay {
   Instant now_;
   Values values_;
   std::vector<std::string_view> tags_;  // Reused.
+  // Values that may go into memory, oldest first, one for a key; and where each is, by the key in it.
+  std::list<Newest> newest_;
+  absl::flat_hash_map<std::string_view, std::list<Newest>::iterator> by_key_;
+  std::uint64_t newest_bytes_ = 0;
 };
 
 // The times and the value that a record says. The value is made anew.

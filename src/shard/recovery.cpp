@@ -27,6 +27,7 @@ Result<RecoveryReport> recover(log::Log& log, engine::Engine& engine, Clock cons
       on_progress);
   if (!replayed) return std::unexpected(with_context(std::move(replayed).error(), "replaying the log"));
   report.replay = *replayed;
+  if (cached) cached->finish();
 
   WM_TRY(report.epoch, log.own());
   // A clock that was set back must not take the engine back in time.

@@ -413,6 +413,28 @@ TEST_F(CacheLogTest, OnlyWhatIsOverIsLeftOutByARestart) {
   EXPECT_EQ(cache_->figures().entries, 1u);
 }
 
+TEST_F(CacheLogTest, ARestartLoadsTheNewestAndKnowsWhereTheRestStands) {
+  cache_options_.memory_bytes = std::uint64_t{2} << 20;
+  restart();
+  std::string const large(std::size_t{100} << 10, 'x');
+  auto const key = [](int i) { return "k" + std::to_string(i); };
+  for (int i = 0; i < 40; ++i) ask<CachedReply>(put(key(i), large + std::to_string(i), hours{1}));
+  for (int i = 0; i < 30; ++i) ask<CachedReply>(put("again", large, hours{1}));  // Counts once.
+  ask<CachedReply>(put("gone", large, hours{1}));
+  ask<DoneReply>(ForgetCached{.key = "gone"});
+
+  restart();
+
+  EXPECT_EQ(cache_->figures().entries, 41u);
+  EXPECT_EQ(body("again"), large);
+  for (int i = 0; i < 20; ++i) EXPECT_EQ(find(key(i)).what, What::cold) << i;
+  for (int i = 25; i < 40; ++i) EXPECT_EQ(body(key(i)), large + std::to_string(i));
+  for (int i = 0; i < 40; ++i) {
+    EXPECT_EQ(ask<CachedReply>(ReadCached{.key = key(i)}).value->body(), large + std::to_string(i));
+  }
+  expect_sound();
+}
+
 TEST_F(CacheLogTest, WhereTheDiskIsNearlyFullNothingIsTakenButReadsAndDeletions) {
   ask<CachedReply>(put("k", "v"));
   loop_->set_disk_reserve(std::uint64_t{1} << 60);
