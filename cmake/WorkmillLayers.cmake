@@ -127,7 +127,7 @@ function(wm_benchmarks)
   file(GLOB_RECURSE micro CONFIGURE_DEPENDS "${CMAKE_SOURCE_DIR}/bench/micro/*.cpp")
   if(micro)
     add_executable(wm_bench_micro ${micro})
-    target_link_libraries(wm_bench_micro PRIVATE wm_app wm_http wm_service wm_net wm_shard wm_engine wm_log wm_options
+    target_link_libraries(wm_bench_micro PRIVATE wm_app wm_http wm_service wm_net wm_shard wm_engine wm_log wm_cache wm_options
       benchmark::benchmark benchmark::benchmark_main)
     # Every benchmark runs once, tiny, so that none of them rots. WM_BENCH_SMOKE asks those with long set-ups for less.
     add_test(NAME bench_micro COMMAND wm_bench_micro --benchmark_min_time=0.001)

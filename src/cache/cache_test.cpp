@@ -2,21 +2,394 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "base/rng.h"
+#include "cache/entry.h"
+
 namespace workmill::cache {
 namespace {
 
+using std::chrono::seconds;
+
 constexpr Instant kNow = instant_from_ms(1'700'000'000'000);
+constexpr std::uint64_t kEtag = 7;
 
-TEST(Cache, FindsWhatWasPut) {
+CacheTimes times(Duration fresh = seconds{10}, Duration stale = seconds{20}) {
+  return {.stored_at = kNow, .fresh_until = kNow + fresh, .stale_until = kNow + fresh + stale, .etag = kEtag};
+}
+CacheFailure failure(Duration lasts = seconds{5}) {
+  return {.error_class = ErrorClass::fatal, .code = "broken", .message = "it broke", .until = kNow + lasts};
+}
+Place place(std::uint32_t segment, std::uint32_t offset, std::uint32_t bytes = 100) {
+  return {.at = {.segment = segment, .offset = offset}, .bytes = bytes};
+}
+CacheValuePtr value(std::string_view key, std::size_t bytes = 4) {
+  return CacheValue::make(key, "text/plain", std::string(bytes, 'b'));
+}
+void put(Cache& cache, std::string_view key, Place at = {}, std::size_t bytes = 4) {
+  cache.put(key, value(key, bytes), times(), {}, at);
+}
+bool is_warm(Cache const& cache, std::string_view key) { return cache.find(key, kNow).what == Lookup::What::value; }
+
+TEST(Cache, AnEntryIsALineOfTheProcessorsCache) {
+  // The bound of 96 bytes beyond key and value, but for what the allocator rounds up: the entry, its bucket and its
+  // ghost, and the head of a value.
+  EXPECT_LE(kEntryBytes + value("k", 0)->allocation_bytes() - 1, 84U);
+}
+
+TEST(Cache, CountsItsMemoryByTheEntry) {
   Cache cache{{}};
-  cache.put("k", CacheValue::make("k", "text/plain", "body"),
-            {.stored_at = kNow, .fresh_until = kNow + Duration{10}, .stale_until = kNow + Duration{20}, .etag = 7}, {},
-            {});
+  for (int i = 0; i < 1'000; ++i) put(cache, "key/" + std::to_string(i), {}, 200);
 
-  Lookup const found = cache.find("k", kNow);
+  std::uint64_t const each = cache.figures().memory_bytes / 1'000;
+  EXPECT_GE(each, 200U + 6 + 64);
+  EXPECT_LE(each, 200U + 6 + 96 + 32);
+}
 
-  ASSERT_EQ(found.what, Lookup::What::value);
-  EXPECT_EQ(found.value->body(), "body");
+TEST(Cache, ServesAValueUntilItsWindowsAreOverAndNoLonger) {
+  Cache cache{{}};
+  cache.put("k", value("k"), times(seconds{10}, seconds{20}), {}, {});
+
+  EXPECT_EQ(cache.find("k", kNow + seconds{29}).what, Lookup::What::value);
+  EXPECT_EQ(cache.find("k", kNow + seconds{30}).what, Lookup::What::absent);
+  EXPECT_FALSE(cache.find("k", kNow + seconds{30}).value);
+  EXPECT_FALSE(cache.claim_refresh("k", kNow + seconds{30}));
+}
+
+TEST(Cache, KeepsTimesToTheMillisecond) {
+  Cache cache{{}};
+  CacheTimes const kept{.stored_at = kNow + Duration{1},
+                        .fresh_until = kNow + Duration{1} + kCacheWindowMax - Duration{77},
+                        .stale_until = kNow + Duration{1} + kCacheWindowMax,
+                        .compute_time = Duration{123'457},
+                        .etag = ~std::uint64_t{0}};
+  cache.put("k", value("k"), kept, {}, {});
+
+  EXPECT_EQ(cache.find("k", kNow).times, kept);
+}
+
+TEST(Cache, AComputeTimeBeyondHoursIsThatOfHours) {
+  Cache cache{{}};
+  CacheTimes kept = times();
+  kept.compute_time = std::chrono::hours{100};
+  cache.put("k", value("k"), kept, {}, {});
+
+  EXPECT_EQ(cache.find("k", kNow).times.compute_time, Duration{0xff'ffff});
+}
+
+TEST(Cache, AFailureStandsBesideAValueAndAnewValueEndsIt) {
+  Cache cache{{}};
+  put(cache, "k", place(1, 8));
+  cache.put_failure("k", failure(), place(1, 200));
+
+  Lookup const both = cache.find("k", kNow);
+  EXPECT_EQ(both.what, Lookup::What::value);
+  EXPECT_EQ(both.failure, failure());
+  EXPECT_EQ(cache.live_records_in(1), 2U);
+
+  put(cache, "k", place(1, 400));
+  EXPECT_FALSE(cache.find("k", kNow).failure);
+  EXPECT_EQ(cache.live_records_in(1), 1U);
+  EXPECT_EQ(cache.failure_place("k"), std::nullopt);
+}
+
+TEST(Cache, AFailureAloneIsToldUntilItIsOver) {
+  Cache cache{{}};
+  cache.put_failure("k", failure(seconds{5}), {});
+
+  EXPECT_EQ(cache.find("k", kNow + seconds{4}).what, Lookup::What::failed);
+  EXPECT_EQ(cache.find("k", kNow + seconds{5}).what, Lookup::What::absent);
+  EXPECT_FALSE(cache.claim_refresh("k", kNow));
+  EXPECT_EQ(cache.figures().cold_entries, 1U);
+}
+
+TEST(Cache, OneCallerASecondRefreshes) {
+  Cache cache{{}};
+  put(cache, "k");
+
+  EXPECT_TRUE(cache.claim_refresh("k", kNow));
+  EXPECT_FALSE(cache.claim_refresh("k", kNow + Duration{900}));
+  EXPECT_TRUE(cache.claim_refresh("k", kNow + Duration{1'100}));
+  EXPECT_FALSE(cache.claim_refresh("absent", kNow));
+}
+
+TEST(Cache, ANewValueEndsTheClaim) {
+  Cache cache{{}};
+  put(cache, "k");
+  ASSERT_TRUE(cache.claim_refresh("k", kNow));
+  put(cache, "k");
+
+  EXPECT_TRUE(cache.claim_refresh("k", kNow + Duration{1}));
+}
+
+// The claim's clock goes round in 70 minutes.
+TEST(Cache, AClaimOfLongAgoIsOver) {
+  Cache cache{{}};
+  cache.put("k", value("k"), times(std::chrono::hours{9}), {}, {});
+  ASSERT_TRUE(cache.claim_refresh("k", kNow));
+
+  for (int minutes = 1; minutes < 65; ++minutes) {
+    ASSERT_TRUE(cache.claim_refresh("k", kNow + std::chrono::minutes{minutes})) << minutes;
+  }
+}
+
+TEST(Cache, AValueLargerThanHalfTheMemoryStaysOnTheDisk) {
+  Cache cache{{.memory_bytes = 100'000}};
+  put(cache, "large", place(1, 8), 60'000);
+  put(cache, "small", place(1, 108), 1'000);
+
+  EXPECT_EQ(cache.find("large", kNow).what, Lookup::What::cold);
+  EXPECT_TRUE(is_warm(cache, "small"));
+
+  cache.warm("large", kEtag, value("large", 60'000));
+  EXPECT_EQ(cache.find("large", kNow).what, Lookup::What::cold);
+}
+
+TEST(Cache, AVolatileValueLargerThanHalfTheMemoryIsNotKeptNorWhatItReplaces) {
+  Cache cache{{.memory_bytes = 100'000}};
+  put(cache, "k", {}, 10);
+  put(cache, "k", {}, 60'000);
+
+  EXPECT_EQ(cache.find("k", kNow).what, Lookup::What::absent);
+  EXPECT_EQ(cache.figures().entries, 0U);
+  EXPECT_EQ(cache.figures().memory_bytes, 0U);
+}
+
+TEST(Cache, WithoutMemoryNothingIsKept) {
+  Cache cache{{.memory_bytes = 0}};
+  put(cache, "k", place(1, 8));
+  put(cache, "volatile");
+  cache.put_failure("f", failure(), place(1, 108));
+
+  EXPECT_EQ(cache.figures().entries, 0U);
+  EXPECT_EQ(cache.live_bytes(), 0U);
+  EXPECT_EQ(cache.check_invariants(), "");
+}
+
+TEST(Cache, WithoutDiskOnlyVolatileOnesAreKept) {
+  Cache cache{{.disk_bytes = 0}};
+  put(cache, "k", place(1, 8));
+  put(cache, "volatile");
+
+  EXPECT_EQ(cache.find("k", kNow).what, Lookup::What::absent);
+  EXPECT_TRUE(is_warm(cache, "volatile"));
+  EXPECT_EQ(cache.figures().evictions_disk, 1U);
+}
+
+TEST(Cache, WhoLeavesMemoryIsColdWhileItsRecordIsThere) {
+  Cache cache{{.memory_bytes = 20'000}};
+  for (std::uint32_t i = 0; i < 60; ++i) put(cache, "key/" + std::to_string(i), place(1, i * 100 + 8), 500);
+
+  CacheFigures const figures = cache.figures();
+  EXPECT_EQ(figures.entries, 60U);
+  EXPECT_GT(figures.cold_entries, 20U);
+  EXPECT_LE(figures.memory_bytes, 20'000U);
+  EXPECT_EQ(figures.disk_bytes, 6'000U);
+  EXPECT_EQ(figures.evictions_memory, figures.cold_entries);
+}
+
+TEST(Cache, ColdEntriesAloneDoNotUseUpTheMemory) {
+  Cache cache{{.memory_bytes = 20'000}};
+  put(cache, "warm", place(1, 8), 500);
+  for (std::uint32_t i = 0; i < 1'000; ++i) {
+    cache.put("key/" + std::to_string(i), nullptr, times(), {}, place(2, i * 100 + 8));
+  }
+
+  EXPECT_LE(cache.figures().memory_bytes, 20'000U);
+  EXPECT_TRUE(is_warm(cache, "warm"));
+  // The coldest went.
+  EXPECT_EQ(cache.find("key/0", kNow).what, Lookup::What::absent);
+  EXPECT_EQ(cache.find("key/999", kNow).what, Lookup::What::cold);
+}
+
+TEST(Cache, TheColdestGoWhenTheDiskIsUsedUp) {
+  Cache cache{{.disk_bytes = 250}};
+  cache.put("cold", nullptr, times(), {}, place(1, 8));
+  put(cache, "warm", place(1, 108));
+  put(cache, "new", place(1, 208));
+
+  EXPECT_EQ(cache.find("cold", kNow).what, Lookup::What::absent);
+  EXPECT_TRUE(is_warm(cache, "warm"));
+  EXPECT_TRUE(is_warm(cache, "new"));
+  EXPECT_EQ(cache.live_bytes(), 200U);
+}
+
+TEST(Cache, AColdValueThatWasReadIsWarmUnlessItIsAnotherByNow) {
+  Cache cache{{}};
+  cache.put("k", nullptr, times(), {}, place(1, 8));
+
+  cache.warm("k", kEtag + 1, value("k"));
+  EXPECT_EQ(cache.find("k", kNow).what, Lookup::What::cold);
+  cache.warm("k", kEtag, value("k"));
+  EXPECT_TRUE(is_warm(cache, "k"));
+  cache.warm("absent", kEtag, value("absent"));
+  EXPECT_EQ(cache.find("absent", kNow).what, Lookup::What::absent);
+}
+
+TEST(Cache, AReaderKeepsWhatItFoundWhenItIsEvicted) {
+  Cache cache{{}};
+  put(cache, "k");
+  CacheValuePtr const found = cache.find("k", kNow).value;
+  ASSERT_TRUE(cache.erase("k"));
+
+  EXPECT_EQ(found->body(), "bbbb");
+  EXPECT_FALSE(cache.erase("k"));
+}
+
+TEST(Cache, ARecordThatWasCopiedStandsElsewhere) {
+  Cache cache{{}};
+  put(cache, "k", place(1, 8, 50));
+  cache.move("k", {.segment = 1, .offset = 8}, place(9, 16, 60));
+
+  EXPECT_EQ(cache.place("k"), place(9, 16, 60));
+  EXPECT_EQ(cache.live_records_in(1), 0U);
+  EXPECT_EQ(cache.live_records_in(9), 1U);
+  EXPECT_EQ(cache.live_bytes(), 60U);
+
+  cache.move("k", {.segment = 1, .offset = 8}, place(10, 16));  // Of a record that is no longer its own.
+  EXPECT_EQ(cache.place("k"), place(9, 16, 60));
+}
+
+TEST(Cache, ASweepSeesEveryEntryInTurn) {
+  Cache cache{{}};
+  for (int i = 0; i < 3'000; ++i) {
+    std::string const key = std::to_string(i);
+    cache.put(key, value(key), times(seconds{i % 2 == 0 ? 1 : 100}, seconds{0}), {}, {});
+  }
+  std::size_t gone = 0;
+  for (std::size_t looked = 0; looked < cache.places(); looked += 100) gone += cache.sweep(kNow + seconds{2}, 100);
+
+  EXPECT_EQ(gone, 1'500U);
+  EXPECT_EQ(cache.figures().entries, 1'500U);
+  EXPECT_EQ(cache.figures().expired, 1'500U);
+  EXPECT_EQ(cache.check_invariants(), "");
+}
+
+TEST(Cache, EveryEntryOfATagIsFoundWhileTheyGo) {
+  Cache cache{{}};
+  std::vector<std::string_view> const tags{"red", "round", "red"};
+  for (int i = 0; i < 100; ++i) {
+    std::string const key = std::to_string(i);
+    cache.put(key, value(key), times(), i % 2 == 0 ? tags : std::vector<std::string_view>{}, {});
+  }
+  Cursor cursor;
+  std::size_t erased = 0;
+  while (!cursor.done) {
+    std::vector<Found> found;
+    cache.find_tag("red", cursor, 7, found);
+    for (Found const& one : found) erased += cache.erase(one.key) ? 1 : 0;
+  }
+
+  EXPECT_EQ(erased, 50U);
+  EXPECT_EQ(cache.figures().entries, 50U);
+  Cursor again;
+  std::vector<Found> left;
+  cache.find_tag("round", again, 100, left);
+  EXPECT_TRUE(left.empty() && again.done);
+}
+
+TEST(Cache, APutAnewHasItsNewTagsOnly) {
+  Cache cache{{}};
+  std::vector<std::string_view> const before{"before"};
+  std::vector<std::string_view> const after{"after"};
+  cache.put("k", value("k"), times(), before, {});
+  std::uint64_t const bytes = cache.figures().memory_bytes;
+  for (int i = 0; i < 100; ++i) {
+    cache.put("k", value("k"), times(), after, {});
+    cache.put("k", value("k"), times(), before, {});
+  }
+  EXPECT_EQ(cache.figures().memory_bytes, bytes);
+  cache.put("k", value("k"), times(), after, {});
+
+  auto const keys = [&](std::string_view tag) {
+    Cursor cursor;
+    std::vector<Found> found;
+    cache.find_tag(tag, cursor, 10, found);
+    return found.size();
+  };
+  EXPECT_EQ(keys("before"), 0U);
+  EXPECT_EQ(keys("after"), 1U);
+}
+
+// ---- Who is evicted. ----
+
+// Room for about so many values of 100 bytes.
+CacheOptions room_for(std::size_t values) {
+  return {.memory_bytes = values * (kEntryBytes + allocated_bytes(value("key/0000", 100)->allocation_bytes()))};
+}
+std::string numbered(std::string_view name, int i) {
+  std::string const digits = std::to_string(10'000 + i);
+  return std::string{name} + "/" + digits.substr(1);
+}
+
+TEST(CacheEviction, ALongScanLeavesWhatIsUsed) {
+  Cache cache{room_for(1'000)};
+  for (int round = 0; round < 4; ++round) {
+    for (int i = 0; i < 500; ++i) {
+      std::string const key = numbered("hot", i);
+      if (!is_warm(cache, key)) put(cache, key, {}, 100);
+    }
+  }
+  for (int i = 0; i < 9'000; ++i) put(cache, numbered("scan", i), {}, 100);
+
+  int left = 0;
+  for (int i = 0; i < 500; ++i) left += is_warm(cache, numbered("hot", i)) ? 1 : 0;
+  EXPECT_GE(left, 490);
+}
+
+TEST(CacheEviction, OfALoopThatDoesNotFitMostOfTheMemoryIsOfUse) {
+  Cache cache{room_for(1'000)};
+  int hits = 0;
+  for (int round = 0; round < 20; ++round) {
+    for (int i = 0; i < 2'000; ++i) {
+      bool const hit = is_warm(cache, numbered("loop", i));
+      if (!hit) put(cache, numbered("loop", i), {}, 100);
+      hits += hit && round >= 10 ? 1 : 0;
+    }
+  }
+  EXPECT_GE(hits, 8'000);  // Of 10,000 that the optimum has, about. LRU has none.
+}
+
+TEST(CacheEviction, WhatIsPopularTodayTakesThePlaceOfYesterdays) {
+  Cache cache{room_for(1'000)};
+  Rng rng{1};
+  auto const day = [&](std::string_view name) {
+    int hits = 0;
+    for (int i = 0; i < 30'000; ++i) {
+      std::string const key = numbered(name, static_cast<int>(rng.below(900)));
+      bool const hit = is_warm(cache, key);
+      if (!hit) put(cache, key, {}, 100);
+      hits += hit && i >= 20'000 ? 1 : 0;
+    }
+    return hits;
+  };
+  EXPECT_GE(day("yesterday"), 9'000);
+  EXPECT_GE(day("today"), 9'000);
+}
+
+TEST(CacheEviction, WhatComesBackFromTheDiskSoonStays) {
+  CacheOptions options = room_for(1'000);
+  options.memory_bytes *= 2;  // Cold ones may have half.
+  Cache cache{options};
+  std::uint32_t offset = 8;
+  auto const ask = [&](std::string const& key) {
+    Lookup const found = cache.find(key, kNow);
+    if (found.what == Lookup::What::absent) put(cache, key, place(1, offset++, 20), 100);
+    if (found.what == Lookup::What::cold) cache.warm(key, kEtag, value(key, 100));
+    return found.what == Lookup::What::value;
+  };
+  Rng rng{2};
+  int hits = 0;
+  for (int i = 0; i < 60'000; ++i) {
+    ask(numbered("scan", static_cast<int>(rng.below(9'000))));
+    bool const hit = ask(numbered("hot", static_cast<int>(rng.below(600))));
+    hits += hit && i >= 50'000 ? 1 : 0;
+  }
+  EXPECT_GE(hits, 8'500);
   EXPECT_EQ(cache.check_invariants(), "");
 }
 

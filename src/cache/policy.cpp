@@ -41,20 +41,17 @@ void Policy::add(EntryIndex index) {
     cold_.push_front(index);
     return;
   }
-  std::uint64_t const hashed = hash(index);
   pass_time();
-  sketch_.ensure(warm_size());
-  sketch_.add(hashed);
-  bool const goes_to_main = returns_soon(index, hashed);
+  bool const goes_to_main = returns_soon(index);
   entry.is_ghost = false;
   entry.use.store(static_cast<std::uint16_t>(stamp() << kUsesBits), std::memory_order_relaxed);
   (goes_to_main ? main_ : window_).push_front(index);
 }
 
 // Sent away out of the window, and back before its victim is used again, by a good margin: half as long again.
-bool Policy::returns_soon(EntryIndex index, std::uint64_t hashed) {
+bool Policy::returns_soon(EntryIndex index) {
   Entry const& entry = entries_[index];
-  std::optional<std::uint16_t> const last = entry.is_ghost ? std::optional{stamp_of(entry)} : ghosts_.take(hashed);
+  std::optional<std::uint16_t> const last = entry.is_ghost ? std::optional{stamp_of(entry)} : ghosts_.take(hash(index));
   if (!last || main_.size() == 0) return false;
   return age(*last) * 3 < age(stamp_of(entries_[main_victim()])) * 2;
 }
@@ -66,18 +63,15 @@ EntryIndex Policy::main_victim() {
     int const uses = uses_of(entries_[last]);
     if (uses == 0) return last;
     set_uses(entries_[last], uses - 1);
-    sketch_.add(hash(last));
     main_.remove(last);
     main_.push_front(last);
   }
 }
 
-bool Policy::is_better(EntryIndex candidate, EntryIndex victim) {
-  std::uint64_t const hashed = hash(candidate);
-  int const uses = uses_of(entries_[candidate]);
-  for (int i = 0; i < uses; ++i) sketch_.add(hashed);
-  if (uses > 0 && age(stamp_of(entries_[victim])) > kWindowAge) return true;
-  return sketch_.count(hashed) > sketch_.count(hash(victim)) + kMargin;
+// A use in the window lies no further back than the window is long.
+bool Policy::may_enter(EntryIndex candidate, EntryIndex victim) const {
+  std::uint32_t const idle = age(stamp_of(entries_[victim]));
+  return (uses_of(entries_[candidate]) > 0 && idle > kWindowAge) || idle > kIdleMax;
 }
 
 EntryIndex Policy::victim(std::uint64_t room) {
@@ -86,7 +80,7 @@ EntryIndex Policy::victim(std::uint64_t room) {
     bool const has_room = main_.bytes() + window_bytes_ + charge_of(entries_[candidate]) <= room;
     if (!has_room && main_.size() == 0) return candidate;
     EntryIndex const victim = has_room ? kNoEntry : main_victim();
-    if (!has_room && !is_better(candidate, victim)) {
+    if (!has_room && !may_enter(candidate, victim)) {
       entries_[candidate].is_ghost = true;
       return candidate;
     }

@@ -5,22 +5,19 @@
 #include <cstdint>
 
 #include "cache/entry.h"
-#include "cache/frequency.h"
+#include "cache/ghost_table.h"
 
 // Who has to leave memory when its budget is used up. Knows entries, their lists and their uses; what leaving means is
 // the cache's business.
 //
-// The policy is W-TinyLFU (Einziger, Friedman, Manes, ACM Transactions on Storage 13(4), 2017) turned lazy: a small
-// window for newcomers, a main part, and an estimate of how often each key is used that says whether who leaves the
-// window is worth more than who would have to go for it. What is different, and what it was taken from (measurements in
-// docs/adr/0020-eviction.md):
-//  - A use moves nothing. It marks the entry; marks are looked at when somebody must go, and whoever has one is put at
-//    the front of its list instead (as in CLOCK, S3-FIFO and SIEVE). So readers share no list, and uses reach the
-//    sketch when marks are taken away.
-//  - Who was used in the window is let in if its victim was not used for longer than the window is (so S3-FIFO does
-//    without asking). And who comes back shortly after it was sent away goes straight to the main part, if it was away
-//    for less time than its victim was idle (LIRS: Jiang, Zhang, SIGMETRICS 2002). The sketch alone holds on to what
-//    was popular yesterday.
+// The policy is S3-FIFO (Yang, Zhang, Qiu, Yue, Rashmi, "FIFO queues are all you need for cache eviction", SOSP 2023):
+// a small window for newcomers, a main part, and a memory of who was sent away. A use moves nothing, so readers share
+// no list; it marks the entry, and marks are looked at when somebody must go.
+//
+// Who may enter the main part is asked as LIRS asks it (Jiang, Zhang, "LIRS: an efficient low inter-reference recency
+// set replacement policy", SIGMETRICS 2002): the one whose last two uses lie closer together than the last use of its
+// victim lies back. S3-FIFO lets in whoever was used twice or comes back, and so loses all of a loop that does not fit.
+// docs/adr/0020-eviction.md has the measurements.
 //
 // The shard's thread, but for used() and stamp().
 namespace workmill::cache {
@@ -65,8 +62,6 @@ class Policy {
   std::size_t cold_size() const { return cold_.size(); }
   std::uint64_t bytes() const { return window_.bytes() + main_.bytes() + cold_.bytes(); }
   std::size_t size() const { return warm_size() + cold_.size(); }
-  // Of the tables of uses, which the entries are charged for (entry.h).
-  std::size_t table_bytes() const { return sketch_.memory_bytes() + ghosts_.memory_bytes(); }
 
  private:
   static constexpr int kUsesBits = 2;
@@ -75,12 +70,12 @@ class Policy {
   // Time is told in stamps: one for each 256th part of the warm entries that came in. Coarse enough for readers, who
   // share it, and fine enough to tell the ages of a twentieth of the entries apart.
   static constexpr std::size_t kStampsPerTurnover = 256;
-  // The window is a 25th of the memory. Less, and bursts suffer; more, and loops do.
-  static constexpr std::uint64_t kWindowPart = 25;
+  // The window is a 28th of the memory. Less, and bursts suffer; more, and loops do.
+  static constexpr std::uint64_t kWindowPart = 28;
   static constexpr std::uint32_t kWindowAge = kStampsPerTurnover / kWindowPart;
-  // How much more often than its victim somebody must have been used. Of counts as small as these, one is chance: the
-  // newcomer's last use was just counted, and the victim's next one is not.
-  static constexpr std::uint32_t kMargin = 2;
+  // Nobody has the right to a place in the main part for ever: who was not used while the cache's entries came in anew
+  // sixteen times gives it to anybody. It is also well below where stamps go round.
+  static constexpr std::uint32_t kIdleMax = 16 * kStampsPerTurnover;
 
   std::uint16_t stamp() const { return stamp_.load(std::memory_order_relaxed); }
   std::uint32_t age(std::uint16_t since) const { return (stamp() - since) & GhostTable::kStampMask; }
@@ -94,9 +89,9 @@ class Policy {
   std::size_t warm_size() const { return window_.size() + main_.size(); }
   EntryList& list_of(EntryIndex index);
   void pass_time();
-  bool returns_soon(EntryIndex index, std::uint64_t hash);
+  bool returns_soon(EntryIndex index);
   EntryIndex main_victim();
-  bool is_better(EntryIndex candidate, EntryIndex victim);
+  bool may_enter(EntryIndex candidate, EntryIndex victim) const;
 
   EntryStore& entries_;
   std::uint64_t window_bytes_;
@@ -104,7 +99,6 @@ class Policy {
   EntryList window_;
   EntryList main_;
   EntryList cold_;
-  FrequencySketch sketch_;
   GhostTable ghosts_;
   std::size_t came_in_ = 0;  // Since the last stamp.
   std::atomic<std::uint16_t> stamp_{0};
