@@ -123,7 +123,7 @@ void Cache::Inside::put(std::string_view key, CacheValuePtr value, CacheTimes co
   Spot at = spot(key);
   bool const is_warm = value && fits(*value);
   if (!is_warm && place.bytes == 0) {  // Too large for memory, and nowhere else.
-    if (at.index != kNoEntry) drop(at.index);
+    if (at.index != kNoEntry) evict(at.index);
     evictions_memory_.add();
     publish_figures();
     return;
