@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <utility>
 
 #include "base/assert.h"
@@ -10,7 +11,11 @@ namespace {
 
 using What = cache::Lookup::What;
 
-constexpr std::size_t kGonePerTurn = 1'000;
+constexpr std::size_t kGonePerStep = 100;
+// Bytes of records that say so: as many as the turn before has written, as each value that is stored makes others give
+// way; a little where that was little, and no more than fits beside the rest.
+constexpr std::size_t kGoneBytesMin = std::size_t{64} << 10;
+constexpr std::size_t kGoneBytesMax = std::size_t{8} << 20;
 
 Error no_cache() { return {.code = ErrorCode::not_found, .message = "this server keeps no cache"}; }
 
@@ -49,11 +54,15 @@ Result<> ShardLoop::execute_cached(Request&& request) {
 
 // Before what a turn was asked: whoever deletes a key that is not there any more finds that written down.
 void ShardLoop::write_gone() {
+  std::size_t const until = batch_.payload().size() + std::clamp(last_batch_bytes_, kGoneBytesMin, kGoneBytesMax);
   std::vector<std::string> keys;
-  desk_->take_gone(kGonePerTurn, keys);
   bool unused = false;
-  for (std::string& key : keys) {
-    engine_.execute(ForgetCached{.key = std::move(key)}, context(), batch_, &unused);
+  while (desk_->has_gone() && batch_.payload().size() < until) {
+    keys.clear();
+    desk_->take_gone(kGonePerStep, keys);
+    for (std::string& key : keys) {
+      engine_.execute(ForgetCached{.key = std::move(key)}, context(), batch_, &unused);
+    }
   }
 }
 

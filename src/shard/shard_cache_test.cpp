@@ -435,5 +435,21 @@ TEST_F(ShardCacheOfLittleDiskTest, WhatGivesWayAtARestartWithLessRoomDoesNotCome
   EXPECT_EQ(cache_->figures().entries, 0u);
 }
 
+TEST_F(ShardCacheTest, WhatGivesWayIsWrittenDownAsFastAsValuesCome) {
+  cache_options_.disk_bytes = 100'000;
+  restart();
+  for (int turns = 0; turns < 4; ++turns) {
+    for (int i = 0; i < 3'000; ++i) submit(put("k" + std::to_string(turns) + "." + std::to_string(i), "value"));
+    turn();
+  }
+  ASSERT_GT(cache_->figures().evictions_disk, 8'000u);
+
+  int turns = 0;
+  for (; last_turn_.more && turns < 100; ++turns) turn();
+
+  EXPECT_LT(turns, 10);
+  expect_sound();
+}
+
 }  // namespace
 }  // namespace workmill::shard

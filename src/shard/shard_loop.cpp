@@ -444,6 +444,7 @@ Result<> ShardLoop::finish_batch(std::uint64_t commands) {
   recorder_.decided(filled - turn_at_, commands);
   auto ready_at = filled;
 
+  last_batch_bytes_ = batch_.payload().size();
   if (!batch_.empty()) {
     log_.stage(batch_.payload(), now_);
     batch_at_ = now_;

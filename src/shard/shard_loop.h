@@ -219,6 +219,7 @@ class ShardLoop {
   Survivors survivors_;
   std::unique_ptr<AttemptTraces> traces_;  // Null: nothing is traced.
   Batch batch_;
+  std::size_t last_batch_bytes_ = 0;  // Of the turn before.
   Waiters waiters_;
   Streams streams_;
   std::size_t stream_jobs_left_ = 0;  // That streams may still get in this turn.
