@@ -123,6 +123,37 @@ def test_a_full_disk_takes_no_jobs_and_all_else_until_there_is_space_again(small
     busy.audit_after_restart()
 
 
+def test_a_full_disk_shows_what_is_cached_and_keeps_nothing_new(small_disk, config):
+    folder, outside, prefix = small_disk
+    server = Server(folder / "data", *config(segment_size="256KiB", disk_reserve="3MiB"))
+    server.prefix = list(prefix)
+    server.log_path = folder.parent / "server.log"  # Not on the disk that is full.
+    server.start()
+    try:
+        api = server.api(queue="q", checked=False)
+        for key in ("there", "to.be.forgotten"):
+            api.call("PUT", f"/v1/cache/{key}", data=b"1", query={"fresh": "1h"}, expect=204)
+        with open(f"{outside}/of-somebody-else", "wb") as file:
+            os.posix_fallocate(file.fileno(), 0, free_bytes(outside) - (3 << 20) + (512 << 10))
+
+        def is_refused():
+            return api.call("PUT", "/v1/cache/new", data=bytes(1_000)).status == 507
+
+        eventually(is_refused, "nothing new is kept")
+        job = {"job": {"type": "t", "queue": "q"}, "wait": "0s"}
+        assert api.call("POST", "/v1/cache/absent", job, expect=507).code == "disk_full"
+        assert api.call("POST", "/v1/cache/there", job, expect=200).body == b"1"
+        assert api.call("GET", "/v1/cache/there", expect=200).body == b"1"
+        api.call("DELETE", "/v1/cache/to.be.forgotten", expect=204)
+
+        os.unlink(f"{outside}/of-somebody-else")
+        eventually(lambda: not is_refused(), "there is space again")
+        server.stop()
+    finally:
+        if server.running():
+            server.kill()
+
+
 # ---- A disk that turns read-only, and one that is gone.
 
 
