@@ -9,6 +9,7 @@
 #include "base/json_writer.h"
 #include "protocols/http/request_values.h"
 #include "protocols/http/response.h"
+#include "protocols/http/session.h"
 
 namespace workmill::http {
 namespace {
@@ -18,8 +19,9 @@ namespace {
 constexpr std::string_view kForeignLines =
     "X-Content-Type-Options: nosniff\r\nContent-Security-Policy: default-src 'none'; sandbox\r\n";
 
-// Nobody waits for a refresh, and so it is never answered.
-constexpr service::Cookie kNobody = 0;
+// Nobody waits for a refresh, and so it is never answered. The last slot, as whatever the server asks on its own
+// behalf: no connection has it.
+constexpr service::Cookie kNobody = ~service::Cookie{0} << (CookieParts::kSequenceBits + CookieParts::kGenerationBits);
 
 bool is_inert(std::string_view type) { return type == content_type::kJson || type == content_type::kBytes; }
 
