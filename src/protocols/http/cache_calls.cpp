@@ -21,7 +21,8 @@ constexpr std::string_view kForeignLines =
 
 // Nobody waits for a refresh, and so it is never answered. The last slot, as whatever the server asks on its own
 // behalf: no connection has it.
-constexpr service::Cookie kNobody = ~service::Cookie{0} << (CookieParts::kSequenceBits + CookieParts::kGenerationBits);
+constexpr service::Cookie kNoConnection = ~service::Cookie{0}
+                                          << (CookieParts::kSequenceBits + CookieParts::kGenerationBits);
 
 bool is_inert(std::string_view type) { return type == content_type::kJson || type == content_type::kBytes; }
 
@@ -181,7 +182,8 @@ void CacheCalls::refresh(Call const& call, JobSpecView const& spec, CacheTimes c
   ComputeCached command{
       .key = std::string{spec.cache_key}, .spec = {}, .wait = {}, .quiet = true, .seen = times.stored_at};
   encode_spec(spec, command.spec);
-  bool const taken = service_.submit(kNobody, std::move(command), service::kNever, call.caller.allowed()).has_value();
+  bool const taken =
+      service_.submit(kNoConnection, std::move(command), service::kNever, call.caller.allowed()).has_value();
   if (taken) counters_.refreshes.add();
 }
 

@@ -25,7 +25,7 @@ void append_seconds(std::int64_t seconds, std::string& out) {
   out.append(digits.data(), end);
 }
 
-bool is_space(char c) { return c == ' ' || c == '\t'; }
+bool is_blank(char c) { return c == ' ' || c == '\t'; }
 
 }  // namespace
 
@@ -39,7 +39,7 @@ bool names_etag(std::string_view list, std::uint64_t etag) {
   std::string_view const wanted{ours.data(), ours.size()};
   bool is_first = true;
   while (!list.empty()) {
-    if (is_space(list.front()) || list.front() == ',') {  // A list may have empty places.
+    if (is_blank(list.front()) || list.front() == ',') {  // A list may have empty places.
       list.remove_prefix(1);
       continue;
     }
@@ -51,7 +51,7 @@ bool names_etag(std::string_view list, std::uint64_t etag) {
     if (close == std::string_view::npos) return false;
     if (list.substr(0, close + 1) == wanted) return true;
     list.remove_prefix(close + 1);
-    while (!list.empty() && is_space(list.front())) list.remove_prefix(1);
+    while (!list.empty() && is_blank(list.front())) list.remove_prefix(1);
     if (!list.empty() && list.front() != ',') return false;
   }
   return false;

@@ -11,14 +11,14 @@
 namespace workmill::http {
 namespace {
 
-constexpr std::array<JobState, kJobStates> kStates{JobState::scheduled, JobState::ready, JobState::leased,
-                                                   JobState::completed, JobState::dead,  JobState::cancelled};
+constexpr std::array<JobState, kJobStates> kStatesShown{JobState::scheduled, JobState::ready, JobState::leased,
+                                                        JobState::completed, JobState::dead,  JobState::cancelled};
 constexpr std::string_view kOtherQueues = "(other)";
 
-double seconds(std::uint64_t nanoseconds) { return static_cast<double>(nanoseconds) / 1e9; }
+double as_seconds(std::uint64_t nanoseconds) { return static_cast<double>(nanoseconds) / 1e9; }
 
 void write_queue(QueueView const& queue, Instant now, telemetry::MetricsWriter& out) {
-  for (JobState const state : kStates) {
+  for (JobState const state : kStatesShown) {
     out.gauge("workmill_jobs", "Jobs by queue and state.", {{"queue", queue.name}, {"state", to_string(state)}},
               static_cast<double>(queue.depth[static_cast<std::size_t>(state)]));
   }
@@ -59,10 +59,10 @@ void write_shard(StatusReply const& status, telemetry::MetricsWriter& out) {
   count("workmill_commands_given_up_total",
         "Requests that were not decided, as their clients had gone or their time was over.",
         static_cast<double>(status.given_up));
-  count("workmill_decide_seconds_total", "Time spent deciding.", seconds(status.decide_ns));
+  count("workmill_decide_seconds_total", "Time spent deciding.", as_seconds(status.decide_ns));
   count("workmill_log_flushes_total", "Flushes of the log to disk.", static_cast<double>(status.flushes));
-  count("workmill_log_flushing_seconds_total", "Time spent flushing.", seconds(status.flush_ns));
-  count("workmill_log_read_seconds_total", "Time spent reading payloads back.", seconds(status.read_ns));
+  count("workmill_log_flushing_seconds_total", "Time spent flushing.", as_seconds(status.flush_ns));
+  count("workmill_log_read_seconds_total", "Time spent reading payloads back.", as_seconds(status.read_ns));
   count("workmill_log_copied_jobs_total", "Jobs copied ahead so that an old segment could go.",
         static_cast<double>(status.copied_ahead_jobs));
   count("workmill_log_trimmed_segments_total", "Segments dropped.", static_cast<double>(status.trimmed_segments));
