@@ -354,6 +354,20 @@ TEST_F(CacheHttpTest, AStaleValueIsNotComputedAnewWhileAFailureIsRemembered) {
   EXPECT_TRUE(service.asked.empty() && commands.empty());
 }
 
+TEST_F(CacheHttpTest, AStaleValueIsNotComputedAnewWhereNoWorkIsTaken) {
+  keep("k", "1", times(1s, 60s));
+  clock.advance(2s);
+
+  for (auto const readiness : {service::Readiness::disk_full, service::Readiness::draining}) {
+    service.ready = readiness;
+    EXPECT_THAT(ask_once(post("/v1/cache/k", kJob)), HasSubstr("workmill; hit; ttl=-1"));
+  }
+  EXPECT_TRUE(commands.empty());
+  service.ready = service::Readiness::ready;
+  ask_once(post("/v1/cache/k", kJob));
+  EXPECT_EQ(commands.size() + service.asked.size(), 1U);
+}
+
 TEST_F(CacheHttpTest, AFreshValueIsNotComputedAnew) {
   keep("k", "1", times(60s, 60s, 1ms));
 
