@@ -24,12 +24,13 @@ struct Queue {
   std::uint32_t settings_bytes = 0;  // Of that record.
   QueueCounters counters;
   std::array<std::uint64_t, kJobStates> depth{};
-  std::uint64_t jobs = 0;  // In any state.
+  std::uint64_t jobs = 0;       // In any state.
+  std::uint64_t held_back = 0;  // Ready ones of a closed type, as ready_queue.h counts them.
 
   // By priority: the lane whose turn it is, and the lane of the jobs without a group. kNone where there is none.
   std::array<LaneIndex, kPriorityMax + 1> turn = no_lanes();
   std::array<LaneIndex, kPriorityMax + 1> plain = no_lanes();
-  std::uint32_t filled = 0;  // A bit for each priority with something ready.
+  std::uint32_t filled = 0;  // A bit for each priority with something to offer.
 
   std::vector<LineIndex> lines;  // Of finished jobs, one for each time to keep them.
 
@@ -43,7 +44,7 @@ struct Queue {
   }
   std::uint64_t kept() const { return depth_in(JobState::completed) + depth_in(JobState::cancelled); }
   bool is_forgettable() const { return jobs == 0 && settings == QueueSettings{}; }
-  // Would a lease get a job here?
+  // Would a lease get a job here? Then one stands first that is of no closed type.
   bool can_lease() const { return filled != 0 && !settings.paused; }
   std::size_t highest() const { return static_cast<std::size_t>(std::bit_width(filled) - 1); }
   std::size_t lowest() const { return static_cast<std::size_t>(std::countr_zero(filled)); }

@@ -1,6 +1,7 @@
 #include "engine/ready_queue.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "base/mutation.h"
 
@@ -40,33 +41,156 @@ void ReadyQueue::give_lane(LaneIndex index) {
   lanes_.give(index);
 }
 
-void ReadyQueue::append(Lane& lane, JobIndex job) {
+void ReadyQueue::append(JobIndex& head, JobIndex& tail, JobIndex job) {
   JobSlot& slot = slots_[job];
-  slot.prev = lane.tail;
+  slot.prev = tail;
   slot.next = kNone<JobIndex>;
-  (lane.tail == kNone<JobIndex> ? lane.head : slots_[lane.tail].next) = job;
-  lane.tail = job;
+  (tail == kNone<JobIndex> ? head : slots_[tail].next) = job;
+  tail = job;
+}
+
+void ReadyQueue::unlink(JobIndex& head, JobIndex& tail, JobIndex job) {
+  JobSlot& slot = slots_[job];
+  (slot.prev == kNone<JobIndex> ? head : slots_[slot.prev].next) = slot.next;
+  (slot.next == kNone<JobIndex> ? tail : slots_[slot.next].prev) = slot.prev;
+  slot.prev = slot.next = kNone<JobIndex>;
 }
 
 void ReadyQueue::push(JobIndex job) {
   JobSlot const& slot = slots_[job];
   Lane& lane = lanes_[slot.lane];
-  if (lane.is_empty()) {
-    enter_ring(slot.lane);
-  } else {
-    WM_ASSERT(slots_[lane.tail].order < slot.order);
-  }
-  append(lane, job);
+  bool const is_first = lane.head == kNone<JobIndex>;
+  WM_ASSERT(is_first || slots_[lane.tail].order < slot.order);
+  append(lane.head, lane.tail, job);
+  if (!is_first) return;
+  std::uint32_t steps = kStepsAside;
+  settle_lane(slot.lane, steps);
 }
 
 void ReadyQueue::remove(JobIndex job) {
-  JobSlot& slot = slots_[job];
+  JobSlot const& slot = slots_[job];
   Lane& lane = lanes_[slot.lane];
-  (slot.prev == kNone<JobIndex> ? lane.head : slots_[slot.prev].next) = slot.next;
-  (slot.next == kNone<JobIndex> ? lane.tail : slots_[slot.next].prev) = slot.prev;
-  slot.prev = slot.next = kNone<JobIndex>;
-  if (lane.is_empty()) leave_ring(slot.lane);
+  bool const is_aside =
+      lane.aside != kNone<AsideIndex> && (lane.head == kNone<JobIndex> || slot.order < slots_[lane.head].order);
+  bool const was_first = is_aside || lane.head == job;
+  if (is_aside) {
+    AsideIndex& index = aside_of(lane, slot.type);
+    WM_ASSERT(index != kNone<AsideIndex>);
+    Aside& aside = asides_[index];
+    unlink(aside.head, aside.tail, job);
+    aside.jobs -= 1;
+    if (aside.is_closed) {
+      queues_[lane.queue].held_back -= 1;
+      held_back_ -= 1;
+    }
+    give_if_empty(index);
+  } else {
+    unlink(lane.head, lane.tail, job);
+  }
+  if (!was_first) return;
+  std::uint32_t steps = kStepsAside;
+  settle_lane(slot.lane, steps);
 }
+
+// ---- Closed types.
+
+void ReadyQueue::set_closed(std::span<std::string const> types) {
+  closed_.clear();
+  closed_names_.assign(types.begin(), types.end());
+  closed_.insert(closed_names_.begin(), closed_names_.end());
+  std::uint32_t steps = kStepsOfChange;
+  lanes_.walk([&](LaneIndex index) {
+    Lane& lane = lanes_[index];
+    if (lane.is_empty()) return;
+    for (AsideIndex at = lane.aside; at != kNone<AsideIndex>; at = asides_[at].next) {
+      Aside& aside = asides_[at];
+      count_held_back(aside, queues_[lane.queue], is_closed(aside.head));
+    }
+    settle_lane(index, steps);
+  });
+}
+
+void ReadyQueue::count_held_back(Aside& aside, Queue& queue, bool is_closed) {
+  if (aside.is_closed == is_closed) return;
+  aside.is_closed = is_closed;
+  if (is_closed) {
+    queue.held_back += aside.jobs;
+    held_back_ += aside.jobs;
+  } else {
+    queue.held_back -= aside.jobs;
+    held_back_ -= aside.jobs;
+  }
+}
+
+void ReadyQueue::settle_lane(LaneIndex index, std::uint32_t& steps) {
+  Lane& lane = lanes_[index];
+  while (lane.head != kNone<JobIndex> && steps > 0 && is_closed(lane.head)) {
+    step_aside(lane);
+    --steps;
+  }
+  bool const is_unsettled = lane.head != kNone<JobIndex> && is_closed(lane.head);
+  if (is_unsettled != lane.is_unsettled) {
+    lane.is_unsettled = is_unsettled;
+    if (is_unsettled) {
+      unsettled_.insert(index);
+    } else {
+      unsettled_.erase(index);
+    }
+  }
+  bool const has_next = next_of(lane) != kNone<JobIndex>;
+  if (has_next && !lane.is_in_ring()) enter_ring(index);
+  if (!has_next && lane.is_in_ring()) leave_ring(index);
+}
+
+void ReadyQueue::step_aside(Lane& lane) {
+  JobIndex const job = lane.head;
+  NameIndex const type = slots_[job].type;
+  AsideIndex index = aside_of(lane, type);
+  if (index == kNone<AsideIndex>) {
+    index = asides_.take();
+    Aside& made = asides_[index];
+    made.type = names_.take(names_.text(type));
+    made.is_closed = true;
+    made.next = std::exchange(lane.aside, index);
+  }
+  Aside& aside = asides_[index];
+  WM_ASSERT(aside.is_closed);
+  unlink(lane.head, lane.tail, job);
+  append(aside.head, aside.tail, job);
+  aside.jobs += 1;
+  queues_[lane.queue].held_back += 1;
+  held_back_ += 1;
+}
+
+// Where the one of this type is named: in its lane or in the one before it. kNone at the end of the chain.
+AsideIndex& ReadyQueue::aside_of(Lane& lane, NameIndex type) {
+  AsideIndex* at = &lane.aside;
+  while (*at != kNone<AsideIndex> && asides_[*at].type != type) at = &asides_[*at].next;
+  return *at;
+}
+
+void ReadyQueue::give_if_empty(AsideIndex& aside) {
+  AsideIndex const index = aside;
+  if (asides_[index].jobs > 0) return;
+  aside = asides_[index].next;
+  names_.give(asides_[index].type);
+  asides_.give(index);
+}
+
+// A lane that is in no ring has none.
+JobIndex ReadyQueue::next_of(Lane const& lane) const {
+  if (lane.aside == kNone<AsideIndex>) return lane.is_unsettled ? kNone<JobIndex> : lane.head;
+  JobIndex oldest = kNone<JobIndex>;
+  for (AsideIndex at = lane.aside; at != kNone<AsideIndex>; at = asides_[at].next) {
+    Aside const& aside = asides_[at];
+    if (aside.is_closed) continue;
+    if (oldest == kNone<JobIndex> || slots_[aside.head].order < slots_[oldest].order) oldest = aside.head;
+  }
+  if (oldest != kNone<JobIndex>) return oldest;
+  return lane.is_unsettled ? kNone<JobIndex> : lane.head;
+}
+
+// ---- Rings.
 
 void ReadyQueue::enter_ring(LaneIndex index) {
   Lane& lane = lanes_[index];
@@ -107,14 +231,15 @@ void ReadyQueue::pass_turn(LaneIndex served) {
 
 JobIndex ReadyQueue::first(Queue const& queue) const {
   if (queue.filled == 0) return kNone<JobIndex>;
-  return lanes_[queue.turn[queue.highest()]].head;
+  return next_of(lanes_[queue.turn[queue.highest()]]);
 }
 
 JobIndex ReadyQueue::oldest_in_ring(LaneIndex first) const {
-  JobIndex oldest = lanes_[first].head;
+  JobIndex oldest = next_of(lanes_[first]);
   LaneIndex at = lanes_[first].ring_next;
   for (int i = 1; i < kGroupsLookedAt && at != first; ++i, at = lanes_[at].ring_next) {
-    if (slots_[lanes_[at].head].order < slots_[oldest].order) oldest = lanes_[at].head;
+    JobIndex const next = next_of(lanes_[at]);
+    if (slots_[next].order < slots_[oldest].order) oldest = next;
   }
   return oldest;
 }
@@ -138,13 +263,13 @@ std::optional<Instant> ReadyQueue::oldest_ready_at(Queue const& queue) const {
 void ReadyQueue::push_unsorted(JobIndex job) {
   JobSlot const& slot = slots_[job];
   Lane& lane = lanes_[slot.lane];
-  if (lane.is_empty()) {
+  if (lane.is_empty()) {  // No type is closed yet.
     enter_ring(slot.lane);
   } else if (slot.order < slots_[lane.tail].order && !lane.is_unsorted) {
     lane.is_unsorted = true;
     unsorted_.push_back(slot.lane);
   }
-  append(lane, job);
+  append(lane.head, lane.tail, job);
 }
 
 void ReadyQueue::finish_replay() {
@@ -157,10 +282,61 @@ void ReadyQueue::finish_replay() {
     }
     if (!WM_MUTATION(restart_forgets_the_order)) std::sort(jobs.begin(), jobs.end());
     lane.head = lane.tail = kNone<JobIndex>;
-    for (auto const& [order, job] : jobs) append(lane, job);
+    for (auto const& [order, job] : jobs) append(lane.head, lane.tail, job);
     lane.is_unsorted = false;
   }
   unsorted_ = {};
+}
+
+// ---- The slow way.
+
+std::string ReadyQueue::check_lane(LaneIndex index, Counted& counted) const {
+  Lane const& lane = lanes_[index];
+  std::uint64_t newest_aside = 0;
+  bool is_right = true;
+  for (AsideIndex at = lane.aside; at != kNone<AsideIndex>; at = asides_[at].next) {
+    Aside const& aside = asides_[at];
+    std::uint64_t last = 0;
+    std::uint32_t jobs = 0;
+    for (JobIndex job = aside.head; job != kNone<JobIndex>; job = slots_[job].next, ++jobs) {
+      JobSlot const& slot = slots_[job];
+      is_right &= slot.order > last && slot.lane == index && slot.type == aside.type && slot.state == JobState::ready;
+      last = slot.order;
+    }
+    newest_aside = std::max(newest_aside, last);
+    if (jobs == 0 || jobs != aside.jobs) return "jobs that stand aside are not as many as they count";
+    if (aside.is_closed != is_closed(aside.head)) return "jobs stand aside as if their type were closed, or open";
+    counted.ready += jobs;
+    if (aside.is_closed) counted.held_back += jobs;
+  }
+  std::uint64_t last = newest_aside;
+  for (JobIndex job = lane.head; job != kNone<JobIndex>; job = slots_[job].next) {
+    JobSlot const& slot = slots_[job];
+    is_right &= slot.order > last && slot.lane == index && slot.state == JobState::ready;
+    last = slot.order;
+    ++counted.ready;
+  }
+  if (!is_right) return "a line is out of order, or a job is in the wrong one";
+  if (lane.is_unsettled != (lane.head != kNone<JobIndex> && is_closed(lane.head))) return "a lane is not settled";
+  if (lane.is_unsettled != unsettled_.contains(index)) return "a lane that is not settled was lost";
+  if (lane.is_in_ring() != (next_of(lane) != kNone<JobIndex>)) return "a lane is in a ring with nobody, or in none";
+  if (lane.is_in_ring()) ++counted.in_rings;
+  return {};
+}
+
+std::string ReadyQueue::check_rings(Queue const& queue, std::uint64_t in_rings) const {
+  std::uint64_t found = 0;
+  for (std::size_t priority = 0; priority < queue.turn.size(); ++priority) {
+    LaneIndex const first = queue.turn[priority];
+    if ((first != kNone<LaneIndex>) != ((queue.filled >> priority & 1) != 0)) return "a priority is marked wrongly";
+    for (LaneIndex at = first; at != kNone<LaneIndex>;) {
+      Lane const& lane = lanes_[at];
+      if (&queues_[lane.queue] != &queue || lane.priority != priority) return "a ring holds a strange lane";
+      if (++found > in_rings) break;  // Else it might not end.
+      at = lane.ring_next == first ? kNone<LaneIndex> : lane.ring_next;
+    }
+  }
+  return found == in_rings ? std::string{} : "a ring does not hold its lanes";
 }
 
 }  // namespace workmill::engine

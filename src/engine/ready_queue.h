@@ -1,7 +1,11 @@
 #pragma once
+#include <absl/container/btree_set.h>
 #include <absl/container/flat_hash_map.h>
+#include <absl/container/flat_hash_set.h>
 
 #include <cstdint>
+#include <span>
+#include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
@@ -15,8 +19,26 @@
 // turn, so that a noisy group cannot starve a quiet one.
 //
 // A lane also stands for where a job belongs (queue, priority, group), whatever its state: it lives as long as one
-// job does that names it. Every call costs the same, whatever the backlog, but finish_replay.
+// job does that names it. Every call costs the same, whatever the backlog, but finish_replay and set_closed.
+//
+// Jobs of a closed type (one that a flag gates) wait in line and are not offered. A lane's line is as it came; where a
+// job of a closed type gets to its front, it steps aside, into a line of its type beside the lane's own. So whoever
+// stands aside came before all who stand in the lane's own line, and the next is the oldest of those aside whose type
+// is open, else the first of the line: jobs are leased in the order in which they came, as soon as they may be. A job
+// steps aside once, which costs the same whatever the backlog. A lane is in its ring while it has somebody to offer.
 namespace workmill::engine {
+
+enum class AsideIndex : std::uint32_t {};
+
+// Jobs of one type beside a lane's line.
+struct Aside {
+  JobIndex head = kNone<JobIndex>;
+  JobIndex tail = kNone<JobIndex>;
+  NameIndex type = kNone<NameIndex>;    // Counted once more for as long as this lives.
+  AsideIndex next = kNone<AsideIndex>;  // Of the same lane.
+  std::uint32_t jobs = 0;
+  bool is_closed = false;
+};
 
 struct Lane {
   JobIndex head = kNone<JobIndex>;
@@ -28,8 +50,11 @@ struct Lane {
   std::uint32_t jobs = 0;  // That belong here, in any state.
   std::uint8_t priority = 0;
   bool is_unsorted = false;
+  bool is_unsettled = false;  // The first in line is of a closed type: there were too many to step aside at once.
+  AsideIndex aside = kNone<AsideIndex>;
 
-  bool is_empty() const { return head == kNone<JobIndex>; }
+  bool is_empty() const { return head == kNone<JobIndex> && aside == kNone<AsideIndex>; }
+  bool is_in_ring() const { return ring_next != kNone<LaneIndex>; }
 };
 
 class ReadyQueue {
@@ -42,6 +67,23 @@ class ReadyQueue {
   // The lane that a job belongs to, made where there is none, and counted.
   LaneIndex take_lane(QueueIndex queue, std::uint8_t priority, std::string_view group);
   void give_lane(LaneIndex lane);
+
+  // From now on jobs of these types, and no others, are not offered. Looks at every lane once.
+  void set_closed(std::span<std::string const> types);
+  // Lets up to `steps` jobs step aside for whom there was no time before. True: there are more. `on_offer` is called
+  // with each queue that has somebody to offer by it.
+  template <class OnOffer>
+  bool settle(std::uint32_t steps, OnOffer const& on_offer) {
+    while (steps > 0 && !unsettled_.empty()) {
+      LaneIndex const index = *unsettled_.begin();
+      settle_lane(index, steps);
+      if (lanes_[index].is_in_ring()) on_offer(lanes_[index].queue);
+    }
+    return is_unsettled();
+  }
+  bool is_unsettled() const { return !unsettled_.empty(); }
+  // Ready jobs that stand aside since their type is closed. Those behind others are counted when they get to the front.
+  std::uint64_t held_back() const { return held_back_; }
 
   // To the end of its lane. Its order is larger than that of all before it.
   void push(JobIndex job);
@@ -61,11 +103,42 @@ class ReadyQueue {
   void push_unsorted(JobIndex job);
   void finish_replay();
 
-  std::size_t memory_bytes() const { return lanes_.memory_bytes() + by_place_.capacity() * (sizeof(Place) + 5); }
+  std::size_t memory_bytes() const {
+    return lanes_.memory_bytes() + asides_.memory_bytes() + by_place_.capacity() * (sizeof(Place) + 5);
+  }
   std::size_t size() const { return lanes_.size(); }
+
+  // Recounts the slow way: an empty text means that all is well. `ready_of` says how many ready jobs a queue has.
+  template <class ReadyOf>
+  std::string check(ReadyOf const& ready_of) const {
+    absl::flat_hash_map<QueueIndex, Counted> counted;
+    std::string wrong;
+    lanes_.walk([&](LaneIndex index) {
+      if (wrong.empty()) wrong = check_lane(index, counted[lanes_[index].queue]);
+    });
+    std::uint64_t held_back = 0;
+    queues_.walk({}, [&](QueueIndex index) {
+      Counted const& lines = counted[index];
+      held_back += lines.held_back;
+      if (!wrong.empty()) return false;
+      if (lines.ready != ready_of(index)) wrong = "the lines do not hold the ready";
+      if (lines.held_back != queues_[index].held_back) wrong = "a queue's jobs that stand aside are counted wrongly";
+      if (wrong.empty()) wrong = check_rings(queues_[index], lines.in_rings);
+      return true;
+    });
+    if (wrong.empty() && held_back != held_back_) wrong = "the jobs that stand aside are counted wrongly";
+    return wrong;
+  }
 
  private:
   static constexpr int kGroupsLookedAt = 16;
+  static constexpr std::uint32_t kStepsAside = 64;        // At once, when one is pushed or removed,
+  static constexpr std::uint32_t kStepsOfChange = 1'000;  // and when other types are closed.
+  struct Counted {
+    std::uint64_t ready = 0;
+    std::uint64_t held_back = 0;
+    std::uint64_t in_rings = 0;
+  };
 
   struct Place {
     QueueIndex queue;
@@ -78,7 +151,19 @@ class ReadyQueue {
     }
   };
 
-  void append(Lane& lane, JobIndex job);
+  void append(JobIndex& head, JobIndex& tail, JobIndex job);
+  void unlink(JobIndex& head, JobIndex& tail, JobIndex job);
+  bool is_closed(JobIndex job) const { return !closed_.empty() && closed_.contains(names_.text(slots_[job].type)); }
+  // As long as it is of a closed type, the first in line steps aside; then the lane is where it belongs, in its ring or
+  // not.
+  void settle_lane(LaneIndex index, std::uint32_t& steps);
+  void step_aside(Lane& lane);
+  AsideIndex& aside_of(Lane& lane, NameIndex type);
+  void give_if_empty(AsideIndex& aside);
+  void count_held_back(Aside& aside, Queue& queue, bool is_closed);
+  JobIndex next_of(Lane const& lane) const;
+  std::string check_lane(LaneIndex index, Counted& counted) const;
+  std::string check_rings(Queue const& queue, std::uint64_t in_rings) const;
   void enter_ring(LaneIndex index);
   void leave_ring(LaneIndex index);
   JobIndex oldest_in_ring(LaneIndex first) const;
@@ -89,6 +174,12 @@ class ReadyQueue {
   Slab<Lane, LaneIndex, 64> lanes_;
   absl::flat_hash_map<Place, LaneIndex> by_place_;  // Of the lanes with a group. The others stand in Queue::plain.
   std::vector<LaneIndex> unsorted_;
+
+  std::vector<std::string> closed_names_;
+  absl::flat_hash_set<std::string_view> closed_;  // Types. Borrows from the names.
+  Slab<Aside, AsideIndex, 64> asides_;
+  absl::btree_set<LaneIndex> unsettled_;
+  std::uint64_t held_back_ = 0;
 };
 
 }  // namespace workmill::engine

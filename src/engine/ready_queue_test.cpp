@@ -21,18 +21,31 @@ struct Shop {
   ReadyQueue ready{slots, queues, names};
   QueueIndex queue = queues.ensure("q");
   std::uint64_t order = 0;
+  std::uint64_t ready_jobs = 0;
 
-  JobIndex push(std::uint8_t priority, std::string_view group) {
+  JobIndex push(std::uint8_t priority, std::string_view group, std::string_view type = {}) {
     JobIndex const job = slots.take();
     slots[job].lane = ready.take_lane(queue, priority, group);
+    slots[job].type = names.take(type);
+    slots[job].state = JobState::ready;
     slots[job].order = ++order;
     ready.push(job);
+    ++ready_jobs;
     return job;
   }
   void remove(JobIndex job) {
     ready.remove(job);
     ready.give_lane(slots[job].lane);
+    names.give(slots[job].type);
     slots.give(job);
+    --ready_jobs;
+  }
+  void close(std::vector<std::string> const& types) { ready.set_closed(types); }
+  bool settle(std::uint32_t steps) {
+    return ready.settle(steps, [](QueueIndex) {});
+  }
+  std::string check() const {
+    return ready.check([this](QueueIndex) { return ready_jobs; });
   }
   JobIndex serve() {
     JobIndex const job = ready.first(queues[queue]);
@@ -64,6 +77,140 @@ TEST(ReadyQueue, LanesAndNamesGoWithTheirLastJob) {
 
   EXPECT_EQ(shop.names.size(), 0U);
   EXPECT_EQ(shop.ready.size(), 0U);
+}
+
+TEST(ReadyQueue, JobsOfAClosedTypeAreNotOfferedAndBlockNobody) {
+  Shop shop;
+  shop.close({"mail"});
+  JobIndex const mail = shop.push(5, "", "mail");
+  EXPECT_EQ(shop.ready.first(shop.queues[shop.queue]), kNone<JobIndex>);
+  EXPECT_FALSE(shop.queues[shop.queue].can_lease());
+
+  JobIndex const other = shop.push(5, "", "other");
+
+  EXPECT_EQ(shop.serve(), other);
+  EXPECT_FALSE(shop.queues[shop.queue].can_lease());
+  EXPECT_EQ(shop.ready.held_back(), 1U);
+  shop.close({});
+  EXPECT_EQ(shop.serve(), mail);
+  EXPECT_EQ(shop.ready.held_back(), 0U);
+}
+
+TEST(ReadyQueue, OpenAgainJobsAreOfferedInTheOrderInWhichTheyCame) {
+  Shop shop;
+  std::vector<JobIndex> came;
+  for (int i = 0; i < 3; ++i) {
+    came.push_back(shop.push(5, "", "mail"));
+    came.push_back(shop.push(5, "", "other"));
+    came.push_back(shop.push(5, "", "export"));
+  }
+  shop.close({"mail", "export"});
+  EXPECT_EQ(shop.serve(), came[1]);
+  shop.close({"export"});
+  EXPECT_EQ(shop.serve(), came[0]);
+  shop.close({"mail"});
+  EXPECT_EQ(shop.serve(), came[2]);
+  shop.close({});
+
+  for (std::size_t i = 3; i < came.size(); ++i) EXPECT_EQ(shop.serve(), came[i]);
+  EXPECT_EQ(shop.names.size(), 0U);
+}
+
+TEST(ReadyQueue, AHigherPriorityWhoseJobsAreAllClosedHoldsUpNoLowerOne) {
+  Shop shop;
+  shop.close({"mail"});
+  shop.push(9, "", "mail");
+  JobIndex const low = shop.push(1, "g", "other");
+
+  EXPECT_EQ(shop.serve(), low);
+}
+
+TEST(ReadyQueue, ManyThatStandAsideTakeTheirStepsAndThoseBehindThemThenCome) {
+  Shop shop;
+  for (int i = 0; i < 5'000; ++i) shop.push(5, "", "mail");
+  JobIndex const behind = shop.push(5, "", "other");
+  shop.close({"mail"});
+  EXPECT_TRUE(shop.ready.is_unsettled());
+  EXPECT_FALSE(shop.queues[shop.queue].can_lease());
+  EXPECT_EQ(shop.check(), "");
+
+  while (shop.settle(1'000)) EXPECT_FALSE(shop.queues[shop.queue].can_lease());
+
+  EXPECT_EQ(shop.ready.held_back(), 5'000U);
+  EXPECT_EQ(shop.serve(), behind);
+  EXPECT_EQ(shop.check(), "");
+}
+
+TEST(ReadyQueue, JobsThatStandAsideCanBeTakenOutOfTheMidst) {
+  Shop shop;
+  shop.close({"mail"});
+  JobIndex const first = shop.push(5, "", "mail");
+  JobIndex const second = shop.push(5, "", "mail");
+  JobIndex const third = shop.push(5, "", "mail");
+  shop.remove(second);
+  EXPECT_EQ(shop.check(), "");
+  shop.remove(first);
+  shop.close({});
+
+  EXPECT_EQ(shop.serve(), third);
+  EXPECT_EQ(shop.check(), "");
+}
+
+// Against lists that are looked through from the start each time.
+RC_GTEST_PROP(ReadyQueueProperty, GatesKeepBackTheirTypesAndNothingElse, (std::uint64_t seed)) {
+  Rng rng{seed};
+  Shop shop;
+  struct Waiting {
+    JobIndex job;
+    std::string type, group;
+  };
+  std::list<Waiting> waiting;
+  std::vector<std::string> closed;
+  std::vector<std::string> const types{"a", "b", "c"};
+  std::vector<std::string> const groups{"", "g", "h"};
+  auto const is_closed = [&](Waiting const& it) { return std::count(closed.begin(), closed.end(), it.type) > 0; };
+  for (int step = 0; step < 300; ++step) {
+    switch (rng.below(8)) {
+      case 0:
+        closed.clear();
+        for (std::string const& type : types) {
+          if (rng.chance(400)) closed.push_back(type);
+        }
+        shop.close(closed);
+        break;
+      case 1: {
+        if (waiting.empty()) break;
+        auto const victim = std::next(waiting.begin(), static_cast<std::ptrdiff_t>(rng.below(waiting.size())));
+        shop.remove(victim->job);
+        waiting.erase(victim);
+        break;
+      }
+      case 2:
+      case 3:
+      case 4: {
+        bool const any = !std::all_of(waiting.begin(), waiting.end(), is_closed);
+        while (shop.settle(3)) {
+        }
+        RC_ASSERT(shop.queues[shop.queue].can_lease() == any);
+        if (!any) break;
+        JobIndex const served = shop.serve();
+        auto const found =
+            std::find_if(waiting.begin(), waiting.end(), [&](auto const& it) { return it.job == served; });
+        RC_ASSERT(!is_closed(*found));
+        for (auto before = waiting.begin(); before != found; ++before) {
+          RC_ASSERT(before->group != found->group || is_closed(*before));
+        }
+        waiting.erase(found);
+        break;
+      }
+      default: {
+        std::string const& type = types[rng.below(types.size())];
+        std::string const& group = groups[rng.below(groups.size())];
+        waiting.push_back({.job = shop.push(5, group, type), .type = type, .group = group});
+      }
+    }
+    RC_ASSERT(shop.check() == "");
+  }
 }
 
 TEST(ReadyQueue, AfterReplayTheLinesAreInOrder) {

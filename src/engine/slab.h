@@ -68,6 +68,17 @@ class Slab {
     }
   }
 
+  // All that live, in the order of their indexes. None may be taken or given back meanwhile.
+  template <class Visit>
+  void walk(Visit const& visit) const {
+    for (std::uint32_t number = 0; number < chunks_.size(); ++number) {
+      if (!chunks_[number].records) continue;
+      for (std::uint32_t i = 0; i < kChunkRecords; ++i) {
+        if (!chunks_[number].is_free(i)) visit(Index{number * kChunkRecords + i});
+      }
+    }
+  }
+
   std::size_t size() const { return size_; }
   std::size_t memory_bytes() const {
     return made_ * kChunkBytes + chunks_.capacity() * sizeof(Chunk) +

@@ -101,29 +101,6 @@ std::string State::check_invariants() const {
           std::to_underlying(index));
     limited += queue.settings.max_depth ? 1U : 0U;
     count_record(queue.settings_at, queue.settings_bytes);
-    std::uint64_t ready = 0;
-    for (std::size_t priority = 0; priority < queue.turn.size(); ++priority) {
-      LaneIndex const first = queue.turn[priority];
-      check((first != kNone<LaneIndex>) == ((queue.filled >> priority & 1) != 0), "a priority is marked wrongly",
-            priority);
-      if (first == kNone<LaneIndex>) continue;
-      LaneIndex at = first;
-      do {
-        Lane const& lane = ready_.lane(at);
-        check(!lane.is_empty() && lane.queue == index && lane.priority == priority, "a ring holds a strange lane",
-              priority);
-        std::uint64_t last = 0;
-        for (JobIndex job = lane.head; job != kNone<JobIndex>; job = slots_[job].next) {
-          ++ready;
-          check(slots_[job].order > last, "a line is out of order", std::to_underlying(slots_[job].number));
-          check(slots_[job].lane == at && slots_[job].state == JobState::ready, "a job is in the wrong line",
-                std::to_underlying(slots_[job].number));
-          last = slots_[job].order;
-        }
-        at = lane.ring_next;
-      } while (at != first && wrong.empty());
-    }
-    check(ready == queue.depth_in(JobState::ready), "the lines do not hold the ready", ready);
     std::uint64_t kept = 0, dead = 0;
     retention_.walk(queue, [&](JobIndex job, bool is_dead, Duration keep) {
       JobSlot const& slot = slots_[job];
@@ -136,6 +113,8 @@ std::string State::check_invariants() const {
     check(kept == queue.kept() && dead == queue.depth_in(JobState::dead), "the lines do not hold the finished", kept);
     return true;
   });
+  std::string const lines = ready_.check([this](QueueIndex index) { return queues_[index].depth_in(JobState::ready); });
+  check(lines.empty(), lines, 0);
   check(limited == limited_queues_, "limited_queues is wrong", limited);
   for (auto const& [segment, records] : by_segment) {
     check(live_records_in(segment) == records, "live_records_in is wrong", segment);
