@@ -250,6 +250,10 @@ class Model {
   bool run(shard::Cookie, ReadCached const&) { return complain("the model knows no cache"); }
   bool run(shard::Cookie, ForgetCached const&) { return complain("the model knows no cache"); }
   bool run(shard::Cookie, ForgetCachedBy const&) { return complain("the model knows no cache"); }
+  // Nor for flags.
+  bool run(shard::Cookie, SetFlag const&) { return complain("the model knows no flags"); }
+  bool run(shard::Cookie, RemoveFlag const&) { return complain("the model knows no flags"); }
+  bool run(shard::Cookie, GetFlagHistory const&) { return complain("the model knows no flags"); }
 
   bool bulk_part(Bulk bulk);
   bool enqueue_one(Bytes const& spec, EnqueuedJob& answer);

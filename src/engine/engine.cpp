@@ -98,7 +98,7 @@ std::uint64_t Engine::count_ready(Lease const& request) const {
     QueueIndex const index = impl_->state.find_queue(choice.name);
     if (index == kNone<QueueIndex>) continue;
     Queue const& queue = impl_->state.queue(index);
-    if (queue.can_lease()) ready += queue.depth_in(JobState::ready);
+    if (queue.can_lease()) ready += queue.depth_in(JobState::ready) - queue.held_back;
   }
   return ready;
 }
@@ -235,6 +235,11 @@ void Engine::rewrite_standing_in(Position from, Position until, EffectSink& sink
     }
     return true;
   });
+  state.flags().walk([&](std::string_view key, FlagTable::Changes const& changes) {
+    for (FlagTable::Change const& change : changes) {
+      if (stands_there(change.stands_at)) out.emit(change.effect(key));
+    }
+  });
 }
 
 std::optional<JobNumber> Engine::flight_of(std::string_view cache_key) const {
@@ -242,6 +247,8 @@ std::optional<JobNumber> Engine::flight_of(std::string_view cache_key) const {
   if (flight == kNone<JobIndex>) return std::nullopt;
   return impl_->state.job(flight).number;
 }
+flags::FlagSetPtr const& Engine::flags() const { return impl_->state.flags().set(); }
+std::uint64_t Engine::flags_revision() const { return impl_->state.flags().revision(); }
 
 std::uint64_t Engine::live_records_in(std::uint32_t segment) const { return impl_->state.live_records_in(segment); }
 std::uint64_t Engine::live_bytes() const { return impl_->state.live_bytes(); }

@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "base/time.h"
+#include "flags/flag_set.h"
 #include "model/command.h"
 #include "model/effect.h"
 #include "model/figures.h"
@@ -31,6 +32,7 @@ struct EngineOptions {
   std::uint32_t cache_jitter_permille = 100;  // Of a cached value's fresh time: shortened by up to so much, by chance.
   std::vector<std::string> cache_volatile{};  // Keys that begin with one of these are not written down.
   bool measures_jobs = true;                  // Keep JobStageFigures and TypeFigures. Off: to see what they cost.
+  std::size_t flags_max = 1'000;
 };
 
 // What comes in with every decision.
@@ -54,6 +56,8 @@ struct EngineStatus {
   std::uint64_t queues = 0;
   std::uint64_t idempotency_keys = 0;
   std::uint64_t flights = 0;       // Jobs that compute a cached value, and hold its key.
+  std::uint64_t flags = 0;
+  std::uint64_t held_back = 0;     // Ready jobs that were passed over, as a flag that gates their type is off.
   std::uint64_t memory_bytes = 0;  // Of the tables, as far as they can be counted cheaply.
 };
 
@@ -109,6 +113,11 @@ class Engine {
   void unwatch(JobNumber job);
   Happenings take_happenings();
 
+  // --- Flags.
+  // As they are now, which may not be durable yet; and a number that is another one after each change.
+  flags::FlagSetPtr const& flags() const;
+  std::uint64_t flags_revision() const;
+
   // --- For the keeper of the log.
   // A job's line in the index. Nothing where there is none.
   std::optional<JobNumber> find(JobRef const& job) const;
@@ -138,8 +147,8 @@ class Engine {
   // The store's own record and the settings of queues, where they stand there: written again, from memory.
   void rewrite_standing_in(Position from, Position until, EffectSink& sink);
 
-  // Living things of any kind (jobs, queue settings, remembered requests, the store's own record) whose record stands
-  // in this segment: 0 means that it can go without being read.
+  // Living things of any kind (jobs, queue settings, flags' changes, remembered requests, the store's own record) whose
+  // record stands in this segment: 0 means that it can go without being read.
   std::uint64_t live_records_in(std::uint32_t segment) const;
   // Bytes of the records that live, of whatever kind, over all segments.
   std::uint64_t live_bytes() const;

@@ -37,6 +37,14 @@ std::string dump(Engine& engine) {
                    queue.settings.when_full == WhenFull::refuse ? "refuse" : "drop", fmt::join(queue.depth, " "),
                    queue.oldest_ready_at ? to_ms(*queue.oldest_ready_at) : -1);
   }
+  for (flags::FlagEntryPtr const& flag : engine.flags()->entries()) {
+    bool again = false;
+    Reply const reply = engine.execute(GetFlagHistory{.key = flag->key}, {}, unused, &again);
+    for (FlagChange const& change : std::get<FlagHistoryReply>(reply).changes) {
+      fmt::format_to(std::back_inserter(out), "{} {} {} [{}] {} bytes\n", flag->key, change.version, to_ms(change.at),
+                     change.by, change.definition.size());
+    }
+  }
   return out;
 }
 

@@ -69,6 +69,8 @@ class ListLog final : public EffectSink {
     if constexpr (requires { e.content_type; }) own(e.content_type);
     if constexpr (requires { e.body; }) own(e.body);
     if constexpr (requires { e.tags; }) own(e.tags);
+    if constexpr (requires { e.by; }) own(e.by);
+    if constexpr (requires { e.definition; }) own(e.definition);
   }
   void own(std::string_view& view) {
     texts_.emplace_back(view);

@@ -23,11 +23,13 @@ constexpr std::uint32_t kBudget = 12;
 constexpr std::array<std::string_view, 2> kQueues{"a", "b"};
 constexpr std::array<std::string_view, 3> kGroups{"", "g", "h"};
 constexpr std::array<std::string_view, 4> kIds{"", "", "x", "y"};
+constexpr std::array<std::string_view, 3> kTypes{"t", "u", "v"};
+constexpr std::array<std::string_view, 2> kFlags{"f", "g"};
 constexpr std::array<std::string_view, 5> kKeys{"", "", "", "k", "l"};
 constexpr std::array<std::string_view, 5> kCacheKeys{"", "", "", "k", "c"};  // One is a unique key as well: no matter.
 
 struct ModelJob {
-  std::string queue, group, id, key, cache_key;
+  std::string type, queue, group, id, key, cache_key;
   UniqueWhile unique_while{};
   std::optional<Instant> unique_until;
   std::optional<Duration> expires_in;
@@ -51,6 +53,7 @@ class Model {
   explicit Model(std::uint64_t seed) : rng(seed) {}
 
   std::map<JobNumber, ModelJob> jobs;
+  std::map<std::string, std::set<std::string>> closed_by;  // The types that each flag keeps back.
   std::uint64_t line = 0;
   std::uint64_t finish = 0;
   Rng rng;
@@ -95,12 +98,20 @@ class Model {
     if (jobs.empty()) return std::nullopt;
     return std::next(jobs.begin(), static_cast<std::ptrdiff_t>(rng.below(jobs.size())))->first;
   }
-  // Is this a job that may be leased now? The highest priority of its queue, and the first of its group.
+  bool is_closed(ModelJob const& job) const {
+    return std::any_of(closed_by.begin(), closed_by.end(),
+                       [&](auto const& flag) { return flag.second.contains(job.type); });
+  }
+  bool is_offered(ModelJob const& job, std::string_view queue) const {
+    return job.queue == queue && job.state == JobState::ready && !is_closed(job);
+  }
+  // Is this a job that may be leased now? Of no closed type, the highest priority of its queue, and the first of its
+  // group.
   bool may_be_next(JobNumber number, std::string_view queue) const {
     ModelJob const& chosen = jobs.at(number);
-    if (chosen.state != JobState::ready || chosen.queue != queue) return false;
+    if (!is_offered(chosen, queue)) return false;
     for (auto const& [other_number, other] : jobs) {
-      if (other.state != JobState::ready || other.queue != queue) continue;
+      if (!is_offered(other, queue)) continue;
       if (other.priority > chosen.priority) return false;
       if (other.priority == chosen.priority && other.group == chosen.group && other.line < chosen.line) return false;
     }
@@ -161,7 +172,7 @@ class EngineModel : public EngineTest {
   }
 
   void step(Model& model) {
-    switch (model.rng.below(14)) {
+    switch (model.rng.below(15)) {
       case 0:
       case 1:
       case 2:
@@ -175,6 +186,7 @@ class EngineModel : public EngineTest {
       case 10: return do_to_any(model);
       case 11: return do_patch(model);
       case 12: return do_bulk(model);
+      case 13: return do_flag(model);
       default: pass(Duration{model.rng.below(30'000)});
     }
   }
@@ -182,6 +194,7 @@ class EngineModel : public EngineTest {
   void do_enqueue(Model& model) {
     Rng& rng = model.rng;
     ModelJob job;
+    job.type = choose(kTypes, rng);
     job.queue = choose(kQueues, rng);
     job.group = choose(kGroups, rng);
     job.id = choose(kIds, rng);
@@ -192,7 +205,7 @@ class EngineModel : public EngineTest {
     job.priority = static_cast<std::uint8_t>(rng.below(3));
     job.max_attempts = 1 + static_cast<std::uint32_t>(rng.below(3));
     job.keep = rng.chance(200) ? Duration{0} : Duration{std::chrono::hours{100}};
-    JobSpecView spec{.type = "t", .queue = job.queue, .id = job.id, .priority = job.priority};
+    JobSpecView spec{.type = job.type, .queue = job.queue, .id = job.id, .priority = job.priority};
     if (rng.chance(300)) spec.delay = Duration{rng.below(5'000)};
     if (rng.chance(200)) spec.expires_in = Duration{1 + rng.below(5'000)};
     spec.max_attempts = job.max_attempts;
@@ -227,9 +240,8 @@ class EngineModel : public EngineTest {
   void do_lease(Model& model) {
     std::string_view const queue = choose(kQueues, model.rng);
     auto const max = 1 + static_cast<std::uint32_t>(model.rng.below(4));
-    auto const ready = std::count_if(model.jobs.begin(), model.jobs.end(), [&](auto const& entry) {
-      return entry.second.queue == queue && entry.second.state == JobState::ready;
-    });
+    auto const ready = std::count_if(model.jobs.begin(), model.jobs.end(),
+                                     [&](auto const& entry) { return model.is_offered(entry.second, queue); });
 
     auto const leased = lease({queue}, max);
 
@@ -353,7 +365,7 @@ class EngineModel : public EngineTest {
     std::string const queue{choose(kQueues, model.rng)};
     std::optional<Instant> run_at;
     if (model.rng.chance(300)) run_at = now + Duration{static_cast<std::int64_t>(model.rng.below(3'000)) - 1'000};
-    JobSpecView spec{.type = "t2", .queue = queue, .id = job.id, .priority = priority, .run_at = run_at};
+    JobSpecView spec{.type = job.type, .queue = queue, .id = job.id, .priority = priority, .run_at = run_at};
     spec.expires_in = job.expires_in;
     spec.max_attempts = job.max_attempts;
     spec.lease = Duration{1'000};
@@ -384,6 +396,29 @@ class EngineModel : public EngineTest {
       model.make_ready(job, now);
     } else if (job.state == JobState::ready && moves) {
       model.make_ready(job, now);
+    }
+  }
+
+  // A flag that gates some types, each open or not; or none of that key.
+  void do_flag(Model& model) {
+    std::string const key{choose(kFlags, model.rng)};
+    if (model.rng.chance(200)) {
+      RC_ASSERT(std::holds_alternative<DoneReply>(execute(RemoveFlag{.key = key})) == (model.closed_by.erase(key) > 0));
+    } else {
+      flags::Flag flag{.variants = {{.name = "on", .value = flags::boolean_value(true)},
+                                    {.name = "off", .value = flags::boolean_value(false)}}};
+      std::set<std::string>& closed = model.closed_by[key];
+      closed.clear();
+      for (std::string_view const type : kTypes) {
+        if (model.rng.chance(500)) flag.gates.emplace_back(type);
+        if (model.rng.chance(500)) continue;
+        flag.rules.push_back(
+            {.conditions = {{.attribute = "type", .values = {flags::string_value(type)}}}, .variant = 1});
+        if (!flag.gates.empty() && flag.gates.back() == type) closed.emplace(type);
+      }
+      Bytes definition;
+      flags::encode_flag(flag, definition);
+      RC_ASSERT(std::holds_alternative<FlagReply>(execute(SetFlag{.key = key, .definition = definition, .by = "me"})));
     }
   }
 

@@ -161,6 +161,7 @@ std::optional<Instant> State::next_due() const {
   };
   take(retention_.next());
   take(idempotency_.next());
+  if (ready_.is_unsettled()) take(floor_);
   if (!by_expiry_.empty()) take(by_expiry_.begin()->first);
   if (!idle_checks_.empty()) take(idle_checks_.begin()->first);
   return due;
@@ -176,6 +177,8 @@ EngineStatus State::status() const {
           .queues = queues_.size(),
           .idempotency_keys = idempotency_.size(),
           .flights = flights_,
+          .flags = flags_.size(),
+          .held_back = ready_.held_back(),
           .memory_bytes = memory};
 }
 
@@ -185,6 +188,7 @@ bool State::stands_on(Effect const& record, Position at) const {
     QueueIndex const index = queues_.find(changed->name);
     return index != kNone<QueueIndex> && queues_[index].settings_at == at;
   }
+  if (auto const* flag = std::get_if<effect::FlagChanged>(&record)) return flags_.stands_on(*flag, at);
   if (auto const* request = std::get_if<effect::RequestRemembered>(&record)) {
     // One whose time is up counts until it is dropped, which takes its steps.
     IdempotencyTable::Answer const* const kept = remembered(request->key, kInstantMin);
@@ -640,6 +644,31 @@ void State::apply(effect::CheckpointMade const& e, Written w, Instant, JobIndex 
   set_checkpoint(job, e.data.empty() ? Position{} : w.at);
 }
 
+void State::apply(effect::FlagChanged const& e, Written w, Instant, JobIndex) {
+  std::uint64_t const before = flags_.revision();
+  flags_.apply(e, w);
+  if (flags_.revision() != before) set_gates();
+}
+
+void State::apply(effect::FlagRemoved const& e, Written, Instant, JobIndex) {
+  std::uint64_t const before = flags_.revision();
+  flags_.apply(e);
+  if (flags_.revision() != before) set_gates();
+}
+
+// What the flags say of types of jobs holds at once. Whoever waits for a queue in which something was let through hears
+// of it.
+void State::set_gates() {
+  std::vector<std::string> closed = flags::closed_types(*flags_.set());
+  if (closed == closed_types_) return;
+  closed_types_ = std::move(closed);
+  ready_.set_closed(closed_types_);
+  queues_.walk({}, [this](QueueIndex index) {
+    if (queues_[index].can_lease()) announce(index);
+    return true;
+  });
+}
+
 void State::set_checkpoint(JobIndex job, Position at) {
   if (at) {
     ensure_extra(job).checkpoint_at = at;
@@ -658,6 +687,7 @@ void State::restore_history(JobIndex job, BytesView history, Written w) {
 
 void State::turn(Instant now, std::uint32_t steps_max) {
   note_time(now);
+  ready_.settle(steps_max, [this](QueueIndex queue) { announce(queue); });
   wheel_.turn(now, steps_max);
   retention_.turn(now, steps_max);
   idempotency_.turn(now, steps_max);

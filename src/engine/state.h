@@ -13,6 +13,7 @@
 
 #include "base/error.h"
 #include "engine/engine.h"
+#include "engine/flag_table.h"
 #include "engine/idempotency_table.h"
 #include "engine/intern.h"
 #include "engine/job_slot.h"
@@ -77,6 +78,7 @@ class State {
   QueueView queue_view(Queue const& queue) const;
   QueueTable const& queues() const { return queues_; }
   NameTable const& names() const { return names_; }
+  FlagTable const& flags() const { return flags_; }
   std::uint64_t limited_queues() const { return limited_queues_; }
 
   NumberIndex const& by_number() const { return by_number_; }
@@ -131,6 +133,9 @@ class State {
   void apply(effect::CacheFailed const&, Written, Instant, JobIndex) {}
   void apply(effect::CacheForgotten const&, Written, Instant, JobIndex) {}
 
+  void apply(effect::FlagChanged const& e, Written w, Instant at, JobIndex);
+  void apply(effect::FlagRemoved const& e, Written w, Instant at, JobIndex);
+
   // What every effect, also one on a job that is unknown, says of the time and of the numbers given out.
   template <class E>
   void see(E const& e, Instant at) {
@@ -179,6 +184,7 @@ class State {
   void drop_key(JobIndex job, JobExtra& extra);
   void announce(QueueIndex index);
   void note_idle(QueueIndex index, Instant at);
+  void set_gates();
   void restore_history(JobIndex job, BytesView history, Written w);
   void set_checkpoint(JobIndex job, Position at);
 
@@ -193,6 +199,7 @@ class State {
   Result<> replay_one(effect::JobEnqueued const& e, Written w, Instant at);
   Result<> replay_one(effect::JobSnapshot const& e, Written w, Instant at);
   Result<> replay_one(effect::QueueRemoved const& e, Written w, Instant at);
+  Result<> replay_one(effect::FlagChanged const& e, Written w, Instant at);
 
   EngineOptions options_;
   bool is_live_ = false;  // Not replaying: jobs are in the lists of their states.
@@ -215,6 +222,8 @@ class State {
   TimingWheel wheel_;
   Retention retention_;
   IdempotencyTable idempotency_;
+  FlagTable flags_{segments_};
+  std::vector<std::string> closed_types_;                         // As the flags have it.
   absl::flat_hash_map<std::string_view, JobIndex> by_client_id_;  // Borrows from the extras, which never move.
   absl::btree_set<UniqueEntry> by_unique_key_;
   absl::btree_set<std::pair<Instant, JobNumber>> by_expiry_;

@@ -80,6 +80,10 @@ std::string State::check_invariants() const {
     bytes += record_bytes;
   };
   count_record(store_at_, store_bytes_);
+  flags_.walk([&](std::string_view, FlagTable::Changes const& changes) {
+    for (FlagTable::Change const& change : changes) count_record(change.stands_at, change.bytes);
+  });
+  check(closed_types_ == flags::closed_types(*flags_.set()), "the gates are not what the flags say", 0);
   idempotency_.walk([&](IdempotencyTable::Answer const& answer) { count_record(answer.at, answer.bytes); });
 
   std::uint64_t in_wheel = 0;

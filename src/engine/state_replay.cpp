@@ -93,6 +93,12 @@ Result<> State::replay_one(effect::QueueRemoved const& e, Written w, Instant at)
   return {};
 }
 
+Result<> State::replay_one(effect::FlagChanged const& e, Written w, Instant at) {
+  WM_TRY_VOID(FlagTable::check(e));
+  apply(e, w, at, kNone<JobIndex>);
+  return {};
+}
+
 Result<> State::replay(Effect const& effect, Written w, Instant at) {
   WM_ASSERT(!is_live_);
   return std::visit(
@@ -127,6 +133,8 @@ void State::finish_replay(Instant now) {
   });
   for (auto const& [due, job] : finished) link(job);
   idempotency_.finish_replay(now);
+  flags_.finish_replay();
+  set_gates();
   queues_.walk({}, [&](QueueIndex index) {
     Queue& queue = queues_[index];
     queue.counters = {};  // They count from the start of the process.

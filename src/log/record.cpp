@@ -237,6 +237,22 @@ void pack(effect::CacheFailed const& e, Packer& out) {
 std::size_t variable_bytes(effect::CacheForgotten const& e) { return e.key.size(); }
 void pack(effect::CacheForgotten const& e, Packer& out) { out.raw(e.key); }
 
+std::size_t variable_bytes(effect::FlagChanged const& e) { return e.key.size() + e.by.size() + e.definition.size(); }
+void pack(effect::FlagChanged const& e, Packer& out) {
+  out.varint(e.version);
+  out.zigzag(to_ms(e.at));
+  out.bytes(e.key);
+  out.bytes(e.by);
+  out.raw(e.definition);
+}
+
+std::size_t variable_bytes(effect::FlagRemoved const& e) { return e.key.size() + e.by.size(); }
+void pack(effect::FlagRemoved const& e, Packer& out) {
+  out.zigzag(to_ms(e.at));
+  out.bytes(e.key);
+  out.raw(e.by);
+}
+
 class Reader : public ByteReader {
  public:
   using ByteReader::ByteReader;
@@ -442,6 +458,20 @@ void unpack(Reader& in, effect::CacheFailed& e) {
 }
 
 void unpack(Reader& in, effect::CacheForgotten& e) { e.key = in.rest(); }
+
+void unpack(Reader& in, effect::FlagChanged& e) {
+  e.version = in.varint();
+  e.at = instant_from_ms(in.zigzag());
+  e.key = in.bytes();
+  e.by = in.bytes();
+  e.definition = in.rest();
+}
+
+void unpack(Reader& in, effect::FlagRemoved& e) {
+  e.at = instant_from_ms(in.zigzag());
+  e.key = in.bytes();
+  e.by = in.rest();
+}
 
 auto corrupt(char const* what) { return fail(ErrorCode::log_corrupt, what); }
 

@@ -158,7 +158,12 @@ TEST(Record, EveryKindHasItsLayout) {
              "\x02\x02\x01k\x01"
              "cm"s));
   EXPECT_EQ(written(CacheForgotten{.key = "key"}), record(24, "key"));
-  static_assert(std::variant_size_v<Effect> == 24, "a new kind needs its layout tested here");
+  EXPECT_EQ(written(FlagChanged{.key = "k", .version = 2, .at = instant_from_ms(1), .by = "b", .definition = "def"}),
+            record(25,
+                   "\x02\x02\x01k\x01"
+                   "bdef"s));
+  EXPECT_EQ(written(FlagRemoved{.key = "k", .at = instant_from_ms(1), .by = "b"}), record(26, "\x02\x01kb"s));
+  static_assert(std::variant_size_v<Effect> == 26, "a new kind needs its layout tested here");
 }
 
 TEST(Record, AnOrdinaryJobCostsFifteenBytesBesideItsSpec) {
@@ -183,7 +188,7 @@ TEST(Record, BytesThatNobodyWouldHaveWrittenAreRefused) {
            ""s,
            "\x03\x00"s,                                                             // no whole header
            record(0, ""),                                                           // no such kind
-           record(25, ""),                                                          // a kind from the future
+           record(27, ""),                                                          // a kind from the future
            header(3, 1),                                                            // shorter than it says
            record(3, "x"),                                                          // longer than its kind is
            record(12, "short"),                                                     // shorter than its kind is
@@ -343,6 +348,8 @@ class Draw {
   }
   void operator()(CacheFailed& e) { e = {text(), error_class(), text(), text(), instant()}; }
   void operator()(CacheForgotten& e) { e = {text()}; }
+  void operator()(FlagChanged& e) { e = {text(), any(), instant(), text(), text()}; }
+  void operator()(FlagRemoved& e) { e = {text(), instant(), text()}; }
   void operator()(RequestRemembered& e) { e = {text(), any(), instant(), text()}; }
 
  private:

@@ -229,8 +229,25 @@ struct ForgetCachedBy {
   std::uint64_t cursor = 0;  // The shard's: it does a part a turn, and this is where the next one goes on.
 };
 
-using Command = std::variant<Enqueue, Lease, ReportBatch, GetJob, GetJobLog, ListJobs, CancelJob, RetryJob, DeleteJob,
-                             PatchJob, BulkJobs, ListQueues, GetQueue, PatchQueue, PurgeQueue, GetStatus, OpenStream,
-                             TellStream, PutCache, ComputeCached, ReadCached, ForgetCached, ForgetCachedBy>;
+// --- Flags. What they say, readers look up themselves (Service::flags): only changes and their history come here.
+
+struct SetFlag {
+  std::string key{};                       // A name.
+  Bytes definition{};                      // As flags::encode_flag writes it, and checked.
+  std::optional<std::uint64_t> version{};  // Only if this is the flag's version now; 0: if there is none of this key.
+  std::string by{};                        // The name of the token, for the history.
+};
+struct RemoveFlag {
+  std::string key{};
+  std::string by{};
+};
+struct GetFlagHistory {
+  std::string key{};
+};
+
+using Command =
+    std::variant<Enqueue, Lease, ReportBatch, GetJob, GetJobLog, ListJobs, CancelJob, RetryJob, DeleteJob, PatchJob,
+                 BulkJobs, ListQueues, GetQueue, PatchQueue, PurgeQueue, GetStatus, OpenStream, TellStream, PutCache,
+                 ComputeCached, ReadCached, ForgetCached, ForgetCachedBy, SetFlag, RemoveFlag, GetFlagHistory>;
 
 }  // namespace workmill

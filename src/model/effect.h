@@ -201,17 +201,37 @@ struct CacheForgotten {
   bool operator==(CacheForgotten const&) const = default;
 };
 
+// --- Flags.
+
+// A flag has a new definition, its first one perhaps; or, where this version of it is known, stands elsewhere.
+struct FlagChanged {
+  std::string_view key{};
+  std::uint64_t version = 0;  // 1, 2, … with each change.
+  Instant at{};
+  std::string_view by{};   // The name of the token that it was changed with; empty where there are no tokens.
+  BytesView definition{};  // As flags::encode_flag writes it.
+  bool operator==(FlagChanged const&) const = default;
+};
+// It is gone, and its history with it.
+struct FlagRemoved {
+  std::string_view key{};
+  Instant at{};
+  std::string_view by{};
+  bool operator==(FlagRemoved const&) const = default;
+};
+
 }  // namespace workmill::effect
 
 namespace workmill {
 
 // Append only: the index of an alternative, plus one, is its kind byte in the log.
-using Effect = std::variant<effect::StoreCreated, effect::ServerResumed, effect::Alive, effect::JobEnqueued,
-                            effect::JobReady, effect::JobLeased, effect::LeaseExtended, effect::JobCompleted,
-                            effect::JobFailed, effect::JobReleased, effect::JobCancelled, effect::CancelRequested,
-                            effect::JobRetried, effect::ProgressMade, effect::LinesLogged, effect::JobForgotten,
-                            effect::JobSnapshot, effect::QueueChanged, effect::QueueRemoved, effect::RequestRemembered,
-                            effect::CheckpointMade, effect::CacheStored, effect::CacheFailed, effect::CacheForgotten>;
+using Effect =
+    std::variant<effect::StoreCreated, effect::ServerResumed, effect::Alive, effect::JobEnqueued, effect::JobReady,
+                 effect::JobLeased, effect::LeaseExtended, effect::JobCompleted, effect::JobFailed, effect::JobReleased,
+                 effect::JobCancelled, effect::CancelRequested, effect::JobRetried, effect::ProgressMade,
+                 effect::LinesLogged, effect::JobForgotten, effect::JobSnapshot, effect::QueueChanged,
+                 effect::QueueRemoved, effect::RequestRemembered, effect::CheckpointMade, effect::CacheStored,
+                 effect::CacheFailed, effect::CacheForgotten, effect::FlagChanged, effect::FlagRemoved>;
 
 // Where effects go as they are decided: written down behind each other, in the batch that the shard is filling.
 class EffectSink {

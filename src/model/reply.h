@@ -154,6 +154,23 @@ struct ComputeFailed {
 };
 struct CacheMissed {};
 
+// --- Flags.
+
+struct FlagChange {
+  std::uint64_t version = 0;
+  Instant at{};
+  std::string by{};
+  Bytes definition{};  // As flags::encode_flag writes it.
+};
+struct FlagReply {
+  std::string key{};
+  FlagChange newest{};
+};
+struct FlagHistoryReply {
+  std::string key{};
+  std::vector<FlagChange> changes{};  // Newest first: those that are kept.
+};
+
 // Figures of the cache. Totals since this process started; what the index itself counts is in cache::CacheFigures.
 struct CacheStatus {
   std::uint64_t entries = 0;
@@ -199,6 +216,8 @@ struct StatusReply {
   std::uint64_t recovery_cut_bytes = 0;
   std::uint64_t streams_away = 0;     // Worker streams that have gone and may come back.
   std::uint64_t stream_jobs_out = 0;  // Jobs that are out on streams, these included.
+  std::uint64_t flags = 0;
+  std::uint64_t gated_jobs = 0;       // Ready, and passed over since a flag that gates their type is off.
   std::vector<Fullness> bounds{};
   std::vector<MillisecondCounts> job_stages{};  // By JobStage, or empty. On the heap: replies must stay small.
   std::vector<TypeFigures> types{};             // The first: all that have no line of their own.
@@ -206,8 +225,9 @@ struct StatusReply {
   std::vector<CacheStatus> cache{};             // One, or none where there is no cache. On the heap, too.
 };
 
-using Reply = std::variant<Error, EnqueueReply, LeaseReply, ReportsReply, JobReply, JobsReply, JobLogReply, CountReply,
-                           QueueReply, QueuesReply, DoneReply, StatusReply, StreamOpened, StreamJobs, StreamCancel,
-                           StreamDrained, StreamEnded, CachedReply, CachePending, ComputeFailed, CacheMissed>;
+using Reply =
+    std::variant<Error, EnqueueReply, LeaseReply, ReportsReply, JobReply, JobsReply, JobLogReply, CountReply,
+                 QueueReply, QueuesReply, DoneReply, StatusReply, StreamOpened, StreamJobs, StreamCancel, StreamDrained,
+                 StreamEnded, CachedReply, CachePending, ComputeFailed, CacheMissed, FlagReply, FlagHistoryReply>;
 
 }  // namespace workmill

@@ -27,6 +27,7 @@ class ChannelService final : public Service {
   bool streams_full() const override { return shard_.streams_full(); }
   Duration uptime() const override;
   cache::Cache* cache() override { return shard_.cache(); }
+  flags::FlagSet const& flags() const override { return flags_.newest(shard_.flags()); }
 
   // Hands the answers that have come to the sink. Between two polls of the loop.
   void collect();
@@ -40,6 +41,7 @@ class ChannelService final : public Service {
   Instant started_at_;
   Instant now_;
   std::chrono::nanoseconds parsed_at_{};
+  mutable shard::FlagReader flags_;
   AnswerSink* sink_ = nullptr;
   std::vector<Answer> answers_;
   std::deque<Cookie> unsent_;  // Abandoned, while the channel was full.

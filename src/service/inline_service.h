@@ -23,6 +23,7 @@ class InlineService final : public Service {
   bool streams_full() const override { return loop_.streams_full(); }
   Duration uptime() const override;
   cache::Cache* cache() override { return loop_.cache(); }
+  flags::FlagSet const& flags() const override { return flags_.newest(loop_.flags()); }
 
   // A turn of the shard, between two polls of the loop. Answers how long the loop may sleep. An error is final: the
   // process must end (see ShardLoop::turn).
@@ -40,6 +41,7 @@ class InlineService final : public Service {
   Instant started_at_;
   Instant now_;
   std::chrono::nanoseconds parsed_at_{};
+  mutable shard::FlagReader flags_;
   AnswerSink* sink_ = nullptr;
   std::vector<Answer> answers_;
   shard::Turn newest_turn_;

@@ -2,6 +2,11 @@
 
 namespace workmill::service {
 
+flags::FlagSet const& Service::flags() const {
+  static flags::FlagSet const none;
+  return none;
+}
+
 JobRef Service::job_ref(std::string_view id) const {
   if (auto const number = ids().decode(id)) return {.number = number, .text = {}};
   return {.number = {}, .text = std::string(id)};

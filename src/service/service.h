@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "base/time.h"
 #include "cache/cache.h"
+#include "flags/flag_set.h"
 #include "model/command.h"
 #include "model/ids.h"
 #include "model/reply.h"
@@ -71,6 +72,9 @@ class Service {
   // The shared cache, to look into from this thread: find(), claim_refresh() and figures() are for any. What is there
   // is durable, or volatile by declaration. Null: the server keeps none.
   virtual cache::Cache* cache() { return nullptr; }
+  // The flags as of the newest batch that is durable, shared by all threads: whoever was answered that a flag is set
+  // finds it so on any of them. Lent until the next call. None where this service knows no flags.
+  virtual flags::FlagSet const& flags() const;
 
   // A reference to a job, from its id as text: by number where this store made the id.
   JobRef job_ref(std::string_view id) const;

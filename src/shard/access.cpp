@@ -17,6 +17,10 @@ Error forbidden_cache() {
   return {.code = ErrorCode::forbidden, .message = "the token is limited to queues, and the cache belongs to none"};
 }
 
+Error forbidden_flags() {
+  return {.code = ErrorCode::forbidden, .message = "the token is limited to queues, and flags belong to none"};
+}
+
 // One visit for each command. Every alternative is named here: a new one does not compile until somebody has said
 // what a limited caller may do with it.
 class Narrow {
@@ -86,6 +90,10 @@ class Narrow {
   Verdict operator()(PutCache&) const { return forbidden_cache(); }
   Verdict operator()(ForgetCached&) const { return forbidden_cache(); }
   Verdict operator()(ForgetCachedBy&) const { return forbidden_cache(); }
+  // Flags are everybody's. What they are for a user of his, a limited caller may ask; that goes another way.
+  Verdict operator()(SetFlag&) const { return forbidden_flags(); }
+  Verdict operator()(RemoveFlag&) const { return forbidden_flags(); }
+  Verdict operator()(GetFlagHistory&) const { return forbidden_flags(); }
 
  private:
   Verdict check(std::string_view queue) const {

@@ -29,7 +29,8 @@ bool only_makes_work(Command const& command) {
          std::holds_alternative<ListJobs>(command) || std::holds_alternative<GetJobLog>(command) ||
          std::holds_alternative<ListQueues>(command) || std::holds_alternative<GetQueue>(command) ||
          std::holds_alternative<GetStatus>(command) || std::holds_alternative<OpenStream>(command) ||
-         std::holds_alternative<ComputeCached>(command) || std::holds_alternative<ReadCached>(command);
+         std::holds_alternative<ComputeCached>(command) || std::holds_alternative<ReadCached>(command) ||
+         std::holds_alternative<GetFlagHistory>(command);
 }
 
 Error nearly_full() {
@@ -74,6 +75,8 @@ ShardLoop::ShardLoop(ShardOptions options, log::Log& log, engine::Engine& engine
   }
   batch_.add_watch(streams_);
   if (desk_) batch_.set_cache_watch(*desk_);
+  flag_board_.publish(engine.flags());
+  flags_revision_ = engine.flags_revision();
   look_around();
 }
 
@@ -449,6 +452,10 @@ Result<> ShardLoop::finish_batch(std::uint64_t commands) {
     log_.stage(batch_.payload(), now_);
     batch_at_ = now_;
     staged_ += 1;
+    if (engine_.flags_revision() != flags_revision_) {
+      flags_revision_ = engine_.flags_revision();
+      new_flags_.emplace_back(staged_, engine_.flags());
+    }
     recorder_.staged(staged_, filled, pending_.size(), batch_.payload().size());
     if (traces_) traces_->staged(staged_);
     if (on_writer_) {
@@ -458,6 +465,7 @@ Result<> ShardLoop::finish_batch(std::uint64_t commands) {
     } else {
       WM_TRY_VOID(log_.flush());
       durable_ = staged_;
+      publish_flags();
       ready_at = clock_.monotonic();
       recorder_.durable(durable_, ready_at);
       note_flush(ready_at - filled, 1);
@@ -496,6 +504,7 @@ Result<> ShardLoop::harvest() {
 
 void ShardLoop::release(std::uint64_t durable) {
   durable_ = std::max(durable_, durable);
+  publish_flags();
   while (!unflushed_.empty() && unflushed_.front().first <= durable_) {
     unflushed_bytes_ -= unflushed_.front().second;
     unflushed_.pop_front();
@@ -507,6 +516,16 @@ void ShardLoop::release(std::uint64_t durable) {
   }
   recorder_.durable(durable_, turn_at_);
   tell_traces();
+}
+
+// Before the answers that tell of them: whoever has heard that a flag is set sees it so on every thread.
+void ShardLoop::publish_flags() {
+  if (new_flags_.empty() || new_flags_.front().first > durable_) return;
+  flags::FlagSetPtr newest;
+  for (; !new_flags_.empty() && new_flags_.front().first <= durable_; new_flags_.pop_front()) {
+    newest = std::move(new_flags_.front().second);
+  }
+  flag_board_.publish(std::move(newest));
 }
 
 // Spans tell of what is durable, and no sooner.
@@ -607,8 +626,11 @@ StatusReply ShardLoop::status(bool with_queues) {
   reply.recovered_batches = recovery_.replay.batches;
   reply.recovery_ms = static_cast<std::uint64_t>(recovery_.took.count());
   reply.recovery_cut_bytes = recovery_.replay.cut_bytes;
+  reply.flags = engine.flags;
+  reply.gated_jobs = engine.held_back;
   reply.bounds = {
       {.name = "idempotency_keys", .used = engine.idempotency_keys, .limit = engine_.options().idempotency_keys_max},
+      {.name = "flags", .used = engine.flags, .limit = engine_.options().flags_max},
       {.name = "inbox", .used = inbox_.size() - inbox_done_, .limit = options_.inbox_max},
       {.name = "waiters", .used = waiters_.size(), .limit = options_.waiters_max},
       {.name = "streams", .used = streams_.attached(), .limit = options_.streams.streams_max},

@@ -15,11 +15,13 @@
 #include "base/time.h"
 #include "cache/cache.h"
 #include "engine/engine.h"
+#include "flags/flag_set.h"
 #include "log/log.h"
 #include "model/command.h"
 #include "model/reply.h"
 #include "shard/batch.h"
 #include "shard/cache_desk.h"
+#include "shard/flag_board.h"
 #include "shard/flush_writer.h"
 #include "shard/job_reader.h"
 #include "shard/rates.h"
@@ -113,6 +115,8 @@ class ShardLoop {
   bool disk_low() const { return disk_low_.load(std::memory_order_relaxed); }
   // As many streams are open as may be. Any thread may ask.
   bool streams_full() const { return streams_full_.load(std::memory_order_relaxed); }
+  // The flags as of the newest batch that is durable. Any thread may ask.
+  FlagBoard const& flags() const { return flag_board_; }
   // Changes ShardOptions::disk_reserve_bytes; it counts when the loop looks at the disk next. Any thread.
   void set_disk_reserve(std::uint64_t bytes) { disk_reserve_.store(bytes, std::memory_order_relaxed); }
   JobIdCodec const& ids() const { return ids_; }
@@ -188,6 +192,7 @@ class ShardLoop {
   void answer(Port port, Cookie cookie, Reply reply);
   Result<> fill(Held& held);
   void tell_traces();
+  void publish_flags();
   // By tag and text, which the engine does not know. `job` has been filled.
   Result<bool> matches(JobView const& job, JobFilter const& filter) const;
   Result<Reply> list_jobs(ListJobs list);
@@ -245,9 +250,12 @@ class ShardLoop {
   std::atomic<std::uint64_t> disk_reserve_;
   std::atomic<bool> disk_low_{false};
   std::atomic<bool> streams_full_{false};
-  std::uint64_t staged_ = 0;                                     // Batches.
-  std::uint64_t durable_ = 0;                                    // Of these.
-  std::deque<std::pair<std::uint64_t, std::size_t>> unflushed_;  // Batch and bytes, for the bound.
+  FlagBoard flag_board_;
+  std::uint64_t flags_revision_ = 0;                                   // Of the newest set in line:
+  std::deque<std::pair<std::uint64_t, flags::FlagSetPtr>> new_flags_;  // by the batch that it rests on.
+  std::uint64_t staged_ = 0;                                           // Batches.
+  std::uint64_t durable_ = 0;                                          // Of these.
+  std::deque<std::pair<std::uint64_t, std::size_t>> unflushed_;        // Batch and bytes, for the bound.
   std::size_t unflushed_bytes_ = 0;
   std::uint32_t segment_ = 0;
 

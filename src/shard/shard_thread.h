@@ -55,6 +55,7 @@ class ShardThread {
   bool is_idle() const { return idle_.load(); }
   bool disk_low() const { return loop_->disk_low(); }
   bool streams_full() const { return loop_->streams_full(); }
+  FlagBoard const& flags() const { return loop_->flags(); }
   void set_disk_reserve(std::uint64_t bytes) { loop_->set_disk_reserve(bytes); }
   JobIdCodec const& ids() const { return loop_->ids(); }
   cache::Cache* cache() const { return loop_->cache(); }

@@ -39,6 +39,13 @@ ROUTES = {
     "compute_cached": ("POST", "/v1/cache/c", {"job": {"type": "t", "queue": "{q}"}, "wait": "0s"}, "enqueue"),
     "forget_cached": ("DELETE", "/v1/cache/k", None, "server enqueue"),
     "forget_cached_by": ("DELETE", "/v1/cache?tag=t", None, "server enqueue"),
+    "list_flags": ("GET", "/v1/flags", None, "server read"),
+    "get_flag": ("GET", "/v1/flags/nope", None, "server read"),
+    "set_flag": ("PUT", "/v1/flags/f", {"variants": {"on": True}, "default": "on"}, "server admin"),
+    "remove_flag": ("DELETE", "/v1/flags/nope", None, "server admin"),
+    "get_flag_history": ("GET", "/v1/flags/nope/history", None, "server read"),
+    "evaluate_flag": ("POST", "/ofrep/v1/evaluate/flags/nope", {"context": {"targetingKey": "u"}}, "read"),
+    "evaluate_flags": ("POST", "/ofrep/v1/evaluate/flags", {"context": {"targetingKey": "u"}}, "read"),
     "healthz": ("GET", "/healthz", None, None),
     "livez": ("GET", "/livez", None, None),
     "readyz": ("GET", "/readyz", None, None),
@@ -88,7 +95,7 @@ def keys(start, tmp_path):
 
 def test_every_route_has_its_scope_here_and_in_the_router():
     router = (ROOT / "src/protocols/http/router.cpp").read_text()
-    routed = dict(re.findall(r"\{Route::(\w+), Method::\w+, \"[^\"]*\", \"[^\"]*\", Access::(\w+)\}", router))
+    routed = dict(re.findall(r"\{Route::(\w+), Method::\w+, \"[^\"]*\", \"[^\"]*\",\s+Access::(\w+)\}", router))
     assert len(routed) == router.count("{Route::") > 15
 
     def written(scope):

@@ -11,7 +11,7 @@ const source = fileURLToPath(new URL('../../../src/protocols/http/openapi.json',
 const known = new Set(
   (
     'type properties required additionalProperties items oneOf enum const $ref description title default format pattern ' +
-    'minimum maximum minLength maxLength minItems maxItems examples example contentEncoding uniqueItems'
+    'minimum maximum minLength maxLength minItems maxItems minProperties maxProperties propertyNames examples example contentEncoding uniqueItems'
   ).split(' '),
 );
 

@@ -386,6 +386,92 @@ export type QueuesPage = {
   next: string | null;
 };
 
+export type FlagValue = boolean | string | number | { [name: string]: unknown };
+
+/** Attributes of the context, each with the values of which it must have one. */
+export type FlagConditions = { [name: string]: Array<boolean | string | number> };
+
+export type FlagChoice = {
+  if?: FlagConditions;
+  variant: Name;
+};
+
+export type FlagRollout = {
+  if?: FlagConditions;
+  /** Variants with their weights, in this order; by a stable hash of the targeting key. */
+  rollout: { [name: string]: number };
+};
+
+/** Where all conditions hold (or there are none), it decides: for a variant, or by a roll-out. */
+export type FlagRule = FlagChoice | FlagRollout;
+
+/** 16 KiB at most. */
+export type FlagDefinition = {
+  key?: Name;
+  /** All of one type. */
+  variants: { [name: string]: FlagValue };
+  default: Name;
+  /** false: the default, whoever asks. Default: true. */
+  enabled?: boolean;
+  rules?: FlagRule[];
+  /** Types of jobs that wait while the flag is not true for them. Only of booleans. */
+  gates?: Name[];
+  /** Only if this is the flag's version now; 0: only if there is none of this key. */
+  version?: number;
+  /** Left out of account. */
+  updated_at?: unknown;
+  /** Left out of account. */
+  updated_by?: unknown;
+};
+
+export type Flag = {
+  key: Name;
+  variants: { [name: string]: FlagValue };
+  default: Name;
+  enabled: boolean;
+  rules: FlagRule[];
+  gates: Name[];
+  version: number;
+  updated_at: Time;
+  updated_by?: Name;
+};
+
+export type FlagsPage = {
+  items: Flag[];
+  next: string | null;
+};
+
+export type FlagHistory = {
+  items: Flag[];
+};
+
+export type EvaluationRequest = {
+  context: {
+    targetingKey: string;
+  };
+};
+
+export type Evaluation = {
+  key: string;
+  reason: 'STATIC' | 'TARGETING_MATCH' | 'SPLIT' | 'DISABLED' | 'UNKNOWN';
+  variant: string;
+  value: FlagValue;
+  metadata: {
+    version?: number;
+  };
+};
+
+export type Evaluations = {
+  flags: Evaluation[];
+  metadata: { [name: string]: unknown };
+};
+
+export type EvaluationFailure = {
+  key?: string;
+  errorCode: 'PARSE_ERROR' | 'TARGETING_KEY_MISSING' | 'INVALID_CONTEXT' | 'FLAG_NOT_FOUND' | 'GENERAL';
+  errorDetails?: string;
+};
+
 /** How the server does: what it holds, where its time goes, how full its bounds are. New members may come. */
 export type Status = {
   version: string;

@@ -20,6 +20,9 @@ Reply decide(PatchQueue const& command, State const& state, Context const& conte
 Reply decide(PutCache const& command, State const& state, Context const& context, Effects& out);
 Reply decide(ForgetCached const& command, State const& state, Context const& context, Effects& out);
 
+Reply decide(SetFlag const& command, State const& state, Context const& context, Effects& out);
+Reply decide(RemoveFlag const& command, State const& state, Context const& context, Effects& out);
+
 // These do a bounded part at a time, and set `again` where there may be more, from the reply's `next` on.
 Reply decide(BulkJobs const& command, State const& state, Context const& context, Effects& out, bool& again);
 Reply decide(PurgeQueue const& command, State const& state, Context const& context, Effects& out, bool& again);
@@ -30,6 +33,7 @@ Reply look(GetJobLog const& command, State const& state);
 Reply look(ListJobs const& command, State const& state);
 Reply look(ListQueues const& command, State const& state);
 Reply look(GetQueue const& command, State const& state);
+Reply look(GetFlagHistory const& command, State const& state);
 
 // What falls due, steps_max effects at a time.
 void decide_due(State const& state, Context const& context, Effects& out);

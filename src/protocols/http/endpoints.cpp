@@ -41,7 +41,8 @@ Endpoints::Endpoints(service::Service& service, service::TokenStore const& token
       tracer_(tracer),
       gate_(tokens, metrics, logger),
       json_in_(service),
-      cache_calls_(service, clock, metrics, json_in_, chance_.fork()) {}
+      cache_calls_(service, clock, metrics, json_in_, chance_.fork()),
+      flag_calls_(service, metrics) {}
 
 bool Endpoints::judge_head(Request const& request, Exchange& exchange, Caller& caller) {
   note_head(request, exchange);
@@ -181,6 +182,7 @@ Result<std::optional<Command>> Endpoints::plan(Request const& request, Exchange&
     return plan_cached({.request = request, .match = found, .query = query, .caller = caller, .trace = trace},
                        exchange);
   }
+  if (is_flag_route(found.route)) return plan_flag(request, found, query, exchange, caller);
   if (found.route == Route::list_tokens) {
     WM_TRY_VOID(answer_tokens(query, exchange));
     return std::nullopt;
@@ -294,6 +296,13 @@ Result<Command> Endpoints::plan_command(Request const& request, Match const& fou
     case Route::readyz:
     case Route::cpu_profile:
     case Route::list_tokens:
+    case Route::list_flags:
+    case Route::get_flag:
+    case Route::set_flag:
+    case Route::remove_flag:
+    case Route::get_flag_history:
+    case Route::evaluate_flag:
+    case Route::evaluate_flags:
     case Route::openapi:
     case Route::home: break;
   }
@@ -322,6 +331,24 @@ void Endpoints::answer_cached(Exchange& exchange, Reply const& reply, std::strin
   answer_page(exchange,
               {.status = taken.status, .content_type = taken.content_type, .body = taken.body, .extra = taken.lines},
               out);
+}
+
+Result<std::optional<Command>> Endpoints::plan_flag(Request const& request, Match const& found, Query const& query,
+                                                    Exchange& exchange, Caller const& caller) {
+  if (request.method == Method::post || request.method == Method::put) WM_TRY_VOID(check_body(request));
+  WM_TRY(std::uint32_t const limit, parse_limit(query));
+  std::string after;
+  if (query.has("cursor")) {
+    WM_TRY(after, parse_queues_cursor(query.get("cursor")));
+  }
+  FlagCalls::Answer answer;
+  FlagCalls::Call const call{.request = request, .match = found, .limit = limit, .after = after, .caller = caller};
+  WM_TRY(auto command, flag_calls_.plan(call, answer));
+  if (command) return command;
+  Page page{.status = answer.status, .content_type = content_type::kJson, .body = answer.body, .extra = {}};
+  page.extra = answer.lines;
+  answer_page(exchange, page);
+  return command;
 }
 
 Result<Command> Endpoints::plan_enqueue(Request const& request, Exchange& exchange, Caller const& caller) {
@@ -530,6 +557,8 @@ void Endpoints::append_body(Exchange const& exchange, Reply const& reply, std::s
     void operator()(QueueReply const& it) { append_queue(it.queue, out); }
     void operator()(QueuesReply const& it) { append_queues_page(it, out); }
     void operator()(DoneReply const&) { append_done(out); }
+    void operator()(FlagReply const& it) { FlagCalls::append(it, out); }
+    void operator()(FlagHistoryReply const& it) { FlagCalls::append(it, out); }
     // What a worker stream is sent goes another way.
     void operator()(StreamOpened const&) {}
     void operator()(StreamJobs const&) {}

@@ -11,6 +11,7 @@
 #include "protocols/http/cache_calls.h"
 #include "protocols/http/codec.h"
 #include "protocols/http/exchange.h"
+#include "protocols/http/flag_calls.h"
 #include "protocols/http/gate.h"
 #include "protocols/http/json_in.h"
 #include "protocols/http/json_out.h"
@@ -92,6 +93,8 @@ class Endpoints {
   Result<Command> plan_list(Query const& query);
   Result<std::optional<Command>> plan_cached(CacheCalls::Call const& call, Exchange& exchange);
   void answer_cached(Exchange& exchange, Reply const& reply, std::string& out);
+  Result<std::optional<Command>> plan_flag(Request const& request, Match const& found, Query const& query,
+                                           Exchange& exchange, Caller const& caller);
   Result<JobRef> parse_job(std::string_view encoded);
   Result<> answer_tokens(Query const& query, Exchange& exchange);
   bool answer_at_once(Request const& request, Query const& query, Exchange& exchange);
@@ -118,6 +121,7 @@ class Endpoints {
   ResponseWriter writer_;
   JsonIn json_in_;
   CacheCalls cache_calls_;
+  FlagCalls flag_calls_;
   std::vector<Fullness> front_end_bounds_;
   telemetry::StageTimes const* stages_ = nullptr;
   telemetry::ThreadTimes const* threads_ = nullptr;

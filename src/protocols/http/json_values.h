@@ -75,6 +75,9 @@ class JsonValues {
   // Calls `on_field` with the place of each member in `names`.
   template <std::size_t N, class OnField>
   bool members(FieldNames<N> const& names, Seen& seen, OnField&& on_field);
+  // An object whose members may have any name: calls `on_member` with each, `max` at most.
+  template <class OnMember>
+  bool dictionary(std::size_t max, OnMember&& on_member);
   // Calls `on_element` for each element, `max` at most.
   template <class OnElement>
   bool elements(std::size_t max, OnElement&& on_element);
@@ -137,6 +140,23 @@ bool JsonValues::members(FieldNames<N> const& names, Seen& seen, OnField&& on_fi
     if (!seen.add(*place)) return invalid("must not come twice", names.name(*place));
     path_[depth_++] = {.name = names.name(*place), .index = {}};
     if (!on_field(*place)) return false;
+    --depth_;
+  } while (tokens_.take(','));
+  return tokens_.expect('}') || malformed();
+}
+
+template <class OnMember>
+bool JsonValues::dictionary(std::size_t max, OnMember&& on_member) {
+  if (!tokens_.take('{')) return wrong_type("must be an object");
+  if (tokens_.take('}')) return true;
+  WM_ASSERT(depth_ < path_.size());
+  std::size_t count = 0;
+  do {
+    if (count++ == max) return invalid(fmt::format("must be {} at most", max));
+    std::string_view key;
+    if (!tokens_.key(key)) return malformed();
+    path_[depth_++] = {.name = cut(key, kNameBytesMax), .index = {}};
+    if (!on_member(key)) return false;
     --depth_;
   } while (tokens_.take(','));
   return tokens_.expect('}') || malformed();

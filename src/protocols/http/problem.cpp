@@ -62,7 +62,7 @@ std::string_view title_of(ErrorCode code) {
     case ErrorCode::not_found: return "Not found";
     case ErrorCode::job_not_found: return "There is no such job";
     case ErrorCode::job_leased: return "A worker holds the job";
-    case ErrorCode::wrong_state: return "The job's state does not allow this";
+    case ErrorCode::wrong_state: return "The state does not allow this";
     case ErrorCode::idempotency_key_reused: return "The idempotency key was used with another request";
     case ErrorCode::method_not_allowed: return "Method not allowed";
     case ErrorCode::payload_too_large: return "The body is too large";

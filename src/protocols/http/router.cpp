@@ -31,6 +31,14 @@ constexpr std::array<RouteEntry, kRoutes> kTable{{
     {Route::put_cached, Method::put, "/v1/cache/{key}", "fresh stale tags", Access::server_enqueue},
     {Route::forget_cached, Method::remove, "/v1/cache/{key}", "", Access::server_enqueue},
     {Route::forget_cached_by, Method::remove, "/v1/cache", "tag prefix", Access::server_enqueue},
+    {Route::evaluate_flag, Method::post, "/ofrep/v1/evaluate/flags/{key}", "", Access::read},
+    {Route::evaluate_flags, Method::post, "/ofrep/v1/evaluate/flags", "flagConfigEtag flagConfigLastModified",
+     Access::read},
+    {Route::list_flags, Method::get, "/v1/flags", "limit cursor", Access::server_read},
+    {Route::get_flag, Method::get, "/v1/flags/{key}", "", Access::server_read},
+    {Route::set_flag, Method::put, "/v1/flags/{key}", "", Access::server_admin},
+    {Route::remove_flag, Method::remove, "/v1/flags/{key}", "", Access::server_admin},
+    {Route::get_flag_history, Method::get, "/v1/flags/{key}/history", "", Access::server_read},
     {Route::healthz, Method::get, "/healthz", "verbose", Access::open},
     {Route::livez, Method::get, "/livez", "verbose", Access::open},
     {Route::readyz, Method::get, "/readyz", "verbose", Access::open},
@@ -122,6 +130,13 @@ std::string_view to_string(Route route) {
     case Route::cpu_profile: return "cpu_profile";
     case Route::heap: return "heap";
     case Route::list_tokens: return "list_tokens";
+    case Route::list_flags: return "list_flags";
+    case Route::get_flag: return "get_flag";
+    case Route::set_flag: return "set_flag";
+    case Route::remove_flag: return "remove_flag";
+    case Route::get_flag_history: return "get_flag_history";
+    case Route::evaluate_flag: return "evaluate_flag";
+    case Route::evaluate_flags: return "evaluate_flags";
     case Route::openapi: return "openapi";
     case Route::home: return "home";
   }
@@ -139,7 +154,9 @@ service::Priority priority_of(Route route) {
     case Route::get_cached:
     case Route::compute_cached:  // What is there is cheap. One that has to compute is looked at again, as load.
     case Route::get_job:
-    case Route::get_job_log: return work;
+    case Route::get_job_log:
+    case Route::evaluate_flag:
+    case Route::evaluate_flags: return work;
     case Route::report_jobs:
     case Route::cancel_job:
     case Route::retry_job:
@@ -160,6 +177,11 @@ service::Priority priority_of(Route route) {
     case Route::cpu_profile:
     case Route::heap:
     case Route::list_tokens:
+    case Route::list_flags:
+    case Route::get_flag:
+    case Route::set_flag:  // What switches something off must get through.
+    case Route::remove_flag:
+    case Route::get_flag_history:
     case Route::openapi:
     case Route::home: return relief;
   }

@@ -43,10 +43,17 @@ enum class Route : std::uint8_t {
   cpu_profile,
   heap,
   list_tokens,
+  list_flags,
+  get_flag,
+  set_flag,
+  remove_flag,
+  get_flag_history,
+  evaluate_flag,
+  evaluate_flags,
   openapi,
   home,
 };
-inline constexpr std::size_t kRoutes = 31;
+inline constexpr std::size_t kRoutes = 38;
 std::string_view to_string(Route route);  // "create_jobs": for metrics and logs, and the document's operationId.
 
 // What a call does to the load. Health and metrics must get through when it is highest, and so must what ends it.

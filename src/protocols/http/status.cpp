@@ -12,10 +12,10 @@
 namespace workmill::http {
 namespace {
 
-constexpr std::array<JobState, kJobStates> kStates{JobState::scheduled, JobState::ready, JobState::leased,
-                                                   JobState::completed, JobState::dead,  JobState::cancelled};
+constexpr std::array<JobState, kJobStates> kStatesInOrder{JobState::scheduled, JobState::ready, JobState::leased,
+                                                          JobState::completed, JobState::dead,  JobState::cancelled};
 
-double seconds(std::uint64_t nanoseconds) { return static_cast<double>(nanoseconds) / 1e9; }
+double in_seconds(std::uint64_t nanoseconds) { return static_cast<double>(nanoseconds) / 1e9; }
 
 void append_bounds(std::span<Fullness const> bounds, JsonWriter& json) {
   for (Fullness const& bound : bounds) {
@@ -108,7 +108,8 @@ void append_status(StatusReply const& status, FrontEndFigures const& front_end, 
   json.key("uptime").plain(format_duration(service.uptime()));
   json.member("uptime_seconds", static_cast<double>(service.uptime().count()) / 1e3);
   json.key("jobs").begin_object().member("total", status.jobs);
-  for (JobState const state : kStates) json.member(to_string(state), status.depth[static_cast<std::size_t>(state)]);
+  for (JobState const state : kStatesInOrder)
+    json.member(to_string(state), status.depth[static_cast<std::size_t>(state)]);
   json.end_object();
   json.member("queues", status.queue_count);
   json.member("idempotency_keys", status.idempotency_keys);
@@ -119,8 +120,8 @@ void append_status(StatusReply const& status, FrontEndFigures const& front_end, 
       .member("commands", status.commands)
       .member("given_up", status.given_up)
       .member("flushes", status.flushes);
-  json.member("decide_seconds", seconds(status.decide_ns)).member("flush_seconds", seconds(status.flush_ns));
-  json.member("read_seconds", seconds(status.read_ns));
+  json.member("decide_seconds", in_seconds(status.decide_ns)).member("flush_seconds", in_seconds(status.flush_ns));
+  json.member("read_seconds", in_seconds(status.read_ns));
   json.member("flush_ms_typical", status.flush_ms_typical);
   json.member("flush_on_writer_thread", status.flush_on_writer_thread);
   json.end_object();

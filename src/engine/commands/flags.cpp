@@ -1,0 +1,63 @@
+#include <string>
+#include <string_view>
+
+#include "engine/commands/decide.h"
+
+// What callers do to flags.
+namespace workmill::engine {
+namespace {
+
+Error no_such_flag(std::string_view key) {
+  Error error{.code = ErrorCode::not_found, .message = "there is no flag "};
+  error.message.append(key);
+  return error;
+}
+
+FlagChange as_reply(FlagTable::Change const& change) {
+  return {.version = change.version, .at = change.at, .by = change.by, .definition = change.definition};
+}
+
+}  // namespace
+
+Reply decide(SetFlag const& command, State const& state, Context const& context, Effects& out) {
+  FlagTable::Changes const* known = state.flags().find(command.key);
+  std::uint64_t const version = known != nullptr ? known->back().version : 0;
+  if (command.version && *command.version != version) {
+    return Error{.code = ErrorCode::wrong_state,
+                 .message = version == 0 ? "there is no such flag (any more)"
+                                         : "the flag is of version " + std::to_string(version) + " now",
+                 .field = "version"};
+  }
+  if (known == nullptr && state.flags().size() >= state.options().flags_max) {
+    return Error{.code = ErrorCode::wrong_state,
+                 .message = "there are " + std::to_string(state.flags().size()) + " flags, as many as may be"};
+  }
+  // Sent again, it changes nothing: so whoever got no answer may send it again.
+  if (known == nullptr || known->back().definition != command.definition) {
+    out.emit(effect::FlagChanged{.key = command.key,
+                                 .version = version + 1,
+                                 .at = context.now,
+                                 .by = command.by,
+                                 .definition = command.definition});
+    known = state.flags().find(command.key);
+  }
+  return FlagReply{.key = command.key, .newest = as_reply(known->back())};
+}
+
+Reply decide(RemoveFlag const& command, State const& state, Context const& context, Effects& out) {
+  if (state.flags().find(command.key) == nullptr) return no_such_flag(command.key);
+  out.emit(effect::FlagRemoved{.key = command.key, .at = context.now, .by = command.by});
+  return DoneReply{};
+}
+
+Reply look(GetFlagHistory const& command, State const& state) {
+  FlagTable::Changes const* const changes = state.flags().find(command.key);
+  if (changes == nullptr) return no_such_flag(command.key);
+  FlagHistoryReply reply{.key = command.key};
+  for (auto change = changes->rbegin(); change != changes->rend(); ++change) {
+    reply.changes.push_back(as_reply(*change));
+  }
+  return reply;
+}
+
+}  // namespace workmill::engine

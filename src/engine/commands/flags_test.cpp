@@ -1,0 +1,225 @@
+#include <gmock/gmock.h>
+
+#include <string>
+#include <vector>
+
+#include "engine/engine_fixture_test.h"
+#include "engine/flag_table.h"
+#include "flags/flag.h"
+
+namespace workmill::engine {
+namespace {
+
+using ::testing::ElementsAre;
+
+class Flags : public EngineTest {
+ protected:
+  static flags::Flag gate(std::vector<std::string> types, bool is_on) {
+    return {.variants = {{.name = "on", .value = flags::boolean_value(true)},
+                         {.name = "off", .value = flags::boolean_value(false)}},
+            .default_variant = is_on ? 0U : 1U,
+            .gates = std::move(types)};
+  }
+  static Bytes definition(flags::Flag const& flag) {
+    Bytes bytes;
+    flags::encode_flag(flag, bytes);
+    return bytes;
+  }
+  FlagReply set(std::string key, flags::Flag const& flag, std::string by = {}) {
+    return expect<FlagReply>(SetFlag{.key = std::move(key), .definition = definition(flag), .by = std::move(by)});
+  }
+  std::vector<std::string> leased_ids(std::uint32_t max) {
+    std::vector<std::string> ids;
+    for (LeasedJob const& job : lease({"default"}, max)) ids.push_back(view(job.number).client_id);
+    return ids;
+  }
+  std::vector<std::uint64_t> versions(std::string const& key) {
+    std::vector<std::uint64_t> found;
+    for (FlagChange const& change : expect<FlagHistoryReply>(GetFlagHistory{.key = key}).changes) {
+      found.push_back(change.version);
+    }
+    return found;
+  }
+};
+
+TEST_F(Flags, EachChangeIsAVersionThatTheHistoryKeeps) {
+  set("f", gate({}, true), "ops");
+  pass(Duration{5});
+  FlagReply const second = set("f", gate({}, false), "dev");
+
+  EXPECT_EQ(second.newest.version, 2U);
+  auto const changes = expect<FlagHistoryReply>(GetFlagHistory{.key = "f"}).changes;
+  ASSERT_EQ(changes.size(), 2U);
+  EXPECT_EQ(changes[0].version, 2U);
+  EXPECT_EQ(changes[0].by, "dev");
+  EXPECT_EQ(changes[0].at, now);
+  EXPECT_EQ(changes[1].by, "ops");
+  EXPECT_EQ(changes[1].definition, definition(gate({}, true)));
+  EXPECT_EQ(engine.flags()->find("f")->version, 2U);
+}
+
+TEST_F(Flags, TheSameDefinitionAgainIsNoChange) {
+  set("f", gate({}, true));
+  auto const before = log.records.size();
+
+  EXPECT_EQ(set("f", gate({}, true)).newest.version, 1U);
+  EXPECT_EQ(log.records.size(), before);
+}
+
+TEST_F(Flags, AChangeOfAnotherVersionIsRefused) {
+  Bytes const on = definition(gate({}, true));
+  EXPECT_EQ(expect_error(SetFlag{.key = "f", .definition = on, .version = 1}), ErrorCode::wrong_state);
+  expect<FlagReply>(SetFlag{.key = "f", .definition = on, .version = 0});
+  EXPECT_EQ(expect_error(SetFlag{.key = "f", .definition = on, .version = 0}), ErrorCode::wrong_state);
+
+  EXPECT_EQ(
+      expect<FlagReply>(SetFlag{.key = "f", .definition = definition(gate({}, false)), .version = 1}).newest.version,
+      2U);
+}
+
+TEST_F(Flags, WhatIsRemovedIsGoneWithItsHistoryAndBeginsAnew) {
+  set("f", gate({}, true));
+  set("f", gate({}, false));
+  expect<DoneReply>(RemoveFlag{.key = "f"});
+  EXPECT_EQ(expect_error(RemoveFlag{.key = "f"}), ErrorCode::not_found);
+  EXPECT_EQ(expect_error(GetFlagHistory{.key = "f"}), ErrorCode::not_found);
+
+  EXPECT_EQ(set("f", gate({}, true)).newest.version, 1U);
+  EXPECT_TRUE(engine.check_invariants().empty());
+}
+
+TEST_F(Flags, TheHistoryKeepsTheNewestHundred) {
+  for (int i = 0; i < 120; ++i) set("f", gate({}, i % 2 == 0));
+
+  auto const kept = versions("f");
+  EXPECT_EQ(kept.size(), FlagTable::kChangesMax);
+  EXPECT_EQ(kept.front(), 120U);
+  EXPECT_EQ(kept.back(), 21U);
+  EXPECT_EQ(engine.check_invariants(), "");
+}
+
+TEST_F(Flags, TheHistoryKeepsLessOfLargeDefinitions) {
+  for (int i = 0; i < 12; ++i) {
+    std::string const text(std::size_t{10} << 10, static_cast<char>('a' + i));
+    set("f", {.variants = {{.name = "v", .value = flags::string_value(text)}}});
+  }
+
+  EXPECT_THAT(versions("f"), ElementsAre(12, 11, 10, 9, 8, 7));
+}
+
+TEST_F(Flags, MoreFlagsThanMayBeAreRefusedAndKnownOnesAreNot) {
+  for (std::size_t i = 0; i < options.flags_max; ++i) set("f" + std::to_string(i), gate({}, true));
+
+  EXPECT_EQ(expect_error(SetFlag{.key = "one-more", .definition = definition(gate({}, true))}), ErrorCode::wrong_state);
+  EXPECT_EQ(set("f7", gate({}, false)).newest.version, 2U);
+}
+
+TEST_F(Flags, AfterAReplayFlagsHistoryAndGatesAreWhatTheyWere) {
+  set("f", gate({"mail"}, true), "ops");
+  set("f", gate({"mail"}, false), "ops");
+  set("gone", gate({}, true));
+  expect<DoneReply>(RemoveFlag{.key = "gone"});
+  enqueue({.type = "mail"});
+
+  auto const again = replay();
+
+  EXPECT_EQ(again->check_invariants(), "");
+  EXPECT_EQ(dump(*again), dump(engine));
+  EXPECT_EQ(again->flags()->fingerprint(), engine.flags()->fingerprint());
+  EXPECT_EQ(again->status().held_back, 1U);
+  EXPECT_FALSE(again->has_ready(Lease{.queues = {{.name = "default"}}}));
+}
+
+TEST_F(Flags, ADefinitionThatIsDamagedInTheLogIsSaidSo) {
+  Engine fresh{options};
+  effect::FlagChanged const damaged{.key = "f", .version = 1, .definition = "\x01"};
+
+  EXPECT_EQ(fresh.replay(damaged, {.at = {.segment = 1, .offset = 1}, .bytes = 9}, now).error().code,
+            ErrorCode::log_corrupt);
+}
+
+TEST_F(Flags, OffItsJobsWaitAndOnTheyAreLeasedInTheirOrder) {
+  set("f", gate({"mail"}, false));
+  for (int i = 0; i < 3; ++i) {
+    enqueue({.type = "mail", .id = "m" + std::to_string(i)});
+    enqueue({.type = "other", .id = "o" + std::to_string(i)});
+  }
+  EXPECT_THAT(leased_ids(10), ElementsAre("o0", "o1", "o2"));
+  EXPECT_EQ(engine.status().held_back, 3U);
+  EXPECT_EQ(queue().depth[static_cast<std::size_t>(JobState::ready)], 3U);
+
+  set("f", gate({"mail"}, true));
+
+  EXPECT_THAT(leased_ids(10), ElementsAre("m0", "m1", "m2"));
+}
+
+TEST_F(Flags, WhoWaitsHearsOfJobsThatAreLetThrough) {
+  set("f", gate({"mail"}, false));
+  enqueue({.type = "mail"});
+  EXPECT_TRUE(engine.take_happenings().ready_queues.empty());
+
+  set("f", gate({"mail"}, true));
+
+  EXPECT_THAT(engine.take_happenings().ready_queues, ElementsAre("default"));
+}
+
+TEST_F(Flags, RemovingTheFlagOpensItsGate) {
+  set("f", gate({"mail"}, false));
+  enqueue({.type = "mail"});
+
+  expect<DoneReply>(RemoveFlag{.key = "f"});
+
+  EXPECT_EQ(lease().size(), 1U);
+}
+
+TEST_F(Flags, LeasedJobsGoOnAndWaitWhenTheyComeBack) {
+  enqueue({.type = "mail"});
+  LeasedJob const held = lease_one();
+  set("f", gate({"mail"}, false));
+
+  EXPECT_FALSE(report(held, Progress{.percent = 50, .message = {}}).error.has_value());
+  EXPECT_FALSE(report(held, Released{}).error.has_value());
+
+  EXPECT_TRUE(lease().empty());
+  EXPECT_EQ(view(held.number).state, JobState::ready);
+}
+
+TEST_F(Flags, JobsBehindVeryManyOfAClosedTypeComeAfterAFewTurns) {
+  for (int i = 0; i < 5'000; ++i) enqueue({.type = "mail"});
+  enqueue({.type = "other", .id = "behind"});
+  set("f", gate({"mail"}, false));
+
+  advance();  // In steps.
+
+  EXPECT_THAT(leased_ids(10), ElementsAre("behind"));
+  EXPECT_EQ(engine.status().held_back, 5'000U);
+  EXPECT_EQ(engine.check_invariants(), "");
+}
+
+TEST_F(Flags, JobsThatWaitForAGateCanBeCancelledAndExpire) {
+  set("f", gate({"mail"}, false));
+  auto const first = enqueue({.type = "mail"});
+  auto const second = enqueue({.type = "mail", .expires_in = Duration{10}});
+  expect<DoneReply>(CancelJob{ref(first.number)});
+
+  pass_and_advance(Duration{20});
+
+  EXPECT_EQ(view(first.number).state, JobState::cancelled);
+  EXPECT_EQ(view(second.number).state, JobState::dead);
+  EXPECT_EQ(engine.status().held_back, 0U);
+}
+
+TEST_F(Flags, AFullQueueDropsNoneThatWaitsForAGate) {
+  execute(PatchQueue{.name = "default", .max_depth = 2, .when_full = WhenFull::drop_oldest});
+  set("f", gate({"mail"}, false));
+  auto const waits = enqueue({.type = "mail"});
+  auto const oldest = enqueue({.type = "other"});
+
+  enqueue({.type = "other"});
+
+  EXPECT_EQ(view(waits.number).state, JobState::ready);
+  EXPECT_EQ(view(oldest.number).state, JobState::cancelled);
+}
+
+}  // namespace
+}  // namespace workmill::engine
