@@ -55,7 +55,7 @@ struct EngineStatus {
   std::array<std::uint64_t, kJobStates> depth{};
   std::uint64_t queues = 0;
   std::uint64_t idempotency_keys = 0;
-  std::uint64_t flights = 0;       // Jobs that compute a cached value, and hold its key.
+  std::uint64_t flights = 0;  // Jobs that compute a cached value, and hold its key.
   std::uint64_t flags = 0;
   std::uint64_t held_back = 0;     // Ready jobs that were passed over, as a flag that gates their type is off.
   std::uint64_t memory_bytes = 0;  // Of the tables, as far as they can be counted cheaply.

@@ -217,7 +217,7 @@ struct StatusReply {
   std::uint64_t streams_away = 0;     // Worker streams that have gone and may come back.
   std::uint64_t stream_jobs_out = 0;  // Jobs that are out on streams, these included.
   std::uint64_t flags = 0;
-  std::uint64_t gated_jobs = 0;       // Ready, and passed over since a flag that gates their type is off.
+  std::uint64_t gated_jobs = 0;  // Ready, and passed over since a flag that gates their type is off.
   std::vector<Fullness> bounds{};
   std::vector<MillisecondCounts> job_stages{};  // By JobStage, or empty. On the heap: replies must stay small.
   std::vector<TypeFigures> types{};             // The first: all that have no line of their own.

@@ -9,13 +9,13 @@ namespace workmill::shard {
 namespace {
 
 // Flushes when it is told to.
-class HeldFlusher final : public Flusher {
+class ToldFlusher final : public Flusher {
  public:
   struct Door {
     std::uint64_t requested = 0;
     std::uint64_t durable = 0;
   };
-  HeldFlusher(log::Log& log, Door& door) : log_(log), door_(door) {}
+  ToldFlusher(log::Log& log, Door& door) : log_(log), door_(door) {}
 
   void request(std::uint64_t staged) override { door_.requested = staged; }
   Progress progress() const override {
@@ -68,10 +68,10 @@ TEST_F(FlagBoardTest, AFlagIsThereForAllWhenItsChangeIsAnswered) {
 }
 
 TEST_F(FlagBoardTest, WhatIsNotDurableIsSeenByNobody) {
-  HeldFlusher::Door door;
+  ToldFlusher::Door door;
   stop();
   options_.flush_by = FlushBy::writer;
-  options_.make_flusher = [&door](log::Log& log) { return std::make_unique<HeldFlusher>(log, door); };
+  options_.make_flusher = [&door](log::Log& log) { return std::make_unique<ToldFlusher>(log, door); };
   start();
   turn();
 
