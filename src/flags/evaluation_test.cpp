@@ -14,7 +14,7 @@ namespace {
 
 enum : std::uint32_t { kOn, kOff };
 
-Flag a_switch() {
+Flag on_off() {
   return {.variants = {{.name = "on", .value = boolean_value(true)}, {.name = "off", .value = boolean_value(false)}},
           .default_variant = kOff};
 }
@@ -33,11 +33,11 @@ std::pair<std::uint32_t, Reason> evaluated(Flag const& flag, Context const& cont
 }
 
 TEST(Evaluation, WithoutRulesAllGetTheDefault) {
-  EXPECT_EQ(evaluated(a_switch(), Context{"u"}), std::pair(std::uint32_t{kOff}, Reason::fixed));
+  EXPECT_EQ(evaluated(on_off(), Context{"u"}), std::pair(std::uint32_t{kOff}, Reason::fixed));
 }
 
 TEST(Evaluation, TheFirstRuleThatHoldsDecides) {
-  Flag flag = a_switch();
+  Flag flag = on_off();
   flag.rules = {where("plan", {string_value("pro"), string_value("team")}, kOn),
                 where("plan", {string_value("team")}, kOff)};
   Context context{"u"};
@@ -47,7 +47,7 @@ TEST(Evaluation, TheFirstRuleThatHoldsDecides) {
 }
 
 TEST(Evaluation, WhereNoRuleHoldsTheDefaultIsServed) {
-  Flag flag = a_switch();
+  Flag flag = on_off();
   flag.rules = {where("plan", {string_value("pro")}, kOn)};
   Context context{"u"};
   context.add("plan", boolean_value(true));
@@ -57,7 +57,7 @@ TEST(Evaluation, WhereNoRuleHoldsTheDefaultIsServed) {
 }
 
 TEST(Evaluation, ARuleHoldsOnlyWhereAllItsConditionsDo) {
-  Flag flag = a_switch();
+  Flag flag = on_off();
   Rule both = where("plan", {string_value("pro")}, kOn);
   both.conditions.push_back({.attribute = "beta", .values = {boolean_value(true)}});
   flag.rules = {both};
@@ -71,7 +71,7 @@ TEST(Evaluation, ARuleHoldsOnlyWhereAllItsConditionsDo) {
 }
 
 TEST(Evaluation, TheTargetingKeyIsAnAttributeToo) {
-  Flag flag = a_switch();
+  Flag flag = on_off();
   flag.rules = {where("targetingKey", {string_value("u-7")}, kOn)};
 
   EXPECT_EQ(evaluated(flag, Context{"u-7"}).first, kOn);
@@ -79,7 +79,7 @@ TEST(Evaluation, TheTargetingKeyIsAnAttributeToo) {
 }
 
 TEST(Evaluation, AnAttributeThatComesTwiceCountsAsItCameLast) {
-  Flag flag = a_switch();
+  Flag flag = on_off();
   flag.rules = {where("plan", {string_value("pro")}, kOn)};
   Context context{"u"};
   context.add("plan", string_value("pro"));
@@ -89,7 +89,7 @@ TEST(Evaluation, AnAttributeThatComesTwiceCountsAsItCameLast) {
 }
 
 TEST(Evaluation, SwitchedOffAllGetTheDefaultWhateverTheRules) {
-  Flag flag = a_switch();
+  Flag flag = on_off();
   flag.rules = {rollout(1, 0)};
   EXPECT_EQ(evaluated(flag, Context{"u"}), std::pair(std::uint32_t{kOn}, Reason::split));
 
@@ -171,7 +171,7 @@ FlagEntryPtr entry(std::string key, Flag const& flag) {
 }
 
 TEST(FlagSet, FindsByKeyAndGoesOnBehindOne) {
-  FlagSet const set{{entry("a", a_switch()), entry("c", a_switch())}};
+  FlagSet const set{{entry("a", on_off()), entry("c", on_off())}};
 
   EXPECT_EQ(set.find("c")->key, "c");
   EXPECT_EQ(set.find("b"), nullptr);
@@ -181,27 +181,27 @@ TEST(FlagSet, FindsByKeyAndGoesOnBehindOne) {
 }
 
 TEST(FlagSet, AnotherDefinitionIsAnotherFingerprint) {
-  Flag off = a_switch();
+  Flag off = on_off();
   off.enabled = false;
 
   EXPECT_EQ(FlagSet{{entry("a", off)}}.fingerprint(), FlagSet{{entry("a", off)}}.fingerprint());
-  EXPECT_NE(FlagSet{{entry("a", off)}}.fingerprint(), FlagSet{{entry("a", a_switch())}}.fingerprint());
+  EXPECT_NE(FlagSet{{entry("a", off)}}.fingerprint(), FlagSet{{entry("a", on_off())}}.fingerprint());
   EXPECT_NE(FlagSet{{entry("a", off)}}.fingerprint(), FlagSet{{entry("b", off)}}.fingerprint());
   EXPECT_NE(FlagSet{{entry("a", off)}}.fingerprint(), FlagSet{}.fingerprint());
 }
 
 TEST(FlagSet, ATypeIsOpenWhereAllFlagsThatGateItAre) {
-  Flag on = a_switch();
+  Flag on = on_off();
   on.default_variant = kOn;
   on.gates = {"mail", "export"};
-  Flag off = a_switch();
+  Flag off = on_off();
   off.gates = {"export", "report"};
 
   EXPECT_EQ(closed_types(FlagSet{{entry("a", on), entry("b", off)}}), (std::vector<std::string>{"export", "report"}));
 }
 
 TEST(FlagSet, AGateSeesTheTypeAsItsContext) {
-  Flag flag = a_switch();
+  Flag flag = on_off();
   flag.gates = {"mail", "export"};
   flag.rules = {where("type", {string_value("mail")}, kOn)};
 
