@@ -218,6 +218,21 @@ TEST(Cache, TheColdestGoWhenTheDiskIsUsedUp) {
   EXPECT_EQ(cache.live_bytes(), 200U);
 }
 
+TEST(Cache, WhatGoesWholeWithARecordInTheLogIsToldOnce) {
+  Cache cache{{.disk_bytes = 250}};
+  for (std::uint32_t i = 0; i < 5; ++i) put(cache, std::to_string(i), place(1, 8 + i * 100));
+  put(cache, "volatile");
+  cache.erase("4");
+  ASSERT_TRUE(cache.has_evicted());
+
+  std::vector<std::string> gone;
+  cache.take_evicted(2, gone);
+  EXPECT_TRUE(cache.has_evicted());
+  cache.take_evicted(10, gone);
+  EXPECT_EQ(gone.size(), 3U);
+  EXPECT_FALSE(cache.has_evicted());
+}
+
 TEST(Cache, AColdValueThatWasReadIsWarmUnlessItIsAnotherByNow) {
   Cache cache{{}};
   cache.put("k", nullptr, times(), {}, place(1, 8));

@@ -12,7 +12,7 @@
 namespace workmill::cache {
 namespace {
 
-constexpr Instant kNow = instant_from_ms(1'700'000'000'000);
+constexpr Instant kNoon = instant_from_ms(1'700'000'000'000);
 constexpr int kKeys = 200;
 
 std::string key_of(std::uint64_t i) { return "key/" + std::to_string(i); }
@@ -32,16 +32,16 @@ TEST(CacheThreads, ReadersSeeWholeValuesWhileTheyComeAndGo) {
       Rng rng{reader};
       while (!stop.load()) {
         std::string const key = key_of(rng.below(kKeys));
-        Lookup const found = cache.find(key, kNow);
+        Lookup const found = cache.find(key, kNoon);
         if (found.value) {
           found_any.fetch_add(1);
           if (found.value->key() != key || found.value->body() != body_of(found.times.etag)) wrong.fetch_add(1);
-          if (to_ms(found.times.fresh_until) != to_ms(kNow) + static_cast<std::int64_t>(found.times.etag % 1'000)) {
+          if (to_ms(found.times.fresh_until) != to_ms(kNoon) + static_cast<std::int64_t>(found.times.etag % 1'000)) {
             wrong.fetch_add(1);
           }
         }
         if (found.failure && found.failure->message != std::string(100, found.failure->code[0])) wrong.fetch_add(1);
-        if (rng.chance(100)) cache.claim_refresh(key, kNow);
+        if (rng.chance(100)) cache.claim_refresh(key, kNoon);
         if (rng.chance(10) && cache.figures().memory_bytes > 40'000'000) wrong.fetch_add(1);
       }
     });
@@ -60,17 +60,17 @@ TEST(CacheThreads, ReadersSeeWholeValuesWhileTheyComeAndGo) {
                           {.error_class = ErrorClass::user,
                            .code = std::string(1, letter),
                            .message = std::string(100, letter),
-                           .until = kNow + Duration{1}},
+                           .until = kNoon + Duration{1}},
                           place);
         break;
       }
-      case 2: cache.sweep(kNow, 50); break;
+      case 2: cache.sweep(kNoon, 50); break;
       default: {
         std::uint64_t const number = rng.below(10'000);
         cache.put(key, CacheValue::make(key, "x/y", body_of(number)),
-                  {.stored_at = kNow,
-                   .fresh_until = kNow + Duration{number % 1'000},
-                   .stale_until = kNow + Duration{5'000},
+                  {.stored_at = kNoon,
+                   .fresh_until = kNoon + Duration{number % 1'000},
+                   .stale_until = kNoon + Duration{5'000},
                    .etag = number},
                   {&tag, 1}, rng.chance(500) ? place : Place{});
       }
@@ -88,7 +88,7 @@ TEST(CacheThreads, OfAllWhoWantToRefreshOneMay) {
   for (int round = 0; round < 50; ++round) {
     Cache cache{{}};
     cache.put("k", CacheValue::make("k", "x/y", "v"),
-              {.stored_at = kNow, .fresh_until = kNow, .stale_until = kNow + Duration{9'000}}, {}, {});
+              {.stored_at = kNoon, .fresh_until = kNoon, .stale_until = kNoon + Duration{9'000}}, {}, {});
     std::atomic<int> won{0};
     std::atomic<int> ready{0};
     std::vector<std::thread> callers;
@@ -96,7 +96,7 @@ TEST(CacheThreads, OfAllWhoWantToRefreshOneMay) {
       callers.emplace_back([&] {
         ready.fetch_add(1);
         while (ready.load() < 4) std::this_thread::yield();
-        if (cache.claim_refresh("k", kNow + Duration{1})) won.fetch_add(1);
+        if (cache.claim_refresh("k", kNoon + Duration{1})) won.fetch_add(1);
       });
     }
     for (std::thread& caller : callers) caller.join();
