@@ -47,6 +47,8 @@ def _special(name: str, argument: Any, seen: Any, here: str) -> Optional[str]:
         good = True
     elif name == "$at_least":
         good = seen is not None and seen >= argument
+    elif name == "$all":
+        good = isinstance(seen, list) and all(difference(argument, one) is None for one in seen)
     elif name == "$length":
         good = isinstance(seen, (list, str, dict)) and len(seen) == argument
     elif name == "$contains":

@@ -15,7 +15,9 @@ from server import DEADLINE, Failed, Server
 
 # Members of a step which are the runner's own, and not sent to a driver.
 OURS = ("driver", "save", "expect", "fails", "eventually", "background")
-WITH_CLIENT = ("enqueue", "bulk", "get", "wait", "cancel", "retry", "delete", "list", "queue", "pause", "resume")
+WITH_CLIENT = ("enqueue", "bulk", "get", "wait", "cancel", "retry", "delete", "list", "queue", "pause", "resume") + (
+    ("cache_get", "cache_put", "cache_compute", "cache_delete")
+)
 EVENTUALLY = DEADLINE / 2
 WAIT = f"{DEADLINE:.0f}s"
 
@@ -142,6 +144,8 @@ class Story:
             command.setdefault("client", "main")
         if step["do"] == "wait":
             command.setdefault("for", WAIT)
+        if step["do"] == "cache_compute":
+            command.setdefault("wait", WAIT)
         if step["do"] in ("client", "worker"):
             command["url"] = self._url(step.get("url", "server"))
             command.setdefault("name", "main" if step["do"] == "client" else "w")
@@ -218,6 +222,12 @@ class Story:
         else:
             raise ValueError(f"a proxy cannot {op}")
         return None
+
+    def _do_many(self, step: dict) -> list:
+        """The same command of a driver, so many times side by side."""
+        with concurrent.futures.ThreadPoolExecutor(max_workers=step["times"]) as askers:
+            asked = [askers.submit(self._command_driver, step["step"]) for _ in range(step["times"])]
+            return [one.result() for one in asked]
 
     # ---- Many jobs.
 

@@ -54,7 +54,7 @@ http::Request request_of(Request const& from) {
   request.path = target.substr(0, mark);
   if (mark != std::string_view::npos) request.query = target.substr(mark + 1);
   request.host = "localhost";
-  request.content_type = "application/json";
+  request.content_type = from.content_type.empty() ? std::string_view{"application/json"} : from.content_type;
   request.idempotency_key = from.idempotency_key;
   request.traceparent = from.traceparent;
   request.tracestate = from.tracestate;

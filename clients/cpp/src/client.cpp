@@ -1,28 +1,14 @@
 #include <algorithm>
 #include <span>
 
-#include "core.h"
+#include "operation.h"
 #include "wire.h"
 #include "workmill/async_client.h"
 #include "workmill/client.h"
 
-// Both clients: what each call asks, and how its answer is read. Written down once, as an operation; the blocking
-// client runs it, the other one starts it.
+// Both clients, but for their caches: what each call asks, and how its answer is read.
 namespace workmill::client {
 namespace detail {
-namespace {
-
-constexpr std::size_t kJobsPerCall = 10'000;
-// A wait is asked for in parts of this length, so that a connection that has died unnoticed costs no more.
-constexpr Duration kWaitPart{20'000};
-
-template <class T>
-struct Operation {
-  Call call;
-  Result<T> (*read)(std::string_view body);
-};
-
-Result<void> read_nothing(std::string_view) { return {}; }
 
 Call make_call(Core const& core, std::string method, std::string target, std::string body, bool repeatable,
                CallOptions const& options) {
@@ -46,6 +32,12 @@ Call make_call(Core const& core, std::string method, std::string target, std::st
   return call;
 }
 
+namespace {
+
+constexpr std::size_t kJobsPerCall = 10'000;
+
+Result<void> read_nothing(std::string_view) { return {}; }
+
 Call make_enqueue(Core const& core, std::string body, CallOptions const& options) {
   Call call = make_call(core, "POST", "/v1/jobs", std::move(body), true, options);
   call.request.idempotency_key = options.idempotency_key.empty() ? random_key() : options.idempotency_key;
@@ -59,118 +51,61 @@ std::string queue_target(std::string_view name) { return "/v1/queues/" + url_enc
 
 using Op = CallOptions const&;
 Operation<Enqueued> op_enqueue(Core const& core, NewJob const& job, Op call) {
-  return {make_enqueue(core, enqueue_body(job), call), read_enqueued};
+  return {make_enqueue(core, enqueue_body(job), call), of_body<read_enqueued>};
 }
 Operation<std::vector<Enqueued>> op_enqueue_part(Core const& core, std::span<NewJob const> jobs, CallOptions call,
                                                  std::size_t part) {
   // Each part under a key of its own.
   if (!call.idempotency_key.empty() && part > 0) call.idempotency_key += "." + std::to_string(part);
-  return {make_enqueue(core, bulk_body(jobs), call), read_bulk};
+  return {make_enqueue(core, bulk_body(jobs), call), of_body<read_bulk>};
 }
 Operation<Job> op_job(Core const& core, std::string_view id, Op call) {
-  return {make_call(core, "GET", job_target(id), {}, true, call), read_job};
+  return {make_call(core, "GET", job_target(id), {}, true, call), of_body<read_job>};
 }
 Operation<Job> op_wait(Core const& core, std::string_view id, Duration wait, Op call) {
   auto made = make_call(core, "GET", job_target(id, "?wait=" + format_duration(wait)), {}, true, call);
   made.request.timeout += wait;
-  return {std::move(made), read_job};
+  return {std::move(made), of_body<read_job>};
 }
 Operation<void> op_cancel(Core const& core, std::string_view id, Op call) {
-  return {make_call(core, "POST", job_target(id, "/cancel"), {}, true, call), read_nothing};
+  return {make_call(core, "POST", job_target(id, "/cancel"), {}, true, call), of_body<read_nothing>};
 }
 // Not repeatable: the job may have run and died once more meanwhile.
 Operation<void> op_retry(Core const& core, std::string_view id, Op call) {
-  return {make_call(core, "POST", job_target(id, "/retry"), {}, false, call), read_nothing};
+  return {make_call(core, "POST", job_target(id, "/retry"), {}, false, call), of_body<read_nothing>};
 }
 Operation<void> op_remove(Core const& core, std::string_view id, Op call) {
-  return {make_call(core, "DELETE", job_target(id), {}, false, call), read_nothing};
+  return {make_call(core, "DELETE", job_target(id), {}, false, call), of_body<read_nothing>};
 }
 Operation<JobPage> op_list(Core const& core, JobQuery const& query, Op call) {
-  return {make_call(core, "GET", list_target(query), {}, true, call), read_jobs};
+  return {make_call(core, "GET", list_target(query), {}, true, call), of_body<read_jobs>};
 }
 Operation<std::vector<std::string>> op_job_log(Core const& core, std::string_view id, Op call) {
-  return {make_call(core, "GET", job_target(id, "/log"), {}, true, call), read_lines};
+  return {make_call(core, "GET", job_target(id, "/log"), {}, true, call), of_body<read_lines>};
 }
 // Not repeatable: the jobs of a lost answer are leased, and to nobody.
 Operation<std::vector<LeasedJob>> op_lease(Core const& core, LeaseRequest const& request, Op call) {
   auto made = make_call(core, "POST", "/v1/leases", lease_body(request), false, call);
   made.request.timeout += request.wait;
-  return {std::move(made), read_leased};
+  return {std::move(made), of_body<read_leased>};
 }
 // Repeatable: the second time they are answered lease_lost, and change nothing.
 Operation<std::vector<ReportResult>> op_report(Core const& core, std::vector<Report> const& reports, Op call) {
-  return {make_call(core, "POST", "/v1/reports", reports_body(reports), true, call), read_reports};
+  return {make_call(core, "POST", "/v1/reports", reports_body(reports), true, call), of_body<read_reports>};
 }
 Operation<QueueStats> op_queue(Core const& core, std::string_view name, Op call) {
-  return {make_call(core, "GET", queue_target(name), {}, true, call), read_queue};
+  return {make_call(core, "GET", queue_target(name), {}, true, call), of_body<read_queue>};
 }
 Operation<QueueStats> op_pause(Core const& core, std::string_view name, bool paused, Op call) {
   return {
       make_call(core, "PATCH", queue_target(name), paused ? R"({"paused":true})" : R"({"paused":false})", true, call),
-      read_queue};
+      of_body<read_queue>};
 }
 Operation<void> op_health(Core const& core, std::string path, Op call) {
-  return {make_call(core, "GET", std::move(path), {}, true, call), read_nothing};
-}
-
-template <class T>
-Result<T> finish(Result<Response> answer, Result<T> (*read)(std::string_view)) {
-  if (!answer) return std::unexpected(std::move(answer).error());
-  return read(answer->body);
-}
-
-template <class T>
-Result<T> run(Core& core, Operation<T> operation, CallOptions const& call) {
-  return finish(core.run(std::move(operation.call), call.stop), operation.read);
-}
-
-// Ends a call when its stop token says so; made before the call's id is known.
-class Stopper {
- public:
-  Stopper(Core& core, std::stop_token const& token) : core_(core), callback_(token, [this] { stop(); }) {}
-  void set(Core::CallId id) {
-    id_.store(id);
-    if (stopped_.load()) core_.cancel(id);
-  }
-  bool stopped() const { return stopped_.load(); }
-
- private:
-  void stop() {
-    stopped_.store(true);
-    if (auto const id = id_.load(); id != 0) core_.cancel(id);
-  }
-  Core& core_;
-  std::atomic<Core::CallId> id_{0};
-  std::atomic<bool> stopped_{false};
-  std::stop_callback<std::function<void()>> callback_;
-};
-
-using Executor = std::function<void(std::move_only_function<void()>)>;
-
-template <class T>
-void deliver(Executor const& executor, std::shared_ptr<typename Async<T>::State> const& state, Result<T> result) {
-  if (!executor) return state->set(std::move(result));
-  executor([state, result = std::move(result)]() mutable { state->set(std::move(result)); });
-}
-
-template <class T>
-Async<T> start(Core& core, Executor const& executor, Operation<T> operation, CallOptions const& call) {
-  auto state = std::make_shared<typename Async<T>::State>();
-  auto stopper = call.stop.stop_possible() ? std::make_shared<Stopper>(core, call.stop) : nullptr;
-  auto const id =
-      core.start(std::move(operation.call), [state, executor, stopper, read = operation.read](Result<Response> answer) {
-        deliver<T>(executor, state, finish(std::move(answer), read));
-      });
-  if (stopper) stopper->set(id);
-  return Async<T>{std::move(state), [&core, id] { core.cancel(id); }};
+  return {make_call(core, "GET", std::move(path), {}, true, call), of_body<read_nothing>};
 }
 
 // ---- Waiting for a job, in parts.
-
-Duration part_of(Loop::Clock::time_point until) {
-  auto const left = std::chrono::ceil<Duration>(until - Loop::Clock::now());
-  return std::clamp(left, Duration{0}, kWaitPart);
-}
 
 Result<Job> run_wait(Core& core, std::string_view id, Duration patience, CallOptions const& call) {
   auto const until = Loop::Clock::now() + patience;
@@ -195,7 +130,7 @@ struct Waiting : std::enable_shared_from_this<Waiting> {
   void next() {
     auto operation = op_wait(core, id, part_of(until), call);
     auto const started = core.start(std::move(operation.call), [self = shared_from_this()](Result<Response> answer) {
-      auto job = detail::finish(std::move(answer), read_job);
+      auto job = of_body<read_job>(std::move(answer));
       bool const is_over = !job || job->is_finished() || Loop::Clock::now() >= self->until || self->stopper.stopped();
       if (!is_over) return self->next();
       self->done(std::move(job));
@@ -251,7 +186,7 @@ struct Bulk : std::enable_shared_from_this<Bulk> {
     Call part = std::move(parts.back());
     parts.pop_back();
     auto const started = core.start(std::move(part), [self = shared_from_this()](Result<Response> answer) {
-      auto some = detail::finish(std::move(answer), read_bulk);
+      auto some = of_body<read_bulk>(std::move(answer));
       if (!some) return self->done(std::move(some));
       self->all.insert(self->all.end(), std::make_move_iterator(some->begin()), std::make_move_iterator(some->end()));
       self->next();

@@ -66,7 +66,10 @@ Core::CallId Core::start(Call call, Done done) {
     state.call = std::move(call);
     state.done = std::move(done);
     if (!transport_) return finish(id, fail(ErrorClass::fatal, "call_cancelled", "the client is going away"));
-    attempt(id);
+    if (state.call.pause > Duration{0})
+      state.timer = loop_.after(state.call.pause, [this, id] { attempt(id); });
+    else
+      attempt(id);
   });
   return id;
 }
@@ -124,7 +127,9 @@ void Core::on_answer(CallId id, Result<Response> answer) {
   if (answer) return finish(id, std::move(answer));
   Error const& error = answer.error();
   bool const harmless = state.call.repeatable || !error.may_have_happened;
-  if (error.error_class != ErrorClass::retryable || !harmless || state.attempts >= options_.retry.attempts) {
+  // The job that computes a cached value has had all its attempts: to ask again would be another job with as many.
+  bool const worth_it = error.error_class == ErrorClass::retryable && error.code != "compute_failed";
+  if (!worth_it || !harmless || state.attempts >= options_.retry.attempts) {
     return finish(id, std::move(answer));
   }
   Duration const pause =

@@ -21,6 +21,7 @@ struct Call {
   // Doing it twice does no harm: it may be tried again though the first attempt may have counted.
   bool repeatable = false;
   std::optional<Duration> deadline{};
+  Duration pause{};  // Before the first attempt.
 };
 
 class Core {

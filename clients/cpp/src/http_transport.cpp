@@ -33,11 +33,21 @@ std::string compose(Request const& request, Address const& address) {
   if (!request.traceparent.empty()) text.append("traceparent: ").append(request.traceparent).append("\r\n");
   if (!request.tracestate.empty()) text.append("tracestate: ").append(request.tracestate).append("\r\n");
   if (request.method != "GET") {
-    if (!request.body.empty()) text.append("Content-Type: application/json\r\n");
+    if (!request.content_type.empty())
+      text.append("Content-Type: ").append(request.content_type).append("\r\n");
+    else if (!request.body.empty())
+      text.append("Content-Type: application/json\r\n");
     text.append("Content-Length: ").append(std::to_string(request.body.size())).append("\r\n");
   }
   text.append("\r\n").append(request.body);
   return text;
+}
+
+std::optional<std::uint32_t> parse_seconds(std::string_view text) {
+  std::uint32_t seconds = 0;
+  auto const parsed = std::from_chars(text.data(), text.data() + text.size(), seconds);
+  if (parsed.ec != std::errc{}) return std::nullopt;
+  return seconds;
 }
 
 }  // namespace
@@ -119,10 +129,13 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
     Response response;
     response.status = static_cast<int>(message.result_int());
     if (auto const found = message.find(http::field::retry_after); found != message.end()) {
-      std::uint32_t seconds = 0;
-      auto const text = found->value();
-      auto const parsed = std::from_chars(text.data(), text.data() + text.size(), seconds);
-      if (parsed.ec == std::errc{}) response.retry_after = std::chrono::seconds{seconds};
+      if (auto const wait = parse_seconds(found->value())) response.retry_after = std::chrono::seconds{*wait};
+    }
+    if (auto const found = message.find(http::field::etag); found != message.end()) {
+      response.etag = found->value();
+      response.cache_status = message["Cache-Status"];
+      response.content_type = message[http::field::content_type];
+      response.age = parse_seconds(message[http::field::age]).value_or(0);
     }
     response.body = std::move(message.body());
     end(std::move(response), reusable);

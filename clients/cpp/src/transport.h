@@ -14,8 +14,9 @@ namespace workmill::client::detail {
 
 struct Request {
   std::string method = "GET";
-  std::string target{};  // Path and query, encoded.
-  std::string body{};    // JSON, or empty.
+  std::string target{};        // Path and query, encoded.
+  std::string body{};          // JSON, or empty.
+  std::string content_type{};  // Empty: JSON.
   std::string idempotency_key{};
   std::string traceparent{}, tracestate{};
   Duration timeout{30'000};
@@ -24,6 +25,9 @@ struct Response {
   int status = 0;
   std::string body{};
   std::optional<Duration> retry_after{};
+  // Of a cached value, and empty otherwise: as the headers of these names have them.
+  std::string content_type{}, etag{}, cache_status{};
+  std::uint32_t age = 0;  // Seconds.
 };
 
 // Requests and their answers, on the thread of one loop.

@@ -23,6 +23,8 @@ constexpr std::size_t kSpareMax = 16;        // Batches kept for the next.
 constexpr std::size_t kReportHeadBytes = 128;
 constexpr std::size_t kLogLineBytesMax = 4 * 1024;  // As the server cuts it.
 constexpr unsigned kCreditMax = 10'000;
+constexpr std::size_t kCacheEntriesMax = 100;                 // Of a report, as the server takes it.
+constexpr std::size_t kCacheBytesMax = std::size_t{6} << 20;  // Of them, as of a result.
 
 void write_head(JobView const& job, std::string_view outcome, std::string& out) {
   out.append(R"({"id":")").append(job.id).append(R"(","lease":")").append(job.lease);
@@ -353,6 +355,7 @@ void WorkerCore::run_handler(HeldJob& job, Registered const* registered) {
   thread_local std::string result;
   result.clear();
   HandlerOutput output{.result = result};
+  job.cached.clear();  // An inline job's is used again.
   // What the handler enqueues on this thread belongs to the same trace.
   current_traceparent() = job.view.traceparent;
   current_tracestate() = job.view.tracestate;
@@ -389,15 +392,19 @@ void WorkerCore::finish_job(HeldJob& job, Result<> result, HandlerOutput const& 
   HeldJob* const done = job.is_inline ? nullptr : &job;
   if (result) {
     counters_.completed.fetch_add(1, std::memory_order_relaxed);
+    std::size_t cached_bytes = 0;
+    for (auto const& [key, entry] : job.cached) cached_bytes += entry.size() + 1;
     append(
-        Kind::final, kReportHeadBytes + output.result.size(),
+        Kind::final, kReportHeadBytes + output.result.size() + cached_bytes,
         [&](std::string& out) {
           write_head(job.view, "completed", out);
           if (output.is_base64)
             out.append(",\"result_base64\":\"").append(output.result).append("\"");
           else if (!output.result.empty())
             out.append(",\"result\":").append(output.result);
-          out.push_back('}');
+          std::string_view before = ",\"cache\":[";
+          for (auto const& [key, entry] : job.cached) out.append(std::exchange(before, ",")).append(entry);
+          out.append(job.cached.empty() ? "}" : "]}");
         },
         {}, done);
     return;
@@ -631,6 +638,25 @@ Result<> WorkerCore::checkpoint(HeldJob& job, std::string_view json) {
   return answer->result.value_or(unknown);
 }
 
+// The last of a key's values counts.
+Result<> WorkerCore::cache(HeldJob& job, std::string_view key, std::string entry) {
+  auto const found =
+      std::find_if(job.cached.begin(), job.cached.end(), [&](auto const& one) { return one.first == key; });
+  if (found == job.cached.end() && job.cached.size() >= kCacheEntriesMax) {
+    return fail(ErrorClass::user, "payload_too_large", "a job sets 100 keys at most");
+  }
+  std::size_t bytes = entry.size();
+  for (auto const& [other, text] : job.cached) bytes += other == key ? 0 : text.size();
+  if (bytes > kCacheBytesMax) {
+    return fail(ErrorClass::user, "payload_too_large", "what a job caches has 6 MiB at most");
+  }
+  if (found == job.cached.end())
+    job.cached.emplace_back(key, std::move(entry));
+  else
+    found->second = std::move(entry);
+  return {};
+}
+
 }  // namespace workmill::client::detail
 
 namespace workmill::client {
@@ -649,6 +675,9 @@ std::string_view JobContext::saved_json() const { return job_.view.checkpoint; }
 bool JobContext::cancelled() const { return job_.cancelled.load(); }
 std::stop_token JobContext::stop_token() const { return job_.stop.get_token(); }
 
+Result<> JobContext::cache_entry(std::string_view key, std::string entry) {
+  return detail::WorkerCore::cache(job_, key, std::move(entry));
+}
 Result<> JobContext::checkpoint_json(std::string_view json) { return core_.checkpoint(job_, json); }
 void JobContext::progress(int percent, std::string_view message) {
   core_.report(job_, Report::progress(job_.name(), std::clamp(percent, 0, 100), message));

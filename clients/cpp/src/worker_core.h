@@ -34,6 +34,8 @@ struct HeldJob {
   std::atomic<bool> cancelled{false};
   std::stop_source stop{std::nostopstate};
   Loop::Clock::time_point extend_at{};
+  // What its report sets in the cache: keys, and entries as JSON. Of the handler's thread.
+  std::vector<std::pair<std::string, std::string>> cached{};
   bool is_lost = false;     // Its lease is.
   bool is_foreign = false;  // Of a stream that is gone for good: it is not within the credit of the one that is there.
 
@@ -57,6 +59,7 @@ class WorkerCore final : public LinkEvents {
   // What a JobContext does.
   void report(HeldJob const& job, Report const& report);
   Result<> checkpoint(HeldJob& job, std::string_view json);
+  static Result<> cache(HeldJob& job, std::string_view key, std::string entry);
 
  private:
   struct Registered {

@@ -39,6 +39,12 @@ Json error_json(Error const& error) {
       {"class", std::string{to_string(error.error_class)}}, {"code", error.code}, {"message", error.message}};
   if (!error.field.empty()) out.emplace_back("field", error.field);
   if (!error.trace_id.empty()) out.emplace_back("trace_id", error.trace_id);
+  if (error.code == "cache_pending") {
+    Json const pending = Json::parse(error.detail).value_or(Json{});
+    for (std::string_view const name : {"job_id", "state"}) {
+      out.emplace_back(std::string{name}, std::string{pending.text(name)});
+    }
+  }
   return Json{std::move(out)};
 }
 
@@ -177,8 +183,8 @@ class Driver {
 
   Result<Json> perform(std::string const& what, Json const& command) {
     if (what == "hello") {
-      return Json{
-          Json::Object{{"client", "cpp"}, {"can", Json::Array{"http", "stream", "embedded", "checkpoint", "signals"}}}};
+      return Json{Json::Object{{"client", "cpp"},
+                               {"can", Json::Array{"http", "stream", "embedded", "checkpoint", "signals", "cache"}}}};
     }
     if (what == "client") return make_client(command);
     if (what == "worker") return make_worker(command);
@@ -209,7 +215,71 @@ class Driver {
     if (what == "queue") return whole(client.queue(text_of(command, "name")));
     if (what == "pause") return nothing(client.pause(text_of(command, "name")));
     if (what == "resume") return nothing(client.resume(text_of(command, "name")));
+    if (what.starts_with("cache_")) return call_cache(client.cache(), what, command);
     return fail(ErrorClass::fatal, "driver_bug", "no such command: " + what);
+  }
+
+  // ---- The cache
+
+  static Result<Json> call_cache(Cache cache, std::string const& what, Json const& command) {
+    std::string const key = text_of(command, "key");
+    if (what == "cache_get") {
+      auto const found = cache.get(key);
+      if (!found) return std::unexpected(found.error());
+      return *found ? cached_json(**found) : Json{};
+    }
+    if (what == "cache_put") {
+      auto const etag = command.find("value_base64") != nullptr
+                            ? cache.put(key, bytes_of(command), cache_options(command))
+                            : cache.put(key, *command.find("value"), cache_options(command));
+      if (!etag) return std::unexpected(etag.error());
+      return Json{*etag};
+    }
+    if (what == "cache_compute") {
+      CacheOptions const windows = cache_options(command);
+      ComputeOptions options{.fresh = windows.fresh,
+                             .stale = windows.stale,
+                             .error_for = duration_of(command, "error_for"),
+                             .tags = windows.tags};
+      if (auto const wait = duration_of(command, "wait")) options.wait = *wait;
+      auto const value = cache.get_or_compute(key, job_of(*command.find("job")), options);
+      if (!value) return std::unexpected(value.error());
+      return cached_json(*value);
+    }
+    if (what != "cache_delete") return fail(ErrorClass::fatal, "driver_bug", "no such command: " + what);
+    if (command.find("tag") != nullptr) return number(cache.remove_by_tag(text_of(command, "tag")));
+    if (command.find("prefix") != nullptr) return number(cache.remove_by_prefix(text_of(command, "prefix")));
+    return number(cache.remove(key));
+  }
+
+  static CacheOptions cache_options(Json const& json) {
+    CacheOptions options{.fresh = duration_of(json, "fresh"), .stale = duration_of(json, "stale")};
+    if (Json const* const tags = json.find("tags"); tags != nullptr) {
+      for (Json const& tag : *tags->as_array()) options.tags.push_back(*tag.as_string());
+    }
+    return options;
+  }
+  static Bytes bytes_of(Json const& json) { return Bytes{decode_base64(json.text("value_base64")).value_or("")}; }
+  template <class T>
+  static Result<Json> number(Result<T> const& result) {
+    if (!result) return std::unexpected(result.error());
+    return Json{*result};
+  }
+
+  static Result<Json> cached_json(CachedValue const& found) {
+    Json::Object out{{"fresh", found.fresh},
+                     {"age", found.age.count()},
+                     {"etag", found.etag},
+                     {"content_type", found.content_type},
+                     {"computed", found.computed}};
+    if (found.content_type == "application/json") {
+      auto value = found.as<Json>();
+      if (!value) return std::unexpected(value.error());
+      out.emplace_back("value", *std::move(value));
+    } else {
+      out.emplace_back("value_base64", encode_base64(found.body));
+    }
+    return Json{std::move(out)};
   }
 
   static Json enqueued_json(Enqueued const& job) {
@@ -412,6 +482,13 @@ class Driver {
       context.progress(static_cast<int>(argument(1).as_int().value_or(0)), *argument(2).as_string());
     } else if (what == "log") {
       for (std::size_t i = 1; i < action.size(); ++i) context.log(*action[i].as_string());
+    } else if (what == "cache") {
+      Json const entry = argument(1);
+      std::string const key = text_of(entry, "key");
+      auto const set = entry.find("value_base64") != nullptr
+                           ? context.cache(key, bytes_of(entry), cache_options(entry))
+                           : context.cache(key, *entry.find("value"), cache_options(entry));
+      if (!set) return std::unexpected(set.error());
     } else if (what == "checkpoint") {
       if (auto const saved = context.checkpoint(argument(1)); !saved) return std::unexpected(saved.error());
       say({{"event", "checkpointed"}, {"worker", worker}, {"id", std::string{context.id()}}});

@@ -6,6 +6,7 @@ usage: driver.py [--async]   with Client and Worker, or with AsyncClient and Asy
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import logging
 import os
@@ -20,7 +21,7 @@ import workmill  # noqa: E402
 
 IS_ASYNC = "--async" in sys.argv
 CLASSES = {"retryable": workmill.RetryableError, "user": workmill.UserError, "fatal": workmill.FatalError}
-CAN = ["http", "stream", "signals", "checkpoint"]
+CAN = ["http", "stream", "signals", "checkpoint", "cache"]
 
 _writing = threading.Lock()
 
@@ -40,7 +41,38 @@ def event(what: str, **more: object) -> None:
 def described(error: workmill.WorkmillError) -> dict:
     about = {"class": error.error_class, "code": error.code, "message": error.message}
     about.update({name: getattr(error, name) for name in ("field", "trace_id") if getattr(error, name) is not None})
+    if isinstance(error, workmill.CachePending):
+        about.update(job_id=error.job_id, state=error.state)
     return about
+
+
+def cached(answer: object) -> object:
+    if not isinstance(answer, workmill.Cached):
+        return answer
+    about = {name: getattr(answer, name) for name in ("fresh", "age", "etag", "content_type", "computed")}
+    is_bytes = isinstance(answer.value, bytes)
+    value = {"value_base64": base64.b64encode(answer.value).decode()} if is_bytes else {"value": answer.value}
+    return {**about, **value}
+
+
+def cache_call(command: dict) -> tuple:
+    """The method of the client's cache, and what it is given."""
+    do = command["do"]
+    options = {name: command[name] for name in ("fresh", "stale", "wait", "error_for", "tags") if name in command}
+    if do == "cache_put":
+        return "put", (command["key"], value_of(command)), options
+    if do == "cache_compute":
+        return "get_or_compute", (command["key"], command["job"]), options
+    if do == "cache_get":
+        return "get", (command["key"],), {}
+    for name in ("tag", "prefix"):
+        if name in command:
+            return f"delete_by_{name}", (command[name],), {}
+    return "delete", (command["key"],), {}
+
+
+def value_of(command: dict) -> object:
+    return base64.b64decode(command["value_base64"]) if "value_base64" in command else command["value"]
 
 
 def enqueued(answer: workmill.Enqueued) -> dict:
@@ -100,6 +132,11 @@ class Step:
             return False
         elif name == "log":
             ctx.log(*arguments)
+            return False
+        elif name == "cache":
+            entry = arguments[0]
+            options = {name: entry[name] for name in ("fresh", "stale", "tags") if name in entry}
+            ctx.cache(entry["key"], value_of(entry), **options)
             return False
         else:
             raise ValueError(f"no such action: {name}")
@@ -208,6 +245,9 @@ class Sync:
         if do in ("pause", "resume"):
             getattr(client, do)(command["name"])
             return None
+        if do.startswith("cache_"):
+            method, arguments, options = cache_call(command)
+            return cached(getattr(client.cache, method)(*arguments, **options))
         raise ValueError(f"no such command: {do}")
 
 
@@ -340,6 +380,9 @@ class Async:
         if do in ("pause", "resume"):
             await getattr(client, do)(command["name"])
             return None
+        if do.startswith("cache_"):
+            method, arguments, options = cache_call(command)
+            return cached(await getattr(client.cache, method)(*arguments, **options))
         raise ValueError(f"no such command: {do}")
 
     async def answer(self, command: dict) -> None:

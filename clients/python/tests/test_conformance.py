@@ -24,6 +24,7 @@ from workmill import Client, RetryPolicy
         ({"$contains": "b"}, ["a", "b"]),
         ({"$contains": "lo"}, "hello"),
         ({"$length": 2}, [1, 2]),
+        ({"$all": {"n": 1}}, [{"n": 1, "m": 2}, {"n": 1}]),
         ({"n": {"$any": True}}, {"n": None}),
     ],
 )
@@ -43,6 +44,7 @@ def test_what_is_as_expected_has_no_difference(wanted, seen):
         ({"n": {"$absent": True}}, {"n": None}),
         ({"n": {"$any": True}}, {}),
         ({"$length": 2}, 2),
+        ({"$all": {"n": 1}}, [{"n": 1}, {"n": 2}]),
     ],
 )
 def test_what_is_not_is_told(wanted, seen):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 import threading
 
@@ -44,10 +45,15 @@ class Scripted:
 
     @staticmethod
     def _read(connection: socket.socket) -> bytes:
+        """With its body: a connection that is closed with something unread takes the answer with it."""
         data = b""
         while b"\r\n\r\n" not in data:
             data += connection.recv(65_536)
-        return data
+        head, _, body = data.partition(b"\r\n\r\n")
+        length = re.search(rb"(?i)^content-length: *(\d+)", head, re.MULTILINE)
+        while length is not None and len(body) < int(length[1]):
+            body += connection.recv(65_536)
+        return head + b"\r\n\r\n" + body
 
     def join(self) -> None:
         self._thread.join(30)

@@ -1,9 +1,11 @@
 """Client and worker for Workmill, a durable background-job server."""
 
 from ._async_client import AsyncClient
+from ._cache import AsyncCache, Cache
 from ._client import Client
 from ._context import AsyncJobContext, JobContext
 from ._errors import (
+    CachePending,
     Cancelled,
     FatalError,
     JobFailed,
@@ -14,17 +16,34 @@ from ._errors import (
     UserError,
     WorkmillError,
 )
-from ._models import Backoff, Enqueued, Job, JobError, JobOptions, Leased, NewJob, Progress, Queue, Reported, Unique
+from ._models import (
+    Backoff,
+    Cached,
+    Enqueued,
+    Job,
+    JobError,
+    JobOptions,
+    Leased,
+    NewJob,
+    Progress,
+    Queue,
+    Reported,
+    Unique,
+)
 from ._retry import RetryPolicy
 from ._worker import AsyncWorker, Worker
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "AsyncCache",
     "AsyncClient",
     "AsyncJobContext",
     "AsyncWorker",
     "Backoff",
+    "Cache",
+    "CachePending",
+    "Cached",
     "Cancelled",
     "Client",
     "Enqueued",

@@ -22,6 +22,7 @@ from typing import (
 )
 
 from . import _calls
+from ._cache import AsyncCache
 from ._calls import Call, Page, QueueChoice
 from ._client import EnqueueHook, deadline, hooked, job_of, poll_time, result_of
 from ._errors import WorkmillError
@@ -107,6 +108,12 @@ class AsyncClient:
             several = await self._run(call)
             answers += several
         return answers
+
+    # ---- The cache.
+
+    @property
+    def cache(self) -> AsyncCache:
+        return AsyncCache(self, lambda job: hooked(job, self._on_enqueue))
 
     # ---- Jobs.
 

@@ -24,13 +24,15 @@ from typing import (
 from urllib.parse import quote, urlencode
 
 from . import _json, _otel
-from ._errors import NoServer, WorkmillError, from_problem, protocol_error
+from ._errors import CachePending, NoServer, WorkmillError, from_problem, protocol_error
 from ._models import (
+    Cached,
     Enqueued,
     Job,
     Leased,
     Queue,
     Reported,
+    cached_from,
     job_from,
     leased_from,
     queue_from,
@@ -63,10 +65,14 @@ class Call(Generic[T]):
     body: Optional[bytes] = None
     headers: Dict[str, str] = field(default_factory=dict)
     wait: float = 0.0  # Seconds that the server may take besides, as asked.
+    # In place of `parse`, for an answer that is more than its JSON.
+    read_answer: Optional[Callable[[Answer], T]] = None
 
 
 def read(call: Call[T], answer: Answer) -> T:
     """What the answer means. Raises the error that it tells of."""
+    if call.read_answer is not None and 200 <= answer.status < 300:
+        return call.read_answer(answer)
     try:
         content = _json.loads(answer.body) if answer.body else None
     except ValueError:
@@ -247,6 +253,98 @@ def report(reports: Sequence[Mapping[str, Any]]) -> Call[List[Reported]]:
 
     body = _json.dumps({"reports": list(reports)})
     return Call("POST", "/v1/reports", lambda raw: [one(item) for item in raw["reports"]], body)
+
+
+# ---- The cache.
+
+
+def _cache_path(key: str, query: Mapping[str, Any]) -> str:
+    text = urlencode(_given(query))
+    return f"/v1/cache/{quote(key, safe='')}" + (f"?{text}" if text else "")
+
+
+def _text_of(duration: Optional[DurationLike]) -> Optional[str]:
+    return None if duration is None else duration_text(duration)
+
+
+def cache_get(key: str) -> Call[Cached]:
+    return Call("GET", _cache_path(key, {}), _no_cached, read_answer=_cached)
+
+
+def cache_put(
+    key: str,
+    value: Any,
+    fresh: Optional[DurationLike],
+    stale: Optional[DurationLike],
+    tags: Sequence[str],
+    content_type: Optional[str],
+) -> Call[str]:
+    body, kind = cache_value(value, content_type)
+    path = _cache_path(key, {"fresh": _text_of(fresh), "stale": _text_of(stale), "tags": ",".join(tags) or None})
+
+    def etag(answer: Answer) -> str:
+        return answer.headers.get("etag", "").strip('"')
+
+    return Call("PUT", path, str, body, {"Content-Type": kind}, read_answer=etag)
+
+
+def cache_value(value: Any, content_type: Optional[str]) -> Tuple[bytes, str]:
+    """A value as it is stored. Raises TypeError or ValueError where it is no JSON."""
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return bytes(value), content_type or "application/octet-stream"
+    if content_type is None:
+        return _json.dumps(value), "application/json"
+    if not isinstance(value, str):
+        raise TypeError(f"with a content_type a value is bytes or text, not {type(value).__name__}")
+    return value.encode(), content_type
+
+
+def cache_compute(
+    key: str,
+    job: Mapping[str, Any],
+    fresh: Optional[DurationLike],
+    stale: Optional[DurationLike],
+    error_for: Optional[DurationLike],
+    tags: Sequence[str],
+    wait: float,
+) -> Call[Union[Cached, CachePending]]:
+    body: Dict[str, Any] = {"job": job_as_sent(job), "wait": duration_text(wait)}
+    windows = {"fresh": _text_of(fresh), "stale": _text_of(stale), "error_for": _text_of(error_for)}
+    body.update(_given({**windows, "tags": list(tags) or None}))
+    headers: Dict[str, str] = {}
+    _otel.inject(headers)
+    return Call(
+        "POST", _cache_path(key, {}), _no_cached, _json.dumps(body), headers, wait=wait, read_answer=_cached_or_pending
+    )
+
+
+def cache_delete(key: str) -> Call[None]:
+    return Call("DELETE", _cache_path(key, {}), _nothing)
+
+
+def cache_delete_by(name: str, value: str) -> Call[int]:
+    return Call("DELETE", f"/v1/cache?{urlencode({name: value})}", lambda raw: int(raw["count"]))
+
+
+def _no_cached(_: Any) -> Any:
+    raise ValueError("not a cached value")  # Never called: read_answer is.
+
+
+def _cached(answer: Answer) -> Cached:
+    try:
+        return cached_from(answer.headers, answer.body)
+    except (ValueError, LookupError) as error:
+        raise protocol_error(f"a cached value was answered in a form that is not known: {error}") from error
+
+
+def _cached_or_pending(answer: Answer) -> Union[Cached, CachePending]:
+    if answer.status != 202:
+        return _cached(answer)
+    try:
+        raw = _json.loads(answer.body)
+        return CachePending(raw["job_id"], raw["state"])
+    except (ValueError, TypeError, LookupError) as error:
+        raise protocol_error("a job that computes a value was answered in a form that is not known") from error
 
 
 def status() -> Call[Dict[str, Any]]:

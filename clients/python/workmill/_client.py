@@ -8,6 +8,7 @@ from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optio
 from typing import TYPE_CHECKING
 
 from . import _calls
+from ._cache import Cache
 from ._calls import Call, Page, QueueChoice
 from ._errors import JobFailed, WorkmillError
 from ._http import REQUEST_TIMEOUT, Address, HttpTransport, Transport, headers_for, token_from
@@ -102,6 +103,13 @@ class Client:
             several = self._run(call)
             answers += several
         return answers
+
+    # ---- The cache.
+
+    @property
+    def cache(self) -> Cache:
+        """Values that jobs compute, shared by all clients."""
+        return Cache(self, lambda job: hooked(job, self._on_enqueue))
 
     # ---- Jobs.
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional
+from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Sequence
 
 from . import _reports
 from ._errors import Cancelled
 from ._models import value_of
+from ._time import DurationLike
 
 if TYPE_CHECKING:
     from ._running import Held, Runner
@@ -87,6 +88,21 @@ class BaseContext:
         """Lines for the job's log, which Client.log() shows. Sent soon; does not wait."""
         for first in range(0, len(lines), 1_000):
             self._runner.tell(self._held, _reports.log(self._held.job, lines[first : first + 1_000]))
+
+    def cache(
+        self,
+        key: str,
+        value: Any,
+        *,
+        fresh: Optional[DurationLike] = None,
+        stale: Optional[DurationLike] = None,
+        tags: Sequence[str] = (),
+        content_type: Optional[str] = None,
+    ) -> None:
+        """Sets a key of the cache, as Client.cache.put() does, together with the job's completion: both are durable, or
+        neither. Nothing is set where the attempt fails. Of a key's values the last counts; 100 keys a job at most.
+        Raises ValueError or TypeError where the value is no JSON, or all that was set is too large for a report."""
+        self._held.cache(key, _reports.cache_entry(key, value, fresh, stale, tags, content_type))
 
 
 class JobContext(BaseContext):

@@ -100,6 +100,16 @@ class JobFailed(FatalError):
         self.job = job
 
 
+class CachePending(RetryableError):
+    """What `cache.get_or_compute()` raises where the job was not done in time. It runs on, and its result will be there.
+    `job_id`, `state`: of the job."""
+
+    def __init__(self, job_id: str, state: str) -> None:
+        super().__init__(f"the job {job_id}, which computes the value, is {state}", code="cache_pending")
+        self.job_id = job_id
+        self.state = state
+
+
 _BY_CLASS: Dict[str, Type[WorkmillError]] = {"retryable": RetryableError, "user": UserError, "fatal": FatalError}
 _BY_CODE: Dict[str, Type[WorkmillError]] = {"job_not_found": JobNotFound, "lease_lost": LeaseLost}
 

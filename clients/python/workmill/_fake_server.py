@@ -19,6 +19,8 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from . import _json
 from ._calls import BULK_MAX, REPORTS_MAX, Answer
+from ._fake_cache import FakeCache
+from ._fake_problem import Problem
 from ._models import FINISHED
 from ._time import duration_seconds, parse_time, time_text
 
@@ -33,24 +35,6 @@ _UNIQUE_STATES = {
     "queued": frozenset(("scheduled", "ready")),
     "unfinished": frozenset(("scheduled", "ready", "leased")),
 }
-_TRACE_ID = "0" * 31 + "1"
-
-
-class Problem(Exception):
-    def __init__(self, status: int, code: str, detail: str, kind: str = "user", field: Optional[str] = None) -> None:
-        super().__init__(detail)
-        self.status = status
-        self.content: Dict[str, Any] = {
-            "type": f"/errors/{code}",
-            "title": code.replace("_", " "),
-            "status": status,
-            "detail": detail,
-            "code": code,
-            "class": kind,
-            "trace_id": _TRACE_ID,
-        }
-        if field is not None:
-            self.content["field"] = field
 
 
 @dataclass
@@ -90,6 +74,7 @@ class FakeServer:
         self._answers: Dict[str, Tuple[bytes, Answer]] = {}  # By idempotency key.
         self._numbers = 0
         self._refusals: Deque[Problem] = deque()
+        self._cache = FakeCache(self)
 
     # ---- For tests.
 
@@ -120,6 +105,8 @@ class FakeServer:
             try:
                 if self._refusals:
                     raise self._refusals.popleft()
+                if urlsplit(path).path.startswith("/v1/cache"):
+                    return self._cache.call(method, path, headers, body or b"")
                 if before is not None:
                     if before[0] != body:
                         raise Problem(422, "idempotency_key_reused", "the key came with another body")
@@ -210,6 +197,14 @@ class FakeServer:
                 return job
         return None
 
+    def add_flight(self, job: Any) -> str:
+        """Of the cache: a job that computes a value."""
+        _check_job(job, "job.")
+        return str(self._add(dict(job))["id"])
+
+    def state_of(self, id: str) -> str:
+        return self._jobs[id].state
+
     # ---- Time.
 
     def _tick(self) -> None:
@@ -254,6 +249,10 @@ class FakeServer:
         if job is None or job.state != "leased" or job.lease != report["lease"]:
             problem = Problem(409, "lease_lost", "the job is not leased under this token", "fatal")
             return {"id": report["id"], "ok": False, "error": problem.content}
+        try:
+            self._cache.check_report(report.get("cache", ()))
+        except Problem as problem:
+            return {"id": report["id"], "ok": False, "error": problem.content}
         was_cancelled = job.cancel_requested
         getattr(self, f"_on_{report['outcome']}")(job, report)
         answer: Dict[str, Any] = {"id": job.id, "ok": True}
@@ -264,6 +263,7 @@ class FakeServer:
     def _on_completed(self, job: FakeJob, report: Mapping[str, Any]) -> None:
         job.outcome = {name: report[name] for name in ("result", "result_base64") if name in report}
         self._finish(job, "completed")
+        self._cache.on_completed(job.id, report)
 
     def _on_failed(self, job: FakeJob, report: Mapping[str, Any]) -> None:
         retry_in = report.get("retry_in")
@@ -318,6 +318,8 @@ class FakeServer:
 
     def _finish(self, job: FakeJob, state: str) -> None:
         job.state, job.finished_at, job.lease = state, self.now, None
+        if state != "completed":
+            self._cache.on_failed(job.id, job.errors[0] if state == "dead" else None)
 
     # ---- Jobs and queues.
 
@@ -345,6 +347,7 @@ class FakeServer:
     def _delete(self, job: FakeJob) -> Any:
         if job.state == "leased":
             raise Problem(409, "job_leased", "the job is held by a worker")
+        self._cache.on_failed(job.id, None)
         del self._jobs[job.id]
         return {}
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import datetime
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, TypedDict, Union
 
+from . import _json
 from ._time import DurationLike, parse_time
 
 if TYPE_CHECKING:
@@ -147,6 +149,42 @@ class Reported:
     ok: bool
     cancel_requested: bool = False
     error: Optional[Exception] = None
+
+
+@dataclass(frozen=True)
+class Cached:
+    """A value of the cache, as it was when it was asked for."""
+
+    value: Any  # What its JSON says, or bytes where it is none.
+    fresh: bool  # Else it is stale: given while it is computed anew.
+    age: int  # Whole seconds since it was stored.
+    etag: str
+    content_type: str
+    computed: bool = False  # It was missing, and a job has computed it for this call,
+    collapsed: bool = False  # which another call had begun.
+    data: bytes = field(default=b"", repr=False, compare=False)  # As it is stored.
+
+
+_JSON_TYPE = re.compile(r"application/(?:[^;/]+\+)?json\s*(?:;.*)?", re.IGNORECASE)
+
+
+def cached_from(headers: Mapping[str, str], body: bytes) -> Cached:
+    """Of an answer with a value. Raises ValueError where it is none, and LookupError where it lacks a header."""
+    # RFC 9211: the cache's name, and what it says.
+    said = [part.strip() for part in headers["cache-status"].split(";")]
+    ttl = next((int(part[4:]) for part in said if part.startswith("ttl=")), 0)
+    kind = headers.get("content-type", "")
+    return Cached(
+        value=_json.loads(body) if _JSON_TYPE.fullmatch(kind) else body,
+        # The last second of the fresh time is ttl=0. What was computed just now is fresh.
+        fresh="hit" not in said or ttl >= 0,
+        age=int(headers.get("age", "0")),
+        etag=headers.get("etag", "").strip('"'),
+        content_type=kind,
+        computed="hit" not in said,
+        collapsed="collapsed" in said,
+        data=body,
+    )
 
 
 def value_of(raw: Mapping[str, Any], name: str) -> Any:

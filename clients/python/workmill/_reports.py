@@ -8,11 +8,12 @@ import re
 import traceback
 from typing import Any, Dict, Mapping, Optional, Sequence
 
-from . import _json
+from . import _calls, _json
 from ._errors import Cancelled, WorkmillError
-from ._time import duration_text
+from ._time import DurationLike, duration_text
 
-RESULT_BYTES_MAX = 6 * 1024 * 1024  # As the server takes it.
+RESULT_BYTES_MAX = 6 * 1024 * 1024  # As the server takes it, and of all that a report sets in the cache.
+CACHE_ENTRIES_MAX = 100
 TEXT_MAX = 8_192  # What the server keeps of a message or a detail, and
 LINE_MAX = 4_096  # of a line of a log. More is not sent.
 _TRACE_MAX = 6_000  # Characters.
@@ -24,10 +25,11 @@ def _head(job: Mapping[str, Any], outcome: str) -> bytes:
     return f'{{"id":"{job["id"]}","lease":"{job["lease"]}","outcome":"{outcome}"'.encode()
 
 
-def completed(job: Mapping[str, Any], result: Any) -> bytes:
+def completed(job: Mapping[str, Any], result: Any, cache: Sequence[bytes] = ()) -> bytes:
     """A result that cannot be sent makes the job fail for good: it would be the same in the next attempt."""
+    entries = b',"cache":[' + b",".join(cache) + b"]" if cache else b""
     if result is None:
-        return _head(job, "completed") + b"}"
+        return b"".join((_head(job, "completed"), entries, b"}"))
     try:
         if isinstance(result, (bytes, bytearray, memoryview)):
             name, data = b"result_base64", b'"' + base64.b64encode(result) + b'"'
@@ -35,11 +37,41 @@ def completed(job: Mapping[str, Any], result: Any) -> bytes:
             name, data = b"result", _json.checked(_json.dumps(result))
     except (TypeError, ValueError, RecursionError) as error:
         return _failed(job, "fatal", "result_not_json", f"the handler returned what is no JSON: {error}")
-    if len(data) > RESULT_BYTES_MAX:
-        return _failed(
-            job, "fatal", "result_too_large", f"a result has {RESULT_BYTES_MAX} bytes at most, not {len(data)}"
-        )
-    return b"".join((_head(job, "completed"), b',"', name, b'":', data, b"}"))
+    size = len(data) + len(entries)
+    if size > RESULT_BYTES_MAX:
+        what = "a result and what is cached with it have" if entries else "a result has"
+        return _failed(job, "fatal", "result_too_large", f"{what} {RESULT_BYTES_MAX} bytes at most, not {size}")
+    return b"".join((_head(job, "completed"), b',"', name, b'":', data, entries, b"}"))
+
+
+def cache_entry(
+    key: str,
+    value: Any,
+    fresh: Optional[DurationLike],
+    stale: Optional[DurationLike],
+    tags: Sequence[str],
+    content_type: Optional[str],
+) -> bytes:
+    """One of a report's `cache`. Raises TypeError or ValueError where the value is no JSON."""
+    data, kind = _calls.cache_value(value, content_type)
+    entry: Dict[str, Any] = {"key": key}
+    for name, duration in (("fresh", fresh), ("stale", stale)):
+        if duration is not None:
+            entry[name] = duration_text(duration)
+    if tags:
+        entry["tags"] = list(tags)
+    if kind == "application/json" and content_type is None:
+        return b"".join((_json.dumps(entry)[:-1], b',"value":', _json.checked(data), b"}"))
+    return _json.dumps({**entry, "value_base64": base64.b64encode(data).decode(), "content_type": kind})
+
+
+def check_cache(entries: Mapping[str, bytes]) -> None:
+    """Raises ValueError where a report cannot hold them."""
+    if len(entries) > CACHE_ENTRIES_MAX:
+        raise ValueError(f"a job sets {CACHE_ENTRIES_MAX} keys at most")
+    size = sum(map(len, entries.values()))
+    if size > RESULT_BYTES_MAX:
+        raise ValueError(f"what a job caches has {RESULT_BYTES_MAX} bytes at most, not {size}")
 
 
 def failed(job: Mapping[str, Any], error: BaseException, was_cancelled: bool) -> bytes:

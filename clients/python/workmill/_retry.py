@@ -10,6 +10,10 @@ from ._errors import RetryableError, WorkmillError
 from ._time import DurationLike, duration_seconds
 
 
+# The job that computes a cached value has had all its attempts: to ask again would be another job with as many.
+_TRIED_ALREADY = frozenset(("compute_failed",))
+
+
 @dataclass(frozen=True)
 class RetryPolicy:
     """Up to `attempts` calls in all. The pause between two is drawn from 0 to first × 2^n, at most to cap ("full
@@ -30,7 +34,7 @@ class Attempts:
 
     def pause_after(self, error: WorkmillError) -> Optional[float]:
         """Seconds until the next attempt; None where there is none, and `error` is for the caller."""
-        if not isinstance(error, RetryableError) or self._left <= 0:
+        if not isinstance(error, RetryableError) or self._left <= 0 or error.code in _TRIED_ALREADY:
             return None
         self._left -= 1
         return self._pause.next(error.retry_after)

@@ -6,7 +6,7 @@ import asyncio
 import concurrent.futures
 import logging
 import threading
-from typing import Any, Mapping, Optional
+from typing import Any, Dict, Mapping, Optional, Sequence
 
 from . import _otel, _reports
 from ._context import AsyncJobContext, JobContext
@@ -19,7 +19,17 @@ logger = logging.getLogger("workmill")
 class Held:
     """A job that this worker has, until the server has decided its last report."""
 
-    __slots__ = ("job", "is_done", "is_lost", "is_cancelled", "is_extending", "extended_at", "task", "_event")
+    __slots__ = (
+        "job",
+        "is_done",
+        "is_lost",
+        "is_cancelled",
+        "is_extending",
+        "extended_at",
+        "task",
+        "_event",
+        "_cache",
+    )
 
     def __init__(self, job: Mapping[str, Any], now: float) -> None:
         self.job = job
@@ -30,6 +40,18 @@ class Held:
         self.extended_at = now
         self.task: Optional[asyncio.Task[None]] = None
         self._event: Optional[threading.Event] = None
+        self._cache: Optional[Dict[str, bytes]] = None  # What its report sets, by key; most handlers set nothing.
+
+    def cache(self, key: str, entry: bytes) -> None:
+        """For any thread."""
+        with _events_lock:
+            entries = {**(self._cache or {}), key: entry}
+            _reports.check_cache(entries)
+            self._cache = entries
+
+    def cached(self) -> Sequence[bytes]:
+        """For the job's report."""
+        return () if self._cache is None else list(self._cache.values())
 
     def event(self) -> threading.Event:
         """Set when it is cancelled. For any thread; made late, since most handlers never ask."""
@@ -66,7 +88,7 @@ class Runner:
                     result = handler(context)
             else:
                 result = handler(context)
-            return _reports.completed(job, result)
+            return _reports.completed(job, result, held.cached())
         except (Exception, SystemExit) as error:  # An exit ends the handler, and not the worker.
             return self.failed(held, error)
 
@@ -86,6 +108,6 @@ class Runner:
                     result = await handler(context)
             else:
                 result = await handler(context)
-            return _reports.completed(job, result)
+            return _reports.completed(job, result, held.cached())
         except (Exception, SystemExit, asyncio.CancelledError) as error:
             return self.failed(held, error)

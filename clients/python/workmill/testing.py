@@ -16,10 +16,12 @@ from typing import Any, Coroutine, Dict, List, Mapping, Optional, Sequence, Unio
 from . import _json, _reports
 from ._async_client import AsyncClient
 from ._calls import Answer
-from ._client import Client, EnqueueHook
+from ._client import Client, EnqueueHook, hooked
 from ._context import AsyncJobContext, JobContext
 from ._errors import from_problem
-from ._fake_server import FakeServer, Problem
+from ._cache import AsyncCache, Cache
+from ._fake_problem import Problem
+from ._fake_server import FakeServer
 from ._handlers import TASK, Handler
 from ._models import Job
 from ._retry import RetryPolicy
@@ -58,8 +60,9 @@ class _AsyncTransport:
 
 class FakeWorkmill(Client):
     """A Client whose server is in memory. The same methods, errors, unique keys, priorities, delays and retries;
-    backoff has no jitter here. Time stands still until advance(). wait() and result() do not wait: nothing could happen
-    meanwhile, so they look at the job as it is."""
+    backoff has no jitter here. Time stands still until advance(). wait(), result() and cache.get_or_compute() do not
+    wait: nothing could happen meanwhile, so they look at the job as it is. Cached values live as long as they are told
+    to, without jitter and early refreshes."""
 
     def __init__(self, *, now: Optional[datetime.datetime] = None, on_enqueue: Sequence[EnqueueHook] = ()) -> None:
         self._server = FakeServer(now)
@@ -79,6 +82,10 @@ class FakeWorkmill(Client):
 
     def wait(self, id: str, timeout: Optional[DurationLike] = None) -> Job:
         return self.get(id)
+
+    @property
+    def cache(self) -> Cache:
+        return Cache(self, lambda job: hooked(job, self._on_enqueue), waits=False)
 
     @property
     def now(self) -> datetime.datetime:
@@ -122,6 +129,10 @@ class FakeWorkmill(Client):
 class _FakeAsyncClient(AsyncClient):
     async def wait(self, id: str, timeout: Optional[DurationLike] = None) -> Job:
         return await self.get(id)
+
+    @property
+    def cache(self) -> AsyncCache:
+        return AsyncCache(self, lambda job: hooked(job, self._on_enqueue), waits=False)
 
 
 class _Inline(Runner):

@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import { Cache } from './cache.js';
 import { durationText, milliseconds, type Duration } from './duration.js';
 import { FatalError, JobFailedError, RetryableError, UserError, WorkmillError } from './errors.js';
 import { answerError, Http, type HttpAnswer, type TlsOptions } from './http.js';
@@ -62,6 +63,8 @@ const jobsPerCall = 10_000;
 // Far under the server's default limit of 8 MiB a body, even if each of these is three bytes.
 const charactersPerCall = 2 * 1024 * 1024;
 const pollMs = 20_000;
+// The job that computes a cached value has had all its attempts: to ask again would be another job with as many.
+const triedAlready = new Set(['compute_failed']);
 const finished = new Set<wire.JobState>(['completed', 'dead', 'cancelled']);
 
 type Query = Record<string, string | number | undefined>;
@@ -84,6 +87,8 @@ const queuePath = (name: string, rest = '') => `/v1/queues/${encodeURIComponent(
  * `report` may be answered `wrong_state` or `lease_lost` though the first one did it.
  */
 export class Client implements WorkmillApi {
+  /** Values that jobs compute, shared by all clients. */
+  readonly cache: Cache;
   readonly #http: Http;
   readonly #retry: Retry;
   readonly #requestTimeoutMs: number;
@@ -100,6 +105,11 @@ export class Client implements WorkmillApi {
       maxConnections: bounded('maxConnections', options.maxConnections ?? 32, 1, 10_000),
       maxWaiting: bounded('maxWaiting', options.maxWaiting ?? 10_000, 0, 1_000_000),
       connectTimeoutMs: milliseconds(options.connectTimeout ?? '5s'),
+    });
+    this.cache = new Cache({
+      retry: this.#retry,
+      ask: (...request) => this.#ask(...request),
+      traceHeaders: async () => (this.#tracing ? ((await loadTelemetry())?.inject() ?? {}) : {}),
     });
   }
 
@@ -323,7 +333,6 @@ export class Client implements WorkmillApi {
     } while (cursor !== null);
   }
 
-  /** Tries until it is answered; `waitMs` is how long the server was asked to hold the answer back. */
   async #call<T>(
     method: string,
     path: string,
@@ -332,13 +341,25 @@ export class Client implements WorkmillApi {
     waitMs = 0,
     headers?: Record<string, string>,
   ): Promise<T> {
+    return parse<T>(await this.#ask(method, path, body, call, waitMs, headers));
+  }
+
+  /** Tries until it is answered; `waitMs` is how long the server was asked to hold the answer back. */
+  async #ask(
+    method: string,
+    path: string,
+    body: string | Uint8Array | undefined,
+    call: CallOptions,
+    waitMs = 0,
+    headers?: Record<string, string>,
+  ): Promise<HttpAnswer> {
     const timeoutMs = (call.timeout === undefined ? this.#requestTimeoutMs : milliseconds(call.timeout)) + waitMs;
     for (let failures = 1; ; failures += 1) {
       try {
-        const answer = await this.#once(method, path, body, headers, timeoutMs, call.signal);
-        return parse<T>(answer);
+        return await this.#once(method, path, body, headers, timeoutMs, call.signal);
       } catch (error) {
         if (!(error instanceof RetryableError) || failures >= this.#retry.attempts) throw error;
+        if (triedAlready.has(error.code)) throw error;
         const after = error.retryAfterMs ?? 0;
         if (after > retryAfterMaxMs) throw error;
         await sleep(Math.max(after, backoffMs(this.#retry, failures)), call.signal);
@@ -349,7 +370,7 @@ export class Client implements WorkmillApi {
   async #once(
     method: string,
     path: string,
-    body: string | undefined,
+    body: string | Uint8Array | undefined,
     headers: Record<string, string> | undefined,
     timeoutMs: number,
     signal: AbortSignal | undefined,

@@ -28,7 +28,9 @@ export interface HttpOptions {
 export interface HttpAnswer {
   status: number;
   headers: IncomingMessage['headers'];
-  body: string;
+  bytes: Buffer;
+  /** The bytes as text. */
+  readonly body: string;
 }
 
 // More than any page of jobs that a program would want in memory at once.
@@ -132,7 +134,7 @@ export class Http {
   request(
     method: string,
     path: string,
-    body: string | undefined,
+    body: string | Uint8Array | undefined,
     headers: Record<string, string> | undefined,
     timeoutMs: number,
     signal: AbortSignal | undefined,
@@ -150,7 +152,7 @@ export class Http {
       // What is not begun when we have given up need not be done.
       all['request-timeout'] = timeoutMs / 1_000;
       if (body !== undefined) {
-        all['content-type'] = 'application/json';
+        all['content-type'] ??= 'application/json';
         all['content-length'] = Buffer.byteLength(body);
       } else if (method === 'POST') {
         all['content-length'] = 0;
@@ -205,8 +207,15 @@ export class Http {
         response.on('error', (error) => give(connectionError(error, this.url.host)));
         response.on('end', () => {
           finish();
-          const all = chunks.length === 1 ? (chunks[0] as Buffer) : Buffer.concat(chunks);
-          resolve({ status: response.statusCode ?? 0, headers: response.headers, body: all.toString('utf8') });
+          const bytes = chunks.length === 1 ? (chunks[0] as Buffer) : Buffer.concat(chunks);
+          resolve({
+            status: response.statusCode ?? 0,
+            headers: response.headers,
+            bytes,
+            get body() {
+              return bytes.toString('utf8');
+            },
+          });
         });
       });
       request.end(body);

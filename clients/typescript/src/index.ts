@@ -1,4 +1,12 @@
 export { Client, type ClientOptions } from './client.js';
+export {
+  Cache,
+  CachePendingError,
+  type CacheApi,
+  type Cached,
+  type CacheOptions,
+  type ComputeOptions,
+} from './cache.js';
 export { Worker, type Handler, type Middleware, type WorkerEvents, type WorkerOptions } from './worker.js';
 export {
   FatalError,

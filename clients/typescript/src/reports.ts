@@ -45,10 +45,13 @@ export function checkpointText(run: Run, data: unknown): string {
 }
 
 export function completedText(run: Run, result: unknown): string {
-  if (result === undefined) return `${head(run, 'completed')}}`;
+  const { cached } = run;
+  const tail = cached === undefined ? '}' : `,"cache":${cached}}`;
+  const extra = cached === undefined ? 0 : Buffer.byteLength(cached);
+  if (result === undefined) return head(run, 'completed') + tail;
   if (result instanceof Uint8Array) {
-    if (result.byteLength > resultBytesMax) return tooLarge(run, result.byteLength);
-    return `${head(run, 'completed')},"result_base64":"${toBase64(result)}"}`;
+    if (result.byteLength + extra > resultBytesMax) return tooLarge(run, result.byteLength + extra);
+    return `${head(run, 'completed')},"result_base64":"${toBase64(result)}"${tail}`;
   }
   let json: string | undefined;
   try {
@@ -60,15 +63,15 @@ export function completedText(run: Run, result: unknown): string {
       message: `the result is no JSON: ${String(error)}`,
     });
   }
-  if (json === undefined) return `${head(run, 'completed')}}`; // A function or a symbol.
-  if (json.length * 3 > resultBytesMax && Buffer.byteLength(json) > resultBytesMax) {
-    return tooLarge(run, Buffer.byteLength(json));
+  if (json === undefined) return head(run, 'completed') + tail; // A function or a symbol.
+  if (json.length * 3 + extra > resultBytesMax && Buffer.byteLength(json) + extra > resultBytesMax) {
+    return tooLarge(run, Buffer.byteLength(json) + extra);
   }
-  return `${head(run, 'completed')},"result":${json}}`;
+  return `${head(run, 'completed')},"result":${json}${tail}`;
 }
 
 function tooLarge(run: Run, bytes: number): string {
-  const message = `a result of ${bytes} bytes; ${resultBytesMax} are allowed: give back where it is instead`;
+  const message = `a result (and what is cached with it) of ${bytes} bytes; ${resultBytesMax} are allowed: give back where it is instead`;
   return failedText(run, { class: 'fatal', code: 'result_too_large', message });
 }
 

@@ -1,6 +1,8 @@
 // One job in a worker's hands: what its handler is given, and what the worker knows of it.
-import { FatalError } from './errors.js';
-import { fromBase64 } from './names.js';
+import { jsonOf, storedValue, type CacheOptions } from './cache.js';
+import { durationText } from './duration.js';
+import { FatalError, UserError } from './errors.js';
+import { fromBase64, toBase64 } from './names.js';
 import type { LeasedJob } from './types.js';
 import type * as wire from './wire.js';
 
@@ -19,6 +21,12 @@ export interface JobContext {
    * disk; rejects with the code `lease_lost` where the job is not ours any more.
    */
   checkpoint(data: unknown): Promise<void>;
+  /**
+   * Sets a key of the cache, as `client.cache.put` does, together with the job's completion: both are on disk, or
+   * neither. Nothing is set where the attempt fails. Of a key's values the last counts; 100 keys a job at most. Throws a
+   * `UserError` where the value is no JSON, or all that was set is too large for a report.
+   */
+  cache(key: string, value: unknown, options?: CacheOptions): void;
 }
 
 /** Why a handler's signal was aborted: `cancelled`, `lease_lost` or `shutting_down` in its `code`. */
@@ -35,6 +43,8 @@ export interface RunOwner {
 const linesMax = 1_000;
 const lineCharactersMax = 4 * 1024;
 const charactersMax = 256 * 1024;
+const cacheEntriesMax = 100;
+const cacheBytesMax = 6 * 1024 * 1024; // Of a report, as its result.
 
 export class Run implements JobContext {
   readonly job: LeasedJob;
@@ -53,6 +63,8 @@ export class Run implements JobContext {
   saidLines: string[] | undefined;
   droppedLines = 0;
   #characters = 0;
+  /** What its report sets in the cache, by key, as JSON. Most handlers set nothing. */
+  #cached: Map<string, string> | undefined;
   /** In the owner's list of those that have something to say. */
   listed = false;
   readonly #owner: RunOwner;
@@ -114,6 +126,33 @@ export class Run implements JobContext {
     if (this.reported) return Promise.reject(new FatalError('the job is finished', { code: 'lease_lost' }));
     if (this.lost) return Promise.reject(new FatalError('the lease is over', { code: 'lease_lost' }));
     return this.#owner.checkpoint(this, data);
+  }
+
+  cache(key: string, value: unknown, options: CacheOptions = {}): void {
+    const { fresh, stale, tags, contentType } = options;
+    const entry: Record<string, unknown> = { key };
+    if (fresh !== undefined) entry['fresh'] = durationText(fresh);
+    if (stale !== undefined) entry['stale'] = durationText(stale);
+    if (tags?.length) entry['tags'] = tags;
+    let text: string;
+    if (value instanceof Uint8Array || contentType !== undefined) {
+      const stored = storedValue(value, contentType);
+      text = JSON.stringify({ ...entry, value_base64: toBase64(stored.bytes), content_type: stored.contentType });
+    } else {
+      text = `${JSON.stringify(entry).slice(0, -1)},"value":${jsonOf(value)}}`;
+    }
+    const cached = new Map(this.#cached).set(key, text);
+    const tooMuch = (message: string) => new UserError(message, { code: 'payload_too_large', field: 'cache' });
+    if (cached.size > cacheEntriesMax) throw tooMuch(`a job sets ${cacheEntriesMax} keys at most`);
+    let bytes = 0;
+    for (const one of cached.values()) bytes += Buffer.byteLength(one);
+    if (bytes > cacheBytesMax) throw tooMuch(`what a job caches has ${cacheBytesMax} bytes at most, not ${bytes}`);
+    this.#cached = cached;
+  }
+
+  /** For its report: a JSON array, if it has set anything. */
+  get cached(): string | undefined {
+    return this.#cached && `[${[...this.#cached.values()].join(',')}]`;
   }
 
   /** The lines to be sent, and a word on those that were dropped. */

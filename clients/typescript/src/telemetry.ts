@@ -6,6 +6,8 @@ import type { LeasedJob } from './types.js';
 export interface Telemetry {
   /** Runs `call` in a span of kind PRODUCER, whose context is in the headers that it is given. */
   send<T>(destination: string, count: number, call: (headers: Record<string, string>) => Promise<T>): Promise<T>;
+  /** The current context, as headers. */
+  inject(): Record<string, string>;
   /** Runs a handler in a span of kind CONSUMER, child of the job's own context. */
   process<T>(job: LeasedJob, handler: () => T | Promise<T>): Promise<T>;
 }
@@ -44,6 +46,13 @@ class Tracing implements Telemetry {
     const inside = trace.setSpan(context.active(), span);
     propagation.inject(inside, headers);
     return this.#ended(span, context.with(inside, call, undefined, headers));
+  }
+
+  inject(): Record<string, string> {
+    const { context, propagation } = this.#api;
+    const headers: Record<string, string> = {};
+    propagation.inject(context.active(), headers);
+    return headers;
   }
 
   process<T>(job: LeasedJob, handler: () => T | Promise<T>): Promise<T> {

@@ -1,6 +1,7 @@
 // What programs send and read. Names are in camelCase here and in snake_case on the wire; these types are computed from
 // those that are made from the server's OpenAPI document, so that a field which it gains or loses shows when this
 // package is compiled.
+import type { CacheApi } from './cache.js';
 import type { Duration } from './duration.js';
 import type * as wire from './wire.js';
 
@@ -130,6 +131,7 @@ export interface WaitOptions {
 
 /** What `Client` and the fake of `workmill/testing` both are: let your code ask for this one. */
 export interface WorkmillApi {
+  readonly cache: CacheApi;
   enqueue<In = Payload>(
     type: string,
     payload?: In,

@@ -1,12 +1,14 @@
 // The driver of clients/conformance for this client: does what it is told, a line at a time. See the README there.
 import { createInterface } from 'node:readline';
 import {
+  CachePendingError,
   Client,
   FatalError,
   isWorkmillError,
   RetryableError,
   UserError,
   Worker,
+  type Cached,
   type JobContext,
   type LeasedJob,
   type NewJob,
@@ -34,8 +36,22 @@ function errorOf(error: unknown): object {
     message: error.message,
     ...(error.field === undefined ? {} : { field: error.field }),
     ...(error.traceId === undefined ? {} : { trace_id: error.traceId }),
+    ...(error instanceof CachePendingError ? { job_id: error.jobId, state: error.state } : {}),
   };
 }
+
+function cached(found: Cached | undefined): object | null {
+  if (!found) return null;
+  const { value, fresh, ageMs, etag, contentType, computed } = found;
+  const about = { fresh, age: ageMs / 1_000, etag, content_type: contentType, computed };
+  return value instanceof Uint8Array
+    ? { ...about, value_base64: Buffer.from(value).toString('base64') }
+    : { ...about, value };
+}
+
+const given = (command: Record<string, any>) =>
+  'value_base64' in command ? Buffer.from(command['value_base64'], 'base64') : command['value'];
+const windows = ({ fresh, stale, tags }: Record<string, any>) => ({ fresh, stale, tags });
 
 function gate(name: string) {
   let known = gates.get(name);
@@ -83,6 +99,9 @@ async function script(worker: string, job: LeasedJob, ctx: JobContext): Promise<
       case 'checkpoint':
         await ctx.checkpoint(args[0]);
         say({ event: 'checkpointed', worker, id: job.id });
+        break;
+      case 'cache':
+        ctx.cache(args[0].key, given(args[0]), windows(args[0]));
         break;
       case 'hold':
       case 'hold_first':
@@ -133,7 +152,7 @@ async function perform(command: Command): Promise<unknown> {
   const { id } = command;
   switch (command.do) {
     case 'hello':
-      return { client: 'typescript', can: ['http', 'stream', 'checkpoint', 'signals'] };
+      return { client: 'typescript', can: ['http', 'stream', 'checkpoint', 'signals', 'cache'] };
     case 'client':
       clients.get(command['name'])?.close();
       clients.set(
@@ -176,6 +195,18 @@ async function perform(command: Command): Promise<unknown> {
     case 'resume':
       await client.updateQueue(command['name'], { paused: command.do === 'pause' });
       return null;
+    case 'cache_get':
+      return cached(await client.cache.get(command['key']));
+    case 'cache_put':
+      return client.cache.put(command['key'], given(command), windows(command));
+    case 'cache_compute': {
+      const options = { ...windows(command), wait: command['wait'], errorFor: command['error_for'] };
+      return cached(await client.cache.getOrCompute(command['key'], newJob(command['job']), options));
+    }
+    case 'cache_delete':
+      if ('tag' in command) return client.cache.deleteByTag(command['tag']);
+      if ('prefix' in command) return client.cache.deleteByPrefix(command['prefix']);
+      return client.cache.delete(command['key']);
     case 'worker':
       startWorker(command);
       return null;

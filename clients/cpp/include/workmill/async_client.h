@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "workmill/async_cache.h"
 #include "workmill/client.h"
 #include "workmill/task.h"
 
@@ -63,6 +64,7 @@ class AsyncClient {
   Async<QueueStats> queue(std::string_view name, CallOptions const& call = default_call());
   Async<QueueStats> pause(std::string_view queue, CallOptions const& call = default_call());
   Async<QueueStats> resume(std::string_view queue, CallOptions const& call = default_call());
+  AsyncCache cache() { return AsyncCache{*core_, executor_}; }
   Async<void> ping(CallOptions const& call = default_call());
   Async<void> ready(CallOptions const& call = default_call());
 

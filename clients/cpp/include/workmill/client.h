@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "workmill/cache.h"
 #include "workmill/error.h"
 #include "workmill/jobs.h"
 #include "workmill/options.h"
@@ -74,6 +75,9 @@ class Client {
   Result<QueueStats> queue(std::string_view name, CallOptions const& call = {});
   Result<QueueStats> pause(std::string_view queue, CallOptions const& call = {});
   Result<QueueStats> resume(std::string_view queue, CallOptions const& call = {});
+
+  // Values that jobs compute, shared by all clients. Not to outlive this client.
+  Cache cache() { return Cache{*core_}; }
 
   Result<> ping(CallOptions const& call = {});   // The server is alive.
   Result<> ready(CallOptions const& call = {});  // It takes work: recovered, room on the disk, not stopping.

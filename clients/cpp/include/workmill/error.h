@@ -31,6 +31,7 @@ std::string_view to_string(ErrorClass value);
 //   call_cancelled   its stop token said so, or its client is going away
 //   protocol_error   what came back is no answer of a Workmill
 //   bad_json         a value has not the form that was asked for
+//   cache_pending    the job that computes a cached value was not done within the time that was given
 //   wrong_thread     a blocking call on the library's own thread, which would wait for itself
 //   not_finished     the job was not finished within the time that was given
 struct Error {

@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "workmill/cache.h"
 #include "workmill/error.h"
 #include "workmill/jobs.h"
 #include "workmill/options.h"
@@ -85,6 +86,15 @@ class JobContext {
   }
   Result<> checkpoint_json(std::string_view json);
 
+  // Sets a key of the cache, as Cache::put() does, together with the job's completion: both are durable, or neither.
+  // Nothing is set where the attempt fails. Of a key's values the last counts. `payload_too_large` beyond 100 keys a
+  // job, or 6 MiB of all that it sets.
+  template <class T>
+  Result<> cache(std::string_view key, T const& value, CacheOptions const& options = {}) {
+    auto const text = detail::cache_text(value, options.content_type);
+    return cache_entry(key, detail::cache_entry(key, text, !std::same_as<T, Bytes>, options));
+  }
+
   // Sent with the next batch. Dropped where the server is away and 10,000 reports wait already.
   void progress(int percent, std::string_view message = {});
   void log(std::string_view line);  // A line of the job's log; 4 KiB at most, the rest is cut.
@@ -98,6 +108,7 @@ class JobContext {
 
  private:
   friend class detail::WorkerCore;
+  Result<> cache_entry(std::string_view key, std::string entry);
   JobContext(detail::WorkerCore& core, detail::HeldJob& job) : core_(core), job_(job) {}
   detail::WorkerCore& core_;
   detail::HeldJob& job_;

@@ -1,6 +1,8 @@
 #pragma once
 // All of the client but for workmill/embedded.h.
+#include "workmill/async_cache.h"
 #include "workmill/async_client.h"
+#include "workmill/cache.h"
 #include "workmill/client.h"
 #include "workmill/error.h"
 #include "workmill/jobs.h"

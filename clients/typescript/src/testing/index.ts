@@ -25,6 +25,7 @@ import type {
   WorkmillApi,
 } from '../types.js';
 import type { Worker } from '../worker.js';
+import { FakeCache, type CacheEntry } from './cache.js';
 import { FakeClock } from './clock.js';
 import { closed, overTheWire, Store } from './store.js';
 
@@ -72,6 +73,8 @@ interface Waiter {
  */
 export class FakeWorkmill implements WorkmillApi {
   readonly clock: FakeClock;
+  /** Values live as long as they are told to, without jitter and early refreshes. */
+  readonly cache: FakeCache;
   readonly #store: Store;
   readonly #keys = new Map<string, { body: string; answer: Enqueued }>();
   #waiters: Waiter[] = [];
@@ -79,7 +82,17 @@ export class FakeWorkmill implements WorkmillApi {
 
   constructor(options: FakeOptions = {}) {
     this.clock = new FakeClock(options.now ?? new Date('2030-01-01T00:00:00Z'), () => this.#changed());
-    this.#store = new Store(() => this.clock.now.getTime());
+    const now = () => this.clock.now.getTime();
+    this.#store = new Store(now, (job, entries) => this.cache.ended(job, entries));
+    this.cache = new FakeCache({
+      now,
+      check: (call) => this.#check(call),
+      enqueue: ({ type, payload, ...rest }) => {
+        this.#store.settle();
+        return this.#store.find(this.#store.enqueue(type, payload, rest, randomUUID).id).job;
+      },
+      state: (id) => this.#store.find(id).job.state,
+    });
   }
 
   /**
@@ -118,7 +131,8 @@ export class FakeWorkmill implements WorkmillApi {
       let result: unknown;
       try {
         result = overTheWire(await worker.perform(leased, run));
-        this.#store.report({ ...ref, outcome: 'completed', result });
+        const cache = run.cached === undefined ? {} : { cache: JSON.parse(run.cached) as CacheEntry[] };
+        this.#store.report({ ...ref, outcome: 'completed', result, ...cache });
         drained.completed.push(copyOf(stored.job));
       } catch (error) {
         const { retryIn, ...failure } = failureOf(error);
@@ -264,6 +278,7 @@ export class FakeWorkmill implements WorkmillApi {
   close(): void {
     this.#closed = true;
     for (const waiter of this.#waiters.splice(0)) waiter.reject(closed());
+    this.cache.close(closed());
   }
 
   #check(call: { signal?: AbortSignal | undefined }): void {
@@ -274,6 +289,7 @@ export class FakeWorkmill implements WorkmillApi {
   /** Tells those that wait. */
   #changed(): void {
     this.#store.settle();
+    this.cache.settle();
     const now = this.clock.now.getTime();
     this.#waiters = this.#waiters.filter((waiter) => {
       const stored = this.#store.jobs.get(waiter.id);

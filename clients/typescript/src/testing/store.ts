@@ -3,6 +3,7 @@
 import { milliseconds, type Duration } from '../duration.js';
 import { FatalError, RetryableError, UserError, type ErrorDetails } from '../errors.js';
 import { fromBase64 } from '../names.js';
+import type { CacheEntry } from './cache.js';
 import type {
   Enqueued,
   Job,
@@ -66,10 +67,13 @@ export class Store {
   readonly jobs = new Map<string, Stored>();
   readonly #paused = new Map<string, QueueChanges>();
   readonly #now: () => number;
+  readonly #ended: (job: Job, entries?: CacheEntry[]) => void;
   #order = 0;
 
-  constructor(now: () => number) {
+  /** `ended`: is told of each job that is finished or forgotten, and what its report sets in the cache. */
+  constructor(now: () => number, ended: (job: Job, entries?: CacheEntry[]) => void) {
     this.#now = now;
+    this.#ended = ended;
   }
 
   /** Moves what is due. Everything that reads or changes jobs comes through here first. */
@@ -163,8 +167,10 @@ export class Store {
   }
 
   delete(id: string): void {
-    if (this.find(id).job.state === 'leased') throw user('job_leased', `job ${id} is held by a worker`);
+    const { job } = this.find(id);
+    if (job.state === 'leased') throw user('job_leased', `job ${id} is held by a worker`);
     this.jobs.delete(id);
+    this.#ended(job);
   }
 
   update(id: string, changes: JobChanges): Job {
@@ -239,7 +245,7 @@ export class Store {
         if (report.resultBase64 !== undefined) job.result = fromBase64(report.resultBase64);
         else if (report.result !== undefined) job.result = overTheWire(report.result);
         delete job.checkpoint;
-        this.#finish(stored, 'completed');
+        this.#finish(stored, 'completed', (report as { cache?: CacheEntry[] }).cache);
         break;
       case 'failed': {
         const { class: errorClass = 'retryable', code = 'failed', message = '', detail } = report.error;
@@ -339,10 +345,11 @@ export class Store {
     stored.job.readyAt = this.#text(this.#now());
   }
 
-  #finish(stored: Stored, state: JobState): void {
+  #finish(stored: Stored, state: JobState, entries?: CacheEntry[]): void {
     stored.lease = undefined;
     stored.job.state = state;
     stored.job.finishedAt = this.#text(this.#now());
+    this.#ended(stored.job, entries);
   }
 
   #holderOf(queue: string, options: JobOptions): Stored | undefined {

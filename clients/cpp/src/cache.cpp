@@ -1,0 +1,311 @@
+#include "workmill/cache.h"
+
+#include <charconv>
+#include <memory>
+
+#include "operation.h"
+#include "wire.h"
+#include "workmill/async_cache.h"
+
+// The caches of both clients.
+namespace workmill::client {
+namespace detail {
+namespace {
+
+using Op = CallOptions const&;
+
+std::string cache_target(std::string_view key) { return "/v1/cache/" + url_encoded(key); }
+
+std::unexpected<Error> not_ours(std::string const& what) {
+  return fail(ErrorClass::fatal, "protocol_error", "what came back is no answer of a Workmill: " + what);
+}
+
+bool is_miss(Error const& error) { return error.code == "cache_miss"; }
+
+std::string_view unquoted(std::string_view etag) {
+  return etag.size() >= 2 && etag.front() == '"' && etag.back() == '"' ? etag.substr(1, etag.size() - 2) : etag;
+}
+
+// ---- Answers
+
+// What Cache-Status says (RFC 9211): the cache's name, and parameters.
+struct CacheStatus {
+  bool hit = false;
+  bool collapsed = false;
+  std::int64_t ttl = 0;
+};
+CacheStatus parse_status(std::string_view text) {
+  CacheStatus status;
+  while (!text.empty()) {
+    std::size_t const end = std::min(text.find(';'), text.size());
+    std::string_view part = text.substr(0, end);
+    text.remove_prefix(std::min(end + 1, text.size()));
+    part.remove_prefix(std::min(part.find_first_not_of(' '), part.size()));
+    if (part == "hit") status.hit = true;
+    if (part == "collapsed") status.collapsed = true;
+    if (part.starts_with("ttl=")) std::from_chars(part.data() + 4, part.data() + part.size(), status.ttl);
+  }
+  return status;
+}
+
+Result<CachedValue> read_value(Result<Response> answer) {
+  if (!answer) return std::unexpected(std::move(answer).error());
+  if (answer->cache_status.empty()) return not_ours("no Cache-Status");
+  CacheStatus const status = parse_status(answer->cache_status);
+  return CachedValue{.body = std::move(answer->body),
+                     .content_type = std::move(answer->content_type),
+                     .fresh = !status.hit || status.ttl >= 0,
+                     .age = std::chrono::seconds{answer->age},
+                     .etag = std::string{unquoted(answer->etag)},
+                     .computed = !status.hit,
+                     .collapsed = status.collapsed};
+}
+
+Result<std::optional<CachedValue>> read_found(Result<Response> answer) {
+  if (!answer && is_miss(answer.error())) return std::nullopt;
+  auto value = read_value(std::move(answer));
+  if (!value) return std::unexpected(std::move(value).error());
+  return std::optional{*std::move(value)};
+}
+
+Result<std::string> read_etag(Result<Response> answer) {
+  if (!answer) return std::unexpected(std::move(answer).error());
+  return std::string{unquoted(answer->etag)};
+}
+
+Result<bool> read_removed(Result<Response> answer) {
+  if (answer) return true;
+  if (is_miss(answer.error())) return false;
+  return std::unexpected(std::move(answer).error());
+}
+
+Result<std::uint64_t> read_count(std::string_view body) {
+  auto const json = Json::parse(body);
+  Json const* const count = json ? json->find("count") : nullptr;
+  if (count == nullptr || !count->as_uint()) return not_ours("no count");
+  return *count->as_uint();
+}
+
+// A value, or the job that computes it, as the error that is told where nobody waits any longer.
+struct Computed {
+  std::optional<CachedValue> value{};
+  Error pending{};
+};
+Result<Computed> read_computed(Result<Response> answer) {
+  if (!answer || answer->status != 202) {
+    auto value = read_value(std::move(answer));
+    if (!value) return std::unexpected(std::move(value).error());
+    return Computed{.value = *std::move(value)};
+  }
+  auto const json = Json::parse(answer->body);
+  if (!json || json->text("job_id").empty()) return not_ours("no job_id");
+  Json const about{
+      Json::Object{{"job_id", std::string{json->text("job_id")}}, {"state", std::string{json->text("state")}}}};
+  return Computed{.pending = {.code = "cache_pending",
+                              .error_class = ErrorClass::retryable,
+                              .message = "the job " + std::string{json->text("job_id")} +
+                                         ", which computes the value, is " + std::string{json->text("state")},
+                              .detail = about.dump()}};
+}
+
+// ---- Questions
+
+Operation<std::optional<CachedValue>> op_get(Core const& core, std::string_view key, Op call) {
+  return {make_call(core, "GET", cache_target(key), {}, true, call), read_found};
+}
+
+Operation<std::string> op_put(Core const& core, std::string_view key, CacheText value, CacheOptions const& options,
+                              Op call) {
+  std::string target = cache_target(key);
+  char mark = '?';
+  auto const add = [&](std::string_view name, std::string_view text) {
+    target.append(1, std::exchange(mark, '&')).append(name).append("=").append(url_encoded(text));
+  };
+  if (options.fresh) add("fresh", format_duration(*options.fresh));
+  if (options.stale) add("stale", format_duration(*options.stale));
+  std::string tags;
+  for (std::string const& tag : options.tags) tags.append(tags.empty() ? "" : ",").append(tag);
+  if (!tags.empty()) add("tags", tags);
+  auto made = make_call(core, "PUT", std::move(target), std::move(value.body), true, call);
+  made.request.content_type = std::move(value.content_type);
+  return {std::move(made), read_etag};
+}
+
+Operation<bool> op_remove(Core const& core, std::string_view key, Op call) {
+  return {make_call(core, "DELETE", cache_target(key), {}, true, call), read_removed};
+}
+
+Operation<std::uint64_t> op_remove_by(Core const& core, std::string_view what, std::string_view text, Op call) {
+  std::string target = "/v1/cache?" + std::string{what} + "=" + url_encoded(text);
+  return {make_call(core, "DELETE", std::move(target), {}, true, call), of_body<read_count>};
+}
+
+// The members of a get-or-compute but for `wait`, which differs from part to part: `{"job":…,"fresh":…`.
+std::string compute_head(NewJob const& job, ComputeOptions const& options) {
+  std::string body = "{\"job\":";
+  write_job(job, body);
+  auto const add = [&](std::string_view name, std::optional<Duration> value) {
+    if (value) body.append(",\"").append(name).append("\":\"").append(format_duration(*value)).append("\"");
+  };
+  add("fresh", options.fresh);
+  add("stale", options.stale);
+  add("error_for", options.error_for);
+  if (!options.tags.empty()) {
+    body.append(",\"tags\":");
+    Codec<std::vector<std::string>>::write(options.tags, body);
+  }
+  return body;
+}
+
+// A get-or-compute in parts: what is asked next, and whether there is a next.
+class ComputeParts {
+ public:
+  ComputeParts(Core const& core, std::string_view key, NewJob const& job, ComputeOptions const& options)
+      : core_(core),
+        target_(cache_target(key)),
+        head_(compute_head(job, options)),
+        until_(Loop::Clock::now() + options.wait),
+        chance_(std::random_device{}()) {}
+
+  Operation<Computed> next(Op call) {
+    part_ = part_of(until_);
+    std::string body = head_ + ",\"wait\":\"" + format_duration(part_) + "\"}";
+    auto made = make_call(core_, "POST", target_, std::move(body), true, call);
+    made.request.timeout += part_;
+    made.pause = pause_;
+    asked_ = Loop::Clock::now() + pause_;
+    return {std::move(made), read_computed};
+  }
+  // After an answer without a value.
+  bool is_over() {
+    auto const now = Loop::Clock::now();
+    // A server that lets nobody wait any more, or stops, answers at once: it must not be asked again and again.
+    early_ = now - asked_ < part_ / 2 ? early_ + 1 : 0;
+    auto const left = std::chrono::ceil<Duration>(until_ - now);
+    pause_ = early_ > 0 ? std::min(backoff(core_.options().retry, early_, chance_), left) : Duration{0};
+    return left <= Duration{0};
+  }
+
+ private:
+  Core const& core_;
+  std::string const target_;
+  std::string const head_;
+  Loop::Clock::time_point const until_;
+  std::minstd_rand chance_;
+  Loop::Clock::time_point asked_{};
+  Duration part_{};
+  Duration pause_{};
+  unsigned early_ = 0;
+};
+
+// One that is under way. Each part's answer starts the next; the callbacks own it.
+struct Computing : std::enable_shared_from_this<Computing> {
+  Computing(Core& in, ComputeParts those, CallOptions const& options)
+      : core(in), parts(std::move(those)), call(options), stopper(in, options.stop) {}
+  Core& core;
+  ComputeParts parts;
+  CallOptions const call;
+  Stopper stopper;
+  std::atomic<Core::CallId> current{0};
+  std::move_only_function<void(Result<CachedValue>)> done;
+
+  void next() {
+    auto operation = parts.next(call);
+    auto const started = core.start(std::move(operation.call), [self = shared_from_this()](Result<Response> answer) {
+      auto computed = read_computed(std::move(answer));
+      if (!computed) return self->done(std::unexpected(std::move(computed).error()));
+      if (computed->value) return self->done(*std::move(computed->value));
+      if (self->parts.is_over() || self->stopper.stopped()) return self->done(std::unexpected(computed->pending));
+      self->next();
+    });
+    current.store(started);
+    stopper.set(started);
+  }
+};
+
+}  // namespace
+
+std::string cache_entry(std::string_view key, CacheText const& value, bool is_json, CacheOptions const& options) {
+  std::string out = "{\"key\":";
+  write_json_string(key, out);
+  auto const add = [&](std::string_view name, std::optional<Duration> window) {
+    if (window) out.append(",\"").append(name).append("\":\"").append(format_duration(*window)).append("\"");
+  };
+  add("fresh", options.fresh);
+  add("stale", options.stale);
+  if (!options.tags.empty()) {
+    out.append(",\"tags\":");
+    Codec<std::vector<std::string>>::write(options.tags, out);
+  }
+  if (is_json && options.content_type.empty()) {
+    out.append(",\"value\":").append(value.body);
+  } else {
+    out.append(",\"content_type\":");
+    write_json_string(value.content_type, out);
+    out.append(",\"value_base64\":\"").append(encode_base64(value.body)).append("\"");
+  }
+  out.push_back('}');
+  return out;
+}
+
+}  // namespace detail
+
+using namespace detail;  // NOLINT(google-build-using-namespace): this file is theirs.
+
+// ---- Cache
+
+Result<std::optional<CachedValue>> Cache::get(std::string_view key, Op call) {
+  return run(*core_, op_get(*core_, key, call), call);
+}
+Result<std::string> Cache::put_text(std::string_view key, CacheText value, CacheOptions const& options, Op call) {
+  return run(*core_, op_put(*core_, key, std::move(value), options, call), call);
+}
+Result<CachedValue> Cache::get_or_compute(std::string_view key, NewJob const& job, ComputeOptions const& options,
+                                          Op call) {
+  ComputeParts parts{*core_, key, job, options};
+  for (;;) {
+    auto computed = run(*core_, parts.next(call), call);
+    if (!computed) return std::unexpected(std::move(computed).error());
+    if (computed->value) return *std::move(computed->value);
+    if (parts.is_over()) return std::unexpected(std::move(computed->pending));
+  }
+}
+Result<bool> Cache::remove(std::string_view key, Op call) { return run(*core_, op_remove(*core_, key, call), call); }
+Result<std::uint64_t> Cache::remove_by_tag(std::string_view tag, Op call) {
+  return run(*core_, op_remove_by(*core_, "tag", tag, call), call);
+}
+Result<std::uint64_t> Cache::remove_by_prefix(std::string_view prefix, Op call) {
+  return run(*core_, op_remove_by(*core_, "prefix", prefix, call), call);
+}
+
+// ---- AsyncCache
+
+Async<std::optional<CachedValue>> AsyncCache::get(std::string_view key, Op call) {
+  return start(*core_, executor_, op_get(*core_, key, call), call);
+}
+Async<std::string> AsyncCache::put_text(std::string_view key, CacheText value, CacheOptions const& options, Op call) {
+  return start(*core_, executor_, op_put(*core_, key, std::move(value), options, call), call);
+}
+Async<CachedValue> AsyncCache::get_or_compute(std::string_view key, NewJob const& job, ComputeOptions const& options,
+                                              Op call) {
+  auto state = std::make_shared<Async<CachedValue>::State>();
+  auto computing = std::make_shared<Computing>(*core_, ComputeParts{*core_, key, job, options}, call);
+  computing->done = [state, executor = executor_](Result<CachedValue> value) {
+    deliver<CachedValue>(executor, state, std::move(value));
+  };
+  computing->next();
+  return Async<CachedValue>{std::move(state), [core = core_, weak = std::weak_ptr{computing}] {
+                              if (auto const shared = weak.lock()) core->cancel(shared->current.load());
+                            }};
+}
+Async<bool> AsyncCache::remove(std::string_view key, Op call) {
+  return start(*core_, executor_, op_remove(*core_, key, call), call);
+}
+Async<std::uint64_t> AsyncCache::remove_by_tag(std::string_view tag, Op call) {
+  return start(*core_, executor_, op_remove_by(*core_, "tag", tag, call), call);
+}
+Async<std::uint64_t> AsyncCache::remove_by_prefix(std::string_view prefix, Op call) {
+  return start(*core_, executor_, op_remove_by(*core_, "prefix", prefix, call), call);
+}
+
+}  // namespace workmill::client

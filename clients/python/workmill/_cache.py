@@ -1,0 +1,216 @@
+"""The cache of a client: values under keys, that jobs compute where they are missing. `client.cache` is one."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any, Callable, List, Mapping, Optional, Protocol, Sequence, TypeVar, Union
+
+from . import _calls
+from ._calls import Call
+from ._errors import CachePending, UserError
+from ._models import Cached, NewJob
+from ._retry import Pause
+from ._time import DurationLike, duration_seconds
+
+T = TypeVar("T")
+Hooked = Callable[[Union[NewJob, Mapping[str, Any]]], Mapping[str, Any]]
+
+WAIT = 30.0  # Seconds that get_or_compute() waits, where it is not told otherwise.
+
+
+class Runs(Protocol):
+    """Of a client: makes a call, and again where that is worth it."""
+
+    def _run(self, call: Call[T]) -> T: ...
+
+
+class RunsAsync(Protocol):
+    async def _run(self, call: Call[T]) -> T: ...
+
+
+class Cache:
+    """What a server caches, for all clients. Safe for several threads, as the client is.
+
+    A key is any text of 1 to 512 bytes without control characters. A value is any JSON, or bytes: 8 MiB at most. It is
+    `fresh` for so long, and then for `stale` longer it is still given, while one job computes it anew.
+    """
+
+    def __init__(self, client: Runs, hooked: Hooked, waits: bool = True) -> None:
+        self._client = client
+        self._hooked = hooked
+        self._waits = waits
+
+    def get(self, key: str) -> Optional[Cached]:
+        """What is there, fresh or stale; None where nothing is."""
+        try:
+            return self._client._run(_calls.cache_get(key))
+        except UserError as error:
+            pass_a_miss(error)
+            return None
+
+    def put(
+        self,
+        key: str,
+        value: Any,
+        *,
+        fresh: Optional[DurationLike] = None,
+        stale: Optional[DurationLike] = None,
+        tags: Sequence[str] = (),
+        content_type: Optional[str] = None,
+    ) -> str:
+        """Sets it, durably, and returns its ETag. Bytes are kept as they are, and text is with a `content_type`; all
+        else, and text without, is JSON. fresh: 1m by default. stale: nothing by default."""
+        return self._client._run(_calls.cache_put(key, value, fresh, stale, tags, content_type))
+
+    def get_or_compute(
+        self,
+        key: str,
+        job: Union[NewJob, Mapping[str, Any]],
+        *,
+        fresh: Optional[DurationLike] = None,
+        stale: Optional[DurationLike] = None,
+        wait: DurationLike = WAIT,
+        error_for: Optional[DurationLike] = None,
+        tags: Sequence[str] = (),
+    ) -> Cached:
+        """What is there; else what `job`, as enqueue_job() takes it, gives as its result, which is then there for all.
+
+        However many ask for a key that is missing, one job runs, and all get its result. A stale value is returned at
+        once, while one job refreshes it. Restarts of the server change nothing of this.
+
+        Raises CachePending where the job is not done after `wait` (0: it is not waited for; ask again later). Where the
+        job fails for good and no stale value is left: an error of the class of the job's, with the code
+        `compute_failed`, which is not tried again here, since the job has been. `error_for`: for so long all who ask
+        get that error, and no further job runs.
+        """
+        call = computing(self._hooked(job), key, fresh, stale, error_for, tags)
+        poll = Poll(wait if self._waits else 0)
+        while True:
+            answer = self._client._run(call(poll.next()))
+            if isinstance(answer, Cached):
+                return answer
+            time.sleep(poll.pause_after(answer))
+
+    def delete(self, key: str) -> bool:
+        """Forgets the value. Returns whether there was one."""
+        try:
+            self._client._run(_calls.cache_delete(key))
+        except UserError as error:
+            pass_a_miss(error)
+            return False
+        return True
+
+    def delete_by_tag(self, tag: str) -> int:
+        """Forgets all values with this tag. Returns how many."""
+        return self._client._run(_calls.cache_delete_by("tag", tag))
+
+    def delete_by_prefix(self, prefix: str) -> int:
+        """Forgets all values whose keys begin so. Returns how many."""
+        return self._client._run(_calls.cache_delete_by("prefix", prefix))
+
+
+class AsyncCache:
+    """Cache for asyncio; see there."""
+
+    def __init__(self, client: RunsAsync, hooked: Hooked, waits: bool = True) -> None:
+        self._client = client
+        self._hooked = hooked
+        self._waits = waits
+
+    async def get(self, key: str) -> Optional[Cached]:
+        try:
+            return await self._client._run(_calls.cache_get(key))
+        except UserError as error:
+            pass_a_miss(error)
+            return None
+
+    async def put(
+        self,
+        key: str,
+        value: Any,
+        *,
+        fresh: Optional[DurationLike] = None,
+        stale: Optional[DurationLike] = None,
+        tags: Sequence[str] = (),
+        content_type: Optional[str] = None,
+    ) -> str:
+        return await self._client._run(_calls.cache_put(key, value, fresh, stale, tags, content_type))
+
+    async def get_or_compute(
+        self,
+        key: str,
+        job: Union[NewJob, Mapping[str, Any]],
+        *,
+        fresh: Optional[DurationLike] = None,
+        stale: Optional[DurationLike] = None,
+        wait: DurationLike = WAIT,
+        error_for: Optional[DurationLike] = None,
+        tags: Sequence[str] = (),
+    ) -> Cached:
+        call = computing(self._hooked(job), key, fresh, stale, error_for, tags)
+        poll = Poll(wait if self._waits else 0)
+        while True:
+            answer = await self._client._run(call(poll.next()))
+            if isinstance(answer, Cached):
+                return answer
+            await asyncio.sleep(poll.pause_after(answer))
+
+    async def delete(self, key: str) -> bool:
+        try:
+            await self._client._run(_calls.cache_delete(key))
+        except UserError as error:
+            pass_a_miss(error)
+            return False
+        return True
+
+    async def delete_by_tag(self, tag: str) -> int:
+        return await self._client._run(_calls.cache_delete_by("tag", tag))
+
+    async def delete_by_prefix(self, prefix: str) -> int:
+        return await self._client._run(_calls.cache_delete_by("prefix", prefix))
+
+
+# ---- Shared by both.
+
+
+def pass_a_miss(error: UserError) -> None:
+    if error.code != "cache_miss":
+        raise error
+
+
+def computing(
+    job: Mapping[str, Any],
+    key: str,
+    fresh: Optional[DurationLike],
+    stale: Optional[DurationLike],
+    error_for: Optional[DurationLike],
+    tags: Sequence[str],
+) -> Callable[[float], Call[Union[Cached, CachePending]]]:
+    """The call, for each time that it may wait."""
+    listed: List[str] = list(tags)
+    return lambda wait: _calls.cache_compute(key, job, fresh, stale, error_for, listed, wait)
+
+
+class Poll:
+    """A wait, as several long polls: a connection that has died unnoticed costs one of them, and no more."""
+
+    def __init__(self, wait: DurationLike) -> None:
+        self._end = time.monotonic() + duration_seconds(wait)
+        self._asked = 0.0  # When the poll that is under way began, and
+        self._part = 0.0  # how long it may wait.
+        self._pause = Pause(0.05, 1.0)
+
+    def next(self) -> float:
+        self._asked = time.monotonic()
+        self._part = max(0.0, min(_calls.POLL, self._end - self._asked))
+        return self._part
+
+    def pause_after(self, pending: CachePending) -> float:
+        """Seconds until the next poll. Raises `pending` where there is none."""
+        now = time.monotonic()
+        if now >= self._end:
+            raise pending
+        # A server that lets nobody wait any more, or stops, answers at once: it must not be asked again and again.
+        is_early = now - self._asked < self._part / 2
+        return min(self._pause.next(), self._end - now) if is_early else 0.0
