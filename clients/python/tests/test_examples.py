@@ -94,6 +94,20 @@ def test_the_example_of_a_test_passes(run, tmp_path):
     ended(run("go.py"))
 
 
+def test_the_guide_to_caching_runs_as_it_is_pasted(run, tmp_path):
+    folder = tmp_path / "empty"
+    for name, text in examples(ROOT / "docs/guides/caching.md").items():
+        (folder / name).write_text(text, encoding="utf-8")
+    (folder / "go.py").write_text("import pytest, sys; sys.exit(pytest.main(['-q', '-p', 'no:cacheprovider']))")
+
+    ended(run("go.py"))
+    worker = run("prices.py")
+    assert ended(run("page.py")) == "tea 4.00\ntea 4.00\ncoal we do not have that\n"
+
+    worker.terminate()
+    ended(worker)
+
+
 def test_an_import_that_is_killed_goes_on_where_it_was(run, server, tmp_path):
     program = ROOT / "examples/import/importer.py"
     file, database, rows = tmp_path / "customers.csv", tmp_path / "customers.db", 20_000
