@@ -62,17 +62,31 @@ http::Request request_of(Request const& from) {
   return request;
 }
 
+// "" where it is not there. `before`: the line end ahead of it, its name, colon and space.
+std::string_view header_of(std::string_view head, std::string_view before) {
+  std::size_t const at = head.find(before);
+  if (at == std::string_view::npos) return {};
+  head.remove_prefix(at + before.size());
+  return head.substr(0, head.find("\r\n"));
+}
+
 // The endpoints write a response for a wire; this takes it apart again. It is our own, and whole.
 Response response_of(std::string_view text) {
   Response response;
   std::from_chars(text.data() + 9, text.data() + 12, response.status);
   std::size_t const end = text.find("\r\n\r\n");
-  constexpr std::string_view kAfter = "\r\nRetry-After: ";
   std::string_view const head = text.substr(0, end);
-  if (std::size_t const at = head.find(kAfter); at != std::string_view::npos) {
+  if (auto const after = header_of(head, "\r\nRetry-After: "); !after.empty()) {
     std::uint32_t seconds = 0;
-    std::from_chars(head.data() + at + kAfter.size(), head.data() + head.size(), seconds);
+    std::from_chars(after.data(), after.data() + after.size(), seconds);
     response.retry_after = std::chrono::seconds{seconds};
+  }
+  response.etag = header_of(head, "\r\nETag: ");
+  if (!response.etag.empty()) {
+    response.cache_status = header_of(head, "\r\nCache-Status: ");
+    response.content_type = header_of(head, "\r\nContent-Type: ");
+    auto const age = header_of(head, "\r\nAge: ");
+    std::from_chars(age.data(), age.data() + age.size(), response.age);
   }
   response.body = text.substr(end + 4);
   return response;
