@@ -81,9 +81,10 @@ Result<bool> read_removed(Result<Response> answer) {
 
 Result<std::uint64_t> read_count(std::string_view body) {
   auto const json = Json::parse(body);
-  Json const* const count = json ? json->find("count") : nullptr;
-  if (count == nullptr || !count->as_uint()) return not_ours("no count");
-  return *count->as_uint();
+  Json const* const member = json ? json->find("count") : nullptr;
+  auto const count = member != nullptr ? member->as_uint() : std::nullopt;
+  if (!count) return not_ours("no count");
+  return *count;
 }
 
 // A value, or the job that computes it, as the error that is told where nobody waits any longer.
@@ -264,10 +265,11 @@ Result<CachedValue> Cache::get_or_compute(std::string_view key, NewJob const& jo
                                           Op call) {
   ComputeParts parts{*core_, key, job, options};
   for (;;) {
-    auto computed = run(*core_, parts.next(call), call);
-    if (!computed) return std::unexpected(std::move(computed).error());
-    if (computed->value) return *std::move(computed->value);
-    if (parts.is_over()) return std::unexpected(std::move(computed->pending));
+    auto answer = run(*core_, parts.next(call), call);
+    if (!answer) return std::unexpected(std::move(answer).error());
+    auto [value, pending] = *std::move(answer);
+    if (value) return *std::move(value);
+    if (parts.is_over()) return std::unexpected(std::move(pending));
   }
 }
 Result<bool> Cache::remove(std::string_view key, Op call) { return run(*core_, op_remove(*core_, key, call), call); }
