@@ -216,7 +216,9 @@ workmill::Result<> EmbeddedEngine::recover(std::string const& folder) {
   engine::EngineOptions engine_options;
   engine_options.finished_kept_per_queue = options_.finished_kept;
   engine_ = std::make_unique<engine::Engine>(engine_options);
-  WM_TRY(recovery_, shard::recover(*log_, *engine_, clock_, chance_, {}));
+  cache_ = std::make_unique<cache::Cache>(cache::CacheOptions{
+      .memory_bytes = options_.cache_memory, .disk_bytes = options_.cache_disk, .hash_seed = chance_.next()});
+  WM_TRY(recovery_, shard::recover(*log_, *engine_, clock_, chance_, {}, cache_.get()));
   logger_.info(recovery_.created ? "created" : "recovered",
                {{"data", folder}, {"jobs", engine_->status().jobs}, {"took_ms", recovery_.took.count()}});
   return {};
@@ -227,6 +229,10 @@ void EmbeddedEngine::start() {
   shard_options.survivors.slack_bytes = 2 * std::uint64_t{kSegmentBytes};
   shard_options.on_damage = [this](JobNumber, workmill::Error const& error) {
     logger_.error("a part of a job is damaged on the disk", {{"error", workmill::describe(error)}});
+  };
+  shard_options.cache = cache_.get();
+  shard_options.on_cache_damage = [this](workmill::Error const& error) {
+    logger_.error("a cached value is damaged on the disk", {{"error", workmill::describe(error)}});
   };
   shard_ = std::make_unique<shard::ShardLoop>(
       std::move(shard_options), *log_, *engine_, clock_, chance_.fork(), 1, [this] { loop_.post([] {}); }, recovery_);

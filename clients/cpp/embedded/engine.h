@@ -11,6 +11,7 @@
 
 #include "base/error.h"
 #include "base/rng.h"
+#include "cache/cache.h"
 #include "log/log.h"
 #include "net/io_loop.h"
 #include "protocols/http/endpoints.h"
@@ -70,6 +71,7 @@ class EmbeddedEngine final : public Backend, public service::AnswerSink {
   Rng chance_;
   std::unique_ptr<log::Log> log_;
   std::unique_ptr<engine::Engine> engine_;
+  std::unique_ptr<cache::Cache> cache_;
   shard::RecoveryReport recovery_;
   net::IoLoop loop_;
   std::unique_ptr<shard::ShardLoop> shard_;

@@ -1,4 +1,5 @@
 #pragma once
+#include <cstdint>
 #include <memory>
 #include <string>
 
@@ -24,8 +25,10 @@ enum class Durability : std::uint8_t {
 
 struct EmbeddedOptions {
   Durability durability = Durability::sync;
-  unsigned finished_kept = 100'000;  // Finished jobs kept in a queue.
-  LogHook log{};                     // What the engine has to say: recovery, damage, trouble with the disk.
+  unsigned finished_kept = 100'000;                      // Finished jobs kept in a queue.
+  std::uint64_t cache_memory = std::uint64_t{64} << 20;  // Bytes for cached values in memory, and
+  std::uint64_t cache_disk = std::uint64_t{1} << 30;     // in the folder: what is used least is forgotten beyond.
+  LogHook log{};  // What the engine has to say: recovery, damage, trouble with the disk.
 };
 
 // An open folder. Movable, cheap to copy: all copies, clients and workers of one folder share its engine, which closes
