@@ -14,17 +14,7 @@ import { milliseconds, type Duration } from '../duration.js';
 import { FatalError, RetryableError, UserError, type WorkmillError } from '../errors.js';
 import { fromBase64 } from '../names.js';
 import type { CallOptions, Job, JobState, NewJob } from '../types.js';
-
-/** One of a report's `cache`, as it is sent. */
-export interface CacheEntry {
-  key: string;
-  value?: unknown;
-  value_base64?: string;
-  content_type?: string;
-  fresh?: Duration;
-  stale?: Duration;
-  tags?: string[];
-}
+import type { CacheEntry } from '../wire.js';
 
 /** What the cache asks of the fake whose it is. */
 export interface CacheOwner {

@@ -24,8 +24,9 @@ import type {
   WaitOptions,
   WorkmillApi,
 } from '../types.js';
+import type { CacheEntry } from '../wire.js';
 import type { Worker } from '../worker.js';
-import { FakeCache, type CacheEntry } from './cache.js';
+import { FakeCache } from './cache.js';
 import { FakeClock } from './clock.js';
 import { closed, overTheWire, Store } from './store.js';
 

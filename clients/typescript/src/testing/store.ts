@@ -3,7 +3,6 @@
 import { milliseconds, type Duration } from '../duration.js';
 import { FatalError, RetryableError, UserError, type ErrorDetails } from '../errors.js';
 import { fromBase64 } from '../names.js';
-import type { CacheEntry } from './cache.js';
 import type {
   Enqueued,
   Job,
@@ -18,6 +17,7 @@ import type {
   Report,
   ReportResult,
 } from '../types.js';
+import type { CacheEntry } from '../wire.js';
 
 export interface Stored {
   job: Job;
@@ -245,7 +245,7 @@ export class Store {
         if (report.resultBase64 !== undefined) job.result = fromBase64(report.resultBase64);
         else if (report.result !== undefined) job.result = overTheWire(report.result);
         delete job.checkpoint;
-        this.#finish(stored, 'completed', (report as { cache?: CacheEntry[] }).cache);
+        this.#finish(stored, 'completed', report.cache);
         break;
       case 'failed': {
         const { class: errorClass = 'retryable', code = 'failed', message = '', detail } = report.error;
