@@ -19,7 +19,10 @@ void IoLoop::run() {
     Duration const sleep = turn_ ? turn_() : kForever;
     if (stopping_) break;
     ++round_;  // The handler that ends the sleep belongs to the time after it.
-    if (sleep > Duration::zero()) context_.run_one_for(std::min(sleep, kForever));
+    if (sleep > Duration::zero()) {
+      poller_.wake_context();
+      context_.run_one_for(std::min(sleep, kForever));
+    }
   }
   poll();
 }
@@ -33,9 +36,17 @@ bool IoLoop::step() {
 
 std::size_t IoLoop::poll() {
   ++round_;
-  std::size_t count = 0;
-  while (count < kHandlersPerPoll && context_.poll_one() > 0) ++count;
-  return count;
+  // Until nothing more has come: whoever asks while others are being read shares their turn, and their flush.
+  std::size_t events = 0;
+  while (events < kHandlersPerPoll) {
+    std::size_t const count = poller_.poll();
+    if (count == 0) break;
+    events += count;
+  }
+  // What is Asio's is rare. It gets its share in any case, as it may be what ends a flood of events.
+  std::size_t handlers = 0;
+  while (handlers < kHandlersPerPoll && context_.poll_one() > 0) ++handlers;
+  return events + handlers;
 }
 
 void IoLoop::stop() {

@@ -46,8 +46,8 @@ class IoLoop {
   Poller& poller() { return poller_; }
 
  private:
-  // Answers how many handlers ran, at most kHandlersPerPoll: so a flood of events cannot put off the turn, and with it
-  // all answers, for long.
+  // Answers how many events and handlers there were, some kHandlersPerPoll of each at most: so a flood cannot put off
+  // the turn, and with it all answers, for long.
   std::size_t poll();
 
   static constexpr std::size_t kHandlersPerPoll = 256;

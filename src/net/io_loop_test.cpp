@@ -1,8 +1,12 @@
 #include "net/io_loop.h"
 
 #include <gtest/gtest.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
+#include <array>
 #include <boost/asio/steady_timer.hpp>
+#include <functional>
 #include <thread>
 
 namespace workmill::net {
@@ -93,6 +97,81 @@ TEST(IoLoop, AFloodOfHandlersDoesNotPutOffTheTurnForEver) {
 
   EXPECT_TRUE(turned);
   EXPECT_LE(handlers, 1000);
+}
+
+// A socket whose peer sends it bytes when the test says so. Its owner hears of each.
+class Watched {
+ public:
+  Watched(IoLoop& loop, std::function<void()> on_byte) : loop_(loop), on_byte_(std::move(on_byte)) {
+    EXPECT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, ends_.data()), 0);
+    key_ = loop_.poller().add(ends_[0]);
+    wait();
+  }
+  ~Watched() {
+    loop_.poller().wake(key_);
+    loop_.step();
+    loop_.poller().remove(key_);
+    for (int const end : ends_) ::close(end);
+  }
+  Watched(Watched const&) = delete;
+  Watched& operator=(Watched const&) = delete;
+  void peer_sends() { EXPECT_EQ(::send(ends_[1], "x", 1, MSG_NOSIGNAL), 1); }
+
+ private:
+  void wait() {
+    loop_.poller().async_wait(key_, Poller::What::readable, [this](boost::system::error_code error) {
+      if (error) return;
+      char byte = 0;
+      EXPECT_EQ(::recv(ends_[0], &byte, 1, 0), 1);
+      loop_.poller().used_up(key_, Poller::What::readable);
+      wait();
+      on_byte_();
+    });
+  }
+
+  IoLoop& loop_;
+  std::function<void()> on_byte_;
+  std::array<int, 2> ends_{-1, -1};
+  Poller::Key key_{};
+};
+
+TEST(IoLoop, AFloodOfSocketEventsPutsOffNeitherTheTurnNorWhatWasPosted) {
+  IoLoop loop;
+  int bytes = 0;
+  int turns = 0;
+  bool was_posted_run = false;
+  Watched* watched = nullptr;
+  Watched flood{loop, [&] {
+                  ++bytes;
+                  if (turns < 2) watched->peer_sends();
+                }};
+  watched = &flood;
+  loop.set_turn([&] {
+    if (++turns == 2) loop.stop();
+    return Duration::zero();
+  });
+  loop.post([&] { was_posted_run = true; });
+  flood.peer_sends();
+
+  loop.run();
+
+  EXPECT_TRUE(was_posted_run);
+  EXPECT_LE(bytes, 1'000);
+}
+
+TEST(IoLoop, ASocketEndsASleepAlsoWithWhatCameJustBeforeIt) {
+  IoLoop loop;
+  int bytes = 0;
+  Watched watched{loop, [&] { ++bytes; }};
+  loop.set_turn([&] {
+    if (bytes == 3) loop.stop();  // The wait that wakes the loop is begun anew for each sleep.
+    if (bytes < 3) watched.peer_sends();
+    return IoLoop::kForever;
+  });
+
+  loop.run();
+
+  EXPECT_EQ(bytes, 3);
 }
 
 TEST(IoLoop, StepNeverSleeps) {

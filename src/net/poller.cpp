@@ -2,6 +2,7 @@
 
 #include <sys/epoll.h>
 
+#include <algorithm>
 #include <array>
 #include <boost/asio/error.hpp>
 #include <boost/asio/post.hpp>
@@ -11,7 +12,6 @@
 namespace workmill::net {
 namespace {
 
-constexpr int kEventsPerPoll = 256;
 // The end of what the peer sends stays readable for ever.
 constexpr std::uint32_t kLasting = EPOLLRDHUP | EPOLLHUP | EPOLLERR;
 
@@ -27,7 +27,7 @@ Poller::Poller(boost::asio::io_context& context) : context_(context), epoll_(con
   boost::system::error_code error;
   epoll_.assign(epoll, error);
   WM_ASSERT(!error);
-  arm();
+  wake_context();  // The context has something to wait for from the start: else it would stop at once.
 }
 
 Poller::~Poller() {
@@ -111,25 +111,27 @@ void Poller::complete_later(Key key, boost::system::error_code error) {
   });
 }
 
-void Poller::arm() {
+void Poller::wake_context() {
+  if (std::exchange(wakes_context_, true)) return;
+  // Nothing is handed out here: the loop polls before it does anything else.
   epoll_.async_wait(boost::asio::posix::stream_descriptor::wait_read, [this](boost::system::error_code error) {
-    if (error) return;  // The loop is at its end.
-    deal_out();
-    arm();
+    if (!error) wakes_context_ = false;  // Else the loop is at its end.
   });
 }
 
-void Poller::deal_out() {
+std::size_t Poller::poll() {
   std::array<epoll_event, kEventsPerPoll> events;
-  int const count = ::epoll_wait(epoll_.native_handle(), events.data(), kEventsPerPoll, 0);
-  for (int i = 0; i < count; ++i) {
-    auto const& event = events[static_cast<std::size_t>(i)];
+  int const found = ::epoll_wait(epoll_.native_handle(), events.data(), static_cast<int>(events.size()), 0);
+  auto const count = static_cast<std::size_t>(std::max(found, 0));
+  for (std::size_t i = 0; i < count; ++i) {
+    auto const& event = events[i];
     Entry* const entry = find(Key{event.data.u64});
     if (entry == nullptr) continue;  // Removed by an event before it.
     entry->ready |= event.events;
     if ((entry->ready & entry->wanted) == 0 || !entry->handler) continue;
     std::exchange(entry->handler, nullptr)({});  // May end its owner, or bring new ones.
   }
+  return count;
 }
 
 }  // namespace workmill::net

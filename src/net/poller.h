@@ -10,11 +10,12 @@
 #include <utility>
 #include <vector>
 
-// Waits for many sockets at the price of one: an epoll of our own, which hangs in Asio's loop as a single descriptor.
+// Waits for many sockets at the price of one: an epoll of our own. The loop polls it directly while there is work; only
+// for a sleep it hangs in Asio's loop, as a single descriptor.
 //
 // Asio tells the kernel anew about each wait for a socket (a system call a request), or tries a read that finds nothing
 // (another). Here a socket is made known once, edge-triggered, and what has become ready is kept until the socket's
-// owner has used it up. The numbers: docs/adr/0004-http-layer.md. Belongs to one I/O thread.
+// owner has used it up. The numbers: docs/adr/0004-http-layer.md and 0022-loop.md. Belongs to one I/O thread.
 namespace workmill::net {
 
 class Poller {
@@ -56,6 +57,14 @@ class Poller {
   // Ends the wait that is under way, soon.
   void wake(Key key);
 
+  // Hands out what has become ready, without waiting for more: one call of the kernel. Answers how many events that
+  // were, at most kEventsPerPoll.
+  std::size_t poll();
+  // Before the context sleeps: the next event wakes it, also one that has come by now. Once is enough until then.
+  void wake_context();
+
+  static constexpr std::size_t kEventsPerPoll = 256;
+
  private:
   using Handler = std::move_only_function<void(boost::system::error_code)>;
   struct Entry {
@@ -70,11 +79,9 @@ class Poller {
   Entry* find(Key key);
   void begin_wait(Key key, What what, Handler handler);
   void complete_later(Key key, boost::system::error_code error);
-  void arm();
-  void deal_out();
-
   boost::asio::io_context& context_;
   boost::asio::posix::stream_descriptor epoll_;
+  bool wakes_context_ = false;  // A wait of Asio's for our epoll is under way.
   std::vector<Entry> entries_;
   std::vector<std::uint32_t> free_;
 };
