@@ -60,6 +60,8 @@ class Endpoints {
 
   // For a worker stream: whether its caller may still go on, and what its jobs' traces look like.
   Result<> still_holds(Caller& caller, Access access, std::chrono::nanoseconds now);
+  // Since it was asked last. Then those who were let in may have to go.
+  bool have_tokens_changed() { return gate_.have_tokens_changed(); }
   AttemptContext attempts() const;
   std::string trace_id(Exchange const& exchange);
 

@@ -73,6 +73,11 @@ Result<> Gate::still_holds(Access access, Moment moment, Caller& caller) {
   return holds;
 }
 
+bool Gate::have_tokens_changed() {
+  std::uint64_t const generation = tokens_.generation();
+  return std::exchange(generation_seen_, generation) != generation;
+}
+
 Result<> Gate::identify(std::string_view authorization, Moment moment, Caller& caller) {
   // Before the look-up: should the tokens change meanwhile, the next request looks again.
   std::uint64_t const generation = tokens_.generation();

@@ -77,12 +77,15 @@ class Gate {
   Result<> admit(std::string_view authorization, std::optional<Access> access, Moment moment, Caller& caller);
   // The same for one who was let in and is still there. Cheap where nothing has changed.
   Result<> still_holds(Access access, Moment moment, Caller& caller);
+  // Since it was asked last.
+  bool have_tokens_changed();
 
  private:
   Result<> identify(std::string_view authorization, Moment moment, Caller& caller);
   std::unexpected<Error> turn_away(std::string message, telemetry::Counter& counter, Moment moment, Caller& caller);
 
   service::TokenStore const& tokens_;
+  std::uint64_t generation_seen_ = 0;
   telemetry::Logger& logger_;
   service::Attempts attempts_;
   telemetry::Counter& missing_;

@@ -33,7 +33,7 @@ struct HttpLimits {
   // A worker stream that was quiet for so long is pinged, and one that is silent for twice that is dropped: while jobs
   // are out on it, which others could have, and while none are.
   Duration stream_ping = std::chrono::seconds{5};
-  Duration stream_idle_ping = std::chrono::seconds{30};
+  Duration stream_idle_ping = std::chrono::seconds{50};
 };
 
 struct HttpCounters {

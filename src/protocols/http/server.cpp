@@ -15,10 +15,12 @@ namespace {
 
 constexpr std::chrono::nanoseconds kSweepEvery = std::chrono::seconds{1};
 // Where there are many connections each second's sweep is done in parts, so that nobody's request waits for all of it:
-// when hundreds of slow clients run out of time together, each takes some 20 us to tell and to close.
-constexpr std::size_t kSlotsSwept = 128;
+// when hundreds of slow clients run out of time together, each takes some 20 us to tell and to close. In as many parts
+// as the sweep before had to look at so many: idle worker streams need no look, and are not worth a part.
+constexpr std::size_t kLooksAPart = 128;
 constexpr std::size_t kSweepPartsMax = 50;
-// So many that are at their end end a part, and the rest of it follows a little later.
+// So many looks, or so many that are at their end, end a part, and the rest of it follows a little later.
+constexpr std::size_t kLooksAtOnce = 256;
 constexpr std::size_t kEndedAtOnce = 3;
 constexpr std::chrono::nanoseconds kSweepRest = std::chrono::milliseconds{1};
 // What we ask on our own behalf: jobs given back. Nobody waits for the answer.
@@ -128,6 +130,7 @@ void HttpServer::adopt(Socket socket) {
   if (free_slots_.empty()) {
     free_slots_.push_back(static_cast<std::uint32_t>(slots_.size()));
     slots_.emplace_back();
+    shared_.look_at.push_back(0);
   }
   std::uint32_t const slot = free_slots_.back();
   CookieParts const name{.slot = slot, .generation = slots_[slot].generation, .sequence = 0};
@@ -215,6 +218,7 @@ void HttpServer::set_limits(HttpLimits const& limits) {
   WM_ASSERT(limits.connections_max + kTurnedAwayMax < CookieParts::kSlots);
   limits_ = limits;
   admission_.set_options(limits.admission);
+  look_at_all();
   publish();
 }
 
@@ -321,21 +325,31 @@ void HttpServer::drain(Duration patience, std::move_only_function<void(net::Drai
 }
 
 void HttpServer::sweep() {
-  swept_ = part_end_ = 0;
-  sweep_part(1);
+  swept_ = part_end_ = looks_ = 0;
+  sweep_part(1, {.looks = slots_.size(), .ended = slots_.size()});
 }
 
-void HttpServer::sweep_part(std::size_t parts) {
+// Nobody's next look holds any more.
+void HttpServer::look_at_all() { std::ranges::fill(shared_.look_at, 0U); }
+
+void HttpServer::sweep_part(std::size_t parts, SweepBounds const& bounds) {
   auto const seconds = std::chrono::floor<std::chrono::seconds>(shared_.clock.monotonic()).count();
   shared_.second = static_cast<std::uint32_t>(seconds);
+  if (swept_ == 0 && endpoints_.have_tokens_changed()) look_at_all();
   if (swept_ >= part_end_) part_end_ = std::min(slots_.size(), swept_ + (slots_.size() + parts - 1) / parts);
-  for (std::size_t ended = 0; swept_ < part_end_; ++swept_) {
-    if (parts > 1 && ended == kEndedAtOnce) return;
+  SweepBounds done;
+  for (; swept_ < part_end_; ++swept_) {
+    if (shared_.second < shared_.look_at[swept_]) continue;
     Session* const session = slots_[swept_].session;
-    if (session != nullptr && session->sweep()) ++ended;
-    if (StreamSession* const stream = slots_[swept_].stream; stream != nullptr && stream->sweep()) ++ended;
+    StreamSession* const stream = slots_[swept_].stream;
+    if (session == nullptr && stream == nullptr) continue;
+    if (done.looks == bounds.looks || done.ended == bounds.ended) return;
+    ++looks_;
+    ++done.looks;
+    if (session != nullptr ? session->sweep() : stream->sweep()) ++done.ended;
   }
   if (swept_ < slots_.size()) return;
+  looked_at_ = std::exchange(looks_, 0);
   swept_ = part_end_ = 0;
   if (thread_times_ != nullptr) thread_times_->sample(shared_.clock.monotonic());
   publish();
@@ -391,11 +405,11 @@ boost::asio::awaitable<void> HttpServer::keep_held() {
 boost::asio::awaitable<void> HttpServer::keep_time() {
   co_await boost::asio::this_coro::throw_if_cancelled(false);
   for (;;) {
-    std::size_t const parts = std::clamp<std::size_t>(slots_.size() / kSlotsSwept, 1, kSweepPartsMax);
+    std::size_t const parts = std::clamp<std::size_t>(looked_at_ / kLooksAPart, 1, kSweepPartsMax);
     second_timer_.expires_after(swept_ < part_end_ ? kSweepRest : std::chrono::nanoseconds{kSweepEvery / parts});
     auto const [error] = co_await second_timer_.async_wait(boost::asio::as_tuple(boost::asio::use_awaitable));
     if (error) co_return;
-    sweep_part(parts);
+    sweep_part(parts, {.looks = kLooksAtOnce, .ended = kEndedAtOnce});
   }
 }
 

@@ -96,8 +96,13 @@ class HttpServer final : public service::AnswerSink {
   boost::asio::awaitable<void> serve(CookieParts name, Welcome welcome, ClientKey client, Socket socket);
   boost::asio::awaitable<void> serve_stream(CookieParts name, net::Connection& connection, Caller& caller,
                                             std::string trace_id);
-  // The next of so many parts of a sweep, or as much of it as ends no more than a few connections.
-  void sweep_part(std::size_t parts);
+  struct SweepBounds {
+    std::size_t looks = 0;  // At connections.
+    std::size_t ended = 0;  // Of these.
+  };
+  // The next of so many parts of a sweep, or as much of it as the bounds allow.
+  void sweep_part(std::size_t parts, SweepBounds const& bounds);
+  void look_at_all();
   boost::asio::awaitable<void> keep_time();
   boost::asio::awaitable<void> keep_held();
   void release_held(std::chrono::nanoseconds now);
@@ -147,8 +152,10 @@ class HttpServer final : public service::AnswerSink {
   std::vector<HttpServer*> others_;
   std::size_t next_other_ = 0;
   boost::asio::steady_timer second_timer_;
-  std::size_t swept_ = 0;     // Slots that the present sweep has seen.
-  std::size_t part_end_ = 0;  // Where its present part ends.
+  std::size_t swept_ = 0;      // Slots that the present sweep has seen.
+  std::size_t part_end_ = 0;   // Where its present part ends.
+  std::size_t looks_ = 0;      // At connections in it.
+  std::size_t looked_at_ = 0;  // In the one before.
   boost::asio::steady_timer held_timer_;
   std::vector<std::unique_ptr<net::Listener>> listeners_;
   std::size_t listening_ = 0;  // Of these, since stop_accepting() has been called.

@@ -83,6 +83,7 @@ StreamSession::StreamSession(Shared& shared, CookieParts name, net::Connection& 
       heard_second_(shared.second),
       blocked_second_(shared.second) {
   shared_.streams.open.add(1);
+  stir();
 }
 
 StreamSession::~StreamSession() {
@@ -90,6 +91,7 @@ StreamSession::~StreamSession() {
   shared_.streams.open.add(-1);
   shared_.buffered_bytes -= accounted_bytes_;
   shared_.request_bytes -= request_bytes_;
+  stir();
 }
 
 boost::asio::awaitable<void> StreamSession::run() {
@@ -116,6 +118,7 @@ WaitFor StreamSession::wanted() const {
 }
 
 void StreamSession::on_ready() {
+  stir();
   switch (waiting_for_) {
     case WaitFor::readable: return receive();
     case WaitFor::writable: return end_bunch();
@@ -395,6 +398,7 @@ void StreamSession::note_end(StreamEnd end) {
 void StreamSession::drain() {
   if (!is_served()) return;
   if (is_waiting_ && waiting_for_ == WaitFor::readable) receive();  // What came before the drain is still answered.
+  stir();
   if (!is_served()) return;
   draining_ = true;
   close_for_drain();
@@ -406,6 +410,7 @@ void StreamSession::drain() {
 
 void StreamSession::end_bunch() {
   touched_ = false;
+  stir();
   if (phase_ == Phase::over) return;
   flush();
   if (paused_ && has_room()) {
@@ -469,7 +474,20 @@ bool StreamSession::sweep() {
   if (is_served() && !write_blocked_) give_back_taken(1);
   flush();
   settle();
+  shared_.look_at[name_.slot] = next_look();
   return !is_served();
+}
+
+// Where nothing is under way, only its silence can become too long. Zero: each second.
+std::uint32_t StreamSession::next_look() const {
+  bool const is_at_rest = phase_ == Phase::open && !draining_ && !paused_ && !write_blocked_ && !is_in_message_ &&
+                          taken_bytes_ == 0 && !(caller_.token() != nullptr && caller_.token()->record.expires_at);
+  if (!is_at_rest) return 0;
+  return pinged_ ? heard_second_ + 2 * ping_seconds() + 1 : heard_second_ + ping_seconds();
+}
+
+std::uint32_t StreamSession::ping_seconds() const {
+  return whole_seconds(out_ > 0 ? shared_.limits.stream_ping : shared_.limits.stream_idle_ping);
 }
 
 void StreamSession::sweep_slow() {
@@ -516,7 +534,7 @@ void StreamSession::begin_watch(std::size_t jobs) {
 void StreamSession::sweep_silence() {
   if (paused_ || draining_ || write_blocked_) heard_second_ = shared_.second;  // We do not listen, or are not heard.
   std::uint32_t const quiet = shared_.second - heard_second_;
-  std::uint32_t const ping = whole_seconds(out_ > 0 ? shared_.limits.stream_ping : shared_.limits.stream_idle_ping);
+  std::uint32_t const ping = ping_seconds();
   if (quiet > 2 * ping) {
     // Where this thread stood still for so long, what came meanwhile has not been looked at yet.
     if (is_waiting_ && waiting_for_ == WaitFor::readable) receive();

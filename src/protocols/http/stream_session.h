@@ -93,6 +93,10 @@ class StreamSession {
   void sweep_token();
   void sweep_silence();
   void begin_watch(std::size_t jobs);
+  // Something has happened: the next sweep looks at it.
+  void stir() { shared_.look_at[name_.slot] = 0; }
+  std::uint32_t next_look() const;
+  std::uint32_t ping_seconds() const;  // So long quiet, and it is pinged.
   void account_memory();
   service::Cookie cookie(std::uint16_t sequence) const;
 

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <optional>
 #include <string>
 #include <variant>
 #include <vector>
@@ -88,6 +89,97 @@ TEST_F(StreamSessionTest, WhoHasAnsweredIsNotSilentWhereThisThreadStoodStill) {
   ASSERT_TRUE(asked(1));
   EXPECT_TRUE(std::holds_alternative<TellStream>(service.asked[0].command));
   EXPECT_TRUE(until([&] { return server->connections() == 1; }));
+}
+
+// ---- Streams at rest, which not every sweep looks at.
+
+class StreamAtRest : public StreamSessionTest {
+ protected:
+  static constexpr std::string_view kPing{"\x89\0", 2};
+  static constexpr std::string_view kPong{"\x8A\x80\0\0\0\0", 6};
+
+  void SetUp() override {
+    remake(limits);
+    client.emplace(port);
+    stream = subscribe(*client);
+    service.answer(stream, StreamOpened{});
+    ASSERT_TRUE(received(*client, "subscribed"));
+    client->received.clear();
+  }
+  void sweep_for(std::chrono::seconds time) {
+    for (std::chrono::seconds passed{0}; passed < time; passed += std::chrono::seconds{1}) {
+      advance(std::chrono::seconds{1});
+      settle();
+    }
+    client->read();
+  }
+  std::size_t pings() const {
+    std::size_t count = 0;
+    for (auto at = client->received.find(kPing); at != std::string::npos; at = client->received.find(kPing, at + 2)) {
+      ++count;
+    }
+    return count;
+  }
+
+  HttpLimits limits{.stream_ping = std::chrono::seconds{5}, .stream_idle_ping = std::chrono::seconds{50}};
+  std::optional<TestClient> client;
+  service::Cookie stream{};
+};
+
+TEST_F(StreamAtRest, IsPingedWhenItWasQuietForTheIntervalAndAgainAfterItsAnswer) {
+  sweep_for(std::chrono::seconds{49});
+  EXPECT_EQ(pings(), 0u);
+  sweep_for(std::chrono::seconds{2});
+  EXPECT_EQ(pings(), 1u);
+
+  client->send(kPong);
+  settle();
+  sweep_for(std::chrono::seconds{49});
+  EXPECT_EQ(pings(), 1u);
+  sweep_for(std::chrono::seconds{2});
+
+  EXPECT_EQ(pings(), 2u);
+}
+
+TEST_F(StreamAtRest, IsDroppedWhenItWasSilentForTwiceTheInterval) {
+  sweep_for(std::chrono::seconds{99});
+  EXPECT_FALSE(client->closed);
+  sweep_for(std::chrono::seconds{3});
+
+  EXPECT_TRUE(closed(*client));
+}
+
+TEST_F(StreamAtRest, IsWatchedCloselyAsSoonAsItGetsJobs) {
+  sweep_for(std::chrono::seconds{10});
+  EXPECT_EQ(pings(), 0u);
+
+  StreamJobs jobs;
+  jobs.jobs.emplace_back();
+  service.answer(stream, std::move(jobs));
+  sweep_for(std::chrono::seconds{6});
+  EXPECT_EQ(pings(), 1u);
+  sweep_for(std::chrono::seconds{6});
+
+  EXPECT_TRUE(closed(*client));
+}
+
+TEST_F(StreamAtRest, GoesByTheNewIntervalFromTheNextSweepOn) {
+  sweep_for(std::chrono::seconds{6});
+  limits.stream_idle_ping = std::chrono::seconds{5};
+
+  server->set_limits(limits);
+  sweep_for(std::chrono::seconds{1});
+
+  EXPECT_EQ(pings(), 1u);
+}
+
+TEST_F(StreamAtRest, IsAskedForItsTokenByTheNextSweepWhereTokensHaveChanged) {
+  sweep_for(std::chrono::seconds{10});
+
+  tokens.set({});  // From here on each call needs one, and it has shown none.
+  sweep_for(std::chrono::seconds{1});
+
+  EXPECT_TRUE(received(*client, "unauthorized"));
 }
 
 }  // namespace
