@@ -119,32 +119,33 @@ class Redis:
 
 def http(options):
     """Takes turns with Redis lists (LPUSH, BLMOVE, LREM), the fastest durable queue of those that we have measured. A worker of
-    ours sends its reports with its next lease call; one of Redis sends its LREM with its next BLMOVE."""
+    ours sends its reports with its next lease call; one of Redis sends its LREM with its next BLMOVE. And, in turns of their own,
+    waits for the answer to each call, as client libraries do it."""
     jobs = options.jobs or 150_000
     redis_load = os.path.abspath(os.path.join(options.build, "wm_bench_redis"))
-    ours, theirs = [], []
+    ours, theirs = [], {"redis": [], "redis_call_by_call": []}
     with Started(options) as started:
         redis = Redis(started.root) if shutil.which("redis-server") and os.path.exists(redis_load) else None
         try:
             for round_ in range(options.rounds + 1):
                 figures = started.bench("end-to-end", "--producers", 16, "--workers", 16, "--jobs", jobs)
                 ours += [figures] if round_ > 0 else []
-                if not redis:
-                    continue
-                before = cpu_seconds(redis.process.pid)
-                figures = run(redis_load, "--server", f"127.0.0.1:{redis.port}", "--jobs", jobs)
-                figures["server_cpu_us_per_job"] = (cpu_seconds(redis.process.pid) - before) * 1e6 / jobs
-                theirs += [figures] if round_ > 0 else []
+                for name, runs in theirs.items() if redis else ():
+                    before = cpu_seconds(redis.process.pid)
+                    how = ["--acks-alone"] if name == "redis_call_by_call" else []
+                    figures = run(redis_load, "--server", f"127.0.0.1:{redis.port}", "--jobs", jobs, *how)
+                    figures["server_cpu_us_per_job"] = (cpu_seconds(redis.process.pid) - before) * 1e6 / jobs
+                    runs += [figures] if round_ > 0 else []
         finally:
             if redis:
                 redis.stop()
     result = {"rounds": options.rounds, "workmill": medians(ours)}
     tell("workmill", result["workmill"])
-    if theirs:
-        result["redis"] = medians(theirs)
-        tell("Redis lists, always", result["redis"])
-        ratios = [one["jobs_per_second"] / other["jobs_per_second"] for one, other in zip(ours, theirs)]
-        result["of_redis"] = round(statistics.median(ratios), 2)
+    for name, runs in theirs.items() if redis else ():
+        result[name] = medians(runs)
+        tell({"redis": "Redis lists, always", "redis_call_by_call": "the same, call by call"}[name], result[name])
+        ratios = [one["jobs_per_second"] / other["jobs_per_second"] for one, other in zip(ours, runs)]
+        result[f"of_{name}"] = round(statistics.median(ratios), 2)
     return result
 
 

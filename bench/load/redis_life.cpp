@@ -16,7 +16,8 @@
 
 // The whole life of jobs on Redis, as its users do it by hand: producers LPUSH, workers take one with BLMOVE into a
 // list of what is being done, and LREM it there when it is. A worker sends the LREM with its next BLMOVE, as a worker
-// of ours sends its reports with its next lease. What it costs beside `workmill bench end-to-end`: bench/peers/life.py.
+// of ours sends its reports with its next lease; or as client libraries do it call by call, which waits for the answer
+// to each. What it costs beside `workmill bench end-to-end`: bench/streams.py http.
 //
 // One thread, and the same sockets and loop as our own loads.
 namespace workmill::app {
@@ -30,6 +31,7 @@ struct Options {
   std::size_t workers = 16;
   std::uint64_t jobs = 100'000;
   std::size_t payload_bytes = 100;
+  bool acks_alone = false;  // A BLMOVE is sent when the LREM before it is answered.
 };
 
 std::string command(std::initializer_list<std::string_view> words) {
@@ -133,13 +135,15 @@ class Life {
     if (reply.size() < kTimeDigits) {
       if (reply != "1") return;  // A BLMOVE that waited in vain.
       if (++done_ == options_.jobs) loop_.stop();
+      if (options_.acks_alone && taken_ < options_.jobs) worker.send(take_);
       return;
     }
     nanoseconds::rep sent_at = 0;
     std::from_chars(reply.data(), reply.data() + kTimeDigits, sent_at);
     latency_.add(static_cast<std::uint64_t>(std::max<nanoseconds::rep>(loop_.now().count() - sent_at, 0)));
     ++taken_;
-    worker.send(command({"LREM", "doing", "1", reply}) + (taken_ < options_.jobs ? take_ : ""));
+    bool const takes_on = taken_ < options_.jobs && !options_.acks_alone;
+    worker.send(command({"LREM", "doing", "1", reply}) + (takes_on ? take_ : ""));
   }
 
   Options const& options_;
@@ -176,6 +180,7 @@ int main(int count, char** arguments) {
   app.add_option("--workers", options.workers)->check(CLI::Range(1, 10'000))->capture_default_str();
   app.add_option("--jobs", options.jobs)->check(CLI::Range(1, 1'000'000'000))->capture_default_str();
   app.add_option("--payload", options.payload_bytes)->check(CLI::Range(1, 1'000'000))->capture_default_str();
+  app.add_flag("--acks-alone", options.acks_alone, "Each call is answered before the next, as client libraries do it");
   CLI11_PARSE(app, count, arguments);
   return workmill::app::run(options);
 }
