@@ -57,7 +57,7 @@ int ratios(std::uint32_t requests, std::uint64_t seed) {
         auto const policy = contender.make(trace, capacity);
         std::size_t hits = 0;
         auto const start = std::chrono::steady_clock::now();
-        for (std::uint32_t const key : trace.keys) hits += policy->request(key) ? 1 : 0;
+        for (std::uint32_t const key : trace.keys) hits += policy->request(key) ? 1U : 0U;
         std::chrono::duration<double, std::nano> const took = std::chrono::steady_clock::now() - start;
         std::printf(
             R"(%s{"trace":"%s","kind":"%s","distinct":%u,"part":%g,"capacity":%zu,"policy":"%s","hits":%.5f,"ns":%.1f})",

@@ -326,7 +326,7 @@ class WTinyLfu final : public Simulated {
     }
   }
   void climb(bool hit) {
-    hits_ += hit ? 1 : 0;
+    hits_ += hit ? 1U : 0U;
     if (++requests_ < capacity_ * 10) return;
     double const ratio = static_cast<double>(hits_) / static_cast<double>(requests_);
     double const change = ratio - last_ratio_;

@@ -296,7 +296,9 @@ TEST(Cache, EveryEntryOfATagIsFoundWhileTheyGo) {
   while (!cursor.done) {
     std::vector<Found> found;
     cache.find_tag("red", cursor, 7, found);
-    for (Found const& one : found) erased += cache.erase(one.key) ? 1 : 0;
+    for (Found const& one : found) {
+      if (cache.erase(one.key)) ++erased;
+    }
   }
 
   EXPECT_EQ(erased, 50U);
