@@ -4,6 +4,7 @@
 #include <iterator>
 
 #include "base/assert.h"
+#include "base/mutation.h"
 #include "log/record.h"
 #include "model/cache_set.h"
 #include "shard/cache_replay.h"
@@ -46,6 +47,7 @@ void CacheDesk::changed(Effect const& effect, EffectSink::Written written) {
     decided.tags = change.tags;
     decided.failure.reset();
     decided.made = Made{.value = change.value, .times = change.times};
+    if (change.times.compute_time > Duration{0}) decided.computed = decided.made;
   } else if (auto const* failed = std::get_if<effect::CacheFailed>(&effect)) {
     Change& change = add(Change::What::failed, failed->key, written);
     change.failure = {.error_class = failed->error_class,
@@ -71,6 +73,7 @@ void CacheDesk::changed(Effect const& effect, EffectSink::Written written) {
 void CacheDesk::staged(std::uint64_t batch) {
   for (std::size_t i = changes_.size() - unstaged_; i < changes_.size(); ++i) changes_[i].batch = batch;
   unstaged_ = 0;
+  if (WM_MUTATION(readers_see_what_is_not_durable)) durable(batch);
 }
 
 void CacheDesk::durable(std::uint64_t batch) {
@@ -133,6 +136,11 @@ std::optional<CacheDesk::Made> CacheDesk::made(std::string_view key) const {
   return found == decided_.end() ? std::nullopt : found->second.made;
 }
 
+std::optional<CacheDesk::Made> CacheDesk::computed(std::string_view key) const {
+  auto const found = decided_.find(key);
+  return found == decided_.end() ? std::nullopt : found->second.computed;
+}
+
 Result<CacheValuePtr> CacheDesk::read_cold(std::string_view key, std::uint64_t etag) {
   auto const place = index_.place(key);
   if (!place) return CacheValuePtr{};
@@ -161,7 +169,8 @@ void CacheDesk::find_by(std::string_view tag, std::string_view prefix, std::uint
                         std::vector<std::string>& out) const {
   if (cursor == 0) {
     for (auto const& [key, decided] : decided_) {
-      if (!decided.value) continue;
+      bool const is_there = decided.value || (tag.empty() && decided.failure);  // A failure has no tags.
+      if (!is_there || WM_MUTATION(deletes_only_what_is_durable)) continue;
       if (tag.empty() ? key.starts_with(prefix) : has_tag(decided.tags, tag)) out.push_back(key);
     }
   }
@@ -181,6 +190,11 @@ void CacheDesk::find_by(std::string_view tag, std::string_view prefix, std::uint
 }
 
 void CacheDesk::take_gone(std::size_t most, std::vector<std::string>& out) {
+  if (WM_MUTATION(evicted_values_come_back)) {
+    damaged_keys_.clear();
+    std::vector<std::string> unused;
+    return index_.take_evicted(most, unused);
+  }
   std::vector<std::string> gone;
   std::size_t const damaged = std::min(most, damaged_keys_.size());
   std::move(damaged_keys_.end() - static_cast<std::ptrdiff_t>(damaged), damaged_keys_.end(), std::back_inserter(gone));

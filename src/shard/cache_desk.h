@@ -47,6 +47,8 @@ class CacheDesk final : public CacheWatch {
     CacheTimes times;
   };
   std::optional<Made> made(std::string_view key) const;
+  // The same of those that a job computed, whatever was put since then.
+  std::optional<Made> computed(std::string_view key) const;
   // Reads a cold value back, into the index too. Nothing where it is damaged: then the entry is forgotten. io_failed.
   Result<CacheValuePtr> read_cold(std::string_view key, std::uint64_t etag);
 
@@ -101,6 +103,7 @@ class CacheDesk final : public CacheWatch {
     CacheTimes times{};
     std::optional<CacheFailure> failure{};
     std::optional<Made> made{};
+    std::optional<Made> computed{};
     Bytes tags{};
   };
 

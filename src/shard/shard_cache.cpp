@@ -160,8 +160,8 @@ Result<Reply> ShardLoop::end_of_flight(FlightWait const& wait) {
     }
     return Reply{CachedReply{.value = found.value, .times = found.times}};
   }
-  // What has just been made by a job is answered however short its time is.
-  if (auto const made = desk_->made(wait.key); made && made->times.compute_time > Duration{0}) {
+  // What has just been computed is answered however short its time is, and whatever was put or deleted since then.
+  if (auto const made = desk_->computed(wait.key)) {
     return Reply{
         CachedReply{.value = made->value, .times = made->times, .computed = true, .collapsed = wait.collapsed}};
   }

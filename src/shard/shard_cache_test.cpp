@@ -319,6 +319,32 @@ TEST_F(ShardCacheTest, WhatWasPutInTheSameTurnIsForgottenByTagToo) {
   EXPECT_EQ(body("l"), "v");
 }
 
+TEST_F(ShardCacheTest, AFailureOfTheSameTurnIsForgottenByItsPrefixToo) {
+  Cookie const caller = submit(compute("k", seconds{20}, minutes{1}));
+  turn();
+  Report report = completed(lease_one());
+  report.outcome = Failed{.error_class = ErrorClass::user, .code = "bad_input"};
+  submit(ReportBatch{.reports = {report}});
+  Cookie const forget = submit(ForgetCachedBy{.prefix = "k"});
+  turn();
+
+  take<ComputeFailed>(caller);
+  EXPECT_EQ(take<CountReply>(forget).count, 1u);
+  EXPECT_EQ(find("k").what, What::absent);
+}
+
+TEST_F(ShardCacheTest, WhoWaitedGetsWhatWasComputedWhateverCameBehindItInTheSameTurn) {
+  Cookie const caller = submit(compute("k"));
+  turn();
+  submit(ReportBatch{.reports = {completed(lease_one(), "1")}});
+  submit(put("k", "put"));
+  submit(ForgetCached{.key = "k"});
+  turn();
+
+  EXPECT_EQ(take<CachedReply>(caller).value->body(), "1");
+  EXPECT_EQ(find("k").what, What::absent);
+}
+
 TEST_F(ShardCacheTest, AColdValueIsReadBackFromTheLog) {
   cache_options_.memory_bytes = std::uint64_t{1} << 20;
   restart();
