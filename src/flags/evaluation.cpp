@@ -59,8 +59,10 @@ std::uint32_t share_of(std::vector<Share> const& shares, std::uint64_t hash) {
   std::uint64_t sum = 0;
   for (Share const& share : shares) sum += share.weight;
   WM_ASSERT(sum > 0);
-  // The hash as a part of 2^64, of all weights: the high half of the product.
-  auto const point = static_cast<std::uint64_t>((static_cast<unsigned __int128>(hash) * sum) >> 64);
+  // The hash as a part of 2^64, of all weights: floor(hash * sum / 2^64), by halves, as no sum is over 2^26.
+  static_assert(kVariantsMax * kWeightMax < (std::uint64_t{1} << 32));
+  std::uint64_t const low = (hash & 0xffff'ffff) * sum >> 32;
+  std::uint64_t const point = ((hash >> 32) * sum + low) >> 32;
   std::uint64_t end = 0;
   for (Share const& share : shares) {
     end += share.weight;
