@@ -315,7 +315,14 @@ void State::leave(JobIndex job) {
   --depth_[at(slot.state)];
   if (!is_live_) return;
   switch (slot.state) {
-    case JobState::ready: return ready_.remove(job);
+    case JobState::ready: {
+      // What stood behind it, held back by jobs that are not leased now, may be at the front with it gone.
+      QueueIndex const queue = lane.queue;
+      bool const could_lease = queues_[queue].can_lease();
+      ready_.remove(job);
+      if (!could_lease && queues_[queue].can_lease()) announce(queue);
+      return;
+    }
     case JobState::scheduled:
     case JobState::leased: return wheel_.remove(job);
     case JobState::dead: return retention_.remove(job, lane.queue, true, options_.dead_kept);

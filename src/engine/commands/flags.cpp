@@ -22,7 +22,10 @@ FlagChange as_reply(FlagTable::Change const& change) {
 Reply decide(SetFlag const& command, State const& state, Context const& context, Effects& out) {
   FlagTable::Changes const* known = state.flags().find(command.key);
   std::uint64_t const version = known != nullptr ? known->back().version : 0;
-  if (command.version && *command.version != version) {
+  bool const is_there = known != nullptr && known->back().definition == command.definition;
+  // Sent again, it changes nothing: so whoever got no answer may send it again, the version that he knew included.
+  bool const is_repeat = is_there && command.version && *command.version + 1 == version;
+  if (command.version && *command.version != version && !is_repeat) {
     return Error{.code = ErrorCode::wrong_state,
                  .message = version == 0 ? "there is no such flag (any more)"
                                          : "the flag is of version " + std::to_string(version) + " now",
@@ -32,8 +35,7 @@ Reply decide(SetFlag const& command, State const& state, Context const& context,
     return Error{.code = ErrorCode::wrong_state,
                  .message = "there are " + std::to_string(state.flags().size()) + " flags, as many as may be"};
   }
-  // Sent again, it changes nothing: so whoever got no answer may send it again.
-  if (known == nullptr || known->back().definition != command.definition) {
+  if (!is_there) {
     out.emit(effect::FlagChanged{.key = command.key,
                                  .version = version + 1,
                                  .at = context.now,
