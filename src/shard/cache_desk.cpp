@@ -184,6 +184,7 @@ void CacheDesk::find_by(std::string_view tag, std::string_view prefix, std::uint
   for (cache::Found& entry : found) {
     auto const decided = decided_.find(entry.key);
     if (decided != decided_.end() && decided->second.is_value_decided) continue;  // Seen above, or newer.
+    if (cursor == 0 && std::ranges::find(out, entry.key) != out.end()) continue;  // Seen above, by its failure.
     out.push_back(std::move(entry.key));
   }
   cursor = at.done ? 0 : std::uint64_t{at.next} + 1;

@@ -166,8 +166,8 @@ Result<std::optional<Command>> CacheCalls::plan_compute(Call const& call, Exchan
     case cache::Lookup::What::failed:
       if (has_failed) return std::unexpected(failed(*found.failure, true, now, exchange));
       [[fallthrough]];
-    case cache::Lookup::What::absent: exchange.is_load = true; break;
-    case cache::Lookup::What::cold: break;
+    case cache::Lookup::What::absent:
+    case cache::Lookup::What::cold: exchange.is_load = true; break;  // The disk is to be read.
   }
   exchange.waits = asked.wait > Duration{0};
   ComputeCached command{.key = std::string{key}, .spec = {}, .wait = asked.wait};
@@ -235,10 +235,11 @@ Result<> CacheCalls::take(Exchange& exchange, Reply const& reply, Answer& answer
       answer_done(cached->times.etag, answer);
       return {};
     }
-    // It was not over when the shard looked.
-    if (exchange.route == Route::get_cached && cached->times.is_over(now)) {
+    // It was not over when the shard looked. What was just computed is for those who waited, however short its time is.
+    if (!cached->computed && cached->times.is_over(now)) {
       counters_.miss.add();
-      return fail(ErrorCode::cache_miss, "nothing is kept under this key");
+      if (exchange.route == Route::get_cached) return fail(ErrorCode::cache_miss, "nothing is kept under this key");
+      return fail(ErrorCode::overloaded, "the value was over before it could be answered: ask again");
     }
     Origin const origin = cached->collapsed ? Origin::collapsed : cached->computed ? Origin::computed : Origin::hit;
     std::string_view const condition = exchange.cache ? exchange.cache->if_none_match : std::string_view{};

@@ -194,6 +194,59 @@ TEST_F(CacheHttpTest, AValueThatWasOverBeforeItsAnswerIsNotShown) {
   EXPECT_TRUE(received(client, "cache_miss"));
 }
 
+TEST_F(CacheHttpTest, WhoeverComputesAndGetsAValueThatIsOverIsToAskAgain) {
+  CachedReply cached{.value = CacheValue::make("k", "text/plain", "12345"), .times = times(1s, 1s)};
+  TestClient client{port};
+  client.send(post("/v1/cache/k", kJob));
+  ASSERT_TRUE(asked(1));
+
+  clock.advance(2s);
+  service.answer_all([&](Command const&) { return cached; });
+
+  EXPECT_TRUE(received(client, R"("class":"retryable")"));
+  EXPECT_EQ(client.received.find("12345"), std::string::npos);
+
+  cached.computed = true;  // Whoever waited for it gets it.
+  TestClient other{port};
+  other.send(post("/v1/cache/k", kJob));
+  ASSERT_TRUE(asked(1));
+  service.answer_all([&](Command const&) { return cached; });
+
+  EXPECT_TRUE(received(other, "12345"));
+}
+
+TEST_F(CacheHttpTest, AValueForWhichThereIsNoMemoryIsNotCopiedForEachWhoWaits) {
+  remake({.buffered_bytes_max = 1 << 20});
+  CachedReply const cached{
+      .value = CacheValue::make("k", "text/plain", std::string(2 << 20, 'x')), .times = times(), .computed = true};
+
+  auto const answer = ask_once(post("/v1/cache/k", kJob), cached);
+
+  EXPECT_THAT(answer, StartsWith("HTTP/1.1 503 "));
+  EXPECT_THAT(answer, HasSubstr(R"("code":"overloaded")"));
+  EXPECT_THAT(ask_once(put("/v1/cache/k", "1"), cached), StartsWith("HTTP/1.1 204 "));
+}
+
+TEST_F(CacheHttpTest, LargeAnswersThatWaitForAnotherCountAsMemory) {
+  remake({.buffered_bytes_max = 3 << 20});
+  cache.put("k", nullptr, times(), {}, kOnDisk);
+  CachedReply const cached{.value = CacheValue::make("k", "text/plain", std::string(1 << 20, 'x')), .times = times()};
+  TestClient client{port};
+  std::string gets;
+  for (int i = 0; i < 8; ++i) gets += get("/v1/cache/k");
+  client.send(post("/v1/leases", R"({"queues":["q"],"wait":"20s"})") + gets);
+  ASSERT_TRUE(asked(9));
+
+  auto const lease = service.asked.front();
+  service.asked.erase(service.asked.begin());
+  service.answer_all([&](Command const&) { return cached; });
+  service.asked = {lease};
+  service.answer_all([&](Command const&) { return LeaseReply{}; });
+
+  ASSERT_TRUE(received(client, R"("code":"overloaded")"));
+  EXPECT_GT(client.received.size(), 1U << 20);
+}
+
 TEST_F(CacheHttpTest, ALargeValueComesWhole) {
   std::string const body(3 << 20, 'x');
   keep("k", body, times(), "application/octet-stream");

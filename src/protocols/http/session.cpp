@@ -20,6 +20,17 @@ constexpr std::size_t kTextBytesKept = 16 * 1024;
 // An answer that waits for those before it, and is longer: no further request is taken meanwhile. Each could be
 // answered by megabytes that are in memory once, and would be so many times.
 constexpr std::size_t kWaitingTextBytesMax = 64 * 1024;
+
+Error no_memory_for_answer() {
+  return {.code = ErrorCode::overloaded,
+          .message = "too many bytes of answers are under way: the value is kept, ask again"};
+}
+
+// Of a value that the answer copies. Many may wait for the same one, of megabytes.
+std::size_t value_bytes_of(Reply const& reply, Route route) {
+  auto const* const cached = std::get_if<CachedReply>(&reply);
+  return cached != nullptr && cached->value && route != Route::put_cached ? cached->value->body().size() : 0;
+}
 // After a refusal we go on reading for so long: closing with unread input resets the connection, and a reset may
 // overtake the answer.
 constexpr Duration kLinger = std::chrono::seconds{2};
@@ -359,15 +370,30 @@ bool Session::take_answer(std::uint16_t sequence, Reply const& reply) {
   Exchange* const exchange = exchanges_.find(sequence);
   if (exchange == nullptr || exchange->is_done) return false;
   bool const is_next = sequence == exchanges_.front_sequence();
-  // The ordinary case: straight to where it will be sent from.
-  shared_.endpoints.answer(*exchange, reply, is_next ? connection_.output() : exchange->text);
+  std::string& text = is_next ? connection_.output() : exchange->text;  // The ordinary case: where it is sent from.
+  std::size_t const value_bytes = value_bytes_of(reply, exchange->route);
+  bool const is_large = value_bytes > kWaitingTextBytesMax;
+  if (is_large && shared_.bytes_in_flight() + value_bytes > shared_.limits.buffered_bytes_max) {
+    shared_.counters.refused_memory.add();
+    shared_.endpoints.answer(*exchange, no_memory_for_answer(), text);
+  } else {
+    shared_.endpoints.answer(*exchange, reply, text);
+  }
   discount(*exchange);
+  if (is_large) {  // Until it is handed over, where another is before it.
+    exchange->body_bytes = exchange->text.size();
+    shared_.request_bytes += exchange->body_bytes;
+  }
   if (!exchange->waits) {
     shared_.bunch_delay = std::max(shared_.bunch_delay, shared_.now - exchange->received_at);
   }
   exchange->is_done = true;
   bunch_size_ += 1;
   if (is_next) release_done();
+  if (is_large) {  // It goes before the next of the bunch is made.
+    flush();
+    account_memory();
+  }
   return true;
 }
 
@@ -376,6 +402,7 @@ void Session::release_done() {
   while (!exchanges_.empty() && exchanges_.front().is_done) {
     Exchange& exchange = exchanges_.front();
     hand_over_text(exchange);
+    shared_.request_bytes -= std::exchange(exchange.body_bytes, 0);
     if (!exchange.waits) {
       shared_.counters.took(exchange.is_routed, exchange.route, shared_.now - exchange.received_at);
     }
