@@ -16,7 +16,7 @@ using Op = CallOptions const&;
 
 std::string cache_target(std::string_view key) { return "/v1/cache/" + url_encoded(key); }
 
-std::unexpected<Error> not_ours(std::string const& what) {
+std::unexpected<Error> no_answer_of_a_cache(std::string const& what) {
   return fail(ErrorClass::fatal, "protocol_error", "what came back is no answer of a Workmill: " + what);
 }
 
@@ -50,7 +50,7 @@ CacheStatus parse_status(std::string_view text) {
 
 Result<CachedValue> read_value(Result<Response> answer) {
   if (!answer) return std::unexpected(std::move(answer).error());
-  if (answer->cache_status.empty()) return not_ours("no Cache-Status");
+  if (answer->cache_status.empty()) return no_answer_of_a_cache("no Cache-Status");
   CacheStatus const status = parse_status(answer->cache_status);
   return CachedValue{.body = std::move(answer->body),
                      .content_type = std::move(answer->content_type),
@@ -83,7 +83,7 @@ Result<std::uint64_t> read_count(std::string_view body) {
   auto const json = Json::parse(body);
   Json const* const member = json ? json->find("count") : nullptr;
   auto const count = member != nullptr ? member->as_uint() : std::nullopt;
-  if (!count) return not_ours("no count");
+  if (!count) return no_answer_of_a_cache("no count");
   return *count;
 }
 
@@ -99,7 +99,7 @@ Result<Computed> read_computed(Result<Response> answer) {
     return Computed{.value = *std::move(value)};
   }
   auto const json = Json::parse(answer->body);
-  if (!json || json->text("job_id").empty()) return not_ours("no job_id");
+  if (!json || json->text("job_id").empty()) return no_answer_of_a_cache("no job_id");
   Json const about{
       Json::Object{{"job_id", std::string{json->text("job_id")}}, {"state", std::string{json->text("state")}}}};
   return Computed{.pending = {.code = "cache_pending",
@@ -132,7 +132,7 @@ Operation<std::string> op_put(Core const& core, std::string_view key, CacheText 
   return {std::move(made), read_etag};
 }
 
-Operation<bool> op_remove(Core const& core, std::string_view key, Op call) {
+Operation<bool> op_forget_key(Core const& core, std::string_view key, Op call) {
   return {make_call(core, "DELETE", cache_target(key), {}, true, call), read_removed};
 }
 
@@ -272,7 +272,9 @@ Result<CachedValue> Cache::get_or_compute(std::string_view key, NewJob const& jo
     if (parts.is_over()) return std::unexpected(std::move(pending));
   }
 }
-Result<bool> Cache::remove(std::string_view key, Op call) { return run(*core_, op_remove(*core_, key, call), call); }
+Result<bool> Cache::remove(std::string_view key, Op call) {
+  return run(*core_, op_forget_key(*core_, key, call), call);
+}
 Result<std::uint64_t> Cache::remove_by_tag(std::string_view tag, Op call) {
   return run(*core_, op_remove_by(*core_, "tag", tag, call), call);
 }
@@ -301,7 +303,7 @@ Async<CachedValue> AsyncCache::get_or_compute(std::string_view key, NewJob const
                             }};
 }
 Async<bool> AsyncCache::remove(std::string_view key, Op call) {
-  return start(*core_, executor_, op_remove(*core_, key, call), call);
+  return start(*core_, executor_, op_forget_key(*core_, key, call), call);
 }
 Async<std::uint64_t> AsyncCache::remove_by_tag(std::string_view tag, Op call) {
   return start(*core_, executor_, op_remove_by(*core_, "tag", tag, call), call);

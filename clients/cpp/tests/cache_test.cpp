@@ -18,7 +18,7 @@ namespace {
 using namespace std::chrono_literals;
 using namespace test;  // NOLINT(google-build-using-namespace)
 
-constexpr RetryPolicy kSoon{.attempts = 3, .first = 1ms, .factor = 2.0, .cap = 5ms};
+constexpr RetryPolicy kRetrySoon{.attempts = 3, .first = 1ms, .factor = 2.0, .cap = 5ms};
 
 std::string value_answer(std::string const& body, std::string const& type, std::string const& status, int age = 0) {
   return "HTTP/1.1 200 OK\r\nContent-Type: " + type + "\r\nETag: \"00ff\"\r\nAge: " + std::to_string(age) +
@@ -74,7 +74,7 @@ TEST(Cache, TheHeadersSayHowAValueWasFound) {
   Scripted server{{value_answer("[1]", "application/json", "workmill; hit; ttl=53", 7),
                    value_answer("x", "text/plain", "workmill; hit; ttl=-10", 70),
                    value_answer("2", "application/json", "workmill; fwd=uri-miss; stored; collapsed")}};
-  Client client{{.url = server.url(), .retry = kSoon}};
+  Client client{{.url = server.url(), .retry = kRetrySoon}};
 
   auto const hit = client.cache().get("a/b c");
   auto const stale = client.cache().get("k");
@@ -95,7 +95,7 @@ TEST(Cache, TheHeadersSayHowAValueWasFound) {
 TEST(Cache, WhereThereIsNoValueThereIsNone) {
   std::string const missed = problem_answer(404, "cache_miss", "user");
   Scripted server{{missed, missed, problem_answer(404, "not_found", "user")}};
-  Client client{{.url = server.url(), .retry = kSoon}};
+  Client client{{.url = server.url(), .retry = kRetrySoon}};
 
   auto const found = client.cache().get("k");
   auto const removed = client.cache().remove("k");
@@ -109,7 +109,7 @@ TEST(Cache, WhereThereIsNoValueThereIsNone) {
 
 TEST(Cache, AJobThatIsNotDoneIsAskedForUntilTheWaitIsOver) {
   Scripted server{{kPending, kPending, value_answer("1", "application/json", "workmill; hit; ttl=5"), kPending}};
-  Client client{{.url = server.url(), .retry = kSoon}};
+  Client client{{.url = server.url(), .retry = kRetrySoon}};
 
   auto const value = client.cache().get_or_compute("k", make_job("t", 1), {.fresh = 90s, .tags = {"a"}});
   auto const pending = client.cache().get_or_compute("k", make_job("t", 1), {.wait = 0ms});
@@ -125,7 +125,7 @@ TEST(Cache, AJobThatIsNotDoneIsAskedForUntilTheWaitIsOver) {
 
 TEST(Cache, ARefusalIsTriedAgainAndAJobThatHasFailedIsNot) {
   Scripted server{{problem_answer(503, "overloaded", "retryable"), problem_answer(502, "compute_failed", "retryable")}};
-  Client client{{.url = server.url(), .retry = kSoon}};
+  Client client{{.url = server.url(), .retry = kRetrySoon}};
 
   auto const failed = client.cache().get_or_compute("k", make_job("t", 1));
 
@@ -137,7 +137,7 @@ TEST(Cache, ARefusalIsTriedAgainAndAJobThatHasFailedIsNot) {
 TEST(Cache, AValueIsSentAsWhatItIs) {
   std::string const done = "HTTP/1.1 204 No Content\r\nETag: \"5\"\r\n\r\n";
   Scripted server{{done, done, done, response(200, R"({"count":3})")}};
-  Client client{{.url = server.url(), .retry = kSoon}};
+  Client client{{.url = server.url(), .retry = kRetrySoon}};
 
   auto const etag = client.cache().put("k", Bytes{std::string("\0\xff", 2)},
                                        {.fresh = 90s, .stale = 1h, .tags = {"a", "b"}, .content_type = "image/png"});
@@ -159,7 +159,7 @@ TEST(Cache, AValueIsSentAsWhatItIs) {
 
 TEST(Cache, WhatIsNoCachedValueIsAProtocolError) {
   Scripted server{{response(200, "1"), response(202, "{}")}};
-  Client client{{.url = server.url(), .retry = kSoon}};
+  Client client{{.url = server.url(), .retry = kRetrySoon}};
 
   EXPECT_EQ(client.cache().get("k").error().code, "protocol_error");
   EXPECT_EQ(client.cache().get_or_compute("k", make_job("t", 1)).error().code, "protocol_error");
@@ -168,7 +168,7 @@ TEST(Cache, WhatIsNoCachedValueIsAProtocolError) {
 TEST(AsyncCache, CallsAreAwaitedAndAWaitIsSeveralPolls) {
   Scripted server{{kPending, value_answer("1", "application/json", "workmill; hit; ttl=5"),
                    value_answer("2", "application/json", "workmill; hit; ttl=5")}};
-  AsyncClient client{{.server = {.url = server.url(), .retry = kSoon}}};
+  AsyncClient client{{.server = {.url = server.url(), .retry = kRetrySoon}}};
 
   auto const computed = client.cache().get_or_compute("k", make_job("t", 1)).get();
   auto const found = client.cache().get("k").get();
