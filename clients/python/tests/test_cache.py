@@ -123,6 +123,45 @@ def test_values_are_forgotten_by_key_tag_and_prefix(cache):
     assert cache.get("other") is None
 
 
+def test_a_remembered_failure_is_forgotten_as_values_are(fake, cache):
+    worker = Worker(["q"])
+
+    @worker.job("sum")
+    def broken(ctx):
+        raise UserError("no such row", code="no_row")
+
+    def fail(*keys):
+        for key in keys:
+            with pytest.raises(CachePending):  # A new job, whatever was remembered.
+                cache.get_or_compute(key, SUM, error_for="10s", tags=["sums"], wait=0)
+        assert fake.drain(worker) == len(keys)
+
+    fail("sum/1", "sum/2", "other")
+    assert cache.delete("sum/1") and not cache.delete("sum/1")
+    fail("sum/1")
+    assert cache.delete_by_tag("sums") == 0
+    assert cache.delete_by_prefix("sum/") == 2 and cache.delete_by_prefix("sum/") == 0
+    fail("sum/1", "sum/2")
+    fake.advance("10s")
+    assert not cache.delete("other") and cache.delete_by_prefix("sum/") == 0
+
+
+def test_a_stale_value_whose_refresh_failed_is_forgotten_as_one(fake, cache):
+    worker = Worker(["q"])
+
+    @worker.job("sum")
+    def broken(ctx):
+        raise UserError("no such row", code="no_row")
+
+    cache.put("sum", 1, fresh="1s", stale="1h")
+    fake.advance("2s")
+    assert cache.get_or_compute("sum", SUM, error_for="1h").value == 1
+    fake.drain(worker)
+    assert cache.delete_by_prefix("sum") == 1
+    with pytest.raises(CachePending):
+        cache.get_or_compute("sum", SUM, wait=0)
+
+
 def test_a_handler_sets_keys_with_its_completion_and_only_then(fake, worker):
     attempts = []
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from dataclasses import dataclass, field
-from typing import Any, Callable, Dict, List, Mapping, Optional, Protocol, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Protocol, Tuple
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from . import _json
@@ -151,7 +151,10 @@ class FakeCache:
         return entry.etag
 
     def _delete(self, key: str) -> bool:
-        is_there = self._find(key) is not None
+        """Also what is remembered of a failure, which counts as there until its time is over."""
+        failure = self._failures.pop(key, None)
+        is_failure_there = failure is not None and self._jobs.now < failure.until
+        is_there = self._find(key) is not None or is_failure_there
         self._entries.pop(key, None)
         return is_there
 
@@ -161,10 +164,11 @@ class FakeCache:
         if len(query) != 1 or next(iter(query)) not in ("tag", "prefix"):
             raise Problem(400, "missing_field", "either tag or prefix", field="tag")
         name, wanted = next(iter(query.items()))
-        matches: Callable[[str], bool] = (
-            (lambda key: wanted in self._entries[key].tags) if name == "tag" else (lambda key: key.startswith(wanted))
-        )
-        count = sum(self._delete(key) for key in [key for key in self._entries if matches(key)])
+        if name == "tag":  # Failures have none.
+            keys = [key for key, entry in self._entries.items() if wanted in entry.tags]
+        else:
+            keys = [key for key in {**self._entries, **self._failures} if key.startswith(wanted)]
+        count = sum(self._delete(key) for key in keys)
         return Answer(200, {}, _json.dumps({"count": count}))
 
     # ---- What becomes of jobs.

@@ -4,7 +4,7 @@ import { once } from 'node:events';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { test } from 'node:test';
-import { CachePendingError, Client, UserError, Worker } from 'workmill';
+import { CachePendingError, Client, UserError, Worker, type ComputeOptions } from 'workmill';
 import { FakeWorkmill } from 'workmill/testing';
 
 const quiet = { logger: false } as const;
@@ -165,6 +165,44 @@ test('values are forgotten by key, tag and prefix', async () => {
   assert.equal(await cache.deleteByTag('team-0'), 2);
   assert.equal(await cache.deleteByPrefix('user/'), 2);
   await assert.rejects(cache.get('a\nb'), { code: 'invalid_field', field: 'key' });
+});
+
+test('a remembered failure is forgotten as values are', async () => {
+  const fake = new FakeWorkmill();
+  const { cache } = fake;
+  const worker = new Worker({ queues: ['q'], ...quiet }).on('sum', () => {
+    throw new UserError('no such row', { code: 'no_row' });
+  });
+  const options: ComputeOptions = { errorFor: '10s', tags: ['sums'], wait: 0 };
+  const fail = async (...keys: string[]) => {
+    // A new job, whatever was remembered.
+    for (const key of keys) await assert.rejects(cache.getOrCompute(key, sum, options), CachePendingError);
+    await fake.drain(worker);
+    for (const key of keys) await assert.rejects(cache.getOrCompute(key, sum, options), { code: 'compute_failed' });
+  };
+
+  await fail('sum/1', 'sum/2', 'other');
+  assert.deepEqual([await cache.delete('sum/1'), await cache.delete('sum/1')], [true, false]);
+  await fail('sum/1');
+  assert.equal(await cache.deleteByTag('sums'), 0);
+  assert.deepEqual([await cache.deleteByPrefix('sum/'), await cache.deleteByPrefix('sum/')], [2, 0]);
+  await fail('sum/1', 'sum/2');
+  fake.clock.advance('10s');
+  assert.deepEqual([await cache.delete('other'), await cache.deleteByPrefix('sum/')], [false, 0]);
+});
+
+test('a stale value whose refresh failed is forgotten as one', async () => {
+  const fake = new FakeWorkmill();
+  const worker = new Worker({ queues: ['q'], ...quiet }).on('sum', () => {
+    throw new UserError('no such row', { code: 'no_row' });
+  });
+
+  await fake.cache.put('sum', 1, { fresh: '1s', stale: '1h' });
+  fake.clock.advance('2s');
+  assert.equal((await fake.cache.getOrCompute('sum', sum, { errorFor: '1h' })).value, 1);
+  await fake.drain(worker);
+  assert.equal(await fake.cache.deleteByPrefix('sum'), 1);
+  await assert.rejects(fake.cache.getOrCompute('sum', sum, { wait: 0 }), CachePendingError);
 });
 
 // ---- Over HTTP, against what a test has written down.

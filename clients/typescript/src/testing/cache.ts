@@ -240,13 +240,18 @@ export class FakeCache implements CacheApi {
   }
 
   #delete(key: string): boolean {
-    const there = this.#find(key) !== undefined;
+    const failure = this.#failures.get(key);
+    const isFailureThere = failure !== undefined && this.#owner.now() < failure.untilMs;
+    const there = this.#find(key) !== undefined || isFailureThere;
     this.#entries.delete(key);
+    this.#failures.delete(key);
     return there;
   }
 
+  /** Keys with a value, or with a remembered failure, which has no tags. */
   #deleteWhere(matches: (key: string, tags: string[]) => boolean): number {
-    const keys = [...this.#entries].filter(([key, { tags }]) => matches(key, tags)).map(([key]) => key);
+    const all = new Set([...this.#entries.keys(), ...this.#failures.keys()]);
+    const keys = [...all].filter((key) => matches(key, this.#entries.get(key)?.tags ?? []));
     return keys.filter((key) => this.#delete(key)).length;
   }
 }
