@@ -26,9 +26,9 @@
 // job of a closed type gets to its front, it steps aside, into a line of its type beside the lane's own. So whoever
 // stands aside came before all who stand in the lane's own line, and the next is the oldest of those aside whose type
 // is open, else the first of the line: jobs are leased in the order in which they came, as soon as they may be. A job
-// steps aside once, which costs the same whatever the backlog. But the lines beside a lane are a list that is walked, by
-// who steps aside and for who is next: thousands of closed types in one lane are slow. A lane is in its ring while it
-// has somebody to offer.
+// steps aside once, which costs the same whatever the backlog. But the lines beside a lane are a list that is walked,
+// by who steps aside and for who is next: thousands of closed types in one lane are slow. A lane is in its ring while
+// it has somebody to offer.
 namespace workmill::engine {
 
 enum class AsideIndex : std::uint32_t {};
