@@ -28,13 +28,16 @@ void Simulator::die(Death death) {
   ++figures_[Figure::restarts];
   if (watch_.is_copying) ++figures_[Figure::died_while_copying];
   if (model_.waiting() > 0) ++figures_[Figure::died_with_workers_waiting];
+  if (model_.waiting_for_flights() > 0) ++figures_[Figure::died_with_flight];
   if (model_.jobs_on_streams() > 0) ++figures_[Figure::died_with_jobs_on_streams];
   if (writer_.is_unheard()) ++figures_[Figure::died_with_flush_done_unheard];
   if (std::count_if(open_.begin(), open_.end(), [](Open const& open) { return open.batch != 0; }) > 1) {
     ++figures_[Figure::died_with_several_turns_open];
   }
+  if (front_) evicted_before_ = evicted();
   front_.reset();
   loop_.reset();
+  cache_.reset();
   engine_.reset();
   log_.reset();
   writer_.died();
@@ -48,6 +51,9 @@ void Simulator::die(Death death) {
   loop_turns_ = 0;
   clients_.server_died();
   stream_workers_.server_died();
+  claims_.clear();
+  forgetting_by_.reset();
+  quiet_.clear();
   watch_.died(death != Death::kill);
   trace(fmt::format("the process dies ({}), {} bytes unsynced", static_cast<int>(death), disk_.unsynced_bytes()));
   switch (death) {
@@ -100,7 +106,9 @@ void Simulator::start() {
   now_ = std::max(clock_.now(), resumed_at);
   idempotent_at_ = now_;
   Open restart;
-  restart.restart = Restart{.resumed_at = resumed_at, .last_in_life_at = last_in_life.value_or(resumed_at)};
+  restart.restart = Restart{.resumed_at = resumed_at,
+                            .last_in_life_at = last_in_life.value_or(resumed_at),
+                            .evicted = std::exchange(evicted_before_, 0)};
   restart.rests_on = watch_.serial;
   restart.is_answered = true;
   open_.push_back(std::move(restart));
@@ -114,7 +122,9 @@ Result<> Simulator::boot() {
   Rng chance = chance_.fork();
   WM_TRY(log_, FaultyLog::open(disk_, setup_.log, watch_, clock_, chance_.fork(), figures_));
   engine_ = std::make_unique<engine::Engine>(setup_.engine);
-  WM_TRY(auto const recovery, shard::recover(*log_, *engine_, clock_, chance, {}));
+  cache_ = std::make_unique<cache::Cache>(setup_.cache);
+  WM_TRY(auto const recovery, shard::recover(*log_, *engine_, clock_, chance, {}, cache_.get()));
+  setup_.shard.cache = cache_.get();
   loop_ = std::make_unique<shard::ShardLoop>(setup_.shard, *log_, *engine_, clock_, chance.fork(), 1, [] {}, recovery);
   front_ = std::make_unique<FrontEnd>(*loop_, clock_, figures_);
   check_ids();
@@ -281,11 +291,15 @@ void Simulator::flip_a_bit_in_life() {
 // Any, that of some job, of one that is out on a stream, or of the job which will be copied ahead first.
 LogWatch::Batch Simulator::draw_batch_to_damage() {
   auto const& jobs = model_.jobs();
-  std::uint64_t const kind = chance_.below(7);
+  std::uint64_t const kind = chance_.below(8);
   if (kind == 0 || jobs.empty()) return watch_.batches[chance_.below(watch_.batches.size())];
   Position at{};
   auto const drawn = std::next(jobs.begin(), static_cast<std::ptrdiff_t>(chance_.below(jobs.size())));
-  if (kind == 1) {
+  if (kind == 7 && !model_.cached().empty()) {
+    auto const& cached = model_.cached();
+    auto const any = std::next(cached.begin(), static_cast<std::ptrdiff_t>(chance_.below(cached.size())));
+    if (auto const place = cache_->place(any->first)) at = place->at;
+  } else if (kind == 1) {
     at = engine_->view(drawn->second.number)->spec_at;
   } else if (kind <= 3) {  // Checkpoints are rare: the next job that has one, and is not finished.
     auto const has_one = [](auto const& entry) {
@@ -318,7 +332,14 @@ void Simulator::tell_model_of_damage(LogWatch::Batch const& batch) {
         Position const at{batch.base.segment, batch.base.offset + offset};
         std::visit(
             [&]<class E>(E const& e) {
-              if constexpr (std::is_same_v<E, effect::JobEnqueued> || std::is_same_v<E, effect::JobSnapshot>) {
+              if constexpr (std::is_same_v<E, effect::CacheStored> || std::is_same_v<E, effect::CacheFailed>) {
+                bool const is_value = std::is_same_v<E, effect::CacheStored>;
+                auto const place = is_value ? cache_->place(e.key) : cache_->failure_place(e.key);
+                if (place && place->at == at) {
+                  ++figures_[Figure::cache_damaged];
+                  model_.damage_cached(std::string{e.key});
+                }
+              } else if constexpr (std::is_same_v<E, effect::JobEnqueued> || std::is_same_v<E, effect::JobSnapshot>) {
                 auto const view = engine_->view(e.number);
                 if (view && view->spec_at == at) specs.insert(std::to_underlying(e.number));
               } else if constexpr (requires { e.number; }) {

@@ -61,12 +61,14 @@ bool is_skipped(Mutation mutation, Effect const& effect) {
     case Mutation::replay_skips_cancel_requests: return std::holds_alternative<effect::CancelRequested>(effect);
     case Mutation::replay_skips_checkpoints: return std::holds_alternative<effect::CheckpointMade>(effect);
     case Mutation::replay_skips_snapshots: return std::holds_alternative<effect::JobSnapshot>(effect);
+    case Mutation::replay_skips_cached_values: return std::holds_alternative<effect::CacheStored>(effect);
+    case Mutation::replay_skips_cache_deletions: return std::holds_alternative<effect::CacheForgotten>(effect);
     default: return false;
   }
 }
 
 bool skips(Mutation mutation) {
-  return mutation >= Mutation::replay_skips_completions && mutation <= Mutation::replay_skips_snapshots;
+  return mutation >= Mutation::replay_skips_completions && mutation <= Mutation::replay_skips_cache_deletions;
 }
 
 }  // namespace

@@ -178,7 +178,62 @@ enum class FigureKind : std::uint8_t { amount, fault, rare };
   X(stream_refused, rare, "a stream is refused, as there are too many or the server drains")                          \
   X(stream_opened_to_nobody, rare, "a stream is given up before a turn has seen it")                                  \
   X(stream_push_to_nobody, rare, "a push comes for a connection that has gone")                                       \
-  X(died_with_jobs_on_streams, rare, "death while jobs are out on streams")
+  X(died_with_jobs_on_streams, rare, "death while jobs are out on streams")                                           \
+                                                                                                                      \
+  X(cache_stored, rare, "a value is put into the cache")                                                              \
+  X(cache_stored_volatile, rare, "a value is put under a volatile key")                                               \
+  X(cache_replaced_undurable, rare, "a value takes the place of one that is not yet durable")                         \
+  X(cache_jittered, rare, "a value's fresh time is shortened by chance")                                              \
+  X(cache_value_ends_failure, rare, "a value is put where a failure was remembered")                                  \
+  X(cache_set_by_report, rare, "a report sets a key")                                                                 \
+  X(cache_set_by_its_flight, rare, "a report sets the very key that its job computes")                                \
+  X(cache_computed, rare, "a flight ends with a value")                                                               \
+  X(cache_flights, rare, "a flight begins")                                                                           \
+  X(cache_collapsed, rare, "somebody asks for what is being computed")                                                \
+  X(cache_collapsed_on_retry, rare, "somebody asks for what a later attempt computes")                                \
+  X(cache_collapsed_answered, rare, "one who joined a flight gets its value")                                         \
+  X(cache_waiter_answered, rare, "one who began a flight gets its value")                                             \
+  X(cache_made_for_waiters_only, rare, "a value goes to those who waited, and is over at once")                       \
+  X(cache_waiter_failed, rare, "one who waits for a flight hears that it failed")                                     \
+  X(cache_stale_on_error, rare, "a flight fails, and who waits for it gets a value that is there")                    \
+  X(cache_flight_taken_away, rare, "a flight is cancelled or deleted while somebody waits for it")                    \
+  X(cache_flight_retried, rare, "a flight that was over is put in line again")                                        \
+  X(cache_retry_refused, rare, "it is not, as another computes its key")                                              \
+  X(cache_flight_refused, rare, "a flight does not begin, as its queue is full")                                      \
+  X(cache_flight_refused_disk_low, rare, "a flight does not begin, as the disk is nearly full")                       \
+  X(cache_pending, rare, "one who waits for a flight hears that it goes on")                                          \
+  X(cache_put_while_waiting, rare, "a wait ends, and somebody has put a value meanwhile")                             \
+  X(cache_waiters_full, rare, "as many wait as may, and another asks for a value")                                    \
+  X(cache_answered_by_shard, rare, "the shard finds a value that its caller has not seen")                            \
+  X(cache_answered_stale, rare, "it answers a stale one, and begins a flight")                                        \
+  X(cache_refreshed_early, rare, "a fresh value is to be refreshed")                                                  \
+  X(cache_refreshed_stale, rare, "a stale value is to be refreshed")                                                  \
+  X(cache_refreshed, rare, "a refresh begins a flight")                                                               \
+  X(cache_refreshed_too_late, rare, "it does so when the value is over or forgotten")                                 \
+  X(cache_refresh_in_flight, rare, "a refresh finds a flight under way")                                              \
+  X(cache_failure_remembered, rare, "a flight fails, and that is remembered")                                         \
+  X(cache_failure_beside_value, rare, "it is so beside a value")                                                      \
+  X(cache_failure_told, rare, "the shard tells of a failure that is remembered")                                      \
+  X(cache_failure_seen, rare, "a reader sees one")                                                                    \
+  X(cache_failure_seen_after_restart, rare, "a reader sees one from an earlier life")                                 \
+  X(cache_seen_fresh, rare, "a reader sees a fresh value")                                                            \
+  X(cache_seen_stale, rare, "a reader sees a stale value")                                                            \
+  X(cache_seen_after_restart, rare, "a reader sees a value from an earlier life")                                     \
+  X(cache_seen_cold, rare, "a reader sees that a value is on disk only")                                              \
+  X(cache_seen_while_undurable, rare, "a reader looks while something of the key is not yet durable")                 \
+  X(cache_over_missed, rare, "a reader comes when a value is over")                                                   \
+  X(cache_evicted_missed, rare, "a reader misses what was evicted or damaged")                                        \
+  X(cache_cold_read, rare, "a value is read from the disk")                                                           \
+  X(cache_cold_missed, rare, "a value that was to be read from the disk has gone")                                    \
+  X(cache_forgotten, rare, "a key is deleted")                                                                        \
+  X(cache_forgotten_in_flight, rare, "a key is deleted while its flight is under way")                                \
+  X(cache_forgotten_by, rare, "a key is deleted by a tag or a prefix")                                                \
+  X(cache_eviction_written, rare, "a key that had to make room is written down as gone")                              \
+  X(cache_volatile_lost, rare, "a volatile value goes with its server")                                               \
+  X(cache_value_copied, rare, "a value is copied ahead")                                                              \
+  X(cache_failure_copied, rare, "a remembered failure is copied ahead")                                               \
+  X(cache_damaged, rare, "a bit turns under a cached value")                                                          \
+  X(died_with_flight, rare, "death while somebody waits for a flight")
 // clang-format on
 
 enum class Figure : std::uint8_t {

@@ -12,7 +12,9 @@ FrontEnd::FrontEnd(shard::ShardLoop& loop, Clock const& clock, Figures& figures)
 Result<> FrontEnd::submit(shard::Cookie cookie, Command command) {
   is_submitting_ = true;
   bool const opens = std::holds_alternative<OpenStream>(command);
-  bool const is_told = std::holds_alternative<TellStream>(command);  // And not answered.
+  auto const* const compute = std::get_if<ComputeCached>(&command);
+  // And not answered.
+  bool const is_told = std::holds_alternative<TellStream>(command) || (compute != nullptr && compute->quiet);
   auto taken = service_.submit(cookie, std::move(command), shard::kNever);
   is_submitting_ = false;
   if (taken && !is_told) (opens ? streams_ : asked_).emplace(cookie, false);

@@ -39,6 +39,9 @@ class FrontEnd final : public service::AnswerSink {
   // A job's id as text, and the reference that an adapter makes of one.
   std::string id(JobNumber number) const;
   JobRef ref(std::string_view id) const { return service_.job_ref(id); }
+  // To look into, as I/O threads do.
+  cache::Cache* cache() { return service_.cache(); }
+  cache::Cache const* cache() const { return const_cast<FrontEnd*>(this)->service_.cache(); }
   // What was wrong; empty: nothing.
   std::string const& complaint() const { return complaint_; }
 

@@ -23,6 +23,8 @@ namespace workmill::sim {
   X(replay_skips_cancel_requests, "a restart forgets who was to be cancelled")                       \
   X(replay_skips_checkpoints, "a restart forgets checkpoints")                                       \
   X(replay_skips_snapshots, "a restart forgets what was copied ahead")                               \
+  X(replay_skips_cached_values, "a restart forgets what was cached")                                 \
+  X(replay_skips_cache_deletions, "a restart brings back what was deleted from the cache")           \
   X(replay_loses_last_batch, "a restart loses the newest batch")                                     \
   X(replay_time_is_wrong, "a restart takes the newest batch for an hour older")                      \
   X(forgets_fencing, "a report under an old token counts as if it were the new one")                 \
@@ -71,7 +73,13 @@ namespace workmill::sim {
   /* src/shard: worker streams */                                                                     \
   X(stream_ignores_credit, "a stream gets jobs up to its credit, however many are out")              \
   X(dropped_stream_never_ends, "the leases of a worker that does not come back go on")               \
-  X(resend_forgets_a_job, "a worker that comes back is not sent all that it lacks")
+  X(resend_forgets_a_job, "a worker that comes back is not sent all that it lacks")                  \
+  /* src/engine, src/shard: the shared cache */                                                       \
+  X(flight_result_is_lost, "a job computes a value, and it is not stored")                           \
+  X(failures_are_not_remembered, "that a value could not be computed is forgotten")                  \
+  X(readers_see_what_is_not_durable, "a value is in the index before it is on disk")                 \
+  X(evicted_values_come_back, "that a value gave way to others is not written down")                 \
+  X(deletes_only_what_is_durable, "a deletion by tag or prefix passes over what is not yet on disk")
 // clang-format on
 
 enum class Mutation : std::uint8_t {

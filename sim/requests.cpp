@@ -31,6 +31,7 @@ void Simulator::send_requests() {
     send(std::move(look), next_cookie_++);
   }
   if (!stream_workers_.empty() && !is_stuck) send_on_streams();
+  if (!cache_callers_.empty() && !is_stuck) use_cache();
   if (chance_.chance(15)) hang_up();
 }
 
@@ -55,7 +56,7 @@ void Simulator::hang_up() {
   } else if (!open_.empty() && !open_.back().is_answered && !open_.back().asked.empty()) {
     cookie = open_.back().asked[chance_.below(open_.back().asked.size())].cookie;
   }
-  if (!cookie) return;
+  if (!cookie || quiet_.contains(*cookie)) return;
   if (std::ranges::any_of(sent_, is(*cookie))) {
     ++figures_[Figure::hung_up_before_turn];
   } else if (std::ranges::any_of(
@@ -107,6 +108,17 @@ void Simulator::check_ids() {
   }
 }
 
+// Some reports bring values for the cache.
+void Simulator::set_keys(Command& command) {
+  if (cache_callers_.empty()) return;
+  std::vector<Report>* reports = nullptr;
+  if (auto* batch = std::get_if<ReportBatch>(&command)) reports = &batch->reports;
+  if (auto* lease = std::get_if<Lease>(&command)) reports = &lease->reports;
+  for (std::size_t i = 0; reports != nullptr && i < reports->size(); ++i) {
+    if (auto* completed = std::get_if<Completed>(&(*reports)[i].outcome)) completed->cache = cache_callers_.make_sets();
+  }
+}
+
 void Simulator::send(Command command, shard::Cookie cookie) {
   ++figures_[Figure::operations];
   // Which of two answers of one millisecond goes first where only some are kept, nobody has promised.
@@ -122,6 +134,11 @@ void Simulator::send(Command command, shard::Cookie cookie) {
       list->filter.text.clear();
     }
   }
+  if (std::holds_alternative<ForgetCachedBy>(command)) forgetting_by_ = cookie;
+  if (auto const* compute = std::get_if<ComputeCached>(&command); compute != nullptr && compute->quiet) {
+    quiet_.insert(cookie);
+  }
+  set_keys(command);
   Asked asked{.cookie = cookie, .command = std::move(command)};
   Asked mutated = asked;
   if (options_.mutation != Mutation::none) mutate(mutated);
@@ -133,6 +150,7 @@ void Simulator::send(Command command, shard::Cookie cookie) {
   }
   clients_.refused(cookie);
   stream_workers_.refused(cookie, asked.command);
+  if (forgetting_by_ == cookie) forgetting_by_.reset();
   switch (taken.error().code) {
     case ErrorCode::overloaded:
       ++figures_[Figure::inbox_full];
@@ -140,7 +158,9 @@ void Simulator::send(Command command, shard::Cookie cookie) {
       return;
     case ErrorCode::disk_full:
       ++figures_[Figure::disk_low_refused];
-      if (!std::holds_alternative<Enqueue>(asked.command)) complain("something else than an enqueue was refused");
+      if (!std::holds_alternative<Enqueue>(asked.command) && !std::holds_alternative<PutCache>(asked.command)) {
+        complain("something else than an enqueue or a value was refused");
+      }
       return;
     default: return complain(fmt::format("a request was refused: {}", describe(taken.error())));
   }

@@ -14,6 +14,31 @@ std::uint64_t chance_per_turn(Setup const& setup, std::uint64_t requests_per_eve
   return requests_per_event == 0 ? 0 : setup.requests_per_turn_max * 500'000 / requests_per_event;
 }
 
+namespace {
+
+void draw_cache(Setup& setup, Rng& chance) {
+  auto const one_of = [&](std::initializer_list<std::uint64_t> values) {
+    return *(values.begin() + static_cast<std::ptrdiff_t>(chance.below(values.size())));
+  };
+  CacheWorkload& callers = setup.cache_callers;
+  callers.keys = static_cast<std::uint32_t>(one_of({0, 0, 1, 3, 6, 12, 40}));
+  callers.uses_per_turn = static_cast<std::uint32_t>(1 + chance.below(setup.requests_per_turn_max));
+  callers.body_bytes_max = one_of({10, 60, 60, 300, 1'500});
+  callers.window_ms_max = static_cast<std::uint32_t>(one_of({0, 200, 3'000, 3'000, 60'000}));
+  if (chance.chance(200)) callers.with_sets = 0;
+  if (chance.chance(300)) {
+    callers.volatile_keys = 1 + callers.keys / 2;
+    setup.engine.cache_volatile = {std::string{kVolatilePrefix}};
+  }
+  setup.engine.cache_jitter_permille = static_cast<std::uint32_t>(one_of({0, 100, 100, 500}));
+  setup.cache.stripes = static_cast<std::uint32_t>(one_of({1, 4, 64}));
+  setup.cache.hash_seed = chance.next();
+  setup.cache.memory_bytes = one_of({600, 3'000, 1 << 20, 1 << 20, 1 << 20});
+  setup.cache.disk_bytes = one_of({800, 3'000, 1 << 20, 1 << 20, 1 << 20});
+}
+
+}  // namespace
+
 Setup draw_setup(std::uint64_t seed) {
   Rng chance{mix64(seed ^ 0x5e70b)};
   auto const below = [&](std::uint64_t n) { return chance.below(n); };
@@ -97,6 +122,7 @@ Setup draw_setup(std::uint64_t seed) {
   streams.streams_max = static_cast<std::uint32_t>(one_of({1, 4, 16'384, 16'384}));
   streams.window_bytes = one_of({500, 2'000, 1 << 20, 1 << 20});
   streams.window_bytes_all = one_of({1'000, 5'000, 256 << 20, 256 << 20});
+  draw_cache(setup, chance);
   return setup;
 }
 
@@ -105,13 +131,16 @@ std::string describe(Setup const& setup) {
       "segments of {}, {} recent bytes, {} finished kept, {} answers kept, {} steps, {} commands a turn, {} waiters, "
       "scans {}, copies {}, {} queues, {} groups, {} workers, {} jobs, payloads of {}, {} requests a turn, a death in "
       "{}, "
-      "a fault in {}, disk of {}, flushes by {}, durability {}, {} workers with streams",
+      "a fault in {}, disk of {}, flushes by {}, durability {}, {} workers with streams, {} cached keys, {} of them "
+      "volatile, "
+      "in {} bytes of memory and {} on disk",
       setup.log.segments.segment_bytes, setup.log.segments.recent_bytes, setup.engine.finished_kept_per_queue,
       setup.engine.idempotency_keys_max, setup.engine.steps_max, setup.shard.commands_per_turn, setup.shard.waiters_max,
       setup.shard.survivors.scan_bytes_per_step, setup.shard.survivors.copy_bytes_per_step, setup.workload.queues,
       setup.workload.groups, setup.workload.workers, setup.workload.backlog, setup.workload.payload_bytes_max,
       setup.requests_per_turn_max, setup.requests_per_death, setup.requests_per_fault, setup.disk_bytes,
-      static_cast<int>(setup.shard.flush_by), static_cast<int>(setup.log.segments.durability), setup.streams.workers);
+      static_cast<int>(setup.shard.flush_by), static_cast<int>(setup.log.segments.durability), setup.streams.workers,
+      setup.cache_callers.keys, setup.cache_callers.volatile_keys, setup.cache.memory_bytes, setup.cache.disk_bytes);
 }
 
 }  // namespace workmill::sim

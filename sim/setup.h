@@ -2,9 +2,11 @@
 #include <cstdint>
 #include <string>
 
+#include "cache/cache.h"
 #include "engine/engine.h"
 #include "shard/shard_loop.h"
 #include "sim/faulty_log.h"
+#include "sim/workloads/cache_callers.h"
 #include "sim/workloads/clients.h"
 #include "sim/workloads/stream_workers.h"
 
@@ -19,8 +21,9 @@ enum class Without : std::uint32_t {
   writer = 16,      // Flushes on the writer thread.
   slow_flush = 32,
   streams = 64,  // Workers with streams.
+  cache = 128,   // Those who use the cache.
 };
-inline constexpr std::size_t kWithouts = 7;
+inline constexpr std::size_t kWithouts = 8;
 inline constexpr std::size_t kWithoutActionsFrom = 8;  // A bit for each Action.
 
 // How one run is set up: drawn from the seed, so that rare paths are common in some runs (small segments, tiny
@@ -31,6 +34,8 @@ struct Setup {
   shard::ShardOptions shard;
   WorkloadOptions workload;
   StreamWorkload streams;
+  cache::CacheOptions cache;
+  CacheWorkload cache_callers;
   std::uint64_t requests_per_turn_max = 8;
   // How often the process dies, and how often the disk is told to fail, which ends it too: once in so many requests, or
   // never (0). By requests, as a world with few in a turn would else do little but restart.

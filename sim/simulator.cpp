@@ -16,6 +16,7 @@ namespace {
 
 constexpr int kTurnsToRestMax = 50'000;
 constexpr int kTurnsToSettleMax = 60;
+constexpr std::uint64_t kCacheEnough = 100'000;  // Bytes of memory for every value that there ever is.
 
 // For what only looks.
 class NoSink final : public EffectSink {
@@ -86,10 +87,14 @@ Simulator::Simulator(SimOptions const& options)
               .streams_max = setup_.shard.streams.streams_max,
               .reconnect_within = setup_.shard.streams.reconnect_within,
               .stream_window = setup_.shard.streams.window_bytes,
-              .stream_window_all = setup_.shard.streams.window_bytes_all},
+              .stream_window_all = setup_.shard.streams.window_bytes_all,
+              .cache_jitter_permille = setup_.engine.cache_jitter_permille,
+              .cache_volatile = setup_.engine.cache_volatile,
+              .cache_is_small = setup_.cache.memory_bytes < kCacheEnough},
              figures_),
       clients_(without(setup_.workload, options.without), chance_.fork(), figures_),
-      stream_workers_(is_without(Without::streams) ? StreamWorkload{} : setup_.streams, chance_.fork()) {
+      stream_workers_(is_without(Without::streams) ? StreamWorkload{} : setup_.streams, chance_.fork()),
+      cache_callers_(is_without(Without::cache) ? CacheWorkload{} : setup_.cache_callers, chance_.fork()) {
   (void)turn_on(options.mutation);
   setup_.log.mutation = options.mutation;
   setup_.shard.make_flusher = [this](log::Log& log) { return writer_.make(log); };
@@ -228,6 +233,7 @@ bool Simulator::turn() {
   bool const was_in_bulk = model_.has_unfinished_bulk();
   bool const was_disk_low = loop_->disk_low();
   std::uint64_t const told = writer_.told();
+  std::uint64_t const evicted_before = evicted();
   if (writer_.is_unheard()) ++figures_[Figure::turn_while_flush_under_way];
 
   auto const turned = front_->turn();
@@ -241,6 +247,9 @@ bool Simulator::turn() {
   Open open;
   open.record.now = now_;
   open.record.is_draining = is_draining_;
+  open.record.is_disk_low = was_disk_low || loop_->disk_low();
+  open.record.evicted_before = evicted_before;
+  open.record.evicted_after = evicted();
   open.number = loop_turns_;
   open.asked.assign(std::make_move_iterator(sent_.begin()),
                     std::make_move_iterator(sent_.begin() + static_cast<std::ptrdiff_t>(decided)));
@@ -337,6 +346,7 @@ void Simulator::take_answers(std::uint64_t durable) {
     for (auto const& [cookie, reply] : open.replies) {
       if (std::ranges::find(open.gone, cookie) != open.gone.end()) continue;
       clients_.answered(cookie, reply);
+      if (forgetting_by_ == cookie) forgetting_by_.reset();
       if (auto const* enqueued = std::get_if<EnqueueReply>(&reply)) remember_ids(*enqueued);
     }
   }
@@ -353,7 +363,10 @@ void Simulator::tell_model() {
 
 void Simulator::tell_model(Open& open, bool was_answered) {
   if (open.restart) {
-    model_.restarted(open.restart->resumed_at, open.restart->last_in_life_at);
+    model_.restarted(open.restart->resumed_at, open.restart->last_in_life_at, open.restart->evicted);
+    for (CacheSeen const& seen : open.seen) {
+      if (!model_.saw(seen)) return complain(model_.complaint());
+    }
     // Not before: should this start be lost, one that failed before it may not be, and the next goes by the life
     // before.
     for (LogWatch::Batch& batch : watch_.batches) {
@@ -375,7 +388,10 @@ void Simulator::tell_model(Open& open, bool was_answered) {
   open.record.replies = was_answered ? &open.replies : nullptr;
   open.record.pushes = &open.pushes;
   if (!model_.turn(open.record)) {
-    complain(was_answered ? model_.complaint() : "in a turn that nobody was answered in: " + model_.complaint());
+    return complain(was_answered ? model_.complaint() : "in a turn that nobody was answered in: " + model_.complaint());
+  }
+  for (CacheSeen const& seen : open.seen) {
+    if (!model_.saw(seen)) return complain("somebody looked, and " + model_.complaint());
   }
 }
 
@@ -405,7 +421,7 @@ void Simulator::check_disk_bound(std::uint64_t live_before) {
   std::uint64_t used = 0;
   for (log::SegmentInfo const& segment : log_->status().segments) used += segment.bytes;
   // The shard looks at its log once a second: what lived then counts.
-  auto const live = static_cast<double>(std::max(live_before, engine_->live_bytes()));
+  auto const live = static_cast<double>(std::max(live_before, engine_->live_bytes() + cache_->live_bytes()));
   std::uint64_t const segment = setup_.log.segments.segment_bytes;
   auto const allowed = static_cast<std::uint64_t>(2.5 * live) + 3 * segment + watch_.largest_batch;
   if (used > allowed && !has_been_damaged_) {
@@ -425,7 +441,8 @@ void Simulator::look_closely(bool with_content) {
   std::vector<QueueView> queues;
   engine_->queue_views(queues);
   if (!model_.compare_queues(queues)) return complain(model_.complaint());
-  if (!with_content) return;
+  check_cache();
+  if (!ok() || !with_content) return;
   shard::JobReader reader{*log_};
   for (auto const& [number, job] : model_.jobs()) {
     auto const view = engine_->view(job.number);
@@ -470,7 +487,7 @@ void Simulator::come_to_rest() {
   if (clock_.now() < now_) clock_.advance(now_ - clock_.now());  // It had been set back, and time stood still.
   std::uint64_t live_before = 0;
   for (int second = 0; ok() && second < 4; ++second) {
-    live_before = engine_->live_bytes();
+    live_before = engine_->live_bytes() + cache_->live_bytes();
     advance(std::chrono::milliseconds{1'100});
     bool more = true;
     for (int i = 0; ok() && more; ++i) {

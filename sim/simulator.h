@@ -1,14 +1,17 @@
 #pragma once
 #include <cstdint>
 #include <deque>
+#include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <unordered_map>
 #include <vector>
 
 #include "base/rng.h"
+#include "cache/cache.h"
 #include "engine/engine.h"
 #include "log/memory/memory_disk.h"
 #include "shard/shard_loop.h"
@@ -18,6 +21,7 @@
 #include "sim/front_end.h"
 #include "sim/mutation.h"
 #include "sim/setup.h"
+#include "sim/workloads/cache_callers.h"
 #include "sim/workloads/clients.h"
 #include "sim/workloads/stream_workers.h"
 #include "sim/writer_script.h"
@@ -55,6 +59,7 @@ class Simulator {
   struct Restart {
     Instant resumed_at{};
     Instant last_in_life_at{};
+    std::uint64_t evicted = 0;  // In the life before.
   };
   struct Abandoned {
     shard::Cookie cookie = 0;
@@ -74,6 +79,13 @@ class Simulator {
     std::unordered_map<shard::Cookie, Reply> replies;
     Pushes pushes;
     std::vector<shard::Cookie> gone;  // Of those who asked: nobody reads these.
+    std::vector<CacheSeen> seen;      // By those who looked into the cache when it was the newest to be answered.
+  };
+  struct Claim {  // Of a value, by whoever refreshes it.
+    Instant stored_at{};
+    std::uint64_t etag = 0;
+    Instant at{};
+    std::uint64_t evicted = 0;
   };
   struct Flipped {  // A bit of a durable batch, while the server runs.
     std::uint32_t ordinal = 0;
@@ -91,6 +103,7 @@ class Simulator {
   void send_requests();
   void send(Command command, shard::Cookie cookie);
   void send_on_streams();
+  void set_keys(Command& command);
   void hang_up();
   void hang_up(shard::Cookie cookie);
   void give_back(LeaseReply const& leased);
@@ -111,6 +124,14 @@ class Simulator {
   std::vector<JobView> all_jobs(engine::Engine& engine, log::Log& log, bool with_content);
   void check_disk_bound(std::uint64_t live_before);
   void come_to_rest();
+
+  // --- cache_reads.cpp
+  void use_cache();
+  cache::Lookup look_up(std::string const& key);
+  void compute_cached(std::string key);
+  void check_claim(std::string const& key, CacheTimes const& times, Instant at);
+  void check_cache();
+  std::uint64_t evicted() const;
 
   // --- death.cpp: the end of a process, and the next one.
   void die(Death death);
@@ -145,7 +166,12 @@ class Simulator {
   Model model_;
   Clients clients_;
   StreamWorkers stream_workers_;
-  Instant now_{};  // The shard's: it does not go back.
+  CacheCallers cache_callers_;
+  std::map<std::string, Claim> claims_;
+  std::optional<shard::Cookie> forgetting_by_;  // Who deletes by tag or prefix. Meanwhile nobody deletes otherwise.
+  std::set<shard::Cookie> quiet_;               // Refreshes, which nobody waits for.
+  std::uint64_t evicted_before_ = 0;            // In the life before.
+  Instant now_{};                               // The shard's: it does not go back.
   shard::Cookie next_cookie_ = 1;
   std::deque<Asked> sent_;  // Taken by the shard, for its next turns.
   std::deque<Open> open_;
@@ -167,6 +193,7 @@ class Simulator {
   // One process.
   std::unique_ptr<FaultyLog> log_;
   std::unique_ptr<engine::Engine> engine_;
+  std::unique_ptr<cache::Cache> cache_;
   std::unique_ptr<shard::ShardLoop> loop_;
   std::unique_ptr<FrontEnd> front_;
 };

@@ -17,13 +17,20 @@ bool Model::turn(TurnRecord const& record) {
   heard_.clear();
   reported_now_.clear();
   last_number_before_ = last_number_;
+  serial_before_ = cache_serial_;
+  ended_flights_.clear();
+  evicted_before_ = record.evicted_before;
+  evicted_after_ = record.evicted_after;
+  is_disk_low_ = record.is_disk_low;
 
   while (next<effect::StoreCreated>() != nullptr) ++at_;  // At the head of each segment.
+  WM_SIM_STEP(take_evictions(record.asked));
   if (!bulks_.empty()) {
     Bulk next = std::move(bulks_.front());
     bulks_.pop_front();
     shard::Cookie const cookie = next.cookie;
-    if (!bulk_part(std::move(next))) {
+    bool const is_forget = std::holds_alternative<ForgetCachedBy>(next.command);
+    if (!(is_forget ? forget_part(std::move(next)) : bulk_part(std::move(next)))) {
       complaint_ += fmt::format(" (a later part of request {})", cookie);
       return false;
     }
@@ -50,7 +57,7 @@ bool Model::turn(TurnRecord const& record) {
   return true;
 }
 
-bool Model::restarted(Instant now, Instant last_batch_at) {
+bool Model::restarted(Instant now, Instant last_batch_at, std::uint64_t evicted) {
   waiters_.clear();
   gone_.clear();
   damaged_specs_.clear();
@@ -71,6 +78,7 @@ bool Model::restarted(Instant now, Instant last_batch_at) {
     if (down > Duration{0}) ++figures_[Figure::lease_lengthened_by_restart];
   }
   for (auto& [key, answer] : answers_) answer.is_of_earlier_life = true;
+  restart_cache(evicted);
   for (auto& [name, queue] : queues_) {
     queue.counters = {};
     if (queue.jobs() == 0 && queue.settings == QueueSettings{} && queue.known == ModelQueue::Known::yes) {
@@ -91,7 +99,8 @@ bool Model::is_passed_over(Asked const& asked) {
         if constexpr (std::is_same_v<T, Lease>) return !command.reports.empty();
         return !(std::is_same_v<T, Enqueue> || std::is_same_v<T, GetJob> || std::is_same_v<T, GetJobLog> ||
                  std::is_same_v<T, ListJobs> || std::is_same_v<T, ListQueues> || std::is_same_v<T, GetQueue> ||
-                 std::is_same_v<T, GetStatus> || std::is_same_v<T, OpenStream>);
+                 std::is_same_v<T, GetStatus> || std::is_same_v<T, OpenStream> || std::is_same_v<T, ComputeCached> ||
+                 std::is_same_v<T, ReadCached>);
       },
       asked.command);
   return !frees && gone_.erase(asked.cookie) > 0;

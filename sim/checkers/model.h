@@ -1,9 +1,11 @@
 #pragma once
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <map>
 #include <optional>
 #include <set>
@@ -23,6 +25,7 @@
 #include "model/queue.h"
 #include "model/reply.h"
 #include "shard/request.h"
+#include "sim/checkers/model_cache.h"
 #include "sim/figures.h"
 
 // What a shard must do, said a second time: slow, with nothing but sets and maps, and written from the contract rather
@@ -45,6 +48,9 @@ struct ModelOptions {
   Duration reconnect_within{};
   std::uint64_t stream_window = 0;
   std::uint64_t stream_window_all = 0;
+  std::uint32_t cache_jitter_permille = 0;
+  std::vector<std::string> cache_volatile;
+  bool cache_is_small = false;  // Values may be on disk only, though nothing was evicted.
 };
 
 struct ModelJob {
@@ -60,6 +66,10 @@ struct ModelJob {
   Duration lease{}, keep_result{};
   Backoff backoff{};
   std::uint32_t max_attempts = 0;
+  // Of a job that computes a cached value. Then `unique_key` is its key, in a name space of its own.
+  std::string cache_key;
+  Duration cache_fresh{}, cache_stale{}, cache_error_for{};
+  std::vector<std::string> cache_tags;
 
   JobState state{};
   std::uint32_t attempt = 0;
@@ -84,6 +94,8 @@ struct ModelJob {
 
   bool is_waiting() const { return state == JobState::scheduled || state == JobState::ready; }
   bool is_unfinished() const { return !is_finished(state); }
+  bool is_flight() const { return !cache_key.empty(); }
+  std::pair<std::string, std::string> key() const { return {is_flight() ? std::string{} : queue, unique_key}; }
 };
 
 struct ModelQueue {
@@ -157,6 +169,9 @@ struct TurnRecord {
   bool is_settled = false;                                            // All that was due has been moved.
   bool is_draining = false;
   Instant answered_at{};  // None: see `replies`.
+  // Entries that the cache had evicted in this life of the server, before the turn and after it.
+  std::uint64_t evicted_before = 0, evicted_after = 0;
+  bool is_disk_low = false;  // Before it, or after it.
 };
 
 class Model {
@@ -165,8 +180,11 @@ class Model {
 
   // One turn. False: the server broke a rule, and complaint() says which. Nothing may be called after that.
   bool turn(TurnRecord const& record);
-  // The process was started again at `now`; the newest batch that came through is of `last_batch_at`.
-  bool restarted(Instant now, Instant last_batch_at);
+  // The process was started again at `now`; the newest batch that came through is of `last_batch_at`. By the end of the
+  // life before, `evicted` entries of the cache had been evicted.
+  bool restarted(Instant now, Instant last_batch_at, std::uint64_t evicted);
+  // Somebody has looked into the index after the last turn of which we were told, and before the next was durable.
+  bool saw(CacheSeen const& seen);
   // Who asked has gone: waits no more, and gets nothing if no turn has decided it yet; nor is decided then what frees
   // nothing.
   void abandon(shard::Cookie cookie, Instant at) {
@@ -186,6 +204,10 @@ class Model {
   bool compare_queues(std::span<QueueView const> views);
   bool compare_status(engine::EngineStatus const& status);
   bool compare_lines(JobNumber number, std::vector<Bytes> const& lines);
+  // `keys` are all that the index has, good or over; `look` looks one up as a reader does.
+  bool compare_cache(std::span<std::string const> keys, std::function<CacheSeen(std::string const&)> const& look);
+  // The record of what there is for this key cannot be read any more.
+  void damage_cached(std::string const& key);
 
   std::string const& complaint() const { return complaint_; }
 
@@ -194,9 +216,14 @@ class Model {
   ModelJob const* find(std::uint64_t number) const;
   std::uint64_t unfinished() const { return unfinished_; }
   std::size_t waiting() const { return waiters_.size(); }
+  std::size_t waiting_for_flights() const {
+    return static_cast<std::size_t>(
+        std::ranges::count_if(waiters_, [](auto const& waiter) { return !waiter.second.cache_key.empty(); }));
+  }
   std::optional<JobNumber> job_on_stream() const;  // Any.
   std::size_t jobs_on_streams() const { return out_on_.size(); }
   bool has_unfinished_bulk() const { return !bulks_.empty(); }
+  std::map<std::string, ModelCached> const& cached() const { return cached_; }
 
  private:
   struct Waiter {
@@ -204,6 +231,8 @@ class Model {
     std::vector<ReportResult> reports;
     JobNumber job{};
     Instant deadline{};
+    std::string cache_key{};    // For the value that the job computes.
+    bool has_begun_it = false;  // The flight.
   };
   struct Answer {
     std::uint64_t fingerprint = 0;
@@ -215,6 +244,7 @@ class Model {
     shard::Cookie cookie = 0;
     Command command;
     std::uint64_t count = 0;
+    std::uint64_t serial = 0;  // Of the cached value that was stored last before.
   };
 
   template <class... Args>
@@ -244,13 +274,12 @@ class Model {
   bool run(shard::Cookie cookie, GetStatus const& command);
   bool run(shard::Cookie cookie, OpenStream const& command);
   bool run(shard::Cookie cookie, TellStream const& command);
-  // No workload asks for the cache yet.
-  bool run(shard::Cookie, PutCache const&) { return complain("the model knows no cache"); }
-  bool run(shard::Cookie, ComputeCached const&) { return complain("the model knows no cache"); }
-  bool run(shard::Cookie, ReadCached const&) { return complain("the model knows no cache"); }
-  bool run(shard::Cookie, ForgetCached const&) { return complain("the model knows no cache"); }
-  bool run(shard::Cookie, ForgetCachedBy const&) { return complain("the model knows no cache"); }
-  // Nor for flags.
+  bool run(shard::Cookie cookie, PutCache const& command);
+  bool run(shard::Cookie cookie, ComputeCached const& command);
+  bool run(shard::Cookie cookie, ReadCached const& command);
+  bool run(shard::Cookie cookie, ForgetCached const& command);
+  bool run(shard::Cookie cookie, ForgetCachedBy const& command);
+  // No workload asks for flags yet.
   bool run(shard::Cookie, SetFlag const&) { return complain("the model knows no flags"); }
   bool run(shard::Cookie, RemoveFlag const&) { return complain("the model knows no flags"); }
   bool run(shard::Cookie, GetFlagHistory const&) { return complain("the model knows no flags"); }
@@ -270,7 +299,7 @@ class Model {
   bool advance();
   bool serve_waiting(bool is_last);  // In its turn.
   bool end_overdue();
-  bool end_job_wait(shard::Cookie cookie, JobNumber number);
+  bool end_job_wait(shard::Cookie cookie, Waiter const& waiter);
   bool check_settled();
   bool take_copies();
 
@@ -308,10 +337,40 @@ class Model {
   bool check_jobs(Heard& heard, Heading& at, StreamJobs const& sent);
   bool check_cancel(Heard& heard, StreamCancel const& cancel);
 
+  // --- The shared cache (model_cache.cpp).
+  struct Windows {
+    Duration fresh{}, stale{};
+    Duration compute_least{}, compute_most{};
+  };
+  Reply const* find_reply(shard::Cookie cookie) const;
+  bool is_volatile(std::string const& key) const;
+  ModelCached::Value* cached_value(std::string const& key, Instant at);      // Not over by then.
+  ModelCached::Failure* cached_failure(std::string const& key, Instant at);  // Likewise.
+  bool is_sure(ModelCached::Kept const* kept) const { return kept != nullptr && kept->is_sure(evicted_after_); }
+  bool store(std::string const& key, CacheSet const& set, Duration compute_least, Duration compute_most);
+  bool learn_times(std::string const& key, ModelCached::Value& value, CacheTimes const& times);
+  bool store_results(ModelJob const& job, Completed const& completed);
+  bool fail_flight(ModelJob const& job, ErrorClass error_class, std::string_view code, std::string_view message);
+  bool begins_flight(Bytes const& spec) const;
+  bool answer_compute(shard::Cookie cookie, ComputeCached const& command, ModelJob* flight, bool has_begun);
+  bool end_flight_wait(shard::Cookie cookie, Waiter const& waiter);
+  bool compare_pending(Reply const& reply, ModelJob const& flight);
+  bool forget_part(Bulk forget);
+  bool matches(std::string const& key, ModelCached const& cached, ForgetCachedBy const& forget) const;
+  bool compare_cached(std::string const& key, ModelCached::Value& value, CacheValuePtr const& shown,
+                      CacheTimes const& times, Instant at);
+  bool compare_failure(std::string const& key, CacheFailure const& wanted, CacheFailure const& got);
+  void restart_cache(std::uint64_t evicted);
+  bool take_evictions(std::span<Asked const> asked);
+  bool is_to_be_deleted(std::string const& key, std::span<Asked const> asked) const;
+  bool take_cache_copy(effect::CacheStored const& copy);
+  bool take_cache_copy(effect::CacheFailed const& copy);
+
   // --- State.
   ModelJob* find(JobRef const& ref);
   ModelJob* find_same(JobSpecView const& spec);
   ModelJob* holder_of(std::string const& queue, std::string const& key);
+  ModelJob* flight_of(std::string const& cache_key) { return holder_of({}, cache_key); }
   static bool holds_key(ModelJob const& job);
   static bool can_expire(ModelJob const& job);
   void read_spec(ModelJob& job, Bytes const& spec) const;
@@ -381,6 +440,10 @@ class Model {
   std::uint64_t last_token_ = 0;
   std::uint64_t moment_ = 0;
 
+  std::map<std::string, ModelCached> cached_;
+  std::map<std::string, ModelCached::Value> computed_;  // What a job stored last, whatever became of it.
+  std::uint64_t cache_serial_ = 0;
+
   std::set<std::uint64_t> damaged_specs_, damaged_events_;
 
   // Of the turn under way.
@@ -393,8 +456,13 @@ class Model {
   Instant answered_at_{};
   Pushes const* pushes_ = nullptr;
   std::map<shard::Cookie, Heard> heard_;
-  std::set<std::uint64_t> reported_now_;  // Jobs: what was handed out of them may be as it was before.
-  std::set<std::uint64_t> finished_now_;  // Since those who wait were last served.
+  std::set<std::uint64_t> reported_now_;             // Jobs: what was handed out of them may be as it was before.
+  std::set<std::uint64_t> finished_now_;             // Since those who wait were last served.
+  std::map<std::uint64_t, JobState> ended_flights_;  // In this turn: as they last ended.
+  bool is_disk_low_ = false;                         // Perhaps.
+  std::set<std::string> gone_now_;  // Keys of which was written down that they are gone, before what was asked.
+  std::uint64_t evicted_before_ = 0, evicted_after_ = 0;
+  std::uint64_t serial_before_ = 0;  // Of the cached value that was stored last before this turn.
 };
 
 }  // namespace workmill::sim

@@ -41,7 +41,7 @@ bool Model::end_damaged(ModelJob& job, effect::JobFailed const& failed, bool is_
   job.events += 1;
   job.finished_at = now_;
   move(job, JobState::dead, now_);
-  return true;
+  return fail_flight(job, failed.error_class, failed.code, failed.message);
 }
 
 // What could not be read is not in the copy, and the copy says so; what the job is from here on, is what it says.
@@ -57,8 +57,13 @@ bool Model::take_damaged_copy(ModelJob& job, effect::JobSnapshot const& copy) {
                     kept.keep_result == job.keep_result && kept.max_attempts == job.max_attempts &&
                     kept.backoff == job.backoff,
                 "the copy of job {:x}, whose payload is lost, lacks more than it must", n);
-    if (!job.unique_key.empty()) {  // It was known by its hash only, which no spec can say.
-      auto const key = unique_.find({job.queue, job.unique_key});
+    WM_SIM_HOLD(
+        kept.cache_key == job.cache_key && kept.cache_fresh == job.cache_fresh && kept.cache_stale == job.cache_stale &&
+            kept.cache_error_for == job.cache_error_for &&
+            std::equal(kept.cache_tags.begin(), kept.cache_tags.end(), job.cache_tags.begin(), job.cache_tags.end()),
+        "the copy of job {:x}, whose payload is lost, computes something else", n);
+    if (!job.unique_key.empty() && !job.is_flight()) {  // It was known by its hash only, which no spec can say.
+      auto const key = unique_.find(job.key());
       key->second.erase(n);
       if (key->second.empty()) unique_.erase(key);
       job.unique_key.clear();

@@ -81,6 +81,11 @@ std::optional<ErrorCode> Model::retry(ModelJob& job, bool& fine) {
   if (job.state != JobState::scheduled && job.state != JobState::dead && job.state != JobState::cancelled) {
     return ErrorCode::wrong_state;
   }
+  if (job.is_flight() && is_finished(job.state) && flight_of(job.cache_key) != nullptr) {
+    ++figures_[Figure::cache_retry_refused];
+    return ErrorCode::wrong_state;
+  }
+  if (job.is_flight() && is_finished(job.state)) ++figures_[Figure::cache_flight_retried];
   fine = take_for<effect::JobRetried>(job, "a retry");
   ++moment_;
   job.was_retried = job.was_retried || is_finished(job.state);
@@ -172,9 +177,9 @@ bool Model::run(shard::Cookie cookie, PatchJob const& command) {
   std::uint64_t const turn = keeps_place ? queues_[job->queue].lines[job->priority][job->group].turn : 0;
   leave(*job);
   std::uint64_t const number = raw(job->number);
-  if (!job->unique_key.empty()) unique_[{job->queue, job->unique_key}].erase(number);
+  if (!job->unique_key.empty()) unique_[job->key()].erase(number);
   read_spec(*job, bytes);
-  if (!job->unique_key.empty()) unique_[{job->queue, job->unique_key}].insert(number);
+  if (!job->unique_key.empty()) unique_[job->key()].insert(number);
   job->state = is_ready ? JobState::ready : JobState::scheduled;
   if (!is_ready) {
     job->due = changes.run_at.value_or(due);

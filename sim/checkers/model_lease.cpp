@@ -194,6 +194,7 @@ bool Model::decide_report(Report const& report, ReportResult& result) {
   std::string const name = job->queue;
 
   if (auto const* completed = std::get_if<Completed>(&report.outcome)) {
+    WM_SIM_STEP(store_results(*job, *completed));
     auto const* written = take<effect::JobCompleted>();
     if (written == nullptr) return false;
     WM_SIM_HOLD(written->number == job->number && written->at == now_ && written->result == completed->result,
@@ -230,7 +231,8 @@ bool Model::decide_report(Report const& report, ReportResult& result) {
       ++(next == JobState::dead ? queue.counters.died : queue.counters.cancelled);
       job->finished_at = now_;
       move(*job, next, now_);
-      return next == JobState::dead || surplus(raw(job->number), name, job->keep_result);
+      if (next == JobState::dead) return fail_flight(*job, failed->error_class, failed->code, failed->message);
+      return surplus(raw(job->number), name, job->keep_result);
     }
     Duration least{}, most{};
     if (failed->retry_in) {

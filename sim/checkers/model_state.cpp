@@ -32,6 +32,7 @@ ModelJob* Model::find_same(JobSpecView const& spec) {
   if (!spec.id.empty()) {
     if (ModelJob* same = find(JobRef{.number = {}, .text = std::string(spec.id)})) return same;
   }
+  if (!spec.cache_key.empty()) return flight_of(std::string(spec.cache_key));
   return spec.unique_key.empty() ? nullptr : holder_of(std::string(spec.queue), std::string(spec.unique_key));
 }
 
@@ -80,6 +81,12 @@ void Model::read_spec(ModelJob& job, Bytes const& bytes) const {
   job.keep_result = spec.keep_result.value_or(std::chrono::hours{1});
   job.backoff = spec.backoff.value_or(Backoff{});
   job.max_attempts = spec.max_attempts.value_or(20);
+  job.cache_key = spec.cache_key;
+  job.cache_fresh = spec.cache_fresh;
+  job.cache_stale = spec.cache_stale;
+  job.cache_error_for = spec.cache_error_for;
+  job.cache_tags.assign(spec.cache_tags.begin(), spec.cache_tags.end());
+  if (job.is_flight()) job.unique_key = job.cache_key;
 }
 
 ModelJob& Model::add(ModelJob made) {
@@ -87,7 +94,7 @@ ModelJob& Model::add(ModelJob made) {
   ModelJob& job = jobs_.emplace(number, std::move(made)).first->second;
   queues_[job.queue].known = ModelQueue::Known::yes;
   if (!job.client_id.empty()) client_ids_[job.client_id] = number;
-  if (!job.unique_key.empty()) unique_[{job.queue, job.unique_key}].insert(number);
+  if (!job.unique_key.empty()) unique_[job.key()].insert(number);
   enter(job);
   return job;
 }
@@ -123,6 +130,7 @@ void Model::enter(ModelJob& job, bool keeps_place) {
     ++unfinished_;
   else
     note_finished(number);
+  if (job.is_flight() && !job.is_unfinished()) ended_flights_[number] = job.state;
 }
 
 // For those who wait for its end by now: who begins to wait after it was put in line again, waits for the next one.
@@ -170,7 +178,7 @@ void Model::forget(ModelJob& job) {
   note_finished(number);
   if (!job.client_id.empty()) client_ids_.erase(job.client_id);
   if (!job.unique_key.empty()) {
-    auto const key = unique_.find({job.queue, job.unique_key});
+    auto const key = unique_.find(job.key());
     key->second.erase(number);
     if (key->second.empty()) unique_.erase(key);
   }

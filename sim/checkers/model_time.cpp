@@ -38,6 +38,7 @@ bool Model::advance() {
         ++figures_[Figure::expired_before_lease];
         job->finished_at = now_;
         move(*job, JobState::dead, now_);
+        WM_SIM_STEP(fail_flight(*job, failed->error_class, failed->code, failed->message));
         continue;
       }
       WM_SIM_HOLD(failed->code == "lease_expired" && job->state == JobState::leased,
@@ -60,6 +61,7 @@ bool Model::advance() {
       if (next == JobState::dead) {
         ++queue.counters.died;
         ++figures_[Figure::lease_expired_to_dead];
+        WM_SIM_STEP(fail_flight(*job, failed->error_class, failed->code, failed->message));
       } else if (next == JobState::cancelled) {
         ++queue.counters.cancelled;
         ++figures_[Figure::lease_expired_to_cancelled];
@@ -129,14 +131,16 @@ bool Model::serve_waiting(bool is_last) {
     auto const& [cookie, waits] = *waiter;
     WM_SIM_HOLD(!waits.lease || !is_leasable(*waits.lease), "a worker waits although there is a job for it");
     bool const is_over = !waits.lease && finished_now_.contains(raw(waits.job));
-    if (is_over) WM_SIM_STEP(end_job_wait(cookie, waits.job));
+    if (is_over) WM_SIM_STEP(end_job_wait(cookie, waits));
     waiter = is_over ? waiters_.erase(waiter) : std::next(waiter);
   }
   finished_now_.clear();
   return true;
 }
 
-bool Model::end_job_wait(shard::Cookie cookie, JobNumber number) {
+bool Model::end_job_wait(shard::Cookie cookie, Waiter const& waiter) {
+  if (!waiter.cache_key.empty()) return end_flight_wait(cookie, waiter);
+  JobNumber const number = waiter.job;
   ++figures_[Figure::waiter_for_end_answered];
   ModelJob const* const job = find(raw(number));
   if (job == nullptr) return expect_error(cookie, ErrorCode::job_not_found);
@@ -154,7 +158,7 @@ bool Model::end_overdue() {
     }
     ++figures_[Figure::waiter_timed_out];
     if (!waits.lease) {
-      WM_SIM_STEP(end_job_wait(cookie, waits.job));
+      WM_SIM_STEP(end_job_wait(cookie, waits));
     } else {
       LeaseReply const* reply = nullptr;
       WM_SIM_STEP(expect(cookie, reply));
@@ -216,6 +220,14 @@ bool Model::take_copies() {
       if (job->checkpoint.is_there()) ++figures_[Figure::checkpoint_copied];
       if (job->state == JobState::leased) ++figures_[Figure::leased_job_copied];
       if (is_finished(job->state)) ++figures_[Figure::finished_job_copied];
+      continue;
+    }
+    if (auto const* copy = next<effect::CacheStored>()) {
+      WM_SIM_STEP(take_cache_copy(*copy));
+      continue;
+    }
+    if (auto const* copy = next<effect::CacheFailed>()) {
+      WM_SIM_STEP(take_cache_copy(*copy));
       continue;
     }
     if (auto const* copy = next<effect::QueueChanged>()) {

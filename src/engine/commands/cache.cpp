@@ -2,6 +2,7 @@
 #include <string_view>
 #include <utility>
 
+#include "base/mutation.h"
 #include "base/rng.h"
 #include "engine/commands/decide.h"
 #include "model/cache_set.h"
@@ -88,7 +89,7 @@ void store_results(JobSlot const& job, Completed const& completed, State const& 
     sets_own |= is_own;
     store(entry.key, entry.set, is_own ? compute_time : Duration{0}, nth++, state, context, out);
   }
-  if (flight == nullptr || sets_own) return;
+  if (flight == nullptr || sets_own || WM_MUTATION(flight_result_is_lost)) return;
   bool const is_none = completed.result_kind == PayloadKind::none;
   store(flight->key, content_type_of(completed.result_kind), is_none ? BytesView{"null"} : BytesView{completed.result},
         flight->tags, {.fresh = flight->fresh, .stale = flight->stale, .compute_time = compute_time}, nth, state,
@@ -97,7 +98,7 @@ void store_results(JobSlot const& job, Completed const& completed, State const& 
 
 void note_flight_failed(JobSlot const& job, effect::JobFailed const& failed, State const& state, Context const& context,
                         Effects& out) {
-  if (failed.next != JobState::dead) return;
+  if (failed.next != JobState::dead || WM_MUTATION(failures_are_not_remembered)) return;
   Flight const* const flight = state.flight(job);
   if (flight == nullptr || flight->error_for <= Duration{0}) return;
   write(effect::CacheFailed{.key = flight->key,
