@@ -1,6 +1,6 @@
 # A folder of src/ is a layer. wm_layer finds what is in it:
 #   X.cpp         goes into the static library wm_<layer>;
-#   X_test.cpp    goes into the one test program of the layer, wm_<layer>_test; so does conformance.cpp, a suite that
+#   X_test.cpp    goes into the one test program of the layer, wm_<layer>_test; so do conformance*.cpp, a suite that
 #                 several tests share;
 #   X_fuzz.cpp    is one fuzz target, <layer>_X, with its saved inputs in tests/corpus/<layer>_X/.
 # A new file is found by the next build: nobody edits this for it.
@@ -30,10 +30,10 @@ function(wm_layer folder)
   set(root "${parent}/${folder}")
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS "${root}/*.cpp")
   set(tests ${sources})
-  list(FILTER tests INCLUDE REGEX "(_test|/conformance)\\.cpp$")
+  list(FILTER tests INCLUDE REGEX "(_test|/conformance[a-z_]*)\\.cpp$")
   set(fuzzers ${sources})
   list(FILTER fuzzers INCLUDE REGEX "_fuzz\\.cpp$")
-  list(FILTER sources EXCLUDE REGEX "(_test|_fuzz|/conformance|/main)\\.cpp$")
+  list(FILTER sources EXCLUDE REGEX "(_test|_fuzz|/conformance[a-z_]*|/main)\\.cpp$")
 
   # A file for each command, made alike: each has its own Options, and its own run.
   set(alike ${sources})

@@ -11,7 +11,9 @@
 #include "base/error.h"
 #include "log/log.h"
 
-// What every log device must do. A device's own test brings a Place and instantiates the suite:
+// What every log device must do: the suite's tests are in conformance.cpp, and in conformance_survivors.cpp,
+// conformance_damage.cpp and conformance_model.cpp beside it. A device's own test brings a Place and instantiates the
+// suite:
 //
 //   INSTANTIATE_TEST_SUITE_P(Memory, LogConformance, testing::Values(DeviceUnderTest{"memory", make_memory_place}));
 namespace workmill::log {
@@ -76,5 +78,7 @@ void append_many(Log& log, std::vector<KnownBatch>& known, int count, int payloa
 void append_many(Log& log, std::vector<KnownBatch>& known, int count, std::function<int(int)> const& payload_bytes);
 
 Bytes noise(std::size_t size, std::uint64_t seed = 1);
+// The payload as the log gives it back, or "error: …".
+Bytes read(Log& log, KnownBatch const& batch);
 
 }  // namespace workmill::log

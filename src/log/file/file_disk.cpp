@@ -13,6 +13,7 @@
 #include <cerrno>
 
 #include "base/assert.h"
+#include "log/file/file_io.h"
 #include "log/file/folder.h"
 #include "log/file/folder_repair.h"
 #include "log/frame.h"
@@ -148,15 +149,9 @@ Result<int> FileDisk::reader(std::uint32_t ordinal) {
 
 Result<std::size_t> FileDisk::read(std::uint32_t ordinal, std::uint64_t offset, std::span<char> out) {
   WM_TRY(int const fd, reader(ordinal));
-  std::size_t done = 0;
-  while (done < out.size()) {
-    ssize_t const got = ::pread(fd, out.data() + done, out.size() - done, static_cast<off_t>(offset + done));
-    if (got < 0 && errno == EINTR) continue;
-    if (got < 0) return io_error("read", name(ordinal), errno);
-    if (got == 0) break;
-    done += static_cast<std::size_t>(got);
-  }
-  return done;
+  auto const got = read_at(fd, offset, out);
+  if (!got) return io_error("read", name(ordinal), errno);
+  return *got;
 }
 
 void FileDisk::done_reading(std::uint32_t ordinal) {

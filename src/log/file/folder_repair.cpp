@@ -11,6 +11,7 @@
 #include <system_error>
 #include <vector>
 
+#include "log/file/file_io.h"
 #include "log/file/folder.h"
 
 namespace workmill::log {
@@ -34,12 +35,6 @@ Result<std::vector<std::string>> segment_names(fs::path const& folder) {
   return names;
 }
 
-Result<> sync_folder(fs::path const& folder) {
-  Fd const fd{::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
-  if (!fd || ::fsync(fd.get()) != 0) return io_error("sync the folder", folder.string(), errno);
-  return {};
-}
-
 Result<> move_to(fs::path const& from, fs::path const& to) {
   std::error_code error;
   fs::rename(from, to, error);
@@ -50,8 +45,8 @@ Result<> move_to(fs::path const& from, fs::path const& to) {
 Result<> move_segments(fs::path const& from, fs::path const& to) {
   WM_TRY(auto const names, segment_names(from));
   for (std::string const& name : names) WM_TRY_VOID(move_to(from / name, to / name));
-  WM_TRY_VOID(sync_folder(to));
-  return sync_folder(from);
+  WM_TRY_VOID(sync_folder(to.string()));
+  return sync_folder(from.string());
 }
 
 bool has(int folder_fd, char const* name) { return ::faccessat(folder_fd, name, F_OK, 0) == 0; }
@@ -90,7 +85,7 @@ Result<std::string> FolderRepair::finish(std::string const& aside) {
   fs::path const folder{folder_};
   fs::path const out = folder / aside;
   if (!is_half_done()) {
-    WM_TRY_VOID(sync_folder(folder / kRoom));
+    WM_TRY_VOID(sync_folder((folder / kRoom).string()));
     WM_TRY_VOID(move_to(folder / kRoom, folder / kWhole));
     WM_TRY_VOID(sync_folder(folder));
   }

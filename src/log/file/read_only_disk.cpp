@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "log/file/file_io.h"
 #include "log/file/folder.h"
 
 namespace workmill::log {
@@ -68,15 +69,9 @@ Result<int> ReadOnlyDisk::reader(std::uint32_t ordinal) {
 
 Result<std::size_t> ReadOnlyDisk::read(std::uint32_t ordinal, std::uint64_t offset, std::span<char> out) {
   WM_TRY(int const fd, reader(ordinal));
-  std::size_t done = 0;
-  while (done < out.size()) {
-    ssize_t const got = ::pread(fd, out.data() + done, out.size() - done, static_cast<off_t>(offset + done));
-    if (got < 0 && errno == EINTR) continue;
-    if (got < 0) return io_error("read", name(ordinal), errno);
-    if (got == 0) break;
-    done += static_cast<std::size_t>(got);
-  }
-  return done;
+  auto const got = read_at(fd, offset, out);
+  if (!got) return io_error("read", name(ordinal), errno);
+  return *got;
 }
 
 void ReadOnlyDisk::done_reading(std::uint32_t ordinal) {

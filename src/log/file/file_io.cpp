@@ -1,0 +1,60 @@
+#include "log/file/file_io.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <filesystem>
+
+#include "log/file/fd.h"
+#include "log/file/folder.h"
+
+namespace workmill::log {
+
+std::optional<std::size_t> read_at(int fd, std::uint64_t offset, std::span<char> out) {
+  std::size_t done = 0;
+  while (done < out.size()) {
+    ssize_t const got = ::pread(fd, out.data() + done, out.size() - done, static_cast<off_t>(offset + done));
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) return std::nullopt;
+    if (got == 0) break;
+    done += static_cast<std::size_t>(got);
+  }
+  return done;
+}
+
+Result<std::size_t> read_at(int fd, std::uint64_t offset, std::span<char> out, std::string const& path) {
+  auto const got = read_at(fd, offset, out);
+  if (!got) return io_error("read", path, errno);
+  return *got;
+}
+
+Result<> write_at(int fd, std::uint64_t offset, BytesView bytes, std::string const& path) {
+  while (!bytes.empty()) {
+    ssize_t const wrote = ::pwrite(fd, bytes.data(), bytes.size(), static_cast<off_t>(offset));
+    if (wrote < 0 && errno == EINTR) continue;
+    if (wrote <= 0) return io_error("write", path, wrote < 0 ? errno : EIO);
+    offset += static_cast<std::uint64_t>(wrote);
+    bytes.remove_prefix(static_cast<std::size_t>(wrote));
+  }
+  return {};
+}
+
+Result<> sync_file(int fd, std::string const& path) {
+  if (::fsync(fd) != 0) return io_error("sync", path, errno);
+  return {};
+}
+
+Result<> sync_folder(std::string const& folder) {
+  Fd const fd{::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
+  if (!fd) return io_error("open the folder", folder, errno);
+  if (::fsync(fd.get()) != 0) return io_error("sync the folder", folder, errno);
+  return {};
+}
+
+Result<> sync_parent(std::string const& path) {
+  std::filesystem::path const parent = std::filesystem::path{path}.parent_path();
+  return sync_folder(parent.empty() ? "." : parent.string());
+}
+
+}  // namespace workmill::log

@@ -1,0 +1,28 @@
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+
+#include "base/bytes.h"
+#include "base/error.h"
+
+// Calls of the system on open files, repeated until they are done. Any thread.
+namespace workmill::log {
+
+// Fills `out` from `offset` on; fewer bytes where the file ends before. Nothing on an error, which is in errno.
+std::optional<std::size_t> read_at(int fd, std::uint64_t offset, std::span<char> out);
+// The same for a caller that has the path at hand; io_failed.
+Result<std::size_t> read_at(int fd, std::uint64_t offset, std::span<char> out, std::string const& path);
+
+// All of `bytes`. io_failed, disk_full.
+Result<> write_at(int fd, std::uint64_t offset, BytesView bytes, std::string const& path);
+
+// io_failed, disk_full. After an error nobody knows what is on disk, and a second call may say that all is well.
+Result<> sync_file(int fd, std::string const& path);
+Result<> sync_folder(std::string const& folder);
+// The folder that `path` is in: what was made or renamed is an entry there.
+Result<> sync_parent(std::string const& path);
+
+}  // namespace workmill::log
