@@ -19,7 +19,7 @@ namespace {
 class Ids final : public service::Service {
  public:
   void set_sink(service::AnswerSink*) override {}
-  Result<> submit(service::Cookie, Command, Instant, AllowedQueues = nullptr) override {
+  Result<> submit(service::Cookie, Command, Instant, Allowed = {}) override {
     return fail(ErrorCode::internal, "nobody is here");
   }
   void abandon(service::Cookie) override {}

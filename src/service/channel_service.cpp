@@ -16,7 +16,7 @@ ChannelService::ChannelService(shard::ShardThread& shard, shard::Port port, shar
       started_at_(clock.now()),
       now_(started_at_) {}
 
-Result<> ChannelService::submit(Cookie cookie, Command command, Instant give_up_at, AllowedQueues allowed) {
+Result<> ChannelService::submit(Cookie cookie, Command command, Instant give_up_at, Allowed allowed) {
   return shard_.submit({.port = port_,
                         .cookie = cookie,
                         .command = std::move(command),

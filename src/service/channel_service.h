@@ -19,7 +19,7 @@ class ChannelService final : public Service {
 
   void set_sink(AnswerSink* sink) override { sink_ = sink; }
   void set_parsed_at(std::chrono::nanoseconds at) override { parsed_at_ = at; }
-  Result<> submit(Cookie cookie, Command command, Instant give_up_at, AllowedQueues allowed = nullptr) override;
+  Result<> submit(Cookie cookie, Command command, Instant give_up_at, Allowed allowed = {}) override;
   void abandon(Cookie cookie) override;
   JobIdCodec const& ids() const override { return shard_.ids(); }
   Instant now() const override { return now_; }

@@ -10,7 +10,7 @@ namespace workmill::service {
 InlineService::InlineService(shard::ShardLoop& loop, Clock const& clock)
     : loop_(loop), clock_(clock), started_at_(clock.now()), now_(started_at_) {}
 
-Result<> InlineService::submit(Cookie cookie, Command command, Instant give_up_at, AllowedQueues allowed) {
+Result<> InlineService::submit(Cookie cookie, Command command, Instant give_up_at, Allowed allowed) {
   return loop_.submit({.port = 0,
                        .cookie = cookie,
                        .command = std::move(command),

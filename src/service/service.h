@@ -10,6 +10,7 @@
 #include "base/time.h"
 #include "cache/cache.h"
 #include "flags/flag_set.h"
+#include "model/allowed.h"
 #include "model/command.h"
 #include "model/ids.h"
 #include "model/reply.h"
@@ -53,9 +54,8 @@ class Service {
   // and no answer will come. disk_full refuses enqueues only; reports and deletions still pass.
   // Where its turn comes at or after `give_up_at` (kNever if need be), it is not decided but answered with
   // deadline_exceeded; where it waits then, it stops waiting.
-  // `allowed`: the queues that the caller is limited to, if he is; the shard holds the command to them
-  // (shard/access.h).
-  virtual Result<> submit(Cookie cookie, Command command, Instant give_up_at, AllowedQueues allowed = nullptr) = 0;
+  // `allowed`: what the caller is limited to, if he is; the shard holds the command to it (shard/access.h).
+  virtual Result<> submit(Cookie cookie, Command command, Instant give_up_at, Allowed allowed = {}) = 0;
   // The client has gone: a command that waits stops waiting, one that only makes work (it enqueues, or reads) and was
   // not decided yet is dropped, and no answer comes any more for this cookie (one that
   // is already on its way may still come). Jobs leased in the same turn for a client that has gone are released.

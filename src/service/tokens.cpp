@@ -7,7 +7,9 @@
 #include <openssl/rand.h>
 
 #include <algorithm>
+#include <array>
 #include <set>
+#include <span>
 #include <utility>
 
 #include "base/assert.h"
@@ -18,12 +20,17 @@ namespace workmill::service {
 namespace {
 
 constexpr std::string_view kPrefix = "wm_";
+// Tokens without prefixes of keys are written as they always were, so that an older server reads what it can keep to.
+// It refuses a file with others: not to know of a limit would be to drop it.
 constexpr std::string_view kVersion = "v1";
+constexpr std::string_view kVersionWithPrefixes = "v2";
 constexpr std::string_view kAllQueues = "*";
 constexpr std::string_view kNoExpiry = "never";
 constexpr std::string_view kHead =
     "# Access tokens of a Workmill server, made by `workmill token`. There is no secret in here, but who can write\n"
-    "# here can let himself in. A line: version id name scopes queues created expires salt hash\n";
+    "# here can let himself in. A line: version id name scopes queues created expires salt hash; of version v2 with "
+    "the\n"
+    "# prefixes of its keys of the cache, percent-encoded, behind the queues.\n";
 constexpr std::array kScopes{Scope::enqueue, Scope::work, Scope::read, Scope::admin};
 
 bool is_lower_hex(std::string_view text) {
@@ -79,14 +86,65 @@ Result<AllowedQueues> parse_queues(std::string_view text) {
   return std::make_shared<QueueSet const>(std::move(names));
 }
 
+bool is_plain(char c) {
+  bool const is_alphanumeric = (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+  return is_alphanumeric || std::string_view{"._:/-"}.contains(c);
+}
+
+std::string encode_prefix(std::string_view prefix) {
+  std::string text;
+  for (char const c : prefix) {
+    if (is_plain(c)) {
+      text.push_back(c);
+      continue;
+    }
+    text.append("%00");
+    put_hex_byte(&text[text.size() - 2], static_cast<std::uint8_t>(c));
+  }
+  return text;
+}
+
+// Exactly what encode_prefix() makes.
+std::optional<std::string> decode_prefix(std::string_view text) {
+  std::string prefix;
+  while (!text.empty()) {
+    std::array<std::uint8_t, 1> byte{static_cast<std::uint8_t>(text.front())};
+    bool const is_encoded = text.front() == '%';
+    if (is_encoded && !from_hex(text.substr(1, 2), byte)) return std::nullopt;
+    if (is_plain(static_cast<char>(byte[0])) == is_encoded) return std::nullopt;
+    prefix.push_back(static_cast<char>(byte[0]));
+    text.remove_prefix(is_encoded ? 3 : 1);
+  }
+  return prefix;
+}
+
+Result<AllowedKeys> parse_prefixes(std::string_view text) {
+  std::vector<std::string> prefixes;
+  while (!text.empty()) {
+    auto prefix = decode_prefix(take_until(text, ','));
+    if (!prefix || !is_cache_key(*prefix)) return fail(ErrorCode::bad_configuration, "a prefix of keys is none");
+    if (prefixes.size() == kCachePrefixesMax) {
+      return fail(ErrorCode::bad_configuration, "more prefixes of keys than a token may have");
+    }
+    prefixes.push_back(*std::move(prefix));
+  }
+  if (prefixes.empty()) return fail(ErrorCode::bad_configuration, "no prefixes of keys");
+  return std::make_shared<CacheKeySet const>(std::move(prefixes));
+}
+
 Result<TokenRecord> parse_record(std::string_view line) {
   auto const bad = [](std::string message) { return fail(ErrorCode::bad_configuration, std::move(message)); };
-  std::array<std::string_view, 9> fields;
   std::string_view rest = line;
-  for (std::string_view& field : fields) field = take_until(rest, ' ');
-  if (!rest.empty() || fields.back().empty()) return bad("a token has nine fields, with a space between");
-  auto const& [version, id, name, scopes, queues, created, expires, salt, hash] = fields;
-  if (version != kVersion) return bad("a version that is not known here");
+  std::string_view const version = take_until(rest, ' ');
+  bool const has_prefixes = version == kVersionWithPrefixes;
+  if (!has_prefixes && version != kVersion) return bad("a version that is not known here");
+  std::array<std::string_view, 5> head;
+  for (std::string_view& field : std::span{head}.first(has_prefixes ? 5 : 4)) field = take_until(rest, ' ');
+  std::array<std::string_view, 4> tail;
+  for (std::string_view& field : tail) field = take_until(rest, ' ');
+  if (!rest.empty() || tail.back().empty()) return bad("too few fields, or too many");
+  auto const& [id, name, scopes, queues, prefixes] = head;
+  auto const& [created, expires, salt, hash] = tail;
   TokenRecord record;
   if (id.size() != kTokenIdBytes || !is_lower_hex(id)) return bad("the id is none");
   if (!is_name(name)) return bad("the name is none");
@@ -95,7 +153,10 @@ Result<TokenRecord> parse_record(std::string_view line) {
   auto const parsed_scopes = parse_scopes(scopes);
   if (!parsed_scopes) return bad("the scopes are none");
   record.scopes = *parsed_scopes;
-  WM_TRY(record.queues, parse_queues(queues));
+  WM_TRY(record.allowed.queues, parse_queues(queues));
+  if (has_prefixes) {
+    WM_TRY(record.allowed.keys, parse_prefixes(prefixes));
+  }
   auto const created_at = parse_rfc3339(created);
   if (!created_at) return bad("the time when it was made is none");
   record.created_at = *created_at;
@@ -201,10 +262,15 @@ Result<std::vector<TokenRecord>> parse_tokens(std::string_view file) {
 std::string format_tokens(std::span<TokenRecord const> records) {
   std::string file{kHead};
   for (TokenRecord const& record : records) {
-    std::string queues{record.queues ? "" : kAllQueues};
-    if (record.queues) queues = fmt::format("{}", fmt::join(record.queues->names(), ","));
-    file.append(fmt::format("{} {} {} {} {} {} {} {} {}\n", kVersion, record.id, record.name, to_string(record.scopes),
-                            queues, format_rfc3339(record.created_at),
+    auto const& [allowed_queues, keys] = record.allowed;
+    std::string places{kAllQueues};
+    if (allowed_queues) places = fmt::format("{}", fmt::join(allowed_queues->names(), ","));
+    char separator = ' ';
+    for (std::string const& prefix : keys ? keys->prefixes() : std::span<std::string const>{}) {
+      places.append(1, std::exchange(separator, ',')).append(encode_prefix(prefix));
+    }
+    file.append(fmt::format("{} {} {} {} {} {} {} {} {}\n", keys ? kVersionWithPrefixes : kVersion, record.id,
+                            record.name, to_string(record.scopes), places, format_rfc3339(record.created_at),
                             record.expires_at ? format_rfc3339(*record.expires_at) : std::string{kNoExpiry},
                             to_hex(record.salt), to_hex(record.hash)));
   }

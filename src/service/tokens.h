@@ -10,7 +10,7 @@
 
 #include "base/error.h"
 #include "base/time.h"
-#include "model/queue_set.h"
+#include "model/allowed.h"
 
 // What an access token is, how it is written down, and how one that is shown is held against that. Pure but for the
 // system's random numbers when one is made. Values: any thread may own one. Fuzzed. Why so: docs/adr/0012.
@@ -54,7 +54,7 @@ struct TokenRecord {
   std::string id;    // kTokenIdBytes; public: it may stand in logs.
   std::string name;  // As is_name() has it; one of its own in its file.
   Scopes scopes;
-  AllowedQueues queues;  // Nothing: all.
+  Allowed allowed{};  // The queues and keys of the cache that it is for.
   Instant created_at{};
   std::optional<Instant> expires_at{};
   std::array<std::uint8_t, 16> salt{};

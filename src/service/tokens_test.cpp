@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <memory>
 #include <string>
 #include <vector>
@@ -13,16 +14,17 @@ namespace {
 
 constexpr Instant kNow = instant_from_ms(1'795'334'400'000);
 
-TokenRecord record(std::string name, Scopes scopes = {Scope::read}, AllowedQueues queues = {}) {
+TokenRecord record(std::string name, Scopes scopes = {Scope::read}, Allowed allowed = {}) {
   TokenRecord made;
   made.name = std::move(name);
   made.scopes = scopes;
-  made.queues = std::move(queues);
+  made.allowed = std::move(allowed);
   made.created_at = kNow;
   return made;
 }
 
 AllowedQueues queues(std::vector<std::string> names) { return std::make_shared<QueueSet const>(std::move(names)); }
+AllowedKeys keys(std::vector<std::string> prefixes) { return std::make_shared<CacheKeySet const>(std::move(prefixes)); }
 
 TEST(Tokens, HoldWithTheirOwnSecretAndNoOther) {
   TokenRecord one = record("one");
@@ -70,7 +72,7 @@ TEST(Tokens, KeepNothingOfTheSecretInTheirFile) {
 
 TEST(Tokens, ComeBackOutOfTheirFileAsTheyWere) {
   std::vector<TokenRecord> made{record("all", {Scope::enqueue, Scope::work, Scope::read, Scope::admin}),
-                                record("some", {Scope::work}, queues({"b", "a", "b"}))};
+                                record("some", {Scope::work}, {.queues = queues({"b", "a", "b"})})};
   made[1].expires_at = kNow + std::chrono::days{90};
   for (TokenRecord& each : made) make_token(each);
 
@@ -87,11 +89,66 @@ TEST(Tokens, ComeBackOutOfTheirFileAsTheyWere) {
     EXPECT_EQ((*parsed)[i].salt, made[i].salt);
     EXPECT_EQ((*parsed)[i].hash, made[i].hash);
   }
-  EXPECT_EQ((*parsed)[0].queues, nullptr);
-  ASSERT_NE((*parsed)[1].queues, nullptr);
-  EXPECT_TRUE((*parsed)[1].queues->contains("a"));
-  EXPECT_TRUE((*parsed)[1].queues->contains("b"));
-  EXPECT_FALSE((*parsed)[1].queues->contains("c"));
+  EXPECT_EQ((*parsed)[0].allowed.queues, nullptr);
+  ASSERT_NE((*parsed)[1].allowed.queues, nullptr);
+  EXPECT_TRUE((*parsed)[1].allowed.queues->contains("a"));
+  EXPECT_TRUE((*parsed)[1].allowed.queues->contains("b"));
+  EXPECT_FALSE((*parsed)[1].allowed.queues->contains("c"));
+}
+
+TEST(Tokens, ComeBackOutOfTheirFileWithTheirPrefixesOfKeys) {
+  std::vector<std::string> const prefixes{"\xc3\xa4 b,c%", "a/b:c_d-e.f", "report:", "~\xf0\x9f\xa6\x86"};
+  std::vector<TokenRecord> made{
+      record("both", {Scope::work}, {.queues = queues({"q"}), .keys = keys(prefixes)}),
+      record("keys", {Scope::read}, {.queues = {}, .keys = keys({prefixes[0]})}),
+      record("neither"),
+  };
+  for (TokenRecord& each : made) make_token(each);
+
+  std::string const file = format_tokens(made);
+  auto const parsed = parse_tokens(file);
+
+  ASSERT_TRUE(parsed) << describe(parsed.error());
+  ASSERT_EQ(parsed->size(), 3U);
+  ASSERT_TRUE((*parsed)[0].allowed.keys && (*parsed)[1].allowed.keys);
+  EXPECT_TRUE(std::ranges::equal((*parsed)[0].allowed.keys->prefixes(), made[0].allowed.keys->prefixes()));
+  EXPECT_TRUE((*parsed)[0].allowed.queues->contains("q"));
+  EXPECT_EQ((*parsed)[1].allowed.queues, nullptr);
+  EXPECT_EQ((*parsed)[2].allowed.keys, nullptr);
+  EXPECT_EQ(format_tokens(*parsed), file);
+}
+
+// An older server reads its own lines, and refuses those that hold a limit which it would not keep to.
+TEST(Tokens, WithoutPrefixesOfKeysAreWrittenAsTheyWereBeforeThereWereAny) {
+  std::string const old =
+      "v1 0123456789ab some work a,b 2026-11-22T09:00:00.000Z never 000102030405060708090a0b0c0d0e0f "
+      "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f\n";
+
+  auto const parsed = parse_tokens(old);
+
+  ASSERT_TRUE(parsed) << describe(parsed.error());
+  EXPECT_EQ((*parsed)[0].allowed.keys, nullptr);
+  EXPECT_TRUE(format_tokens(*parsed).ends_with("\n" + old));
+  auto limited = *parsed;
+  limited[0].allowed.keys = keys({"k"});
+  EXPECT_NE(format_tokens(limited).find("\nv2 0123456789ab some work a,b k 2026"), std::string::npos);
+}
+
+TEST(Tokens, AFileWithPrefixesThatAreNoneIsRefused) {
+  TokenRecord made = record("one", {Scope::read}, {.queues = {}, .keys = keys({"k"})});
+  make_token(made);
+  std::string const line = format_tokens({&made, 1});
+  ASSERT_TRUE(parse_tokens(line));
+  std::string many = "a";
+  for (std::size_t i = 0; i < kCachePrefixesMax; ++i) many.append(",").append(std::to_string(i));
+
+  for (std::string const& prefixes : {std::string{}, std::string{","}, std::string{"k,"}.append(","), std::string{"%"},
+                                      std::string{"%0"}, std::string{"%00"}, std::string{"%6b"}, std::string{"%C3%A4"},
+                                      std::string{"%c3"}, std::string{"a*"}, std::string(513, 'k'), many}) {
+    std::string bad = line;
+    bad.replace(bad.find(" * k ") + 3, 1, prefixes);
+    EXPECT_FALSE(parse_tokens(bad)) << prefixes;
+  }
 }
 
 TEST(Tokens, AFileThatIsNotWholeIsRefusedWithItsLine) {
@@ -111,7 +168,7 @@ TEST(Tokens, AFileThatIsNotWholeIsRefusedWithItsLine) {
   auto const twice = parse_tokens(format_tokens(twins));
   ASSERT_FALSE(twice);
   EXPECT_EQ(twice.error().code, ErrorCode::bad_configuration);
-  EXPECT_NE(twice.error().message.find("line 4"), std::string::npos) << twice.error().message;
+  EXPECT_NE(twice.error().message.find("line 5"), std::string::npos) << twice.error().message;
 }
 
 TEST(Tokens, AnEmptyFileIsNoTokensAndNoError) {

@@ -13,8 +13,12 @@ Error forbidden_queue(std::string_view field) {
   return {.code = ErrorCode::forbidden, .message = "the token is limited to other queues", .field = std::string{field}};
 }
 
-Error forbidden_cache() {
-  return {.code = ErrorCode::forbidden, .message = "the token is limited to queues, and the cache belongs to none"};
+// Also by the caller's own limits alone, whether the key exists or not.
+Error forbidden_key(Allowed const& allowed, std::string_view field) {
+  return {.code = ErrorCode::forbidden,
+          .message = allowed.keys ? "the token is limited to other keys of the cache"
+                                  : "the token is limited to queues, and the cache belongs to none",
+          .field = std::string{field}};
 }
 
 Error forbidden_flags() {
@@ -25,21 +29,22 @@ Error forbidden_flags() {
 // what a limited caller may do with it.
 class Narrow {
  public:
-  Narrow(AllowedQueues const& allowed, engine::Engine const& engine) : allowed_(allowed), engine_(engine) {}
+  Narrow(Allowed const& allowed, engine::Engine const& engine) : allowed_(allowed), engine_(engine) {}
 
   using Verdict = std::optional<Error>;
 
   Verdict operator()(Enqueue& it) const {
+    if (!allowed_.queues) return {};
     JobSpecView spec;
     for (Bytes const& bytes : it.specs) {
       bool const is_spec = decode_spec(bytes, spec).has_value();
       WM_ASSERT(is_spec);  // Who made the command encoded it.
-      if (!allowed_->contains(spec.queue)) return forbidden_queue("queue");
+      if (!allowed_.has_queue(spec.queue)) return forbidden_queue("queue");
       if (spec.id.empty()) continue;
       JobRef ref{.number = JobIdCodec{engine_.salt()}.decode(spec.id), .text = {}};
       if (!ref.number) ref.text = spec.id;
       auto const queue = engine_.queue_of(ref);
-      if (queue && !allowed_->contains(*queue)) {
+      if (queue && !allowed_.has_queue(*queue)) {
         return Error{.code = ErrorCode::forbidden, .message = "this id is not to be had", .field = "id"};
       }
     }
@@ -47,7 +52,7 @@ class Narrow {
   }
   Verdict operator()(Lease& it) const {
     for (QueueChoice const& choice : it.queues) {
-      if (!allowed_->contains(choice.name)) return forbidden_queue("queues");
+      if (!allowed_.has_queue(choice.name)) return forbidden_queue("queues");
     }
     return narrow(it.reports);
   }
@@ -59,7 +64,7 @@ class Narrow {
   Verdict operator()(DeleteJob& it) const { return narrow(it.job); }
   Verdict operator()(PatchJob& it) const {
     // First, as it would be refused for any job: what it says tells nothing of this one.
-    if (it.changes.queue && !allowed_->contains(*it.changes.queue)) return forbidden_queue("queue");
+    if (it.changes.queue && !allowed_.has_queue(*it.changes.queue)) return forbidden_queue("queue");
     return narrow(it.job);
   }
   Verdict operator()(ListJobs& it) const { return narrow(it.filter, "queue"); }
@@ -69,65 +74,78 @@ class Narrow {
   Verdict operator()(PatchQueue& it) const { return check(it.name); }
   Verdict operator()(PurgeQueue& it) const { return check(it.name); }
   // Figures of all queues together: the adapters ask for a token without such a limit, and this holds where one forgot.
-  Verdict operator()(GetStatus&) const { return forbidden_queue({}); }
+  Verdict operator()(GetStatus&) const { return whole_server(forbidden_queue({})); }
   Verdict operator()(OpenStream& it) const {
     for (QueueChoice const& choice : it.lease.queues) {
-      if (!allowed_->contains(choice.name)) return forbidden_queue("queues");
+      if (!allowed_.has_queue(choice.name)) return forbidden_queue("queues");
     }
     return {};  // What it held it may only keep to itself.
   }
   Verdict operator()(TellStream&) const { return {}; }  // Of its own queues.
-  // A key of the cache belongs to no queue. Who is limited to some may compute there, and so learns the value of a key
-  // that it can name; nothing else.
+  // A key of the cache belongs to no queue. Who is limited to some, and was given no keys, may compute there, and so
+  // learns and sets the value of a key that it can name; nothing else.
   Verdict operator()(ComputeCached& it) const {
+    if (!allowed_.may_compute(it.key)) return forbidden_key(allowed_, "key");
     JobSpecView spec;
     bool const is_spec = decode_spec(it.spec, spec).has_value();
     WM_ASSERT(is_spec);
-    if (!allowed_->contains(spec.queue)) return forbidden_queue("job.queue");
+    if (!allowed_.has_queue(spec.queue)) return forbidden_queue("job.queue");
     return {};
   }
-  Verdict operator()(ReadCached&) const { return forbidden_cache(); }
-  Verdict operator()(PutCache&) const { return forbidden_cache(); }
-  Verdict operator()(ForgetCached&) const { return forbidden_cache(); }
-  Verdict operator()(ForgetCachedBy&) const { return forbidden_cache(); }
+  Verdict operator()(ReadCached& it) const { return check_key(it.key, "key"); }
+  Verdict operator()(PutCache& it) const { return check_key(it.key, "key"); }
+  Verdict operator()(ForgetCached& it) const { return check_key(it.key, "key"); }
+  // A tag is everybody's: of the values that have it, those under his keys are forgotten (ShardLoop::forget_cached_by).
+  Verdict operator()(ForgetCachedBy& it) const {
+    if (it.prefix.empty() && allowed_.keys) return {};
+    return check_key(it.prefix, "prefix");
+  }
   // Flags are everybody's. What they are for a user of his, a limited caller may ask; that goes another way.
-  Verdict operator()(SetFlag&) const { return forbidden_flags(); }
-  Verdict operator()(RemoveFlag&) const { return forbidden_flags(); }
-  Verdict operator()(GetFlagHistory&) const { return forbidden_flags(); }
+  Verdict operator()(SetFlag&) const { return whole_server(forbidden_flags()); }
+  Verdict operator()(RemoveFlag&) const { return whole_server(forbidden_flags()); }
+  Verdict operator()(GetFlagHistory&) const { return whole_server(forbidden_flags()); }
 
  private:
   Verdict check(std::string_view queue) const {
-    if (allowed_->contains(queue)) return {};
+    if (allowed_.has_queue(queue)) return {};
     return forbidden_queue("queue");
+  }
+  Verdict check_key(std::string_view key, std::string_view field) const {
+    if (allowed_.has_key(key)) return {};
+    return forbidden_key(allowed_, field);
+  }
+  Verdict whole_server(Error refusal) const {
+    if (!allowed_.queues) return {};
+    return refusal;
   }
   Verdict narrow(JobRef& job) const {
     auto const queue = engine_.queue_of(job);
-    if (queue && !allowed_->contains(*queue)) job = JobRef{};
+    if (queue && !allowed_.has_queue(*queue)) job = JobRef{};
     return {};
   }
   // The adapters refuse single reports that would set keys of the cache; this holds where one forgot.
   Verdict narrow(std::vector<Report>& reports) const {
     for (Report& report : reports) {
       auto const* const completed = std::get_if<Completed>(&report.outcome);
-      if (completed != nullptr && !completed->cache.empty()) return forbidden_cache();
+      if (completed != nullptr && !allowed_.has_keys(completed->cache)) return forbidden_key(allowed_, "cache");
       narrow(report.job);
     }
     return {};
   }
   Verdict narrow(JobFilter& filter, std::string_view field) const {
-    if (!filter.queue.empty() && !allowed_->contains(filter.queue)) return forbidden_queue(field);
-    filter.among = allowed_;
+    if (!filter.queue.empty() && !allowed_.has_queue(filter.queue)) return forbidden_queue(field);
+    filter.among = allowed_.queues;
     return {};
   }
 
-  AllowedQueues const& allowed_;
+  Allowed const& allowed_;
   engine::Engine const& engine_;
 };
 
 }  // namespace
 
-std::optional<Error> narrow(Command& command, AllowedQueues const& allowed, engine::Engine const& engine) {
-  WM_ASSERT(allowed != nullptr);
+std::optional<Error> narrow(Command& command, Allowed const& allowed, engine::Engine const& engine) {
+  WM_ASSERT(allowed.is_limited());
   return std::visit(Narrow{allowed, engine}, command);
 }
 

@@ -36,7 +36,7 @@ class Limited : public ShardTest {
     encode_spec(view, bytes);
     return bytes;
   }
-  Reply ask(Command command, AllowedQueues allowed = {}) {
+  Reply ask(Command command, Allowed allowed = {}) {
     Cookie const cookie = submit(std::move(command), std::move(allowed));
     for (int i = 0; i < 1'000 && !answered(cookie); ++i) turn();
     return std::move(answers_.at(cookie));
@@ -55,9 +55,22 @@ class Limited : public ShardTest {
     ASSERT_NE(error, nullptr);
     EXPECT_EQ(error->code, ErrorCode::forbidden);
   }
+  static Report caching(Report report, std::vector<std::string> const& keys) {
+    for (auto const& key : keys) {
+      std::get<Completed>(report.outcome).cache.push_back({.key = key, .set = {.content_type = "x", .body = "v"}});
+    }
+    return report;
+  }
+  void expect_forbidden_to_cache(Report report, std::vector<std::string> const& keys, Allowed const& allowed) {
+    report = caching(std::move(report), keys);
+    expect_forbidden(ask(ReportBatch{.reports = {report}}, allowed));
+    Lease again = lease("mine");
+    again.reports = {report};
+    expect_forbidden(ask(std::move(again), allowed));
+  }
   JobState state(JobRef const& job) { return std::get<JobReply>(ask(GetJob{.job = job, .wait = {}})).job.state; }
 
-  AllowedQueues const mine_only_ = std::make_shared<QueueSet const>(std::vector<std::string>{"mine", "mine.too"});
+  Allowed const mine_only_{.queues = std::make_shared<QueueSet const>(std::vector<std::string>{"mine", "mine.too"})};
   JobRef mine_, foreign_;
 };
 
@@ -193,15 +206,30 @@ TEST_F(Limited, WhoWaitsForAJobThatMovesAwayIsNotShownWhereItWent) {
 
 TEST_F(Limited, SetsNoKeysOfTheCacheByItsReports) {
   auto const leased = std::get<LeaseReply>(ask_limited(lease("mine"))).jobs.at(0);
-  Report report = completed(leased);
-  std::get<Completed>(report.outcome).cache.push_back({.key = "k", .set = {.content_type = "x", .body = "v"}});
-
-  expect_forbidden(ask_limited(ReportBatch{.reports = {report}}));
-  Lease again = lease("mine");
-  again.reports = {report};
-  expect_forbidden(ask_limited(std::move(again)));
+  expect_forbidden_to_cache(completed(leased), {"k"}, mine_only_);
 
   EXPECT_EQ(state(mine_), JobState::leased);
+}
+
+TEST_F(Limited, SetsByItsReportsTheKeysThatBeginWithItsPrefixes) {
+  Allowed const keyed{.queues = mine_only_.queues,
+                      .keys = std::make_shared<CacheKeySet const>(std::vector<std::string>{"k:"})};
+  auto const leased = std::get<LeaseReply>(ask(lease("mine"), keyed)).jobs.at(0);
+  expect_forbidden_to_cache(completed(leased), {"k:1", "other"}, keyed);
+
+  ask(ReportBatch{.reports = {caching(completed(leased), {"k:1", "k:2"})}}, keyed);
+
+  EXPECT_EQ(state(mine_), JobState::completed);
+}
+
+TEST_F(Limited, ToKeysAloneMayTouchEveryQueue) {
+  Allowed const keyed{.queues = {}, .keys = std::make_shared<CacheKeySet const>(std::vector<std::string>{"k:"})};
+
+  EXPECT_TRUE(std::holds_alternative<JobReply>(ask(GetJob{.job = foreign_, .wait = {}}, keyed)));
+  EXPECT_EQ(std::get<QueuesReply>(ask(ListQueues{.limit = 10, .after = {}}, keyed)).queues.size(), 2U);
+  EXPECT_TRUE(std::holds_alternative<StatusReply>(ask(GetStatus{}, keyed)));
+  auto const leased = std::get<LeaseReply>(ask(lease("foreign"), keyed)).jobs.at(0);
+  expect_forbidden_to_cache(completed(leased), {"other"}, keyed);
 }
 
 }  // namespace

@@ -3,8 +3,8 @@
 #include <cstdint>
 
 #include "base/time.h"
+#include "model/allowed.h"
 #include "model/command.h"
-#include "model/queue_set.h"
 #include "model/reply.h"
 
 // What goes into a shard and what comes out. Values.
@@ -20,7 +20,7 @@ struct Request {
   Cookie cookie = 0;
   Command command;
   Instant give_up_at = kNever;           // Not decided from here on, but answered with deadline_exceeded.
-  AllowedQueues allowed{};               // The queues that it may touch; nothing: all. See access.h.
+  Allowed allowed{};                     // What it may touch. See access.h.
   std::chrono::nanoseconds parsed_at{};  // Of the monotonic clock. Zero: nobody measures.
 };
 

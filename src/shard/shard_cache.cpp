@@ -214,6 +214,7 @@ Result<> ShardLoop::forget_cached_by(Unfinished& unfinished, bool& again) {
   desk_->find_by(forget.tag, forget.prefix, forget.cursor, keys);
   bool unused = false;
   for (std::string& key : keys) {
+    if (!unfinished.request.allowed.has_key(key)) continue;  // Another's with the same tag.
     engine_.execute(ForgetCached{.key = std::move(key)}, context(), batch_, &unused);
     unfinished.count += 1;
   }

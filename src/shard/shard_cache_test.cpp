@@ -368,7 +368,7 @@ TEST_F(ShardCacheTest, AColdValueIsReadBackFromTheLog) {
 }
 
 TEST_F(ShardCacheTest, ALimitedCallerComputesInHisQueuesAndDoesNothingElse) {
-  auto const mine = AllowedQueues{std::make_shared<QueueSet const>(std::vector<std::string>{"mine"})};
+  Allowed const mine{.queues = std::make_shared<QueueSet const>(std::vector<std::string>{"mine"})};
   for (Command& command :
        std::vector<Command>{Command{put("k", "v")}, Command{ReadCached{.key = "k"}}, Command{ForgetCached{.key = "k"}},
                             Command{ForgetCachedBy{.tag = "t"}}, Command{compute("k")}}) {
@@ -376,6 +376,47 @@ TEST_F(ShardCacheTest, ALimitedCallerComputesInHisQueuesAndDoesNothingElse) {
     turn();
     EXPECT_EQ(take<Error>(cookie).code, ErrorCode::forbidden);
   }
+}
+
+TEST_F(ShardCacheTest, ACallerOfSomePrefixesTouchesKeysThatBeginSoAndNoOthers) {
+  Allowed const mine{.queues = {}, .keys = std::make_shared<CacheKeySet const>(std::vector<std::string>{"mine:"})};
+  ask<CachedReply>(put("yours:1", "v"));
+  for (Command& command : std::vector<Command>{
+           Command{put("yours:1", "w")}, Command{ReadCached{.key = "yours:1"}}, Command{ForgetCached{.key = "yours:1"}},
+           Command{ForgetCachedBy{.prefix = "yours:"}}, Command{ForgetCachedBy{.prefix = "mine"}},
+           Command{compute("yours:1")}, Command{compute("mine")}}) {
+    Cookie const cookie = submit(std::move(command), mine);
+    turn();
+    EXPECT_EQ(take<Error>(cookie).code, ErrorCode::forbidden);
+  }
+
+  auto const ask_limited = [&]<class R>(Command command, R const*) {
+    Cookie const cookie = submit(std::move(command), mine);
+    turn();
+    return take<R>(cookie);
+  };
+  ask_limited(put("mine:1", "v"), static_cast<CachedReply*>(nullptr));
+  ask_limited(ReadCached{.key = "mine:1"}, static_cast<CachedReply*>(nullptr));
+  ask_limited(compute("mine:1"), static_cast<CachedReply*>(nullptr));
+  ask_limited(ForgetCached{.key = "mine:1"}, static_cast<DoneReply*>(nullptr));
+  EXPECT_EQ(ask_limited(ForgetCachedBy{.prefix = "mine:"}, static_cast<CountReply*>(nullptr)).count, 0u);
+  EXPECT_TRUE(ask<CachedReply>(ReadCached{.key = "yours:1"}).value);
+}
+
+TEST_F(ShardCacheTest, ByATagACallerOfSomePrefixesForgetsHisOwnKeysOnly) {
+  Allowed const mine{.queues = {}, .keys = std::make_shared<CacheKeySet const>(std::vector<std::string>{"mine:"})};
+  for (auto const* const key : {"mine:1", "mine:2", "yours:1"}) {
+    PutCache one = put(key, "v");
+    one.set.tags = {"t"};
+    ask<CachedReply>(std::move(one));
+  }
+
+  Cookie const cookie = submit(ForgetCachedBy{.tag = "t"}, mine);
+  turn();
+
+  EXPECT_EQ(take<CountReply>(cookie).count, 2u);
+  ask<CacheMissed>(ReadCached{.key = "mine:1"});
+  ask<CachedReply>(ReadCached{.key = "yours:1"});
 }
 
 TEST_F(ShardCacheTest, ADrainLetsNobodyWait) {

@@ -108,7 +108,7 @@ class ShardTest : public testing::Test {
     start();
   }
 
-  Cookie submit(Command command, AllowedQueues allowed = {}) {
+  Cookie submit(Command command, Allowed allowed = {}) {
     Cookie const cookie = next_cookie_++;
     auto taken =
         loop_->submit({.port = 0, .cookie = cookie, .command = std::move(command), .allowed = std::move(allowed)});

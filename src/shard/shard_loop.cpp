@@ -234,7 +234,7 @@ bool ShardLoop::is_given_up(Request const& request) {
 Result<> ShardLoop::execute(Request&& request) {
   if (is_given_up(request)) return {};
   Command& command = request.command;
-  if (request.allowed) {
+  if (request.allowed.is_limited()) {
     if (auto refused = narrow(command, request.allowed, engine_)) {
       answer(request.port, request.cookie, *std::move(refused));
       return {};
@@ -272,8 +272,8 @@ Result<> ShardLoop::execute(Request&& request) {
       }
     }
     bool again = false;
-    auto const* queues_of = request.allowed ? std::get_if<ListQueues>(&command) : nullptr;
-    Reply reply = queues_of != nullptr ? list_allowed_queues(*queues_of, *request.allowed, engine_)
+    auto const* queues_of = request.allowed.queues ? std::get_if<ListQueues>(&command) : nullptr;
+    Reply reply = queues_of != nullptr ? list_allowed_queues(*queues_of, *request.allowed.queues, engine_)
                                        : engine_.execute(command, context(), batch_, &again);
     WM_ASSERT(!again);
     if (auto* queue = std::get_if<QueueReply>(&reply)) {
@@ -332,7 +332,7 @@ void ShardLoop::execute_get(Request&& request) {
                 .cookie = request.cookie,
                 .deadline = std::min(now_ + get.wait, request.give_up_at),
                 .what = JobWait{.job = job->job.number},
-                .allowed = std::move(request.allowed)});
+                .allowed = std::move(request.allowed.queues)});
 }
 
 Result<> ShardLoop::execute_in_parts(Unfinished unfinished) {

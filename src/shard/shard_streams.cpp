@@ -45,7 +45,7 @@ void ShardLoop::open_stream(Request&& request) {
   by.cookie = request.cookie;
   by.token = open.token;
   by.owner = std::move(open.owner);
-  by.allowed = std::move(request.allowed);
+  by.allowed = std::move(request.allowed.queues);
   by.credit = open.credit;
   open.lease.reports.clear();
   StreamOpened opened{.token = open.token,

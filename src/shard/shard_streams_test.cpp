@@ -69,7 +69,7 @@ class ShardStreamsTest : public ShardTest {
       }
     }
   }
-  Cookie open(OpenStream open, AllowedQueues allowed = {}) {
+  Cookie open(OpenStream open, Allowed allowed = {}) {
     Cookie const cookie = submit(std::move(open), std::move(allowed));
     turn_all();
     return cookie;
@@ -503,7 +503,7 @@ TEST_F(ShardStreamsTest, NoMoreAreWaitedForThanMayBeThere) {
 }
 
 TEST_F(ShardStreamsTest, ATokenLimitedToSomeQueuesGetsNoOther) {
-  auto const allowed = std::make_shared<QueueSet const>(std::vector<std::string>{"mine"});
+  Allowed const allowed{.queues = std::make_shared<QueueSet const>(std::vector<std::string>{"mine"})};
 
   Cookie const refused = open(open_stream(1, 1, "other"), allowed);
   Cookie const taken = open(open_stream(1, 2, "mine"), allowed);
@@ -517,7 +517,7 @@ TEST_F(ShardStreamsTest, WhoMaySeeAJobNoMoreDoesNotTakeItOver) {
   enqueue_jobs(1, "other");
   auto const job = seen_[stream].jobs.at(0);
   loop_->abandon(0, stream);
-  auto const allowed = std::make_shared<QueueSet const>(std::vector<std::string>{"mine"});
+  Allowed const allowed{.queues = std::make_shared<QueueSet const>(std::vector<std::string>{"mine"})};
 
   Cookie const back = open(coming_back(open_stream(1, 2, "mine"), {1, 0}), allowed);
 

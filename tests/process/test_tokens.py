@@ -16,7 +16,7 @@ from test_openapi import fill_in
 SCOPES = ("enqueue", "work", "read", "admin")
 
 # What each route asks, written down a second time: by name, (METHOD, path, body, scope), scope None where it is open
-# and "server read" where it shows the whole server.
+# "server read" where it shows the whole server, and "cache read" where the cache.
 ROUTES = {
     "create_jobs": ("POST", "/v1/jobs", {"type": "t", "queue": "{q}"}, "enqueue"),
     "lease_jobs": ("POST", "/v1/leases", {"queues": ["{q}"]}, "work"),
@@ -34,11 +34,11 @@ ROUTES = {
     "get_queue": ("GET", "/v1/queues/{q}", None, "read"),
     "patch_queue": ("PATCH", "/v1/queues/{q}", {"paused": False}, "admin"),
     "purge_queue": ("DELETE", "/v1/queues/{q}/jobs?state=dead", None, "admin"),
-    "put_cached": ("PUT", "/v1/cache/k", {"any": "json"}, "server enqueue"),
-    "get_cached": ("GET", "/v1/cache/k", None, "server read"),
+    "put_cached": ("PUT", "/v1/cache/k", {"any": "json"}, "cache enqueue"),
+    "get_cached": ("GET", "/v1/cache/k", None, "cache read"),
     "compute_cached": ("POST", "/v1/cache/c", {"job": {"type": "t", "queue": "{q}"}, "wait": "0s"}, "enqueue"),
-    "forget_cached": ("DELETE", "/v1/cache/k", None, "server enqueue"),
-    "forget_cached_by": ("DELETE", "/v1/cache?tag=t", None, "server enqueue"),
+    "forget_cached": ("DELETE", "/v1/cache/k", None, "cache enqueue"),
+    "forget_cached_by": ("DELETE", "/v1/cache?tag=t", None, "cache enqueue"),
     "list_flags": ("GET", "/v1/flags", None, "server read"),
     "get_flag": ("GET", "/v1/flags/nope", None, "server read"),
     "set_flag": ("PUT", "/v1/flags/f", {"variants": {"on": True}, "default": "on"}, "server admin"),
@@ -140,7 +140,7 @@ def test_every_route_answers_every_kind_of_token_as_it_should(keys):
             else:
                 assert (answer.status, answer.code) == (403, "forbidden"), (route, held, answer)
         answer = ask(keys.limited, route)
-        if scope is not None and scope.startswith("server"):
+        if scope is not None and scope.startswith(("server", "cache")):
             assert (answer.status, answer.code) == (403, "forbidden"), (route, answer)
         else:
             assert answer.status not in (401, 403), (route, answer)
@@ -254,7 +254,7 @@ def test_a_tokens_file_that_is_not_as_it_should_be_is_refused_at_start(start, tm
         assert words in server.log(), server.log_tail()
 
     (data / "tokens").write_text(good + "v1 rubbish\n")
-    refused("line 4")
+    refused("line 5")
     (data / "tokens").write_text(good)
     (data / "tokens").chmod(0o620)
     refused("chmod 600")

@@ -373,6 +373,8 @@ export type TokensPage = {
     scopes: Array<'enqueue' | 'work' | 'read' | 'admin'>;
     /** null: all. */
     queues: Name[] | null;
+    /** Of the keys of the cache that it is for. null: all, or, where it is limited to queues, none. */
+    cache_prefixes: string[] | null;
     created_at: Time;
     expires_at: Time | null;
     /** Since the server started; null: not. */

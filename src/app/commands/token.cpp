@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <memory>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -27,6 +28,7 @@ constexpr std::string_view kExamples =
     R"(
 Examples:
   workmill token new --name mailer --scope enqueue --queue mail --data /var/lib/workmill
+  workmill token new --name reports --scope enqueue,read --queue reports --cache-prefix report:
   workmill token new --name ops --scope enqueue,work,read,admin --expires 90d
   workmill token list
   workmill token revoke mailer
@@ -39,8 +41,17 @@ To exchange a token without a pause: make a new one under another name, hand it 
 struct Options {
   std::string config_file, data, tokens_file;
   std::string scope, name, expires;
-  std::vector<std::string> queues;
+  std::vector<std::string> queues, cache_prefixes;
 };
+
+CLI::Validator is_key_prefix() {
+  return {[](std::string& text) {
+            return is_cache_key(text)
+                       ? std::string{}
+                       : "'" + text + "' begins no key: 1 to 512 bytes of UTF-8 without control characters";
+          },
+          ""};
+}
 
 Result<std::string> path_of(Options const& options) {
   Config config;
@@ -50,20 +61,23 @@ Result<std::string> path_of(Options const& options) {
   return tokens_path(config);
 }
 
+JsonWriter& append_texts(std::span<std::string const> texts, JsonWriter& json) {
+  json.begin_array();
+  for (std::string const& text : texts) json.value(text);
+  return json.end_array();
+}
+
 void append_record(service::TokenRecord const& record, JsonWriter& json) {
   json.member("name", record.name).member("id", record.id).key("scopes").begin_array();
   for (auto const scope :
        {service::Scope::enqueue, service::Scope::work, service::Scope::read, service::Scope::admin}) {
     if (record.scopes.has(scope)) json.value(service::to_string(scope));
   }
+  auto const& [queues, keys] = record.allowed;
   json.end_array().key("queues");
-  if (record.queues) {
-    json.begin_array();
-    for (auto const& name : record.queues->names()) json.value(name);
-    json.end_array();
-  } else {
-    json.null();
-  }
+  queues ? append_texts(queues->names(), json) : json.null();
+  json.key("cache_prefixes");
+  keys ? append_texts(keys->prefixes(), json) : json.null();
   json.member("created_at", record.created_at).key("expires_at");
   if (record.expires_at) {
     json.value(*record.expires_at);
@@ -79,8 +93,14 @@ int run_new(Options const& options, Context const& context) {
   auto const scopes = service::parse_scopes(options.scope);
   if (!scopes) return fail_usage("--scope " + scopes.error().message + ", with commas between");
   if (options.queues.size() > kQueueSetMax) return fail_usage(fmt::format("--queue: at most {}", kQueueSetMax));
+  if (options.cache_prefixes.size() > kCachePrefixesMax) {
+    return fail_usage(fmt::format("--cache-prefix: at most {}", kCachePrefixesMax));
+  }
   record.scopes = *scopes;
-  if (!options.queues.empty()) record.queues = std::make_shared<QueueSet const>(options.queues);
+  if (!options.queues.empty()) record.allowed.queues = std::make_shared<QueueSet const>(options.queues);
+  if (!options.cache_prefixes.empty()) {
+    record.allowed.keys = std::make_shared<CacheKeySet const>(options.cache_prefixes);
+  }
   record.created_at = context.clock.now();
   if (!options.expires.empty()) {
     auto const after = parse_duration(options.expires);
@@ -153,15 +173,19 @@ int run_list(Options const& options, Context const& context) {
     return kExitOk;
   }
   TextTable table;
-  for (auto const* title : {"NAME", "ID", "SCOPES", "QUEUES", "MADE", "EXPIRES"}) table.column(title);
+  for (auto const* title : {"NAME", "ID", "SCOPES", "QUEUES", "KEYS", "MADE", "EXPIRES"}) table.column(title);
   Instant const now = context.clock.now();
   for (auto const& record : all) {
+    auto const& [queues, keys] = record.allowed;
     bool const is_over = record.expires_at && *record.expires_at <= now;
     table.row(
         {{record.name},
          {record.id, Colour::dim},
          {service::to_string(record.scopes)},
-         {record.queues ? fmt::format("{}", fmt::join(record.queues->names(), ",")) : "all"},
+         {queues ? fmt::format("{}", fmt::join(queues->names(), ",")) : "all"},
+         {keys     ? fmt::format("{}", fmt::join(keys->prefixes(), ","))
+          : queues ? "computed"
+                   : "all"},
          {format_rfc3339(record.created_at)},
          {record.expires_at ? format_rfc3339(*record.expires_at) : "never", is_over ? Colour::red : Colour::plain}});
   }
@@ -211,6 +235,11 @@ void add_token(CLI::App& app, Context& context) {
   make->add_option("--queue", options->queues, "Only for this queue; may be given again. Without it: for all")
       ->type_name("QUEUE")
       ->check(is_a_name());
+  make->add_option("--cache-prefix", options->cache_prefixes,
+                   "Only for keys of the cache that begin so; may be given again. Without it: for all, or, where\n"
+                   "there is a --queue, for none but those that its jobs compute")
+      ->type_name("PREFIX")
+      ->check(is_key_prefix());
   make->add_option("--name", options->name, "What it is called in lists and logs")
       ->type_name("NAME")
       ->check(is_a_name());

@@ -107,7 +107,8 @@ Instant CacheCalls::now_of(Exchange const& exchange) {
 }
 
 // Lent by the request, or from `key_`.
-Result<std::string_view> CacheCalls::key_of(std::string_view parameter) {
+Result<std::string_view> CacheCalls::key_of(Call const& call) {
+  std::string_view const parameter = call.match.parameter;
   std::string_view key = parameter;
   if (parameter.find('%') != std::string_view::npos) {
     key_.clear();
@@ -123,10 +124,15 @@ Result<std::string_view> CacheCalls::key_of(std::string_view parameter) {
 // ---- GET, HEAD
 
 Result<std::optional<Command>> CacheCalls::plan_get(Call const& call, Exchange& exchange, Answer& answer) {
-  WM_TRY(std::string_view const key, key_of(call.match.parameter));
+  WM_TRY(std::string_view const key, key_of(call));
   cache::Cache const* const cache = service_.cache();
   Instant const now = now_of(exchange);
   cache::Lookup found = cache != nullptr ? cache->find(key, now) : cache::Lookup{};
+  // The shard looks again; but what is in memory is answered without it. Who is limited to queues alone gets this far
+  // only to compute, which he may.
+  if (!call.caller.allowed().may_compute(key)) {
+    return fail_field(ErrorCode::forbidden, "key", "the token is limited to other keys of the cache");
+  }
   switch (found.what) {
     case cache::Lookup::What::value:
       answer_value(exchange, call.request.if_none_match, std::move(found.value), found.times, Origin::hit, now, answer);
@@ -144,11 +150,10 @@ Result<std::optional<Command>> CacheCalls::plan_get(Call const& call, Exchange& 
 // ---- POST
 
 Result<std::optional<Command>> CacheCalls::plan_compute(Call const& call, Exchange& exchange, Answer& answer) {
-  WM_TRY(std::string_view const key, key_of(call.match.parameter));
+  WM_TRY(std::string_view const key, key_of(call));
   WM_TRY_VOID(check_body(call.request));
   WM_TRY(JsonIn::ComputeRequest const asked, json_in_.parse_compute(call.request.body, key, call.trace));
-  // The shard looks again; but what is in memory is answered without it.
-  if (auto const allowed = call.caller.allowed(); allowed && !allowed->contains(asked.spec->queue)) {
+  if (!call.caller.allowed().has_queue(asked.spec->queue)) {
     return fail_field(ErrorCode::forbidden, "job.queue", "the token is limited to other queues");
   }
   cache::Cache* const cache = service_.cache();
@@ -190,7 +195,7 @@ void CacheCalls::refresh(Call const& call, JobSpecView const& spec, CacheTimes c
 // ---- PUT, DELETE
 
 Result<Command> CacheCalls::plan_put(Call const& call) {
-  WM_TRY(std::string_view const key, key_of(call.match.parameter));
+  WM_TRY(std::string_view const key, key_of(call));
   Request const& request = call.request;
   if (!request.content_encoding.empty() && request.content_encoding != "identity") {
     return fail(ErrorCode::unsupported_media_type,
@@ -207,7 +212,7 @@ Result<Command> CacheCalls::plan_put(Call const& call) {
 }
 
 Result<Command> CacheCalls::plan_forget(Call const& call) {
-  WM_TRY(std::string_view const key, key_of(call.match.parameter));
+  WM_TRY(std::string_view const key, key_of(call));
   return ForgetCached{.key = std::string{key}};
 }
 

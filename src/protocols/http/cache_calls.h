@@ -80,7 +80,7 @@ class CacheCalls {
   Result<Command> plan_put(Call const& call);
   Result<Command> plan_forget(Call const& call);
   Result<Command> plan_forget_by(Call const& call);
-  Result<std::string_view> key_of(std::string_view parameter);
+  Result<std::string_view> key_of(Call const& call);
   void refresh(Call const& call, JobSpecView const& spec, CacheTimes const& times, Instant now);
   void answer_value(Exchange const& exchange, std::string_view if_none_match, CacheValuePtr value,
                     CacheTimes const& times, Origin origin, Instant now, Answer& answer);

@@ -7,7 +7,7 @@ namespace workmill::http {
 class FixedService final : public service::Service {
  public:
   void set_sink(service::AnswerSink*) override {}
-  Result<> submit(service::Cookie, Command, Instant, AllowedQueues = nullptr) override {
+  Result<> submit(service::Cookie, Command, Instant, Allowed = {}) override {
     return fail(ErrorCode::internal, "nobody is here");
   }
   void abandon(service::Cookie) override {}

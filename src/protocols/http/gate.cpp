@@ -124,29 +124,33 @@ std::unexpected<Error> Gate::turn_away(std::string message, telemetry::Counter& 
 }
 
 Result<> check_access(service::TokenRecord const& token, Access access) {
-  auto const needed = [access]() -> std::pair<service::Scope, bool> {
+  enum class Of : std::uint8_t { queues, cache, whole_server };
+  auto const needed = [access]() -> std::pair<service::Scope, Of> {
     switch (access) {
       case Access::open: break;
-      case Access::enqueue: return {service::Scope::enqueue, false};
-      case Access::server_enqueue: return {service::Scope::enqueue, true};
-      case Access::work: return {service::Scope::work, false};
-      case Access::read: return {service::Scope::read, false};
-      case Access::admin: return {service::Scope::admin, false};
-      case Access::server_read: return {service::Scope::read, true};
-      case Access::server_admin: return {service::Scope::admin, true};
+      case Access::enqueue: return {service::Scope::enqueue, Of::queues};
+      case Access::work: return {service::Scope::work, Of::queues};
+      case Access::read: return {service::Scope::read, Of::queues};
+      case Access::admin: return {service::Scope::admin, Of::queues};
+      case Access::cache_read: return {service::Scope::read, Of::cache};
+      case Access::cache_enqueue: return {service::Scope::enqueue, Of::cache};
+      case Access::server_read: return {service::Scope::read, Of::whole_server};
+      case Access::server_admin: return {service::Scope::admin, Of::whole_server};
     }
-    return {service::Scope::read, false};
+    return {service::Scope::read, Of::queues};
   };
   if (access == Access::open) return {};
-  auto const [scope, whole_server] = needed();
+  auto const [scope, of] = needed();
   if (!token.scopes.has(scope)) {
     return fail(ErrorCode::forbidden,
                 std::string{"this call needs a token with the scope "}.append(service::to_string(scope)));
   }
-  if (whole_server && token.queues) {
+  if (!token.allowed.queues || of == Of::queues) return {};
+  if (of == Of::whole_server) {
     return fail(ErrorCode::forbidden, "this call is about the whole server, and the token is limited to some queues");
   }
-  return {};
+  if (token.allowed.keys) return {};
+  return fail(ErrorCode::forbidden, "the token is limited to queues, and the cache belongs to none");
 }
 
 }  // namespace workmill::http

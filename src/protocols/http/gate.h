@@ -42,7 +42,7 @@ class Caller {
   // Where the last refusal was a lock-out: for how long. Else zero.
   std::chrono::seconds locked_out() const { return locked_out_; }
   // What goes with its commands.
-  AllowedQueues allowed() const { return token_ ? token_->record.queues : nullptr; }
+  Allowed const& allowed() const { return token_ ? token_->record.allowed : no_limits_; }
 
  private:
   friend class Gate;
@@ -59,6 +59,7 @@ class Caller {
   std::size_t header_bytes_ = 0;
   std::uint64_t generation_ = 0;
   service::TokenPtr token_;
+  Allowed const no_limits_{};  // To lend, where there is no token.
 };
 
 // One for each I/O thread, and only asked there.
@@ -97,7 +98,7 @@ class Gate {
 };
 
 // What keeps a token from a call: forbidden, where anything does. Its scopes and, where the call is about the whole
-// server, its queues.
+// server or the cache, that it is limited to queues. To which keys of the cache, is looked at with the key.
 Result<> check_access(service::TokenRecord const& token, Access access);
 
 }  // namespace workmill::http

@@ -32,11 +32,11 @@ class NoClock final : public Clock {
 class GateTest : public testing::Test {
  protected:
   // A token with these scopes; the header that shows it.
-  std::string add(Scopes scopes, AllowedQueues queues = {}, std::optional<Instant> expires_at = {}) {
+  std::string add(Scopes scopes, Allowed allowed = {}, std::optional<Instant> expires_at = {}) {
     TokenRecord record;
     record.name = "token-" + std::to_string(records_.size());
     record.scopes = scopes;
-    record.queues = std::move(queues);
+    record.allowed = std::move(allowed);
     record.expires_at = expires_at;
     std::string header = "Bearer " + make_token(record);
     records_.push_back(std::move(record));
@@ -111,15 +111,15 @@ TEST_F(GateTest, RefusesWhatIsNoTokenOfOurs) {
 
 TEST_F(GateTest, EachScopeOpensItsOwnRoutesAndNoOthers) {
   std::vector<std::pair<Scope, std::vector<Access>>> const opens{
-      {Scope::enqueue, {Access::enqueue, Access::server_enqueue}},
+      {Scope::enqueue, {Access::enqueue, Access::cache_enqueue}},
       {Scope::work, {Access::work}},
-      {Scope::read, {Access::read, Access::server_read}},
+      {Scope::read, {Access::read, Access::cache_read, Access::server_read}},
       {Scope::admin, {Access::admin, Access::server_admin}},
   };
   for (auto const& [scope, mine] : opens) {
     std::string const header = add({scope});
-    for (Access const access : {Access::enqueue, Access::work, Access::read, Access::admin, Access::server_read,
-                                Access::server_enqueue, Access::server_admin}) {
+    for (Access const access : {Access::enqueue, Access::work, Access::read, Access::admin, Access::cache_read,
+                                Access::cache_enqueue, Access::server_read, Access::server_admin}) {
       bool const is_mine = std::find(mine.begin(), mine.end(), access) != mine.end();
       EXPECT_EQ(let_in(header, access), is_mine) << to_string(scope) << " at " << to_string(access);
       if (!is_mine) {
@@ -130,16 +130,27 @@ TEST_F(GateTest, EachScopeOpensItsOwnRoutesAndNoOthers) {
 }
 
 TEST_F(GateTest, ATokenForSomeQueuesSeesNoFiguresOfTheWholeServer) {
-  std::string const header =
-      add({Scope::enqueue, Scope::read, Scope::admin}, std::make_shared<QueueSet const>(std::vector<std::string>{"a"}));
+  std::string const header = add({Scope::enqueue, Scope::read, Scope::admin},
+                                 {.queues = std::make_shared<QueueSet const>(std::vector<std::string>{"a"})});
 
   EXPECT_TRUE(let_in(header, Access::read));
   EXPECT_EQ(refused(header, Access::server_read), ErrorCode::forbidden);
   EXPECT_EQ(refused(header, Access::server_admin), ErrorCode::forbidden);
   EXPECT_TRUE(let_in(header, Access::enqueue));
-  EXPECT_EQ(refused(header, Access::server_enqueue), ErrorCode::forbidden);
-  ASSERT_NE(caller_.allowed(), nullptr);
-  EXPECT_TRUE(caller_.allowed()->contains("a"));
+  EXPECT_EQ(refused(header, Access::cache_enqueue), ErrorCode::forbidden);
+  EXPECT_EQ(refused(header, Access::cache_read), ErrorCode::forbidden);
+  ASSERT_NE(caller_.allowed().queues, nullptr);
+  EXPECT_TRUE(caller_.allowed().queues->contains("a"));
+}
+
+TEST_F(GateTest, ATokenForSomeQueuesAndKeysIsLetInToTheCacheAndStillNotToTheWholeServer) {
+  std::string const header =
+      add({Scope::enqueue, Scope::read}, {.queues = std::make_shared<QueueSet const>(std::vector<std::string>{"a"}),
+                                          .keys = std::make_shared<CacheKeySet const>(std::vector<std::string>{"k:"})});
+
+  EXPECT_TRUE(let_in(header, Access::cache_read));
+  EXPECT_TRUE(let_in(header, Access::cache_enqueue));
+  EXPECT_EQ(refused(header, Access::server_read), ErrorCode::forbidden);
 }
 
 TEST_F(GateTest, ATokenIsOverAtItsTimeAlsoOnAConnectionThatHasShownIt) {

@@ -55,6 +55,12 @@ void write_duration(std::string_view name, Duration duration, JsonWriter& json) 
 void write_duration_if_any(std::string_view name, std::optional<Duration> const& duration, JsonWriter& json) {
   if (duration) write_duration(name, *duration, json);
 }
+JsonWriter& write_texts(std::span<std::string const> texts, JsonWriter& json) {
+  json.begin_array();
+  for (std::string const& text : texts) json.value(text);
+  return json.end_array();
+}
+
 void write_tags_if_any(std::vector<std::string_view> const& tags, JsonWriter& json) {
   if (tags.empty()) return;
   json.key("tags").begin_array();
@@ -100,9 +106,8 @@ void write_leased(LeasedJob const& job, Service const& service, AttemptContext a
 }
 
 Error forbidden_cache() {
-  return {.code = ErrorCode::forbidden,
-          .message = "the token is limited to queues, and the cache belongs to none",
-          .field = "cache"};
+  return {
+      .code = ErrorCode::forbidden, .message = "the token is not for all of these keys of the cache", .field = "cache"};
 }
 
 void write_reports(std::span<ReportResult const> results, std::span<ReportedJob const> reported, Service const& service,
@@ -244,12 +249,12 @@ void append_enqueue_reply(EnqueueReply const& reply, bool bulk, Service const& s
   json.end_array().end_object();
 }
 
-std::vector<ReportedJob> reported_jobs(std::span<Report> reports, AllowedQueues const& allowed) {
+std::vector<ReportedJob> reported_jobs(std::span<Report> reports, Allowed const& allowed) {
   std::vector<ReportedJob> jobs;
   jobs.reserve(reports.size());
   for (Report& report : reports) {
     auto const* const completed = std::get_if<Completed>(&report.outcome);
-    bool const is_forbidden = allowed != nullptr && completed != nullptr && !completed->cache.empty();
+    bool const is_forbidden = completed != nullptr && !allowed.has_keys(completed->cache);
     jobs.push_back({.job = report.job, .is_forbidden = is_forbidden});
     if (is_forbidden) report = Report{.outcome = LogLines{}};
   }
@@ -378,14 +383,11 @@ void append_tokens_page(std::span<service::TokenPtr const> by_name, std::string_
     for (Scope const scope : {Scope::enqueue, Scope::work, Scope::read, Scope::admin}) {
       if (record.scopes.has(scope)) json.value(to_string(scope));
     }
+    auto const& [queues, keys] = record.allowed;
     json.end_array().key("queues");
-    if (record.queues) {
-      json.begin_array();
-      for (std::string const& name : record.queues->names()) json.value(name);
-      json.end_array();
-    } else {
-      json.null();
-    }
+    queues ? write_texts(queues->names(), json) : json.null();
+    json.key("cache_prefixes");
+    keys ? write_texts(keys->prefixes(), json) : json.null();
     json.member("created_at", record.created_at).key("expires_at");
     at(record.expires_at, json);
     std::int64_t const used_ms = token->last_used_ms.load(std::memory_order_relaxed);

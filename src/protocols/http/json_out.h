@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "model/allowed.h"
 #include "model/command.h"
 #include "model/reply.h"
 #include "service/service.h"
@@ -27,9 +28,9 @@ struct ReportedJob {
   JobRef job{};
   bool is_forbidden = false;  // It was not handed over.
 };
-// Take these from the command before that is handed over. `allowed`: of the caller. Whoever is limited to some queues
-// may not set what is cached: his reports that want to become reports on no job.
-std::vector<ReportedJob> reported_jobs(std::span<Report> reports, AllowedQueues const& allowed);
+// Take these from the command before that is handed over. `allowed`: of the caller. Reports that want to set keys of
+// the cache which are not his become reports on no job.
+std::vector<ReportedJob> reported_jobs(std::span<Report> reports, Allowed const& allowed);
 
 // What the worker of a job gets as its traceparent.
 enum class AttemptContext : std::uint8_t {

@@ -121,8 +121,8 @@ TEST_F(JsonOutTest, AReportThatWantsToCacheIsNotHandedOverForACallerOfSomeQueues
   auto of_all = make();
   auto of_some = make();
 
-  auto const all = reported_jobs(of_all, nullptr);
-  auto const some = reported_jobs(of_some, std::make_shared<QueueSet const>(std::vector<std::string>{"q"}));
+  auto const all = reported_jobs(of_all, {});
+  auto const some = reported_jobs(of_some, {.queues = std::make_shared<QueueSet const>(std::vector<std::string>{"q"})});
 
   EXPECT_FALSE(all[0].is_forbidden);
   EXPECT_EQ(of_all[0].job.text, "a");
@@ -135,13 +135,27 @@ TEST_F(JsonOutTest, AReportThatWantsToCacheIsNotHandedOverForACallerOfSomeQueues
   EXPECT_TRUE(json.ends_with(R"("field":"cache"}},{"id":"b","ok":true}]})")) << json;
 }
 
+TEST_F(JsonOutTest, AReportIsNotHandedOverForACallerWhoseKeysAreNotAllOfThoseThatItSets) {
+  Completed one;
+  one.cache.push_back({.key = "mine:1", .set = {}});
+  Completed both = one;
+  both.cache.push_back({.key = "yours:1", .set = {}});
+  std::vector<Report> reports{{.job = {.text = "a"}, .outcome = one}, {.job = {.text = "b"}, .outcome = both}};
+
+  auto const reported = reported_jobs(
+      reports, {.queues = {}, .keys = std::make_shared<CacheKeySet const>(std::vector<std::string>{"mine:"})});
+
+  EXPECT_FALSE(reported[0].is_forbidden);
+  EXPECT_TRUE(reported[1].is_forbidden);
+}
+
 TEST_F(JsonOutTest, EveryReportIsAnsweredInOrder) {
   std::vector<Report> reports{{.job = {.number = number_at(5)}}, {.job = {.text = "a"}}, {.job = {.text = "b"}}};
   ReportsReply const reply{
       .reports = {{},
                   {.cancel_requested = true},
                   {.error = Error{.code = ErrorCode::lease_lost, .message = "the lease is over"}}}};
-  auto const reported = reported_jobs(reports, nullptr);
+  auto const reported = reported_jobs(reports, {});
 
   std::string const json =
       written(&append_reports_reply, reply, std::span<ReportedJob const>{reported}, service_, std::string_view{"abc"});

@@ -13,7 +13,7 @@ constexpr std::array<RouteEntry, kRoutes> kTable{{
     {Route::create_jobs, Method::post, "/v1/jobs", "", Access::enqueue},
     {Route::lease_jobs, Method::post, "/v1/leases", "", Access::work},
     {Route::report_jobs, Method::post, "/v1/reports", "", Access::work},
-    {Route::get_cached, Method::get, "/v1/cache/{key}", "", Access::server_read},
+    {Route::get_cached, Method::get, "/v1/cache/{key}", "", Access::cache_read},
     {Route::compute_cached, Method::post, "/v1/cache/{key}", "", Access::enqueue},
     {Route::worker_stream, Method::get, "/v1/worker", "", Access::work},
     {Route::get_job, Method::get, "/v1/jobs/{id}", "wait", Access::read},
@@ -28,9 +28,9 @@ constexpr std::array<RouteEntry, kRoutes> kTable{{
     {Route::get_queue, Method::get, "/v1/queues/{queue}", "", Access::read},
     {Route::patch_queue, Method::patch, "/v1/queues/{queue}", "", Access::admin},
     {Route::purge_queue, Method::remove, "/v1/queues/{queue}/jobs", "state", Access::admin},
-    {Route::put_cached, Method::put, "/v1/cache/{key}", "fresh stale tags", Access::server_enqueue},
-    {Route::forget_cached, Method::remove, "/v1/cache/{key}", "", Access::server_enqueue},
-    {Route::forget_cached_by, Method::remove, "/v1/cache", "tag prefix", Access::server_enqueue},
+    {Route::put_cached, Method::put, "/v1/cache/{key}", "fresh stale tags", Access::cache_enqueue},
+    {Route::forget_cached, Method::remove, "/v1/cache/{key}", "", Access::cache_enqueue},
+    {Route::forget_cached_by, Method::remove, "/v1/cache", "tag prefix", Access::cache_enqueue},
     {Route::evaluate_flag, Method::post, "/ofrep/v1/evaluate/flags/{key}", "", Access::read},
     {Route::evaluate_flags, Method::post, "/ofrep/v1/evaluate/flags", "flagConfigEtag flagConfigLastModified",
      Access::read},
@@ -192,9 +192,10 @@ std::string_view to_string(Access access) {
   switch (access) {
     case Access::open: return "";
     case Access::enqueue:
-    case Access::server_enqueue: return "enqueue";
+    case Access::cache_enqueue: return "enqueue";
     case Access::work: return "work";
     case Access::read:
+    case Access::cache_read:
     case Access::server_read: return "read";
     case Access::admin:
     case Access::server_admin: return "admin";

@@ -66,9 +66,10 @@ enum class Access : std::uint8_t {
   work,
   read,
   admin,
-  server_read,     // read, and not limited to some queues: it shows figures of all.
-  server_enqueue,  // enqueue, likewise.
-  server_admin,    // admin, likewise.
+  cache_read,     // read, and not limited to some queues unless it is to keys of the cache, too.
+  cache_enqueue,  // enqueue, likewise.
+  server_read,    // read, and not limited to some queues: it shows figures of all.
+  server_admin,   // admin, likewise.
 };
 std::string_view to_string(Access access);  // The scope: "read" also for server_read; "" for open.
 

@@ -41,12 +41,11 @@ class FakeService final : public service::Service {
     service::Cookie cookie;
     Command command;
     Instant give_up_at{};
-    AllowedQueues allowed{};
+    Allowed allowed{};
   };
 
   void set_sink(service::AnswerSink* sink) override { sink_ = sink; }
-  Result<> submit(service::Cookie cookie, Command command, Instant give_up_at,
-                  AllowedQueues allowed = nullptr) override {
+  Result<> submit(service::Cookie cookie, Command command, Instant give_up_at, Allowed allowed = {}) override {
     if (refusal) return std::unexpected(*refusal);
     asked.push_back({cookie, std::move(command), give_up_at, std::move(allowed)});
     return {};

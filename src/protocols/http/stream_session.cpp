@@ -222,7 +222,7 @@ void StreamSession::subscribe(OpenStream open) {
   if (caller_.token() != nullptr) open.owner = caller_.token()->record.name;
   worker_ = open.lease.worker;
   held_ = open.held.size();
-  allowed_ = caller_.allowed();
+  allowed_ = caller_.allowed().queues;
   for (QueueChoice const& queue : open.lease.queues) queues_.push_back(queue.name);
   phase_ = Phase::opening;
   auto const taken = shared_.service.submit(cookie(kPushes), std::move(open), service::kNever, caller_.allowed());
@@ -514,8 +514,9 @@ void StreamSession::sweep_slow() {
 void StreamSession::sweep_token() {
   auto const holds = shared_.endpoints.still_holds(caller_, Access::work, shared_.clock.monotonic());
   if (!holds) return fail(holds.error(), CloseCode::policy, StreamEnd::denied);
-  if (caller_.allowed() == allowed_) return;
-  allowed_ = caller_.allowed();
+  AllowedQueues now = caller_.allowed().queues;
+  if (now == allowed_) return;
+  allowed_ = std::move(now);
   if (allowed_ == nullptr || std::ranges::all_of(queues_, [&](auto& name) { return allowed_->contains(name); })) return;
   fail({.code = ErrorCode::forbidden, .message = "the token is limited to other queues now"}, CloseCode::policy,
        StreamEnd::denied);
