@@ -115,6 +115,8 @@ class RequestDecoder::Parser final : public beast::http::basic_parser<true> {
       case beast::http::field::accept: request_.accept = value; return;
       case beast::http::field::accept_encoding: request_.accept_encoding = value; return;
       case beast::http::field::if_none_match: request_.if_none_match = value; return;
+      case beast::http::field::if_match: request_.has_if_match = true; return;
+      case beast::http::field::if_unmodified_since: request_.has_if_unmodified_since = true; return;
       // Beast lets two lengths pass that are the same; RFC 9110, 8.6, leaves it to us to refuse them.
       case beast::http::field::content_length:
         has_odd_length_ = has_odd_length_ || has_length_ || value.find_first_not_of("0123456789") != value.npos;

@@ -36,6 +36,8 @@ struct Request {
   std::string_view accept;
   std::string_view accept_encoding;
   std::string_view if_none_match;
+  bool has_if_match = false;  // Conditions that no call keeps to: see check_conditions() (request_values.h).
+  bool has_if_unmodified_since = false;
   std::string_view authorization;
   std::string_view idempotency_key;
   std::string_view traceparent;

@@ -133,6 +133,7 @@ Result<Match> Endpoints::judge(Request const& request, Exchange& exchange, Calle
   if (found && is_known) exchange.audit = make_audit_note(found->access, found->parameter, caller);
   if (!admitted) return std::unexpected(std::move(admitted).error());
   if (!found && found.error().code == ErrorCode::method_not_allowed) exchange.allow = allowed_methods(request.path);
+  if (found) WM_TRY_VOID(check_conditions(request, found->route));
   return found;
 }
 

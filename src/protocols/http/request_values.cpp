@@ -102,6 +102,20 @@ Result<> check_body(Request const& request) {
   return {};
 }
 
+Result<> check_conditions(Request const& request, Route route) {
+  auto const refused = [](std::string field) {
+    return fail_field(ErrorCode::invalid_field, std::move(field),
+                      "is a condition that this call does not keep to: nothing was done");
+  };
+  if (request.has_if_match) return refused("If-Match");
+  if (request.has_if_unmodified_since) return refused("If-Unmodified-Since");
+  // Of a GET it only saves sending what the client has. OFREP asks for its bulk evaluation by POST, and means that,
+  // too.
+  bool const reads = request.method == Method::get || request.method == Method::head || route == Route::evaluate_flags;
+  if (!reads && request.if_none_match.data() != nullptr) return refused("If-None-Match");
+  return {};
+}
+
 Result<std::uint32_t> parse_limit(Query const& query) {
   constexpr std::uint32_t kDefault = 50;
   constexpr std::uint32_t kMax = 1'000;

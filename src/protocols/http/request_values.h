@@ -27,6 +27,10 @@ bool is_from_web_page(Request const& request);
 // unsupported_media_type where the body is packed, or a web page sends one that does not say that it is JSON.
 Result<> check_body(Request const& request);
 
+// A condition that the call does not keep to is refused, by the name of its header: who sends one wants nothing done
+// where it does not hold (RFC 9110, 13.1), and to leave it out of account would do it.
+Result<> check_conditions(Request const& request, Route route);
+
 // Of a query; what is sent without being there is the default. `limit`: 1 to 1,000, 50 by default.
 Result<std::uint32_t> parse_limit(Query const& query);
 // `wait`: up to kWaitMax, 0 by default.
