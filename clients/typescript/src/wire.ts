@@ -515,6 +515,18 @@ export type Status = {
     requests_total: number;
     refused_total: number;
   };
+  /** Not there where the server keeps no cache. */
+  cache?: {
+    entries: number;
+    /** Jobs that compute a value now. */
+    flights: number;
+    memory_bytes: number;
+    disk_bytes: number;
+    evicted_from_memory_total?: number;
+    evicted_from_disk_total?: number;
+    /** GET and POST for a value, by what came of them. */
+    calls_total: { [name: string]: number };
+  };
 };
 
 export type Heap = {

@@ -147,6 +147,30 @@ Block totals(Snapshot const& before, Snapshot const& now, Rates const& rates) {
   return {std::move(jobs), std::move(speed), std::move(time)};
 }
 
+// Nothing for a cache that nobody uses.
+Block cache(Snapshot const& before, Snapshot const& now, Rates const& rates) {
+  if (!now.cache || (now.cache->entries == 0 && now.cache->asked == 0 && now.cache->flights == 0)) return {};
+  CacheState const& is = *now.cache;
+  CacheState const was = before.cache.value_or(CacheState{});
+  // Of the calls between the two looks; before the second look there are none.
+  auto const share = [&](std::uint64_t old, std::uint64_t part) {
+    bool const some = rates.known() && is.asked > was.asked && part >= old;
+    return some ? fmt::format("{:.0f} %",
+                              100.0 * static_cast<double>(part - old) / static_cast<double>(is.asked - was.asked))
+                : std::string{"-"};
+  };
+  Line line;
+  append_figure("cache/s", rates.text(was.asked, is.asked), line);
+  append_figure("fresh", share(was.fresh, is.fresh), line);
+  append_figure("stale", share(was.stale, is.stale), line);
+  append_figure("computed/s", rates.text(was.computed, is.computed), line);
+  if (is.failed > was.failed) append_figure("failed/s", rates.text(was.failed, is.failed), line, Colour::red);
+  append_figure("flights", short_count(is.flights), line, is.flights > 0 ? Colour::blue : Colour::plain);
+  append_figure("values", short_count(is.entries), line);
+  append_figure("memory", short_bytes(is.memory_bytes), line);
+  return {std::move(line)};
+}
+
 Block stages(Snapshot const& before, Snapshot const& now, Rates const& rates) {
   Block block;
   auto const append = [&](std::vector<Stage> const& old, std::vector<Stage> const& all) {
@@ -303,6 +327,7 @@ std::vector<std::string> render(Snapshot const& before, Snapshot const& now, dou
   std::size_t const rows = view.rows == 0 ? std::string::npos : view.rows;
   Block all = title(now, view);
   append(totals(before, now, rates), 3, all);
+  append(cache(before, now, rates), 1, all);
 
   // A terminal of 24 rows has room for 10 of the middle and 9 of the queues and types.
   Block bars = threads(now);

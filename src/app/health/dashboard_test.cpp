@@ -25,7 +25,9 @@ constexpr char const* kStatus = R"({
   "job_stages": {"ready_to_leased": {"count": 7, "seconds_total": 1, "p50_us": 2500000, "p99_us": 2500000}},
   "threads": [{"name": "wm-log", "busy": 0.0, "cpu_seconds_total": 0.1}, {"name": "wm-io-0", "busy": 0.71, "cpu_seconds_total": 9}],
   "types": [{"type": "thumbnail", "enqueued_total": 20000, "completed_total": 15, "failed_total": 1}],
-  "http": {"connections_total": 10, "requests_total": REQUESTS, "refused_total": 0}})";
+  "http": {"connections_total": 10, "requests_total": REQUESTS, "refused_total": 0},
+  "cache": {"entries": 12345, "flights": 3, "memory_bytes": 13631488, "calls_total": {"hit": HITS, "stale": 20, "miss": 5,
+  "computed": 7, "coalesced": 8, "failed": 0, "pending": 1}}})";
 
 constexpr char const* kQueues = R"({"items": [
   {"name": "quiet", "paused": true, "depth": {"ready": 5}, "oldest_ready_at": "2026-11-28T11:00:01.000Z",
@@ -39,7 +41,8 @@ std::string with(std::string text, std::string const& name, int value) {
 }
 
 Snapshot snapshot(int grown) {
-  auto const status = parse_json(with(with(kStatus, "COMMANDS", 100 + grown), "REQUESTS", 500 + grown));
+  auto const status =
+      parse_json(with(with(with(kStatus, "COMMANDS", 100 + grown), "REQUESTS", 500 + grown), "HITS", grown));
   auto const queues = parse_json(with(kQueues, "ENQUEUED", 1'000 + grown));
   EXPECT_TRUE(status && queues);
   Snapshot made = read_status(status->root());
@@ -60,6 +63,8 @@ TEST(Dashboard, ShowsEverythingThatTheServerSays) {
   EXPECT_THAT(text, HasSubstr("ready 1,200  scheduled 3  leased 40  completed 50  dead 7\n"));
   EXPECT_THAT(text, HasSubstr("commands/s 2,500  requests/s 2,500  connections/s 0  refused/s 0\n"));
   EXPECT_THAT(text, HasSubstr("flush 0 %  of 0.12 ms  decide 0 %  read 0 %  log 128.0 MiB  disk free 10.0 GiB\n"));
+  EXPECT_THAT(
+      text, HasSubstr("cache/s 2,500  fresh 100 %  stale 0 %  computed/s 0  flights 3  values 12.3k  memory 13.0 MiB"));
   EXPECT_THAT(text, HasSubstr("wm-io-0              #########...  71 %"));
   EXPECT_THAT(text, HasSubstr("http_connections     ###########.  95 %"));
   EXPECT_THAT(text, HasSubstr("parse                 0    4 µs 17.0 ms"));
@@ -72,6 +77,23 @@ TEST(Dashboard, HasNoRatesBeforeTheSecondLook) {
   auto const text = text_of(render(snapshot(0), snapshot(0), 0, {.columns = 0, .rows = 0}));
 
   EXPECT_THAT(text, HasSubstr("commands/s -  requests/s -"));
+}
+
+TEST(Dashboard, SaysNothingOfACacheThatNobodyUses) {
+  Snapshot now = snapshot(0);
+  now.cache = CacheState{};
+
+  EXPECT_THAT(render(now, now, 1, {.columns = 0, .rows = 0}), Each(Not(HasSubstr("cache/s"))));
+}
+
+TEST(Dashboard, ShowsTheCallsOfTheCacheThatFailed) {
+  Snapshot before = snapshot(0), now = snapshot(0);
+  now.cache->failed += 6;
+  now.cache->asked += 12;
+
+  EXPECT_THAT(text_of(render(before, now, 2, {.columns = 0, .rows = 0})),
+              HasSubstr("cache/s 6.0  fresh 0 %  stale 0 %  computed/s 0  failed/s 3.0  flights 3"));
+  EXPECT_THAT(text_of(render(now, now, 0, {.columns = 0, .rows = 0})), HasSubstr("cache/s -  fresh -  stale -"));
 }
 
 TEST(Dashboard, LeavesOutWhatAnOlderServerDoesNotSay) {

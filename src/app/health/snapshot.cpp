@@ -79,6 +79,19 @@ Snapshot read_status(JsonValue const& status) {
                           .requests = http->number_at("requests_total"),
                           .refused = http->number_at("refused_total")};
   }
+  if (auto const* const cache = status.find_set("cache")) {
+    JsonValue const& calls = member(*cache, "calls_total");
+    CacheState& state = out.cache.emplace();
+    state.entries = cache->number_at("entries");
+    state.flights = cache->number_at("flights");
+    state.memory_bytes = cache->number_at("memory_bytes");
+    state.fresh = calls.number_at("hit");
+    state.stale = calls.number_at("stale");
+    state.computed = calls.number_at("computed") + calls.number_at("coalesced");
+    state.failed = calls.number_at("failed");
+    state.asked = state.fresh + state.stale + state.computed + state.failed + calls.number_at("miss") +
+                  calls.number_at("pending");
+  }
   return out;
 }
 

@@ -43,6 +43,13 @@ struct HttpCounts {
   std::uint64_t connections = 0, requests = 0, refused = 0;
 };
 
+// The shared cache. Totals of calls for a value.
+struct CacheState {
+  std::uint64_t entries = 0, flights = 0, memory_bytes = 0;
+  std::uint64_t fresh = 0, stale = 0, computed = 0, failed = 0;  // `computed`: for whoever waited for that, too.
+  std::uint64_t asked = 0;                                       // All of them, those that found nothing as well.
+};
+
 struct QueueState {
   std::string name;
   bool paused = false;
@@ -71,6 +78,7 @@ struct Snapshot {
   std::vector<Thread> threads;
   std::vector<TypeCounts> types;
   std::optional<HttpCounts> http;
+  std::optional<CacheState> cache;
   std::vector<QueueState> queues;
 };
 

@@ -77,6 +77,16 @@ CacheCounters::CacheCounters(telemetry::Metrics& metrics)
       refreshes(metrics.counter("workmill_cache_refreshes_total",
                                 "Values that were asked to be computed anew, stale or nearly so.")) {}
 
+CacheCallFigures CacheCounters::figures() const {
+  return {.hit = hit.value(),
+          .stale = stale.value(),
+          .miss = miss.value(),
+          .computed = computed.value(),
+          .coalesced = coalesced.value(),
+          .failed = failed.value(),
+          .pending = pending.value()};
+}
+
 bool wants_early_refresh(Instant now, CacheTimes const& times, double chance) {
   WM_ASSERT(chance > 0 && chance <= 1);
   if (times.compute_time <= Duration{0}) return false;  // Nobody knows how long it takes.
@@ -118,6 +128,11 @@ Result<std::string_view> CacheCalls::key_of(Call const& call) {
     key = key_;
   }
   if (!is_cache_key(key)) return fail_field(ErrorCode::invalid_field, "key", std::string{kBadCacheKey});
+  // The shard looks again; but what is in memory is answered without it. Who is limited to queues alone gets this far
+  // only to compute, which he may.
+  if (!call.caller.allowed().may_compute(key)) {
+    return fail_field(ErrorCode::forbidden, "key", "the token is limited to other keys of the cache");
+  }
   return key;
 }
 
@@ -128,11 +143,6 @@ Result<std::optional<Command>> CacheCalls::plan_get(Call const& call, Exchange& 
   cache::Cache const* const cache = service_.cache();
   Instant const now = now_of(exchange);
   cache::Lookup found = cache != nullptr ? cache->find(key, now) : cache::Lookup{};
-  // The shard looks again; but what is in memory is answered without it. Who is limited to queues alone gets this far
-  // only to compute, which he may.
-  if (!call.caller.allowed().may_compute(key)) {
-    return fail_field(ErrorCode::forbidden, "key", "the token is limited to other keys of the cache");
-  }
   switch (found.what) {
     case cache::Lookup::What::value:
       answer_value(exchange, call.request.if_none_match, std::move(found.value), found.times, Origin::hit, now, answer);

@@ -16,6 +16,7 @@
 #include "protocols/http/gate.h"
 #include "protocols/http/json_in.h"
 #include "protocols/http/router.h"
+#include "protocols/http/status.h"
 #include "service/service.h"
 #include "telemetry/metrics.h"
 
@@ -28,6 +29,7 @@ bool is_cache_route(Route route);
 // How the calls that ask for a value went. Shared by all I/O threads.
 struct CacheCounters {
   explicit CacheCounters(telemetry::Metrics& metrics);
+  CacheCallFigures figures() const;
 
   telemetry::Counter& hit;
   telemetry::Counter& stale;
@@ -71,6 +73,7 @@ class CacheCalls {
   // For a request of one of the routes that was let in so far. A command, where the shard is to be asked; otherwise
   // `answer` is filled in. cache_miss and compute_failed are errors like others, and their lines are miss_lines()'s.
   Result<std::optional<Command>> plan(Call const& call, Exchange& exchange, Answer& answer);
+  CacheCallFigures figures() const { return counters_.figures(); }
   // What the shard said to that command. An error where that is what it comes to.
   Result<> take(Exchange& exchange, Reply const& reply, Answer& answer);
 

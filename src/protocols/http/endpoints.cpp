@@ -516,7 +516,8 @@ FrontEndFigures Endpoints::front_end() const {
           .threads = threads_,
           .connections = counters_.accepted.value(),
           .requests = counters_.answered(),
-          .refused = counters_.refused.value()};
+          .refused = counters_.refused.value(),
+          .cache = cache_calls_.figures()};
 }
 
 void Endpoints::answer_packed(Exchange const& exchange, ResponseHead head, Reply const& reply, std::string& out) {

@@ -86,6 +86,17 @@ void append_types(std::vector<TypeFigures> const& types, JsonWriter& json) {
   json.end_array();
 }
 
+void append_cache(CacheStatus const& cache, CacheCallFigures const& calls, JsonWriter& json) {
+  json.key("cache").begin_object().member("entries", cache.entries).member("flights", cache.flights);
+  json.member("memory_bytes", cache.memory_bytes).member("disk_bytes", cache.disk_bytes);
+  json.member("evicted_from_memory_total", cache.evicted_from_memory);
+  json.member("evicted_from_disk_total", cache.evicted_from_disk);
+  json.key("calls_total").begin_object().member("hit", calls.hit).member("stale", calls.stale);
+  json.member("miss", calls.miss).member("computed", calls.computed).member("coalesced", calls.coalesced);
+  json.member("failed", calls.failed).member("pending", calls.pending).end_object();
+  json.end_object();
+}
+
 }  // namespace
 
 std::string_view to_string(service::Readiness readiness) {
@@ -158,6 +169,7 @@ void append_status(StatusReply const& status, FrontEndFigures const& front_end, 
   json.member("connections_total", front_end.connections).member("requests_total", front_end.requests);
   json.member("refused_total", front_end.refused);
   json.end_object();
+  for (CacheStatus const& cache : status.cache) append_cache(cache, front_end.cache, json);
   json.end_object();
 }
 
