@@ -1,14 +1,18 @@
 // Counts the words of all files in a folder, as a pipeline of durable jobs in one process: no server, no sockets.
 //
-//   pipeline JOBS_FOLDER TEXT_FOLDER
+//   pipeline JOBS_FOLDER TEXT_FOLDER [LEASE_SECONDS]
 //
 // Stage 1, `scan`, lists the folder and enqueues a job for each file; stage 2, `count`, counts the words of one file;
 // the program adds up their results. Kill it at any time and start it again with the same arguments: what was done is
 // not done again, what was not is.
+//
+// What was under way when it was killed is begun again when its lease is over: 60 seconds, or LEASE_SECONDS, after the
+// last sign of life. While a job runs its lease is extended, at a third of it: a short one costs a little work.
 #include <workmill/embedded.h>
 #include <workmill/workmill.h>
 
 #include <cctype>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <iostream>
@@ -63,13 +67,13 @@ int complain(Error const& error) {
   return 1;
 }
 
-int run(std::string const& jobs_folder, std::string const& text_folder) {
+int run(std::string const& jobs_folder, std::string const& text_folder, Duration lease) {
   auto mill = Workmill::open(jobs_folder);
   if (!mill) return complain(mill.error());
   Client client = mill->client();
 
   std::mutex output;
-  Worker worker = mill->worker({.queues = {"scan", "count"}, .concurrency = 4});
+  Worker worker = mill->worker({.queues = {"scan", "count"}, .concurrency = 4, .lease = lease});
   worker.on<std::string>("scan", [&](std::string const& folder) { return scan(folder, client); });
   worker.on<std::string>("count", [&](std::string const& file, JobContext& context) {
     auto counts = count(file, context);
@@ -98,9 +102,10 @@ int run(std::string const& jobs_folder, std::string const& text_folder) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc != 3) {
-    std::cerr << "usage: pipeline JOBS_FOLDER TEXT_FOLDER\n";
+  int const lease_seconds = argc == 4 ? std::atoi(argv[3]) : 60;
+  if (argc < 3 || argc > 4 || lease_seconds < 1) {
+    std::cerr << "usage: pipeline JOBS_FOLDER TEXT_FOLDER [LEASE_SECONDS]\n";
     return 2;
   }
-  return run(argv[1], argv[2]);
+  return run(argv[1], argv[2], std::chrono::seconds{lease_seconds});
 }
