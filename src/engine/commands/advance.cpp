@@ -1,3 +1,4 @@
+#include <string_view>
 #include <utility>
 
 #include "base/mutation.h"
@@ -7,18 +8,23 @@
 namespace workmill::engine {
 namespace {
 
+// The end of a job that has failed by no report of a worker's.
+effect::JobFailed death(JobSlot const& job, std::string_view code, std::string_view message, Context const& context) {
+  return {.number = job.number,
+          .at = context.now,
+          .next = JobState::dead,
+          .order = std::to_underlying(job.number),
+          .ready_at = context.now,
+          .error_class = ErrorClass::fatal,
+          .code = code,
+          .message = message,
+          .attempt = job.attempt,
+          .previous = job.event_at};
+}
+
 void expire(JobIndex index, State const& state, Context const& context, Effects& out) {
   JobSlot const& job = state.job(index);
-  effect::JobFailed const effect{.number = job.number,
-                                 .at = context.now,
-                                 .next = JobState::dead,
-                                 .order = std::to_underlying(job.number),
-                                 .ready_at = context.now,
-                                 .error_class = ErrorClass::fatal,
-                                 .code = kExpired,
-                                 .message = "the job was not leased within its expires_in",
-                                 .attempt = job.attempt,
-                                 .previous = job.event_at};
+  auto const effect = death(job, kExpired, "the job was not leased within its expires_in", context);
   out.emit(effect, index);
   note_flight_failed(job, effect, state, context, out);
 }
@@ -27,21 +33,12 @@ void expire(JobIndex index, State const& state, Context const& context, Effects&
 
 void end_lease(JobIndex index, State const& state, Context const& context, Effects& out) {
   JobSlot const& job = state.job(index);
-  effect::JobFailed effect{.number = job.number,
-                           .at = context.now,
-                           .next = JobState::ready,
-                           .order = std::to_underlying(job.number),
-                           .ready_at = context.now,
-                           .error_class = ErrorClass::retryable,
-                           .code = kLeaseExpired,
-                           .message = "the lease ran out before its worker reported",
-                           .attempt = job.attempt,
-                           .previous = job.event_at};
+  auto effect = death(job, kLeaseExpired, "the lease ran out before its worker reported", context);
+  effect.error_class = ErrorClass::retryable;
   if (job.cancel_requested) {
     effect.next = JobState::cancelled;
-  } else if (job.attempt >= state.policy(job).max_attempts && !WM_MUTATION(lease_end_never_kills)) {
-    effect.next = JobState::dead;
-  } else {
+  } else if (job.attempt < state.policy(job).max_attempts || WM_MUTATION(lease_end_never_kills)) {
+    effect.next = JobState::ready;
     effect.order = state.next_order(context.now);
   }
   out.emit(effect, index);
@@ -78,16 +75,8 @@ void decide_damaged(JobIndex index, DamagedPart part, State const& state, Contex
   bool const is_checkpoint = part == DamagedPart::checkpoint;
   // Whoever retries the job has read that it starts without one.
   if (is_checkpoint) out.emit(effect::CheckpointMade{.number = job.number}, index);
-  effect::JobFailed const effect{.number = job.number,
-                                 .at = context.now,
-                                 .next = JobState::dead,
-                                 .order = std::to_underlying(job.number),
-                                 .ready_at = context.now,
-                                 .error_class = ErrorClass::fatal,
-                                 .code = kPayloadDamaged,
-                                 .message = is_checkpoint ? kCheckpointDamagedText : kPayloadDamagedText,
-                                 .attempt = job.attempt,
-                                 .previous = job.event_at};
+  auto const effect =
+      death(job, kPayloadDamaged, is_checkpoint ? kCheckpointDamagedText : kPayloadDamagedText, context);
   out.emit(effect, index);
   note_flight_failed(job, effect, state, context, out);
 }
