@@ -30,7 +30,7 @@ Result<Address> resolve_address(ServerOptions const& options) {
   if (address.token.find_first_of("\r\n") != std::string::npos) {
     return fail(ErrorClass::user, "bad_configuration", "the token has a line break in it");
   }
-  address.ca_file = options.ca_file;
+  address.ca_file = options.ca_file.empty() ? environment("WORKMILL_CA_FILE") : options.ca_file;
   std::string_view rest = url;
   if (rest.starts_with("https://")) {
     address.tls = true;
@@ -71,7 +71,9 @@ Result<std::shared_ptr<TlsContext>> TlsContext::make(Address const& address) {
     tls->context.set_default_verify_paths(error);
   else
     tls->context.load_verify_file(address.ca_file, error);
-  if (error) return fail(ErrorClass::user, "bad_configuration", "ca_file cannot be read: " + error.message());
+  if (error)
+    return fail(ErrorClass::user, "bad_configuration",
+                "ca_file (or WORKMILL_CA_FILE) cannot be read: " + error.message());
   return tls;
 }
 

@@ -418,5 +418,16 @@ TEST(ClientOverTls, AServerIsBelievedWhereItsCertificateIsAndOnlyThere) {
   EXPECT_EQ((Client{{.url = server.url(), .ca_file = "/nowhere"}}.ping().error().code), "bad_configuration");
 }
 
+TEST(ClientOverTls, WhomTheEnvironmentNamesIsBelievedUnlessTheProgramSaysOtherwise) {
+  ServerProcess server{{}, ServerProcess::Speaks::https};
+  server.start();
+  ::setenv("WORKMILL_CA_FILE", server.certificate().c_str(), 1);  // No client of this test has a thread yet.
+  EXPECT_TRUE((Client{{.url = server.url()}}.ping()));
+  ::setenv("WORKMILL_CA_FILE", "/nowhere", 1);
+  EXPECT_EQ((Client{{.url = server.url()}}.ping().error().code), "bad_configuration");
+  EXPECT_TRUE((Client{{.url = server.url(), .ca_file = server.certificate()}}.ping()));
+  ::unsetenv("WORKMILL_CA_FILE");
+}
+
 }  // namespace
 }  // namespace workmill::client

@@ -51,7 +51,7 @@ export interface ClientOptions {
   requestTimeout?: Duration | undefined;
   /** What is `retryable`, and broken connections, are tried again. Default: 5 tries, 100 ms doubled up to 5 s, full jitter. */
   retry?: RetryOptions | undefined;
-  /** For https. */
+  /** For https. Without `ca`, whom the file that WORKMILL_CA_FILE names vouches for is believed. */
   tls?: TlsOptions | undefined;
   /** false: no spans, though OpenTelemetry is installed. */
   tracing?: boolean | undefined;

@@ -4,7 +4,7 @@
 import type { IncomingMessage } from 'node:http';
 import { WebSocket } from 'ws';
 import { errorOf, FatalError, RetryableError, UserError, type WorkmillError } from './errors.js';
-import { answerError, connectionError, parseUrl, type TlsOptions } from './http.js';
+import { answerError, connectionError, parseUrl, tlsOptions, type TlsOptions } from './http.js';
 import type { Report } from './reports.js';
 import { backoffMs, type Retry } from './retry.js';
 import { charactersPerFrame, reportsPerFrame, type Desk, type Transport } from './transport.js';
@@ -53,6 +53,7 @@ export class Stream implements Transport {
   readonly #desk: Desk;
   readonly #options: StreamOptions;
   readonly #url: string;
+  readonly #tls: TlsOptions | undefined;
   #socket: WebSocket | undefined;
   #subscribed = false;
   #everSubscribed = false;
@@ -73,6 +74,7 @@ export class Stream implements Transport {
     this.#desk = desk;
     this.#options = options;
     const url = parseUrl(options.url);
+    this.#tls = tlsOptions(url, options.tls);
     url.protocol = url.protocol === 'https:' ? 'wss:' : 'ws:';
     url.pathname = `${url.pathname.replace(/\/$/, '')}/v1/worker`;
     this.#url = url.href;
@@ -111,9 +113,9 @@ export class Stream implements Transport {
   }
 
   #connect(): void {
-    const { token, tls, connectTimeoutMs } = this.#options;
+    const { token, connectTimeoutMs } = this.#options;
     const socket = new WebSocket(this.#url, {
-      ...tls,
+      ...this.#tls,
       headers: token ? { authorization: `Bearer ${token}` } : {},
       handshakeTimeout: connectTimeoutMs,
       perMessageDeflate: false,

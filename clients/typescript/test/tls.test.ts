@@ -42,6 +42,39 @@ for (const transport of ['stream', 'http'] as const) {
   });
 }
 
+for (const transport of ['stream', 'http'] as const) {
+  test(`over ${transport}, whom WORKMILL_CA_FILE names is believed without a word in the program`, async () => {
+    process.env['WORKMILL_CA_FILE'] = certificate;
+    try {
+      const client = new Client({ url });
+      const queues = [`${transport}-by-file`];
+      const worker = new Worker({ url, queues, transport, signals: false, logger: false });
+      worker.on<string>('t', (job) => job.payload.toUpperCase());
+      const running = worker.run();
+
+      const { id } = await client.enqueue('t', 'quiet', { queue: queues[0] as string });
+
+      assert.equal(await client.result(id), 'QUIET');
+      await worker.stop();
+      await running;
+      client.close();
+    } finally {
+      delete process.env['WORKMILL_CA_FILE'];
+    }
+  });
+}
+
+test('a WORKMILL_CA_FILE that cannot be read is said at once, for https alone', () => {
+  process.env['WORKMILL_CA_FILE'] = '/nowhere';
+  try {
+    assert.throws(() => new Client({ url }), { code: 'bad_configuration', class: 'user' });
+    new Client({ url: 'http://127.0.0.1:1' }).close();
+    new Client({ url, tls: { ca: readFileSync(certificate) } }).close();
+  } finally {
+    delete process.env['WORKMILL_CA_FILE'];
+  }
+});
+
 test('a certificate that nobody vouches for ends the call, and is not tried again', async () => {
   const client = new Client({ url });
 

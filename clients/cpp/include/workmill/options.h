@@ -29,7 +29,7 @@ struct RetryPolicy {
 struct ServerOptions {
   std::string url{};                // Empty: WORKMILL_URL, else http://127.0.0.1:7330.
   std::string token{};              // Empty: WORKMILL_TOKEN, if it is set.
-  std::string ca_file{};            // PEM: who may vouch for an https server. Empty: whom the system believes.
+  std::string ca_file{};            // PEM: who may vouch for an https server. Empty: WORKMILL_CA_FILE, else the system.
   Duration connect_timeout{5'000};  // For connecting, TLS included.
   Duration request_timeout{
       30'000};  // For one attempt, waiting for a connection included; a long poll has its wait on top.
