@@ -124,6 +124,9 @@ void Core::on_answer(CallId id, Result<Response> answer) {
   State& state = calls_.at(id);
   state.ticket = 0;
   if (answer && answer->status >= 400) answer = std::unexpected(read_problem(*answer));
+  // A DELETE that finds nothing, as an attempt before it, whose answer was lost, may have deleted it.
+  bool const is_gone = !answer && (answer.error().code == "cache_miss" || answer.error().code == "job_not_found");
+  if (is_gone && state.may_have_happened && state.call.request.method == "DELETE") answer = Response{.status = 204};
   if (answer) return finish(id, std::move(answer));
   Error const& error = answer.error();
   bool const harmless = state.call.repeatable || !error.may_have_happened;
@@ -142,6 +145,7 @@ void Core::on_answer(CallId id, Result<Response> answer) {
   log(LogLevel::info, "attempt " + std::to_string(state.attempts) + " of " + state.call.request.method + " " +
                           state.call.request.target + " failed, again in " + std::to_string(pause.count()) +
                           " ms: " + describe(error));
+  state.may_have_happened |= error.may_have_happened;
   state.timer = loop_.after(pause, [this, id] { attempt(id); });
 }
 

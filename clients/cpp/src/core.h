@@ -46,8 +46,9 @@ class Core {
     Call call;
     Done done;
     unsigned attempts = 0;
-    Transport::Ticket ticket = 0;  // 0: none is under way.
-    Loop::TimerId timer = 0;       // Of the pause before the next attempt.
+    bool may_have_happened = false;  // One of the attempts so far.
+    Transport::Ticket ticket = 0;    // 0: none is under way.
+    Loop::TimerId timer = 0;         // Of the pause before the next attempt.
     std::optional<Loop::Clock::time_point> give_up_at{};
   };
 

@@ -79,6 +79,9 @@ class AsyncClient:
             try:
                 return await self._try(call)
             except WorkmillError as error:
+                answer_instead = _calls.settled(call, error, attempts)
+                if answer_instead is not None:
+                    return answer_instead()
                 pause = attempts.pause_after(error)
                 if pause is None:
                     raise

@@ -8,7 +8,7 @@ from typing import Any, Callable, List, Mapping, Optional, Protocol, Sequence, T
 
 from . import _calls
 from ._calls import Call
-from ._errors import CachePending, UserError
+from ._errors import CachePending
 from ._models import Cached, NewJob
 from ._retry import Pause
 from ._time import DurationLike, duration_seconds
@@ -43,11 +43,7 @@ class Cache:
 
     def get(self, key: str) -> Optional[Cached]:
         """What is there, fresh or stale; None where nothing is."""
-        try:
-            return self._client._run(_calls.cache_get(key))
-        except UserError as error:
-            pass_a_miss(error)
-            return None
+        return self._client._run(_calls.cache_get(key))
 
     def put(
         self,
@@ -93,13 +89,8 @@ class Cache:
             time.sleep(poll.pause_after(answer))
 
     def delete(self, key: str) -> bool:
-        """Forgets the value. Returns whether there was one."""
-        try:
-            self._client._run(_calls.cache_delete(key))
-        except UserError as error:
-            pass_a_miss(error)
-            return False
-        return True
+        """Forgets the value. Returns whether there was one; True also where an attempt's answer was lost."""
+        return self._client._run(_calls.cache_delete(key))
 
     def delete_by_tag(self, tag: str) -> int:
         """Forgets all values with this tag. Returns how many."""
@@ -119,11 +110,7 @@ class AsyncCache:
         self._waits = waits
 
     async def get(self, key: str) -> Optional[Cached]:
-        try:
-            return await self._client._run(_calls.cache_get(key))
-        except UserError as error:
-            pass_a_miss(error)
-            return None
+        return await self._client._run(_calls.cache_get(key))
 
     async def put(
         self,
@@ -157,12 +144,7 @@ class AsyncCache:
             await asyncio.sleep(poll.pause_after(answer))
 
     async def delete(self, key: str) -> bool:
-        try:
-            await self._client._run(_calls.cache_delete(key))
-        except UserError as error:
-            pass_a_miss(error)
-            return False
-        return True
+        return await self._client._run(_calls.cache_delete(key))
 
     async def delete_by_tag(self, tag: str) -> int:
         return await self._client._run(_calls.cache_delete_by("tag", tag))
@@ -172,11 +154,6 @@ class AsyncCache:
 
 
 # ---- Shared by both.
-
-
-def pass_a_miss(error: UserError) -> None:
-    if error.code != "cache_miss":
-        raise error
 
 
 def computing(

@@ -37,6 +37,7 @@ from ._models import (
     leased_from,
     queue_from,
 )
+from ._retry import Attempts
 from ._time import DurationLike, duration_seconds, duration_text, time_text
 
 T = TypeVar("T")
@@ -67,6 +68,15 @@ class Call(Generic[T]):
     wait: float = 0.0  # Seconds that the server may take besides, as asked.
     # In place of `parse`, for an answer that is more than its JSON.
     read_answer: Optional[Callable[[Answer], T]] = None
+    # What it comes to that nothing is kept under the key; where it is None: to an error.
+    on_miss: Optional[Callable[[], T]] = None
+
+
+def settled(call: Call[T], error: WorkmillError, attempts: Attempts) -> Optional[Callable[[], T]]:
+    """What an error means that is an answer like others. None: it is an error."""
+    if attempts.has_deleted(call.method, error):
+        return lambda: call.parse(None)
+    return call.on_miss if error.code == "cache_miss" else None
 
 
 def read(call: Call[T], answer: Answer) -> T:
@@ -267,8 +277,8 @@ def _text_of(duration: Optional[DurationLike]) -> Optional[str]:
     return None if duration is None else duration_text(duration)
 
 
-def cache_get(key: str) -> Call[Cached]:
-    return Call("GET", _cache_path(key, {}), _no_cached, read_answer=_cached)
+def cache_get(key: str) -> Call[Optional[Cached]]:
+    return Call("GET", _cache_path(key, {}), _no_cached, read_answer=_cached, on_miss=lambda: None)
 
 
 def cache_put(
@@ -318,8 +328,8 @@ def cache_compute(
     )
 
 
-def cache_delete(key: str) -> Call[None]:
-    return Call("DELETE", _cache_path(key, {}), _nothing)
+def cache_delete(key: str) -> Call[bool]:
+    return Call("DELETE", _cache_path(key, {}), lambda _: True, on_miss=lambda: False)
 
 
 def cache_delete_by(name: str, value: str) -> Call[int]:

@@ -76,6 +76,9 @@ class Client:
                 answer = self._transport.request(call.method, call.path, headers, call.body, self._timeout + call.wait)
                 return _calls.read(call, answer)
             except WorkmillError as error:
+                answer_instead = _calls.settled(call, error, attempts)
+                if answer_instead is not None:
+                    return answer_instead()
                 pause = attempts.pause_after(error)
                 if pause is None:
                     raise

@@ -6,12 +6,13 @@ import random
 from dataclasses import dataclass
 from typing import Optional
 
-from ._errors import RetryableError, WorkmillError
+from ._errors import NoServer, RetryableError, WorkmillError
 from ._time import DurationLike, duration_seconds
 
 
 # The job that computes a cached value has had all its attempts: to ask again would be another job with as many.
 _TRIED_ALREADY = frozenset(("compute_failed",))
+_GONE = frozenset(("cache_miss", "job_not_found"))
 
 
 @dataclass(frozen=True)
@@ -31,12 +32,18 @@ class Attempts:
     def __init__(self, policy: RetryPolicy) -> None:
         self._left = policy.attempts - 1
         self._pause = Pause(duration_seconds(policy.first), duration_seconds(policy.cap))
+        self._lost = False  # An attempt of which nobody knows whether it was done.
+
+    def has_deleted(self, method: str, error: WorkmillError) -> bool:
+        """Whether a DELETE finds nothing as an attempt before it, whose answer was lost, may have deleted it."""
+        return self._lost and method == "DELETE" and error.code in _GONE
 
     def pause_after(self, error: WorkmillError) -> Optional[float]:
         """Seconds until the next attempt; None where there is none, and `error` is for the caller."""
         if not isinstance(error, RetryableError) or self._left <= 0 or error.code in _TRIED_ALREADY:
             return None
         self._left -= 1
+        self._lost = self._lost or isinstance(error, NoServer)
         return self._pause.next(error.retry_after)
 
 

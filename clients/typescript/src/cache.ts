@@ -60,7 +60,7 @@ export interface CacheApi {
    * tried again here, as the job has been.
    */
   getOrCompute<T = any>(key: string, job: NewJob, options?: ComputeOptions, call?: CallOptions): Promise<Cached<T>>;
-  /** Forgets the value; resolves to whether there was one. */
+  /** Forgets the value; resolves to whether there was one, or to true where a try's answer was lost. */
   delete(key: string, call?: CallOptions): Promise<boolean>;
   /** Forgets all values with this tag; resolves to how many. */
   deleteByTag(tag: string, call?: CallOptions): Promise<number>;

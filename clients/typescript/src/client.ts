@@ -1,8 +1,8 @@
 import { randomUUID } from 'node:crypto';
 import { Cache } from './cache.js';
 import { durationText, milliseconds, type Duration } from './duration.js';
-import { FatalError, JobFailedError, RetryableError, UserError, WorkmillError } from './errors.js';
-import { answerError, Http, type HttpAnswer, type TlsOptions } from './http.js';
+import { FatalError, isWorkmillError, JobFailedError, RetryableError, UserError, WorkmillError } from './errors.js';
+import { answerError, Http, mayHaveHappened, type HttpAnswer, type TlsOptions } from './http.js';
 import {
   camel,
   jobFromWire,
@@ -65,6 +65,8 @@ const charactersPerCall = 2 * 1024 * 1024;
 const pollMs = 20_000;
 // The job that computes a cached value has had all its attempts: to ask again would be another job with as many.
 const triedAlready = new Set(['compute_failed']);
+const gone = new Set(['cache_miss', 'job_not_found']);
+const deleted: HttpAnswer = { status: 204, headers: {}, bytes: Buffer.from('{}'), body: '{}' };
 const finished = new Set<wire.JobState>(['completed', 'dead', 'cancelled']);
 
 type Query = Record<string, string | number | undefined>;
@@ -354,14 +356,18 @@ export class Client implements WorkmillApi {
     headers?: Record<string, string>,
   ): Promise<HttpAnswer> {
     const timeoutMs = (call.timeout === undefined ? this.#requestTimeoutMs : milliseconds(call.timeout)) + waitMs;
+    let lost = false;
     for (let failures = 1; ; failures += 1) {
       try {
         return await this.#once(method, path, body, headers, timeoutMs, call.signal);
       } catch (error) {
+        // A try before has deleted it, and its answer was lost.
+        if (lost && method === 'DELETE' && isWorkmillError(error) && gone.has(error.code)) return deleted;
         if (!(error instanceof RetryableError) || failures >= this.#retry.attempts) throw error;
         if (triedAlready.has(error.code)) throw error;
         const after = error.retryAfterMs ?? 0;
         if (after > retryAfterMaxMs) throw error;
+        lost ||= mayHaveHappened(error);
         await sleep(Math.max(after, backoffMs(this.#retry, failures)), call.signal);
       }
     }

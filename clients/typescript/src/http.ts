@@ -99,6 +99,12 @@ export function connectionError(error: Error & { code?: string }, where: string)
   });
 }
 
+/** Whether the request may have been done all the same, as its answer was lost. */
+export function mayHaveHappened(error: WorkmillError): boolean {
+  const cause = error.cause as { code?: string } | undefined;
+  return error.code === 'no_server' && !neverConnected.has(cause?.code ?? '');
+}
+
 /** The seconds of a Retry-After header, in ms. Workmill sends no dates. */
 export function retryAfterMs(header: string | string[] | undefined): number | undefined {
   const seconds = Number(header);

@@ -105,7 +105,7 @@ class Cache {
   // value is left. That is not tried again here, as the job has been.
   Result<CachedValue> get_or_compute(std::string_view key, NewJob const& job, ComputeOptions const& options = {},
                                      CallOptions const& call = {});
-  // Forgets the value. False: there was none.
+  // Forgets the value. False: there was none. True also where nobody can tell, as the answer of an attempt was lost.
   Result<bool> remove(std::string_view key, CallOptions const& call = {});
   // Forget all with this tag, or whose keys begin so; how many those were.
   Result<std::uint64_t> remove_by_tag(std::string_view tag, CallOptions const& call = {});
