@@ -1,0 +1,148 @@
+#include "worker_core.h"
+
+#include <algorithm>
+
+#include "wire.h"
+#include "worker_outbox.h"
+
+// Reports on their way out, and their answers.
+namespace workmill::client::detail {
+namespace {
+
+constexpr std::size_t kSpareMax = 16;  // Batches kept for the next.
+
+}  // namespace
+
+void write_head(JobView const& job, std::string_view outcome, std::string& out) {
+  out.append(R"({"id":")").append(job.id).append(R"(","lease":")").append(job.lease);
+  out.append(R"(","outcome":")").append(outcome).append("\"");
+}
+
+static bool is_name_char(char c) {
+  return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '.' || c == '_' ||
+         c == ':' || c == '-';
+}
+
+std::string as_name(std::string text) {
+  constexpr std::size_t kNameBytesMax = 128;
+  text.resize(std::min(text.size(), kNameBytesMax));
+  std::replace_if(text.begin(), text.end(), [](char c) { return !is_name_char(c); }, '_');
+  return text.empty() ? "failed" : text;
+}
+
+void WorkerCore::release(JobView const& view, HeldJob* done) {
+  counters_.released.fetch_add(1, std::memory_order_relaxed);
+  append(
+      Kind::final, kReportHeadBytes,
+      [&](std::string& out) {
+        write_head(view, "released", out);
+        out.push_back('}');
+      },
+      {}, done);
+}
+
+// The loop's own reports go out when it is done with what it does: it calls this then.
+void WorkerCore::flush() {
+  std::deque<ReportBatchPtr> batches;
+  {
+    std::lock_guard const lock{outbox_mutex_};
+    woken_ = false;
+    if (link_ && phase_ != Phase::ended) std::swap(batches, outbox_);
+  }
+  reap();
+  for (ReportBatchPtr& batch : batches) link_->send(std::move(batch));
+}
+
+void WorkerCore::reap() {
+  std::vector<HeldJob*> done;
+  {
+    std::lock_guard const lock{outbox_mutex_};
+    std::swap(done, done_);
+  }
+  if (done.empty()) return;
+  std::size_t const foreign_before = foreign_;
+  for (HeldJob* const job : done) {
+    if (job->is_foreign) --foreign_;
+    held_.erase(held_.find(job->view.lease));
+  }
+  if (!link_ || phase_ == Phase::ended) return;
+  if (foreign_ != foreign_before && phase_ == Phase::running) {
+    link_->set_credit(options_.credit - std::min<unsigned>(options_.credit, static_cast<unsigned>(foreign_)));
+  }
+  link_->on_room();
+}
+
+void WorkerCore::extend_leases() {
+  if (phase_ == Phase::ended) return;
+  auto const now = Loop::Clock::now();
+  reap();
+  for (auto& [lease, job] : held_) {
+    if (job->extend_at > now || job->is_lost) continue;
+    job->extend_at = now + options_.lease / 3;
+    append(Kind::notice, kReportHeadBytes, [&](std::string& out) {
+      write_head(job->view, "extend", out);
+      out.append(",\"for\":\"").append(format_duration(options_.lease)).append("\"}");
+    });
+  }
+  flush();
+  // Looked at twice as often as a lease is extended: none is later than at half of it.
+  extend_timer_ = loop_.after(std::max(Duration{10}, options_.lease / 6), [this] { extend_leases(); });
+}
+
+void WorkerCore::on_answers(ReportBatch& batch, Frame& frame) {
+  waiting_reports_.fetch_sub(batch.count);
+  for (ReportAnswer const& answer : frame.remarkable) {
+    if (answer.cancel_requested) cancel_job(answer.id);
+    if (!answer.error) continue;
+    if (answer.error->code == "lease_lost" || answer.error->code == "job_not_found") {
+      counters_.lease_lost.fetch_add(1, std::memory_order_relaxed);
+      // Sent twice, as an answer was lost: the first may well have counted.
+      log(batch.sent_before ? LogLevel::debug : LogLevel::warn, "job " + answer.id + ": " + describe(*answer.error));
+      lose_job(batch, answer.index);
+    } else {
+      log(LogLevel::error, "a report on job " + answer.id + " was refused: " + describe(*answer.error));
+    }
+  }
+  for (ReportWaiter& waiter : batch.waiters) {
+    auto const refused = std::find_if(
+        frame.remarkable.begin(), frame.remarkable.end(),
+        [&](ReportAnswer const& answer) { return answer.index == waiter.index && answer.error.has_value(); });
+    if (refused != frame.remarkable.end())
+      waiter.done(std::unexpected(refused->error.value_or(Error{})));
+    else
+      waiter.done({});
+  }
+  {
+    std::lock_guard const lock{outbox_mutex_};
+    if (spare_.size() < kSpareMax && batch.text.capacity() <= ReportBatch::kBytesMax) {
+      auto empty = std::make_unique<ReportBatch>();
+      empty->text = std::move(batch.text);
+      empty->text.clear();
+      spare_.push_back(std::move(empty));
+    }
+  }
+  look_for_end();
+}
+
+// What a report was about, by its text: rare enough to look it up there. The same job may be held under a newer lease.
+void WorkerCore::lose_job(ReportBatch const& batch, std::size_t index) {
+  auto const reports = Json::parse("[" + batch.text + "]");
+  if (!reports || reports->as_array() == nullptr || index >= reports->as_array()->size()) return;
+  auto const found = held_.find((*reports->as_array())[index].text("lease"));
+  if (found == held_.end()) return;
+  found->second->is_lost = true;
+  tell(*found->second);
+}
+
+void WorkerCore::cancel_job(std::string_view id) {
+  for (auto& [lease, job] : held_) {  // Rare, and no more than the credit.
+    if (job->view.id == id) tell(*job);
+  }
+}
+
+void WorkerCore::tell(HeldJob& job) {
+  job.cancelled.store(true);
+  job.stop.request_stop();
+}
+
+}  // namespace workmill::client::detail
