@@ -12,11 +12,6 @@
 namespace workmill::shard {
 namespace {
 
-// A turn's part of a walk over the index, and of a sweep. A look at an entry is a miss of the processor's cache or two.
-constexpr std::size_t kLooksPerPart = 4'096;
-constexpr std::size_t kFoundPerPart = 500;
-constexpr std::size_t kSweptPerTurn = 1'024;
-
 bool has_tag(BytesView tags, std::string_view tag) {
   std::vector<std::string_view> all;
   return decode_cache_tags(tags, all) && std::ranges::find(all, tag) != all.end();
@@ -177,9 +172,9 @@ void CacheDesk::find_by(std::string_view tag, std::string_view prefix, std::uint
   cache::Cursor at{.next = static_cast<std::uint32_t>(cursor == 0 ? 0 : cursor - 1)};
   std::vector<cache::Found> found;
   if (tag.empty()) {
-    index_.find_prefix(prefix, at, kLooksPerPart, kFoundPerPart, found);
+    index_.find_prefix(prefix, at, options_.looks_per_part, options_.found_per_part, found);
   } else {
-    index_.find_tag(tag, at, kFoundPerPart, found);
+    index_.find_tag(tag, at, options_.found_per_part, found);
   }
   for (cache::Found& entry : found) {
     auto const decided = decided_.find(entry.key);
@@ -187,7 +182,7 @@ void CacheDesk::find_by(std::string_view tag, std::string_view prefix, std::uint
     if (cursor == 0 && std::ranges::find(out, entry.key) != out.end()) continue;  // Seen above, by its failure.
     out.push_back(std::move(entry.key));
   }
-  cursor = at.done ? 0 : std::uint64_t{at.next} + 1;
+  cursor = at.done ? kAllFound : std::uint64_t{at.next} + 1;
 }
 
 void CacheDesk::take_gone(std::size_t most, std::vector<std::string>& out) {
@@ -237,7 +232,7 @@ std::size_t CacheDesk::forget_damaged(Position from, Position until, Error const
   std::vector<cache::Found> found;
   for (cache::Cursor at; !at.done;) {
     found.clear();
-    index_.find_in_segment(from.segment, at, kLooksPerPart, kFoundPerPart, found);
+    index_.find_in_segment(from.segment, at, options_.looks_per_part, options_.found_per_part, found);
     for (cache::Found const& entry : found) {
       auto const stands_there = [&](cache::Place const& place) { return place.at >= from && place.at < until; };
       if (!stands_there(entry.value) && !stands_there(entry.failure)) continue;
@@ -252,8 +247,8 @@ std::size_t CacheDesk::forget_damaged(Position from, Position until, Error const
 }
 
 std::size_t CacheDesk::sweep(Instant now) {
-  index_.sweep(now, kSweptPerTurn);
-  return kSweptPerTurn;
+  index_.sweep(now, options_.swept_per_turn);
+  return options_.swept_per_turn;
 }
 
 }  // namespace workmill::shard

@@ -1,4 +1,5 @@
 #pragma once
+#include <cstddef>
 #include <cstdint>
 #include <deque>
 #include <functional>
@@ -25,11 +26,21 @@
 // The shard itself looks here first. On the shard's thread.
 namespace workmill::shard {
 
+// How much of what takes long one turn does. The defaults are well below a millisecond's work.
+struct CacheDeskOptions {
+  std::size_t looks_per_part = 4'096;  // Of a walk over the index. An entry is a miss of the processor's cache or two.
+  std::size_t found_per_part = 500;
+  std::size_t swept_per_turn = 1'024;  // Places of the index that are looked at for what is over.
+  // Bytes of records of what is gone, at least; a turn that follows a larger one writes as many as that (write_gone()).
+  std::size_t gone_bytes_min = std::size_t{64} << 10;
+};
+
 class CacheDesk final : public CacheWatch {
  public:
   // `on_damage` is told of an entry whose value the disk has lost: once, as it is forgotten then.
-  CacheDesk(cache::Cache& index, JobReader& reader, std::function<void(Error const&)> on_damage)
-      : index_(index), reader_(reader), on_damage_(std::move(on_damage)) {}
+  CacheDesk(CacheDeskOptions options, cache::Cache& index, JobReader& reader,
+            std::function<void(Error const&)> on_damage)
+      : options_(options), index_(index), reader_(reader), on_damage_(std::move(on_damage)) {}
 
   // An effect of the cache. No position: it is not written down (it is volatile).
   void changed(Effect const& effect, EffectSink::Written written) override;
@@ -53,13 +64,16 @@ class CacheDesk final : public CacheWatch {
   Result<CacheValuePtr> read_cold(std::string_view key, std::uint64_t etag);
 
   // Keys to be forgotten, in parts: those that are not published first, then some of the index. `cursor` is 0 at first,
-  // and 0 again when all were seen. Exactly one of `tag` and `prefix` is set.
+  // and kAllFound when all were seen. Exactly one of `tag` and `prefix` is set. What was there at the first part is
+  // found, unless something took its place; what was put since then may be found or not.
+  static constexpr std::uint64_t kAllFound = UINT64_MAX;
   void find_by(std::string_view tag, std::string_view prefix, std::uint64_t& cursor,
                std::vector<std::string>& out) const;
 
   // Keys that are gone from the index while a record of theirs is still in the log: they gave way to others, or what
   // they stood on is damaged. It is to be written down, some in each turn, or a restart brings a value back. Up to
-  // `most`, appended to `out`; those that have a newer record meanwhile are left out.
+  // `most`, appended to `out`; those that have a newer value meanwhile are left out. One may have a newer failure
+  // (look()): whoever writes down that the key is gone has to write that again behind it.
   void take_gone(std::size_t most, std::vector<std::string>& out);
   bool has_gone() const { return !damaged_keys_.empty() || index_.has_evicted(); }
 
@@ -77,6 +91,7 @@ class CacheDesk final : public CacheWatch {
   // Drops some of what is over. So many places of the index were looked at.
   std::size_t sweep(Instant now);
 
+  CacheDeskOptions const& options() const { return options_; }
   cache::Cache const& index() const { return index_; }
   std::uint64_t damaged() const { return damaged_; }
   std::uint64_t cold_reads() const { return cold_reads_; }
@@ -110,6 +125,7 @@ class CacheDesk final : public CacheWatch {
   Change& add(Change::What what, std::string_view key, EffectSink::Written written);
   void publish(Change& change);
 
+  CacheDeskOptions options_;
   cache::Cache& index_;
   JobReader& reader_;
   std::function<void(Error const&)> on_damage_;

@@ -94,7 +94,8 @@ void CacheReplay::finish() {
 }
 
 void CacheReplay::replay(effect::CacheFailed const& e, EffectSink::Written at) {
-  if (e.until <= now_ || !is_cache_key(e.key) || begins_with_any(e.key, volatile_)) return;
+  if (!is_cache_key(e.key) || begins_with_any(e.key, volatile_)) return;
+  if (e.until <= now_ && !cache_.failure_place(e.key)) return;  // Else it ends one before that was to last longer.
   cache_.put_failure(
       e.key, {.error_class = e.error_class, .code = Bytes{e.code}, .message = Bytes{e.message}, .until = e.until},
       {.at = at.at, .bytes = at.bytes});

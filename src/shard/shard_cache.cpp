@@ -2,6 +2,7 @@
 #include <utility>
 
 #include "base/assert.h"
+#include "base/mutation.h"
 #include "shard/shard_loop.h"
 
 // Commands of the shared cache. What is in the index, I/O threads find themselves; here is what changes it, what starts
@@ -11,10 +12,9 @@ namespace {
 
 using What = cache::Lookup::What;
 
-constexpr std::size_t kGonePerStep = 100;
+constexpr std::size_t kGonePerStep = 8;
 // Bytes of records that say so: as many as the turn before has written, as each value that is stored makes others give
-// way; a little where that was little, and no more than fits beside the rest.
-constexpr std::size_t kGoneBytesMin = std::size_t{64} << 10;
+// way; a little where that was little (CacheDeskOptions), and no more than fits beside the rest.
 constexpr std::size_t kGoneBytesMax = std::size_t{8} << 20;
 
 Error no_cache() { return {.code = ErrorCode::not_found, .message = "this server keeps no cache"}; }
@@ -52,16 +52,25 @@ Result<> ShardLoop::execute_cached(Request&& request) {
   return {};
 }
 
-// Before what a turn was asked: whoever deletes a key that is not there any more finds that written down.
+// Before what a turn was asked: whoever deletes a key that is not there any more finds that written down. That ends all
+// that stands before it in the log, so what has been remembered of a failure since then is written again.
 void ShardLoop::write_gone() {
-  std::size_t const until = batch_.payload().size() + std::clamp(last_batch_bytes_, kGoneBytesMin, kGoneBytesMax);
+  std::size_t const bytes = std::clamp(last_batch_bytes_, desk_->options().gone_bytes_min, kGoneBytesMax);
+  std::size_t const until = batch_.payload().size() + bytes;
   std::vector<std::string> keys;
   bool unused = false;
   while (desk_->has_gone() && batch_.payload().size() < until) {
     keys.clear();
     desk_->take_gone(kGonePerStep, keys);
-    for (std::string& key : keys) {
-      engine_.execute(ForgetCached{.key = std::move(key)}, context(), batch_, &unused);
+    for (std::string const& key : keys) {
+      auto const failure = desk_->look(key, now_).failure;
+      engine_.execute(ForgetCached{.key = key}, context(), batch_, &unused);
+      if (!failure || WM_MUTATION(failure_goes_with_what_gave_way)) continue;
+      batch_.write(effect::CacheFailed{.key = key,
+                                       .error_class = failure->error_class,
+                                       .code = failure->code,
+                                       .message = failure->message,
+                                       .until = failure->until});
     }
   }
 }
@@ -211,7 +220,7 @@ Result<> ShardLoop::end_flight(std::vector<Waiters::Id> const& waiting) {
 Result<> ShardLoop::forget_cached_by(Unfinished& unfinished, bool& again) {
   auto& forget = std::get<ForgetCachedBy>(unfinished.request.command);
   std::vector<std::string> keys;
-  desk_->find_by(forget.tag, forget.prefix, forget.cursor, keys);
+  if (forget.cursor != CacheDesk::kAllFound) desk_->find_by(forget.tag, forget.prefix, forget.cursor, keys);
   bool unused = false;
   for (std::string& key : keys) {
     if (!unfinished.request.allowed.has_key(key)) continue;  // Another's with the same tag.
@@ -219,7 +228,8 @@ Result<> ShardLoop::forget_cached_by(Unfinished& unfinished, bool& again) {
     unfinished.count += 1;
   }
   // What gave way meanwhile, or before, is to be written down too before this is said to be done.
-  again = forget.cursor != 0 || desk_->has_gone();
+  again = forget.cursor != CacheDesk::kAllFound || desk_->has_gone();
+  if (WM_MUTATION(deletion_ends_with_its_first_part)) again = false;
   return {};
 }
 

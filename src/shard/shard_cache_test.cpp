@@ -5,6 +5,7 @@
 namespace workmill::shard {
 namespace {
 
+using std::chrono::hours;
 using std::chrono::minutes;
 using std::chrono::seconds;
 using What = cache::Lookup::What;
@@ -308,6 +309,25 @@ TEST_F(ShardCacheTest, KeysAreForgottenByPrefixAndByTagInParts) {
   EXPECT_EQ(cache_->figures().entries, 0u);
 }
 
+TEST_F(ShardCacheTest, WhatIsPutBetweenTwoPartsOfADeletionAndBehindThemStays) {
+  options_.cache_desk.looks_per_part = 10;
+  restart();
+  for (int i = 0; i < 40; ++i) submit(put("a:" + std::to_string(i), "v"));
+  turn();
+  Cookie const forget = submit(ForgetCachedBy{.prefix = "a:"});
+  turn();
+  ASSERT_FALSE(answered(forget));
+
+  ask<CachedReply>(put("a:0", "again"));  // In its old place, which the deletion is beyond.
+  while (!answered(forget)) turn();
+
+  EXPECT_EQ(take<CountReply>(forget).count, 40u);
+  EXPECT_EQ(body("a:0"), "again");
+  EXPECT_EQ(cache_->figures().entries, 1u);
+  restart();
+  EXPECT_EQ(body("a:0"), "again");
+}
+
 TEST_F(ShardCacheTest, WhatWasPutInTheSameTurnIsForgottenByTagToo) {
   submit(put("k", "v", minutes{1}, {}, {"t"}));
   Cookie const forget = submit(ForgetCachedBy{.tag = "t"});
@@ -500,6 +520,45 @@ TEST_F(ShardCacheOfLittleDiskTest, WhatGivesWayAtARestartWithLessRoomDoesNotCome
   restart_with_room();
 
   EXPECT_EQ(cache_->figures().entries, 0u);
+}
+
+// The record that says so stands behind that of the failure, and would end that too.
+TEST_F(ShardCacheOfLittleDiskTest, AFailureThatIsRememberedAfterItsKeyGaveWayOutlivesThatThisIsWrittenDown) {
+  ask<CachedReply>(put("k", std::string(900, 'x'), Duration{0}, hours{1}));
+  ask<CachedReply>(compute("k", seconds{20}, hours{1}));  // Stale: begins a refresh.
+  Report report = completed(lease_one());
+  report.outcome = Failed{.error_class = ErrorClass::fatal, .code = "broken"};
+  for (int i = 0; i < 5; ++i) submit(put("other" + std::to_string(i), std::string(700, 'x')));
+  submit(ReportBatch{.reports = {report}});
+  turn();
+  ASSERT_GT(cache_->figures().evictions_disk, 0u);
+  ASSERT_EQ(find("k").what, What::failed);
+
+  while (last_turn_.more) turn();
+
+  EXPECT_EQ(find("k").what, What::failed);
+  restart_with_room();
+  ASSERT_EQ(find("k").what, What::failed);  // And the value has not come back.
+  EXPECT_EQ(find("k").failure->code, "broken");
+  expect_sound();
+}
+
+TEST_F(ShardCacheOfLittleDiskTest, ADeletionThatWaitsForWhatGaveWayToBeWrittenDownDeletesNothingMore) {
+  cache_options_.disk_bytes = 1 << 20;
+  restart();
+  for (int i = 0; i < 400; ++i) submit(put("k" + std::to_string(i), std::string(900, 'x'), minutes{1}, {}, {"t"}));
+  turn();
+  options_.cache_desk.gone_bytes_min = 1;
+  cache_options_.disk_bytes = 4'000;
+  restart();  // Nearly all of them give way.
+  Cookie const forget = submit(ForgetCachedBy{.tag = "t"});
+  turn();
+  ASSERT_FALSE(answered(forget)) << "else this tests nothing";
+
+  submit(put("new", "v", minutes{1}, {}, {"t"}));
+  while (!answered(forget)) turn();
+
+  EXPECT_EQ(body("new"), "v");
 }
 
 TEST_F(ShardCacheTest, WhatGivesWayIsWrittenDownAsFastAsValuesCome) {

@@ -60,7 +60,7 @@ ShardLoop::ShardLoop(ShardOptions options, log::Log& log, engine::Engine& engine
       reader_(log),
       desk_(options_.cache == nullptr
                 ? nullptr
-                : std::make_unique<CacheDesk>(*options_.cache, reader_, options_.on_cache_damage)),
+                : std::make_unique<CacheDesk>(options_.cache_desk, *options_.cache, reader_, options_.on_cache_damage)),
       survivors_(options_.survivors, log, engine, reader_, desk_.get(),
                  [this](JobNumber job, Error const& error) { note_damage(job, error); }),
       streams_(options_.streams),

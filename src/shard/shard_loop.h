@@ -66,6 +66,7 @@ struct ShardOptions {
   // Something of a job could not be read back from the log, and why: told once for each job. On the shard's thread.
   std::function<void(JobNumber, Error const&)> on_damage;
   cache::Cache* cache = nullptr;  // Filled by recover(); outlives the loop. Null: commands of the cache are refused.
+  CacheDeskOptions cache_desk;
   std::function<void(Error const&)> on_cache_damage;  // The disk has lost a cached value, which is forgotten now.
   telemetry::Tracer* tracer = nullptr;                // Null: attempts have no spans.
   // For the simulation: who flushes instead of the writer thread.
@@ -111,6 +112,8 @@ class ShardLoop {
   // Requests that the next turn will find. For the owner, who must not sleep then.
   bool has_requests() const { return inbox_done_ < inbox_.size(); }
   std::size_t requests() const { return inbox_.size() - inbox_done_; }
+  // Requests that take several turns and have had some. For the simulation.
+  std::size_t unfinished() const { return unfinished_.size(); }
   // Free space is below the reserve. Any thread may ask.
   bool disk_low() const { return disk_low_.load(std::memory_order_relaxed); }
   // As many streams are open as may be. Any thread may ask.
