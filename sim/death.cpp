@@ -34,6 +34,7 @@ void Simulator::die(Death death) {
   if (std::count_if(open_.begin(), open_.end(), [](Open const& open) { return open.batch != 0; }) > 1) {
     ++figures_[Figure::died_with_several_turns_open];
   }
+  if (model_.is_deleting_cached()) ++figures_[Figure::died_in_deletion];
   if (front_) evicted_before_ = evicted();
   front_.reset();
   loop_.reset();
@@ -136,6 +137,7 @@ void Simulator::resolve_open_turns() {
   std::uint64_t const there = watch_.survived();
   std::uint64_t kept = 0, lost = 0;
   std::optional<Instant> first_lost, last_lost;
+  bool is_start_lost = false;
   for (Open& open : open_) {
     bool const is_there = open.rests_on <= there;
     if (open.batch != 0) {
@@ -147,6 +149,9 @@ void Simulator::resolve_open_turns() {
     if (is_there) {
       tell_model(open, open.is_answered);
       if (!ok()) return;
+    } else if (open.restart && !std::exchange(is_start_lost, true)) {
+      // The model will not hear of this start: what it knows of the cache is still of the life before it.
+      evicted_before_ = open.restart->evicted;
     } else if (open.is_answered && open.batch != 0) {
       ++figures_[Figure::answered_before_durable_and_lost];
       // A thread that syncs goes by the time that something was written, a flush by the time that it was decided.

@@ -228,7 +228,12 @@ enum class FigureKind : std::uint8_t { amount, fault, rare };
   X(cache_forgotten, rare, "a key is deleted")                                                                        \
   X(cache_forgotten_in_flight, rare, "a key is deleted while its flight is under way")                                \
   X(cache_forgotten_by, rare, "a key is deleted by a tag or a prefix")                                                \
+  X(cache_forgotten_in_parts, rare, "a deletion by a tag or a prefix takes several turns")                            \
+  X(cache_put_before_a_part, rare, "what is put between its parts goes too")                                          \
+  X(cache_put_behind_a_part, rare, "what is put between its parts stays")                                             \
+  X(died_in_deletion, rare, "death in the middle of one")                                                             \
   X(cache_eviction_written, rare, "a key that had to make room is written down as gone")                              \
+  X(cache_failure_written_again, rare, "a failure that was remembered since then is written again behind that")          \
   X(cache_volatile_lost, rare, "a volatile value goes with its server")                                               \
   X(cache_value_copied, rare, "a value is copied ahead")                                                              \
   X(cache_failure_copied, rare, "a remembered failure is copied ahead")                                               \

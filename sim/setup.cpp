@@ -37,6 +37,17 @@ void draw_cache(Setup& setup, Rng& chance) {
   setup.cache.disk_bytes = one_of({800, 3'000, 1 << 20, 1 << 20, 1 << 20});
 }
 
+// How much of the cache a turn walks, sweeps and writes down as gone.
+void draw_cache_desk(shard::CacheDeskOptions& desk, Rng chance) {
+  auto const one_of = [&](std::initializer_list<std::size_t> values) {
+    return *(values.begin() + static_cast<std::ptrdiff_t>(chance.below(values.size())));
+  };
+  desk.looks_per_part = one_of({1, 4, desk.looks_per_part, desk.looks_per_part});
+  desk.found_per_part = one_of({1, 3, desk.found_per_part, desk.found_per_part});
+  desk.swept_per_turn = one_of({1, 10, desk.swept_per_turn, desk.swept_per_turn});
+  desk.gone_bytes_min = one_of({1, desk.gone_bytes_min, desk.gone_bytes_min});
+}
+
 }  // namespace
 
 Setup draw_setup(std::uint64_t seed) {
@@ -123,6 +134,7 @@ Setup draw_setup(std::uint64_t seed) {
   streams.window_bytes = one_of({500, 2'000, 1 << 20, 1 << 20});
   streams.window_bytes_all = one_of({1'000, 5'000, 256 << 20, 256 << 20});
   draw_cache(setup, chance);
+  draw_cache_desk(setup.shard.cache_desk, Rng{mix64(seed ^ 0xde5c)});  // Apart, so that all else stays as it was.
   return setup;
 }
 
@@ -133,14 +145,18 @@ std::string describe(Setup const& setup) {
       "{}, "
       "a fault in {}, disk of {}, flushes by {}, durability {}, {} workers with streams, {} cached keys, {} of them "
       "volatile, "
-      "in {} bytes of memory and {} on disk",
+      "in {} bytes of memory and {} on disk, of which a turn walks {}, finds {}, sweeps {} and writes {} bytes of what "
+      "is "
+      "gone",
       setup.log.segments.segment_bytes, setup.log.segments.recent_bytes, setup.engine.finished_kept_per_queue,
       setup.engine.idempotency_keys_max, setup.engine.steps_max, setup.shard.commands_per_turn, setup.shard.waiters_max,
       setup.shard.survivors.scan_bytes_per_step, setup.shard.survivors.copy_bytes_per_step, setup.workload.queues,
       setup.workload.groups, setup.workload.workers, setup.workload.backlog, setup.workload.payload_bytes_max,
       setup.requests_per_turn_max, setup.requests_per_death, setup.requests_per_fault, setup.disk_bytes,
       static_cast<int>(setup.shard.flush_by), static_cast<int>(setup.log.segments.durability), setup.streams.workers,
-      setup.cache_callers.keys, setup.cache_callers.volatile_keys, setup.cache.memory_bytes, setup.cache.disk_bytes);
+      setup.cache_callers.keys, setup.cache_callers.volatile_keys, setup.cache.memory_bytes, setup.cache.disk_bytes,
+      setup.shard.cache_desk.looks_per_part, setup.shard.cache_desk.found_per_part,
+      setup.shard.cache_desk.swept_per_turn, setup.shard.cache_desk.gone_bytes_min);
 }
 
 }  // namespace workmill::sim

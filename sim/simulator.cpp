@@ -250,6 +250,7 @@ bool Simulator::turn() {
   open.record.is_disk_low = was_disk_low || loop_->disk_low();
   open.record.evicted_before = evicted_before;
   open.record.evicted_after = evicted();
+  open.record.unfinished = loop_->unfinished();
   open.number = loop_turns_;
   open.asked.assign(std::make_move_iterator(sent_.begin()),
                     std::make_move_iterator(sent_.begin() + static_cast<std::ptrdiff_t>(decided)));

@@ -48,6 +48,9 @@ bool Model::turn(TurnRecord const& record) {
   WM_SIM_STEP(take_copies());
   if (!finished_now_.empty()) WM_SIM_STEP(serve_waiting(true));  // Some were ended as damaged.
   WM_SIM_STEP(check_streams());
+  if (replies_ == nullptr && bulks_.size() > record.unfinished) {  // The one whose end nobody can tell has ended.
+    std::erase_if(bulks_, [](Bulk const& bulk) { return std::holds_alternative<ForgetCachedBy>(bulk.command); });
+  }
   if (replies_ != nullptr) {
     WM_SIM_HOLD(replies_taken_ == replies_->size(), "{} answers in a turn that owed {}", replies_->size(),
                 replies_taken_);
@@ -59,6 +62,7 @@ bool Model::turn(TurnRecord const& record) {
 
 bool Model::restarted(Instant now, Instant last_batch_at, std::uint64_t evicted) {
   waiters_.clear();
+  maybe_waiting_ = 0;
   gone_.clear();
   damaged_specs_.clear();
   damaged_events_.clear();

@@ -171,7 +171,8 @@ struct TurnRecord {
   Instant answered_at{};  // None: see `replies`.
   // Entries that the cache had evicted in this life of the server, before the turn and after it.
   std::uint64_t evicted_before = 0, evicted_after = 0;
-  bool is_disk_low = false;  // Before it, or after it.
+  bool is_disk_low = false;    // Before it, or after it.
+  std::size_t unfinished = 0;  // Requests of which the shard has done a part by then, and not all.
 };
 
 class Model {
@@ -223,6 +224,10 @@ class Model {
   std::optional<JobNumber> job_on_stream() const;  // Any.
   std::size_t jobs_on_streams() const { return out_on_.size(); }
   bool has_unfinished_bulk() const { return !bulks_.empty(); }
+  bool is_deleting_cached() const {  // By tag or prefix.
+    return std::ranges::any_of(bulks_,
+                               [](Bulk const& bulk) { return std::holds_alternative<ForgetCachedBy>(bulk.command); });
+  }
   std::map<std::string, ModelCached> const& cached() const { return cached_; }
 
  private:
@@ -233,6 +238,7 @@ class Model {
     Instant deadline{};
     std::string cache_key{};    // For the value that the job computes.
     bool has_begun_it = false;  // The flight.
+    bool is_sure = true;        // Else there may have been no room for it, and nobody heard.
   };
   struct Answer {
     std::uint64_t fingerprint = 0;
@@ -245,7 +251,10 @@ class Model {
     Command command;
     std::uint64_t count = 0;
     std::uint64_t serial = 0;  // Of the cached value that was stored last before.
+    std::uint64_t unsure = 0;  // Records of keys that are gone which may be its own.
+    std::uint32_t parts = 0;
   };
+  enum class Room : std::uint8_t { yes, no, nobody_knows };
 
   template <class... Args>
   bool complain(fmt::format_string<Args...> text, Args&&... args) {
@@ -285,6 +294,7 @@ class Model {
   bool run(shard::Cookie, GetFlagHistory const&) { return complain("the model knows no flags"); }
 
   bool bulk_part(Bulk bulk);
+  Room room_to_wait() const;
   bool enqueue_one(Bytes const& spec, EnqueuedJob& answer);
   bool has_room(std::vector<Bytes> const& specs) const;
   bool make_room(std::string const& queue, bool& has_room);
@@ -356,12 +366,14 @@ class Model {
   bool end_flight_wait(shard::Cookie cookie, Waiter const& waiter);
   bool compare_pending(Reply const& reply, ModelJob const& flight);
   bool forget_part(Bulk forget);
+  bool forget_rest(Bulk const& forget, bool is_over);
   bool matches(std::string const& key, ModelCached const& cached, ForgetCachedBy const& forget) const;
   bool compare_cached(std::string const& key, ModelCached::Value& value, CacheValuePtr const& shown,
                       CacheTimes const& times, Instant at);
   bool compare_failure(std::string const& key, CacheFailure const& wanted, CacheFailure const& got);
   void restart_cache(std::uint64_t evicted);
   bool take_evictions(std::span<Asked const> asked);
+  bool is_written_again(std::string const& key);
   bool is_to_be_deleted(std::string const& key, std::span<Asked const> asked) const;
   bool take_cache_copy(effect::CacheStored const& copy);
   bool take_cache_copy(effect::CacheFailed const& copy);
@@ -428,7 +440,8 @@ class Model {
   std::map<std::string, Answer> answers_;
   std::deque<std::pair<Instant, std::string>> answers_by_age_;
   std::map<shard::Cookie, Waiter> waiters_;
-  std::set<shard::Cookie> gone_;  // Since they asked; some were decided before.
+  std::set<shard::Cookie> gone_;   // Since they asked; some were decided before.
+  std::size_t maybe_waiting_ = 0;  // So many more, whose turns nobody was answered in.
   std::deque<Bulk> bulks_;
   std::map<std::uint64_t, ModelStream> streams_;             // In the order in which they were opened.
   std::unordered_map<std::uint64_t, std::uint64_t> out_on_;  // Which job is out on which of them.

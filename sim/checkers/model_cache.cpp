@@ -12,6 +12,10 @@ constexpr Duration kComputeTimeMax{(1 << 24) - 1};
 
 std::string text_of(BytesView bytes) { return std::string{bytes}; }
 
+std::uint64_t newest_serial(ModelCached const& cached) {
+  return std::max(cached.value ? cached.value->serial : 0, cached.failure ? cached.failure->serial : 0);
+}
+
 }  // namespace
 
 // Not taken.
@@ -206,12 +210,13 @@ bool Model::matches(std::string const& key, ModelCached const& cached, ForgetCac
 }
 
 // What was there at the beginning must be forgotten at the end; of what has come meanwhile nobody knows. Of volatile
-// keys nothing is written.
+// keys nothing is written. Whether it is over is known by its answer: where nobody is answered, turn() finds out.
 bool Model::forget_part(Bulk forget) {
   auto const& command = std::get<ForgetCachedBy>(forget.command);
   // Nobody deletes a single key while this is under way. But what was evicted may stand behind.
   auto const answer = replies_ == nullptr ? nullptr : find_reply(forget.cookie);
   auto const* const counted = answer == nullptr ? nullptr : std::get_if<CountReply>(answer);
+  if (++forget.parts == 2) ++figures_[Figure::cache_forgotten_in_parts];
   while (auto const* forgotten = next<effect::CacheForgotten>()) {
     if (counted != nullptr && forget.count == counted->count) break;
     auto const found = cached_.find(std::string{forgotten->key});
@@ -220,52 +225,12 @@ bool Model::forget_part(Bulk forget) {
     ++forget.count;
     if (found == cached_.end()) continue;  // It was over when it was deleted, and has not been swept.
     ++figures_[Figure::cache_forgotten_by];
+    if (newest_serial(found->second) > forget.serial) ++figures_[Figure::cache_put_before_a_part];
     cached_.erase(found);
   }
-  if (replies_ == nullptr) {  // Whether there is more, nobody can say: what was deleted is what was written down.
-    bulks_.push_back(std::move(forget));
-    return true;
-  }
-  bool const is_over = replies_->contains(forget.cookie);
-  for (auto entry = cached_.begin(); entry != cached_.end();) {
-    auto& [key, cached] = *entry;
-    std::uint64_t const serial =
-        std::max(cached.value ? cached.value->serial : 0, cached.failure ? cached.failure->serial : 0);
-    // Tags are those of the value, and go with it.
-    bool const is_over_by_tag = !command.tag.empty() && cached.value && cached.value->times.is_over(now_);
-    bool const is_meant = matches(key, cached, command);
-    if (!is_meant || is_over_by_tag) {
-      // What is over may still have its tags, and what is remembered beside it goes along.
-      if (is_meant && cached.failure) cached.failure->may_be_gone = true;
-      ++entry;
-      continue;
-    }
-    bool const was_there = serial <= forget.serial;
-    bool const is_shown =
-        (cached.value && !cached.value->times.is_over(now_)) || (cached.failure && now_ < cached.failure->said.until);
-    bool const is_sure = (!cached.value || cached.value->is_sure(evicted_after_)) &&
-                         (!cached.failure || cached.failure->is_sure(evicted_after_));
-    if (is_volatile(key)) {
-      if (cached.value && !was_there) cached.value->may_be_gone = true;
-      if (cached.failure && !was_there) cached.failure->may_be_gone = true;
-    } else if (is_over && was_there) {
-      // Its record may have been taken for that of what had to make room: take_evictions() could not tell.
-      WM_SIM_HOLD(!is_shown || !is_sure || gone_now_.contains(key),
-                  "{} ({}) was to be forgotten with all of its {}, and was not", key,
-                  cached.value && !cached.value->times.is_over(now_) ? "a value" : "a failure",
-                  command.tag.empty() ? "prefix" : "tag");
-    }
-    if (!is_over || !was_there) {
-      ++entry;
-    } else if (!command.tag.empty() && cached.failure && !cached.value->is_sure(evicted_after_)) {
-      // Where the value had gone before, what is remembered has no tag and stays.
-      cached.value.reset();
-      cached.failure->may_be_gone = true;
-      ++entry;
-    } else {
-      entry = cached_.erase(entry);
-    }
-  }
+  forget.unsure += gone_now_.size();
+  bool const is_over = answer != nullptr;
+  WM_SIM_STEP(forget_rest(forget, is_over));
   if (!is_over) {
     bulks_.push_back(std::move(forget));
     return true;
@@ -273,9 +238,51 @@ bool Model::forget_part(Bulk forget) {
   CountReply const* reply = nullptr;
   WM_SIM_STEP(expect(forget.cookie, reply));
   if (reply == nullptr) return true;
-  WM_SIM_HOLD((reply->count >= forget.count && reply->count <= forget.count + gone_now_.size()) ||
+  WM_SIM_HOLD((reply->count >= forget.count && reply->count <= forget.count + forget.unsure) ||
                   !options_.cache_volatile.empty(),
               "{} were forgotten, and {} written down", reply->count, forget.count);
+  return true;
+}
+
+// Of those that are meant, and of which no record says that they are gone.
+bool Model::forget_rest(Bulk const& forget, bool is_over) {
+  auto const& command = std::get<ForgetCachedBy>(forget.command);
+  auto const may_be_gone = [](ModelCached& cached) {
+    if (cached.value) cached.value->may_be_gone = true;
+    if (cached.failure) cached.failure->may_be_gone = true;
+  };
+  for (auto entry = cached_.begin(); entry != cached_.end();) {
+    auto const next_entry = std::next(entry);
+    auto& [key, cached] = *entry;
+    bool const was_there = newest_serial(cached) <= forget.serial;
+    bool const is_shown = cached.value && !cached.value->times.is_over(now_);
+    bool const is_told = cached.failure && now_ < cached.failure->said.until;
+    bool const is_sure = (!cached.value || cached.value->is_sure(evicted_after_)) &&
+                         (!cached.failure || cached.failure->is_sure(evicted_after_));
+    if (!matches(key, cached, command)) {
+      // Not meant.
+    } else if (!command.tag.empty() && !is_shown) {
+      // Tags are those of the value, and go with it. What is over may still have them, and what is remembered beside it
+      // goes along.
+      if (cached.failure) cached.failure->may_be_gone = true;
+    } else if (!is_over || !was_there) {
+      if (is_volatile(key)) may_be_gone(cached);
+      if (is_over) ++figures_[Figure::cache_put_behind_a_part];
+    } else {
+      // Its record may have been taken for that of what had to make room: take_evictions() could not tell.
+      WM_SIM_HOLD(is_volatile(key) || (!is_shown && !is_told) || !is_sure || gone_now_.contains(key),
+                  "{} ({}) was to be forgotten with all of its {}, and was not", key,
+                  is_shown ? "a value" : "a failure", command.tag.empty() ? "prefix" : "tag");
+      if (!command.tag.empty() && cached.failure && !cached.value->is_sure(evicted_after_)) {
+        // Where the value had gone before, what is remembered has no tag and stays.
+        cached.value.reset();
+        cached.failure->may_be_gone = true;
+      } else {
+        cached_.erase(entry);
+      }
+    }
+    entry = next_entry;
+  }
   return true;
 }
 
@@ -318,7 +325,11 @@ bool Model::run(shard::Cookie cookie, ComputeCached const& command) {
     WM_SIM_HOLD(!must, "nobody computes {}", key);
     if (command.quiet && flight != nullptr) ++figures_[Figure::cache_refresh_in_flight];
   }
-  if (command.quiet || replies_ == nullptr) return true;
+  if (command.quiet) return true;
+  if (replies_ == nullptr) {
+    if (command.wait > Duration{0}) ++maybe_waiting_;
+    return true;
+  }
   return answer_compute(cookie, command, flight, begins);
 }
 
@@ -420,7 +431,10 @@ bool Model::end_flight_wait(shard::Cookie cookie, Waiter const& waiter) {
     ++figures_[waiter.has_begun_it ? Figure::cache_waiter_answered : Figure::cache_collapsed_answered];
     if (made->second.times.is_over(now_)) ++figures_[Figure::cache_made_for_waiters_only];
     WM_SIM_STEP(compare_cached(key, made->second, cached->value, cached->times, Instant{}));
-    if (value != nullptr && value->serial == made->second.serial) *value = made->second;
+    if (value != nullptr && value->serial == made->second.serial) {  // Which may have been deleted behind it.
+      value->times = made->second.times;
+      value->is_guessed = made->second.is_guessed;
+    }
     return true;
   }
   WM_SIM_HOLD(!is_made, "{} was computed, and whoever waited for it did not get it", key);
@@ -574,19 +588,38 @@ bool Model::is_to_be_deleted(std::string const& key, std::span<Asked const> aske
 }
 
 // What had to go to make room, or was damaged, is written down as gone before anything is decided. Where the first to
-// ask deletes such a key, nobody can say whose record it is: it is as good for both.
+// ask deletes such a key, nobody can say whose record it is: it is as good for both. What is there for sure has not
+// gone, so its record is that of a deletion. But a failure may have been remembered since its key has gone: then it is
+// written once more.
 bool Model::take_evictions(std::span<Asked const> asked) {
   gone_now_.clear();
   while (auto const* gone = next<effect::CacheForgotten>()) {
     std::string key{gone->key};
     auto const found = cached_.find(key);
-    if (found != cached_.end() && is_sure(cached_value(key, now_))) break;
+    bool const is_value_sure = is_sure(cached_value(key, now_));
+    bool const is_failure_kept = !is_value_sure && cached_failure(key, now_) != nullptr && is_written_again(key);
+    if (is_value_sure || (is_sure(cached_failure(key, now_)) && !is_failure_kept)) break;
     ++at_;
     ++figures_[Figure::cache_eviction_written];
-    if (found != cached_.end() && !is_to_be_deleted(key, asked)) cached_.erase(found);
+    if (is_failure_kept) {
+      ++at_;
+      ++figures_[Figure::cache_failure_written_again];
+      found->second.value.reset();
+    } else if (found != cached_.end() && !is_to_be_deleted(key, asked)) {
+      cached_.erase(found);
+    }
     gone_now_.insert(std::move(key));
   }
   return true;
+}
+
+// Right behind the next record.
+bool Model::is_written_again(std::string const& key) {
+  if (at_ + 1 >= effects_.size()) return false;
+  auto const* again = std::get_if<effect::CacheFailed>(&effects_[at_ + 1]);
+  CacheFailure const& said = cached_failure(key, now_)->said;
+  return again != nullptr && again->key == key && again->error_class == said.error_class && again->code == said.code &&
+         again->message == said.message && again->until == said.until;
 }
 
 bool Model::take_cache_copy(effect::CacheStored const& copy) {

@@ -14,9 +14,13 @@ constexpr std::uint32_t kTaggedPage = 500;  // Jobs whose tags are read in one p
 bool Model::run(shard::Cookie cookie, GetJob const& command) {
   ModelJob* const job = find(command.job);
   if (job == nullptr) return expect_error(cookie, ErrorCode::job_not_found);
-  bool const waits = job->is_unfinished() && command.wait > Duration{0} && !is_draining_ && !gone_.contains(cookie) &&
-                     waiters_.size() < options_.waiters_max;
-  if (waits) {
+  bool const waits = job->is_unfinished() && command.wait > Duration{0} && !is_draining_ && !gone_.contains(cookie);
+  Room const room = waits ? room_to_wait() : Room::no;
+  if (room == Room::nobody_knows) {
+    ++maybe_waiting_;
+    return true;
+  }
+  if (room == Room::yes) {
     waiters_.emplace(cookie, Waiter{.lease = {}, .reports = {}, .job = job->number, .deadline = now_ + command.wait});
     return true;
   }

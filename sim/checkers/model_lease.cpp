@@ -15,13 +15,15 @@ bool Model::run(shard::Cookie cookie, Lease const& command) {
   bool const has_gone = gone_.erase(cookie) > 0;
   if (!has_gone) WM_SIM_STEP(lease_jobs(command, wanted.jobs));
   bool waits = wanted.jobs.empty() && command.wait > Duration{0} && !is_draining_ && !has_gone;
-  if (waits && waiters_.size() >= options_.waiters_max) {
+  Room const room = room_to_wait();
+  if (waits && room == Room::no) {
     ++figures_[Figure::waiters_full];
     waits = false;
   }
   if (waits) {
     if (!wanted.reports.empty()) ++figures_[Figure::waiter_reports_kept];
     Waiter waiter{.lease = command, .reports = std::move(wanted.reports), .job = {}, .deadline = now_ + command.wait};
+    waiter.is_sure = room == Room::yes;
     waiter.lease->reports.clear();
     waiters_.emplace(cookie, std::move(waiter));
     return true;
@@ -30,6 +32,14 @@ bool Model::run(shard::Cookie cookie, Lease const& command) {
   WM_SIM_STEP(expect(cookie, reply));
   if (reply == nullptr) return true;
   return compare_leased(wanted.jobs, reply->jobs) && compare_results(wanted.reports, reply->reports);
+}
+
+// Where nobody was answered, nobody knows who waits for what is to be computed: that leaves no record.
+Model::Room Model::room_to_wait() const {
+  if (waiters_.size() + maybe_waiting_ < options_.waiters_max) return Room::yes;
+  if (replies_ != nullptr) return Room::no;
+  auto const sure = std::ranges::count_if(waiters_, [](auto const& waiter) { return waiter.second.is_sure; });
+  return static_cast<std::size_t>(sure) >= options_.waiters_max ? Room::no : Room::nobody_knows;
 }
 
 bool Model::is_leasable(Lease const& request) const {

@@ -129,7 +129,8 @@ bool Model::serve_waiting(bool is_last) {
   }
   for (auto waiter = waiters_.begin(); waiter != waiters_.end();) {
     auto const& [cookie, waits] = *waiter;
-    WM_SIM_HOLD(!waits.lease || !is_leasable(*waits.lease), "a worker waits although there is a job for it");
+    WM_SIM_HOLD(!waits.lease || !waits.is_sure || !is_leasable(*waits.lease),
+                "a worker waits although there is a job for it");
     bool const is_over = !waits.lease && finished_now_.contains(raw(waits.job));
     if (is_over) WM_SIM_STEP(end_job_wait(cookie, waits));
     waiter = is_over ? waiters_.erase(waiter) : std::next(waiter);
