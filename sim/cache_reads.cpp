@@ -78,14 +78,13 @@ void Simulator::compute_cached(std::string key) {
 
 // One caller a second and value.
 void Simulator::check_claim(std::string const& key, CacheTimes const& times, Instant at) {
-  Claim const claim{.stored_at = times.stored_at, .etag = times.etag, .at = at, .evicted = evicted()};
+  Claim const claim{.of = times, .at = at, .evicted = evicted()};
   auto const [known, is_first] = claims_.try_emplace(key, claim);
   if (is_first) return;
   Claim const before = std::exchange(known->second, claim);
-  bool const is_same =
-      before.stored_at == claim.stored_at && before.etag == claim.etag && before.evicted == claim.evicted;
+  bool const is_same = before.of == claim.of && before.evicted == claim.evicted;
   // The same may have been stored again in the millisecond in which it was stored first: that begins anew.
-  bool const was_later = before.at > before.stored_at;
+  bool const was_later = before.at > before.of.stored_at;
   if (is_same && was_later && claim.at < before.at + kClaim) complain("two callers are to refresh one value");
 }
 

@@ -81,9 +81,8 @@ class Simulator {
     std::vector<shard::Cookie> gone;  // Of those who asked: nobody reads these.
     std::vector<CacheSeen> seen;      // By those who looked into the cache when it was the newest to be answered.
   };
-  struct Claim {  // Of a value, by whoever refreshes it.
-    Instant stored_at{};
-    std::uint64_t etag = 0;
+  struct Claim {      // Of a value, by whoever refreshes it.
+    CacheTimes of{};  // All of them: an empty value may be stored twice in one millisecond.
     Instant at{};
     std::uint64_t evicted = 0;
   };

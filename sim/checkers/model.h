@@ -80,6 +80,7 @@ struct ModelJob {
   LeaseToken token{};
 
   std::optional<Instant> started_at, finished_at;
+  Instant leased_at{};  // As started_at, which damage may take from what is shown.
   std::string worker;
   std::deque<JobError> errors;  // Newest first.
   std::optional<JobProgress> progress;

@@ -123,7 +123,7 @@ bool Model::run(shard::Cookie cookie, PutCache const& command) {
 bool Model::store_results(ModelJob const& job, Completed const& completed) {
   bool sets_own = false;
   // Of this attempt; the clock may have been behind when it was leased.
-  Duration const most = std::max(now_ - job.started_at.value_or(now_), Duration{1});
+  Duration const most = std::max(now_ - job.leased_at, Duration{1});
   for (CacheEntrySet const& entry : completed.cache) {
     bool const is_own = job.is_flight() && entry.key == job.cache_key;
     sets_own = sets_own || is_own;

@@ -111,7 +111,7 @@ bool Model::lease_jobs(Lease const& request, std::vector<LeasedJob>& leased, Mod
     job->token = granted->token;
     job->attempt += 1;
     job->events += 1;
-    job->started_at = now_;
+    job->started_at = job->leased_at = now_;
     job->worker = request.worker;
     job->progress.reset();
     ++queue.counters.leased;
