@@ -196,6 +196,7 @@ RequestDecoder::Status RequestDecoder::next(std::string_view in, Request& reques
   in.remove_prefix(consumed_);
   if (in.empty() || in == "\r") return need_more(Phase::idle);  // The latter may become such a line.
   if (in.size() < bytes_needed_) return need_more(Phase::body);
+  if (phase_ == Phase::header && may_skip_parsing(in)) return Status::need_more;
 
   request = {};
   Parser parser{limits_, in, request};
@@ -203,6 +204,7 @@ RequestDecoder::Status RequestDecoder::next(std::string_view in, Request& reques
   std::size_t const head_bytes = parser.put(boost::asio::const_buffer{in.data(), in.size()}, error);
   if (error == BeastError::need_more) {
     if (in.size() > limits_.header_bytes_max) return refuse(ErrorCode::headers_too_large, "the header is too large");
+    parsed_head_bytes_ = searched_head_bytes_ = in.size();
     return need_more(Phase::header);
   }
   refused_method_ = request.method;
@@ -234,6 +236,17 @@ RequestDecoder::Status RequestDecoder::next(std::string_view in, Request& reques
   request.body = in.substr(head_bytes, body_bytes);
   consumed_ += head_bytes + body_bytes;
   return complete();
+}
+
+// A head that comes in many pieces is not parsed anew with each of them, or whoever sends a byte at a time would have
+// us parse megabytes for 16 KiB. Only its end is looked for, in what is new; and whenever there is twice as much of it,
+// it is parsed again all the same, so that what is no HTTP is told soon.
+bool RequestDecoder::may_skip_parsing(std::string_view in) {
+  constexpr std::string_view kEnd = "\r\n\r\n";
+  if (in.size() > limits_.header_bytes_max || in.size() >= 2 * parsed_head_bytes_) return false;
+  std::size_t const from = searched_head_bytes_ - std::min(searched_head_bytes_, kEnd.size() - 1);
+  searched_head_bytes_ = in.size();
+  return in.find(kEnd, from) == std::string_view::npos;
 }
 
 // What is wrong with a head that follows the grammar.

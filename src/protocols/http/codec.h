@@ -111,6 +111,7 @@ class RequestDecoder {
   class Parser;
   struct Chunked;
 
+  bool may_skip_parsing(std::string_view in);
   Status begin_chunked(std::string_view head, std::string_view rest, Request& request);
   Status go_on_chunked(std::string_view in, Request& request);
   Status need_more(Phase phase);
@@ -126,6 +127,9 @@ class RequestDecoder {
   std::size_t bytes_needed_ = 0;
   std::size_t body_bytes_ = 0;  // Of bytes_needed_.
   std::size_t skip_bytes_ = 0;  // Of a refused request, its head included: still to come and to be dropped.
+  // Of a head that comes in pieces: so much was there when it was parsed last, and so much was searched for its end.
+  std::size_t parsed_head_bytes_ = 0;
+  std::size_t searched_head_bytes_ = 0;
   Phase phase_ = Phase::idle;
   Method refused_method_ = Method::other;
   bool head_told_ = false;      // Of the request under way.

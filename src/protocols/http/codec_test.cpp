@@ -230,6 +230,36 @@ TEST(RequestDecoder, RefusesAHeaderOverTheLimitWithoutWaitingForItsEnd) {
   EXPECT_EQ(refusal("GET /" + std::string(1000, 'x'), limits), ErrorCode::headers_too_large);
 }
 
+TEST(RequestDecoder, RefusesAHeaderOverTheLimitThatComesByteByByte) {
+  DecoderLimits const limits{.header_bytes_max = 1000};
+  Feeder feeder{limits};
+  feeder.feed("GET / HTTP/1.1\r\nHost: h\r\nX: ");
+  for (int i = 0; i < 1000 && !feeder.refused; ++i) feeder.feed("x");
+
+  ASSERT_TRUE(feeder.refused);
+  EXPECT_EQ(feeder.decoder.error().code, ErrorCode::headers_too_large);
+  EXPECT_EQ(feeder.pending.size(), 1001U);
+}
+
+// Whoever sends a byte at a time has it parsed a few times, not as often as there are bytes.
+TEST(RequestDecoder, ParsesAHeadThatTricklesAgainOnlyWhenItIsWholeOrTwiceAsLong) {
+  std::string const good = "GET / HTTP/1.1\r\nHost: h\r\nX: y\r\n";
+  std::string const bad = "no header\r\n";
+  Feeder feeder;
+  feeder.feed(good);
+  feeder.feed(bad);
+  EXPECT_FALSE(feeder.refused);
+  feeder.feed(std::string(good.size(), 'x'));
+  EXPECT_TRUE(feeder.refused);
+
+  Feeder whole;
+  whole.feed(good);
+  whole.feed("\r");
+  EXPECT_TRUE(whole.requests.empty());
+  whole.feed("\n");
+  EXPECT_EQ(whole.requests.size(), 1U);
+}
+
 TEST(RequestDecoder, RefusesABodyOverTheLimitBeforeItHasCome) {
   DecoderLimits const limits{.body_bytes_max = 10};
 
