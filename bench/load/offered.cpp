@@ -40,6 +40,7 @@ struct Options {
   std::size_t payload_bytes = 100;
   std::uint64_t seed = 1;
   bool is_steady = false;      // The same gap between any two, instead of a Poisson process.
+  bool tells_buckets = false;  // How often the answers took how long, for whoever adds up several runs.
   bool until_cut_off = false;  // That the server goes away is the end, and not an error.
 };
 
@@ -113,6 +114,12 @@ class Generator {
     json.member("refused_p50_ms", ms(figures_.refused_latency, 500));
     json.member("refused_p99_ms", ms(figures_.refused_latency, 990));
     json.member("late_p99_ms", ms(figures_.late, 990));
+    if (options_.tells_buckets) {
+      json.key("latency_buckets").begin_array();
+      figures_.latency.for_each(
+          [&](std::uint64_t up_to, std::uint64_t count) { json.begin_array().value(up_to).value(count).end_array(); });
+      json.end_array();
+    }
     json.key("sampled_ids").begin_array();
     for (std::string const& id : sampled_ids_) json.value(id);
     json.end_array();
@@ -242,6 +249,7 @@ int main(int count, char** arguments) {
   app.add_option("--payload", options.payload_bytes)->check(CLI::Range(1, 1'000'000))->capture_default_str();
   app.add_option("--seed", options.seed)->capture_default_str();
   app.add_flag("--steady", options.is_steady, "The same gap between any two, instead of a Poisson process");
+  app.add_flag("--buckets", options.tells_buckets, "Prints the answers' times as [ns, count] steps, too");
   app.add_flag("--until-cut-off", options.until_cut_off, "That the server goes away is the end, and no error");
   CLI11_PARSE(app, count, arguments);
   return workmill::app::run(options);

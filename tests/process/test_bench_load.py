@@ -99,6 +99,32 @@ def test_the_script_of_streams_measures_something(api, arguments):
     assert figures and all(value is not None for value in figures.values())
 
 
+@pytest.mark.skipif(not GENERATOR.exists(), reason="only the release build has benchmarks")
+@pytest.mark.parametrize(
+    "arguments", [["--rounds", "1", "--seconds", "0.3"], ["drips", "--rounds", "1", "--seconds", "0.3"]], ids=["p99", "cpu"]
+)
+def test_the_script_of_slow_sockets_measures_something(arguments):
+    command = [sys.executable, ROOT / "bench/slowloris.py", *arguments, "--sockets", "20", "--rate", "500", "--build", BINARY.parent]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(done.stdout)
+    if arguments[0] == "drips":
+        assert all(len(figures["us_a_drip"][each]) == 1 for each in ("server", "sink"))
+    else:
+        assert all(figures["p99_ms"][kind] > 0 for kind in ("alone", "among", "beside"))
+        assert all(figures[what][how]["ratio"] > 0 for what in ("among", "beside", "ours") for how in ("of_pairs", "pooled"))
+
+
+@pytest.mark.skipif(not GENERATOR.exists(), reason="only the release build has benchmarks")
+def test_the_script_of_many_connections_measures_something():
+    command = [sys.executable, ROOT / "bench/crowd.py", "--connections", "20", "--seconds", "1", "--build", BINARY.parent]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["admitted"] > 0
+
+
 def test_a_plot_is_well_formed_whatever_is_in_it():
     code = (
         "import svg; print(svg.plot('A < B & C', 'x', [0.1, 1, 10], [{'label': 'l', 'lines': {'a': [1, None, 3]}},"

@@ -17,6 +17,13 @@ class Histogram {
   }
   std::uint64_t count() const { return count_; }
   std::uint64_t max() const { return max_; }
+  // Calls `of` with the highest value of each step that counted something, and how much: lowest first.
+  template <class Of>
+  void for_each(Of&& of) const {
+    for (std::size_t slot = 0; slot < counts_.size(); ++slot) {
+      if (counts_[slot] > 0) of(top_of(slot), counts_[slot]);
+    }
+  }
   // The value that so many of a thousand are at or below; 0 where there is none. `permille` <= 1,000.
   std::uint64_t permille(unsigned permille) const {
     std::uint64_t const wanted = (count_ * permille + 999) / 1'000;

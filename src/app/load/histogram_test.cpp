@@ -4,6 +4,7 @@
 #include <rapidcheck/gtest.h>
 
 #include <algorithm>
+#include <utility>
 #include <vector>
 
 namespace workmill::app {
@@ -19,6 +20,16 @@ TEST(Histogram, TheLargestValueHasItsPlace) {
   Histogram histogram;
   histogram.add(~std::uint64_t{0});
   EXPECT_EQ(histogram.permille(1'000), ~std::uint64_t{0});
+}
+
+TEST(Histogram, TellsEachStepThatCountedSomethingOnce) {
+  Histogram histogram;
+  for (std::uint64_t const value : {1'000u, 3u, 3u}) histogram.add(value);
+  std::vector<std::pair<std::uint64_t, std::uint64_t>> steps;
+
+  histogram.for_each([&](std::uint64_t up_to, std::uint64_t count) { steps.emplace_back(up_to, count); });
+
+  EXPECT_EQ(steps, (std::vector<std::pair<std::uint64_t, std::uint64_t>>{{3, 2}, {1'007, 1}}));
 }
 
 // The model is a sorted list.
