@@ -347,7 +347,9 @@ Result<> check_config(Config const& config) {
     return every >= std::chrono::seconds{1} && every <= std::chrono::hours{1};
   };
   if (!is_ping(config.stream_ping)) return bad("stream_ping: 1s to 1h");
-  if (!is_ping(config.stream_idle_ping)) return bad("stream_idle_ping: 1s to 1h");
+  if (config.stream_idle_ping != Duration{0} && !is_ping(config.stream_idle_ping)) {
+    return bad("stream_idle_ping: 1s to 1h, or 0s");
+  }
   if (config.stream_reconnect_within < Duration{0} || config.stream_reconnect_within > std::chrono::hours{1}) {
     return bad("stream_reconnect_within: 0s to 1h");
   }

@@ -110,6 +110,18 @@ TEST_F(ConfigFile, BoundsWhatConnectionsMayHold) {
   EXPECT_FALSE(check_config(config));
 }
 
+TEST_F(ConfigFile, PingsIdleStreamsAtLeastEachHourOrNever) {
+  Config config;
+  for (char const* const allowed : {"0s", "1s", "1h"}) {
+    ASSERT_TRUE(read_config(write(std::string{"stream_idle_ping = \""} + allowed + "\"\n"), config));
+    EXPECT_TRUE(check_config(config)) << allowed;
+  }
+  for (char const* const refused : {"500ms", "61m"}) {
+    ASSERT_TRUE(read_config(write(std::string{"stream_idle_ping = \""} + refused + "\"\n"), config));
+    EXPECT_FALSE(check_config(config)) << refused;
+  }
+}
+
 TEST(Config, RefusesAnAddressThatIsNone) {
   Config config;
   config.listen = "example.org";

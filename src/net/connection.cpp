@@ -1,6 +1,8 @@
 #include "net/connection.h"
 
 #include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -117,11 +119,11 @@ void Connection::keep_input() {
   }
 }
 
-IoStatus Connection::flush() {
+IoStatus Connection::flush(Behind behind) {
   wants_write_ = false;  // If that is what we waited for, the next receive() goes on: the socket is readable still.
   while (sent_ < output_.size()) {
     std::size_t count = 0;
-    IoStatus const status = tls_ ? send_tls(count) : send_some(count);
+    IoStatus const status = tls_ ? send_tls(count) : send_some(count, behind);
     sent_ += count;
     if (status != IoStatus::done) return status;
   }
@@ -131,10 +133,11 @@ IoStatus Connection::flush() {
   return IoStatus::done;
 }
 
-IoStatus Connection::send_some(std::size_t& count) {
+IoStatus Connection::send_some(std::size_t& count, Behind behind) {
+  int const flags = MSG_DONTWAIT | MSG_NOSIGNAL | (behind == Behind::end ? MSG_MORE : 0);
   ssize_t sent = 0;
   do {
-    sent = ::send(socket_, output_.data() + sent_, output_.size() - sent_, MSG_DONTWAIT | MSG_NOSIGNAL);
+    sent = ::send(socket_, output_.data() + sent_, output_.size() - sent_, flags);
   } while (sent < 0 && errno == EINTR);
   if (sent < 0) {
     if (errno != EAGAIN && errno != EWOULDBLOCK) return IoStatus::closed;
@@ -153,6 +156,17 @@ IoStatus Connection::send_tls(std::size_t& count) {
     return IoStatus::closed;  // It does not ask to read: nothing is negotiated anew.
   poller_.used_up(key_, WaitFor::writable);
   return IoStatus::blocked;
+}
+
+void Connection::keep_alive() {
+  // An option that is not taken leaves the kernel with its own times, which are longer.
+  auto const set = [&](int level, int option, int value) {
+    static_cast<void>(::setsockopt(socket_, level, option, &value, sizeof value));
+  };
+  set(IPPROTO_TCP, TCP_KEEPIDLE, 60);
+  set(IPPROTO_TCP, TCP_KEEPINTVL, 10);
+  set(IPPROTO_TCP, TCP_KEEPCNT, 4);
+  set(SOL_SOCKET, SO_KEEPALIVE, 1);
 }
 
 void Connection::shutdown_output() {

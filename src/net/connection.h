@@ -28,6 +28,10 @@ enum class IoStatus : std::uint8_t {
   foreign,  // It was to be TLS, and the peer sent plain HTTP. What is flushed from now on goes out in the clear.
 };
 
+// What follows the output that is flushed. `end`: shutdown_output(), at once; so the last of it waits for that, and
+// both go in one packet.
+enum class Behind : std::uint8_t { more, end };
+
 class Connection {
  public:
   using Socket = boost::asio::ip::tcp::socket;
@@ -72,7 +76,11 @@ class Connection {
   std::string& output() { return output_; }
   bool has_output() const { return sent_ < output_.size(); }
   std::size_t output_bytes() const { return output_.size() - sent_; }
-  IoStatus flush();
+  IoStatus flush(Behind behind = Behind::more);
+
+  // From now on the kernel asks the peer's kernel, where it was quiet for a minute, whether it is there, and wakes
+  // nobody for it; where no answer comes for 40 s, the connection is broken. A proxy answers for itself.
+  void keep_alive();
 
   // Bytes of memory held for input and output.
   std::size_t memory_bytes() const {
@@ -89,7 +97,7 @@ class Connection {
 
   IoStatus receive_some(std::span<char> room, std::size_t& count);
   IoStatus receive_tls(std::span<char> room, std::size_t& count);
-  IoStatus send_some(std::size_t& count);
+  IoStatus send_some(std::size_t& count, Behind behind);
   IoStatus send_tls(std::size_t& count);
   IoStatus block_on(TlsStatus status);
 

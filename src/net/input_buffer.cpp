@@ -8,13 +8,19 @@
 #include "base/assert.h"
 
 namespace workmill::net {
+namespace {
+
+// A connection whose head trickles keeps its buffer, and there may be thousands of them; what is larger soon grows.
+constexpr std::size_t kLeastBytes = 512;
+
+}  // namespace
 
 std::span<char> InputBuffer::prepare(std::size_t room) {
   if (capacity_ - start_ - size_ < room) {
     if (capacity_ - size_ >= room && start_ >= capacity_ / 2) {
       std::memmove(data_.get(), data_.get() + start_, size_);  // At most once for every half a buffer that was used.
     } else {
-      std::size_t const capacity = std::max<std::size_t>(std::bit_ceil(size_ + room), 4096);
+      std::size_t const capacity = std::max<std::size_t>(std::bit_ceil(size_ + room), kLeastBytes);
       auto grown = std::make_unique<char[]>(capacity);
       if (size_ > 0) std::memcpy(grown.get(), data_.get() + start_, size_);
       data_ = std::move(grown);

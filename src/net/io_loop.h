@@ -49,6 +49,8 @@ class IoLoop {
   // Answers how many events and handlers there were, some kHandlersPerPoll of each at most: so a flood cannot put off
   // the turn, and with it all answers, for long.
   std::size_t poll();
+  std::size_t poll_sockets();
+  std::size_t poll_context();
 
   static constexpr std::size_t kHandlersPerPoll = 256;
 

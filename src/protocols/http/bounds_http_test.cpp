@@ -43,7 +43,7 @@ TEST_F(BoundsTest, AHeadThatTricklesHoldsLittleMemory) {
   settle();
   server->sweep();
 
-  EXPECT_THAT(metrics.render({}), testing::ContainsRegex("workmill_http_buffered_bytes 8....\n"));  // 4 KiB each.
+  EXPECT_THAT(metrics.render({}), testing::ContainsRegex("workmill_http_buffered_bytes 10...\n"));  // 512 bytes each.
 }
 
 TEST_F(BoundsTest, ABodyHasATimeOfItsOwnBehindItsHead) {

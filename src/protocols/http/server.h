@@ -98,7 +98,8 @@ class HttpServer final : public service::AnswerSink {
                                             std::string trace_id);
   struct SweepBounds {
     std::size_t looks = 0;  // At connections.
-    std::size_t ended = 0;  // Of these.
+    std::size_t sent = 0;   // To so many of these,
+    std::size_t ended = 0;  // and so many ended.
   };
   // The next of so many parts of a sweep, or as much of it as the bounds allow.
   void sweep_part(std::size_t parts, SweepBounds const& bounds);

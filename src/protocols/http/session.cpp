@@ -458,7 +458,9 @@ void Session::flush() {
   // A handshake that the socket did not take has no output of ours, and is waited for all the same.
   if (closing_ || (!connection_.has_output() && !connection_.wants_write())) return;
   std::size_t const before = connection_.output_bytes();
-  switch (connection_.flush()) {
+  // Then settle() is to shut the output down.
+  bool const is_last = last_taken_ && linger_due_ && !lingering_ && !peer_closed_ && exchanges_.empty();
+  switch (connection_.flush(is_last ? net::Behind::end : net::Behind::more)) {
     case IoStatus::done: write_blocked_ = false; return;
     case IoStatus::blocked:
       if (!write_blocked_) {
@@ -506,15 +508,15 @@ bool Session::has_room() const {
          connection_.output_bytes() < kOutputBytesMax;
 }
 
-bool Session::sweep() {
-  if (closing_ || deadline_ == Deadline::none) return false;
+Swept Session::sweep() {
+  if (closing_ || deadline_ == Deadline::none) return Swept::looked;
   if (is_too_slow()) {
     end_too_slow();
-    return true;
+    return Swept::ended;
   }
-  if (shared_.second < deadline_second_) return false;
+  if (shared_.second < deadline_second_) return Swept::looked;
   switch (std::exchange(deadline_, Deadline::none)) {
-    case Deadline::none: return false;
+    case Deadline::none: return Swept::looked;
     case Deadline::handshake:
       shared_.counters.handshake_timeouts.add();
       closing_ = true;
@@ -533,7 +535,7 @@ bool Session::sweep() {
     case Deadline::request: time_out_request(shared_.counters.request_timeouts); break;
   }
   settle();
-  return true;
+  return Swept::ended;
 }
 
 void Session::time_out_request(telemetry::Counter& counter) {

@@ -106,6 +106,13 @@ struct CookieParts {
   }
 };
 
+// What a sweep has done for one connection: how much of it may be done at once.
+enum class Swept : std::uint8_t {
+  looked,
+  sent,   // It was told something, as of those that are well.
+  ended,  // It took too long, or may not be here any more.
+};
+
 enum class Welcome : std::uint8_t {
   served,
   turned_away,          // Over the limit of connections: its first request is answered with `overloaded`.
@@ -138,8 +145,8 @@ class Session {
   // How many answers of the bunch it took, asked once.
   std::uint32_t take_bunch_size() { return std::exchange(bunch_size_, 0U); }
 
-  // Once a second: ends what takes too long. True where it did.
-  bool sweep();
+  // Once a second: ends what takes too long.
+  Swept sweep();
   // Closes once what is under way is answered, what has arrived by now included; at once where nothing is. But a
   // connection that is new gets a moment to say what it has come for.
   void drain();

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <boost/asio/this_coro.hpp>
+#include <limits>
 #include <utility>
 
 #include "base/assert.h"
@@ -461,21 +462,23 @@ bool StreamSession::has_room() const {
          connection_.output_bytes() < kUntakenBytesMax;
 }
 
-bool StreamSession::sweep() {
-  if (phase_ == Phase::over) return false;
+Swept StreamSession::sweep() {
+  if (phase_ == Phase::over) return Swept::looked;
   if (phase_ == Phase::closing) {
     bool const is_late = shared_.second > since_second_ + kLingerSeconds;
     if (is_late) drop(StreamEnd::closed);
-    return is_late;
+    return is_late ? Swept::ended : Swept::looked;
   }
-  sweep_slow();
-  if (is_served()) sweep_token();
-  if (is_served()) sweep_silence();
+  Swept swept = Swept::looked;
+  bool const is_at_rest = shared_.look_at[name_.slot] != 0;  // Nothing has happened to it: only its silence is due.
+  if (!is_at_rest) sweep_slow();
+  if (!is_at_rest && is_served()) sweep_token();
+  if (is_served()) swept = sweep_silence();
   if (is_served() && !write_blocked_) give_back_taken(1);
   flush();
   settle();
   shared_.look_at[name_.slot] = next_look();
-  return !is_served();
+  return is_served() ? swept : Swept::ended;
 }
 
 // Where nothing is under way, only its silence can become too long. Zero: each second.
@@ -483,6 +486,7 @@ std::uint32_t StreamSession::next_look() const {
   bool const is_at_rest = phase_ == Phase::open && !draining_ && !paused_ && !write_blocked_ && !is_in_message_ &&
                           taken_bytes_ == 0 && !(caller_.token() != nullptr && caller_.token()->record.expires_at);
   if (!is_at_rest) return 0;
+  if (ping_seconds() == 0) return std::numeric_limits<std::uint32_t>::max();
   return pinged_ ? heard_second_ + 2 * ping_seconds() + 1 : heard_second_ + ping_seconds();
 }
 
@@ -532,19 +536,24 @@ void StreamSession::begin_watch(std::size_t jobs) {
 }
 
 // To the second, give or take one: the sweep comes once in each.
-void StreamSession::sweep_silence() {
+Swept StreamSession::sweep_silence() {
   if (paused_ || draining_ || write_blocked_) heard_second_ = shared_.second;  // We do not listen, or are not heard.
   std::uint32_t const quiet = shared_.second - heard_second_;
   std::uint32_t const ping = ping_seconds();
+  if (ping == 0) {
+    if (!std::exchange(is_kept_alive_, true)) connection_.keep_alive();
+    return Swept::looked;
+  }
   if (quiet > 2 * ping) {
     // Where this thread stood still for so long, what came meanwhile has not been looked at yet.
     if (is_waiting_ && waiting_for_ == WaitFor::readable) receive();
     if (heard_second_ != shared_.second) drop(StreamEnd::silent);
-    return;
+    return Swept::looked;
   }
-  if (quiet < ping || std::exchange(pinged_, true)) return;
+  if (quiet < ping || std::exchange(pinged_, true)) return Swept::looked;
   shared_.streams.pings.add();
   websocket::append_frame(Opcode::ping, {}, connection_.output());
+  return Swept::sent;
 }
 
 void StreamSession::account_memory() {

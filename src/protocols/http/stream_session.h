@@ -41,8 +41,8 @@ class StreamSession {
   bool touch() { return !std::exchange(touched_, true); }
   std::uint32_t take_bunch_size() { return std::exchange(bunch_size_, 0U); }
 
-  // Once a second: pings, and ends what takes too long or may not be here any more. True where it did.
-  bool sweep();
+  // Once a second: pings, and ends what takes too long or may not be here any more.
+  Swept sweep();
   // The server is stopping: what has arrived by now is decided and answered, and then the stream is closed.
   void drain();
 
@@ -91,12 +91,13 @@ class StreamSession {
   bool is_served() const { return phase_ < Phase::closing; }
   void sweep_slow();
   void sweep_token();
-  void sweep_silence();
+  Swept sweep_silence();
   void begin_watch(std::size_t jobs);
   // Something has happened: the next sweep looks at it.
   void stir() { shared_.look_at[name_.slot] = 0; }
   std::uint32_t next_look() const;
-  std::uint32_t ping_seconds() const;  // So long quiet, and it is pinged.
+  // So long quiet, and it is pinged. Zero: never.
+  std::uint32_t ping_seconds() const;
   void account_memory();
   service::Cookie cookie(std::uint16_t sequence) const;
 
@@ -132,6 +133,7 @@ class StreamSession {
   bool shard_ended_ = false;  // The shard has forgotten the stream.
   bool is_in_message_ = false;
   bool pinged_ = false;
+  bool is_kept_alive_ = false;  // The kernel looks after its peer.
   std::optional<StreamEnd> end_;
   std::uint32_t bunch_size_ = 0;
   std::uint32_t since_second_ = 0;    // In this phase.

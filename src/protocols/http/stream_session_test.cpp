@@ -1,6 +1,8 @@
 #include "protocols/http/stream_session.h"
 
 #include <gtest/gtest.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
 
 #include <optional>
 #include <string>
@@ -34,6 +36,11 @@ class StreamSessionTest : public ServerTest {
     service::Cookie const cookie = service.asked.at(0).cookie;
     service.asked.clear();
     return cookie;
+  }
+  static StreamJobs one_job() {
+    StreamJobs jobs;
+    jobs.jobs.emplace_back();
+    return jobs;
   }
 };
 
@@ -113,6 +120,17 @@ class StreamAtRest : public StreamSessionTest {
     }
     client->read();
   }
+  bool is_kept_alive_by_the_kernel() const {
+    int is_on = 0;
+    for (int fd = 3; fd < 1'024 && is_on == 0; ++fd) {  // Which is the server's end of it, nobody tells us.
+      sockaddr_in peer{};
+      socklen_t size = sizeof peer;
+      if (::getpeername(fd, reinterpret_cast<sockaddr*>(&peer), &size) != 0 || peer.sin_family != AF_INET) continue;
+      socklen_t option = sizeof is_on;
+      if (ntohs(peer.sin_port) != port) ::getsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &is_on, &option);
+    }
+    return is_on != 0;
+  }
   std::size_t pings() const {
     std::size_t count = 0;
     for (auto at = client->received.find(kPing); at != std::string::npos; at = client->received.find(kPing, at + 2)) {
@@ -153,9 +171,7 @@ TEST_F(StreamAtRest, IsWatchedCloselyAsSoonAsItGetsJobs) {
   sweep_for(std::chrono::seconds{10});
   EXPECT_EQ(pings(), 0u);
 
-  StreamJobs jobs;
-  jobs.jobs.emplace_back();
-  service.answer(stream, std::move(jobs));
+  service.answer(stream, one_job());
   sweep_for(std::chrono::seconds{6});
   EXPECT_EQ(pings(), 1u);
   sweep_for(std::chrono::seconds{6});
@@ -171,6 +187,25 @@ TEST_F(StreamAtRest, GoesByTheNewIntervalFromTheNextSweepOn) {
   sweep_for(std::chrono::seconds{1});
 
   EXPECT_EQ(pings(), 1u);
+}
+
+TEST_F(StreamAtRest, IsLeftToTheKernelWhereIdleStreamsAreNotPinged) {
+  EXPECT_FALSE(is_kept_alive_by_the_kernel());
+  limits.stream_idle_ping = Duration{0};
+  server->set_limits(limits);
+
+  advance(std::chrono::hours{1});
+  sweep_for(std::chrono::seconds{120});
+
+  EXPECT_EQ(pings(), 0u);
+  EXPECT_FALSE(client->closed);
+  EXPECT_TRUE(is_kept_alive_by_the_kernel());
+
+  service.answer(stream, one_job());  // And is watched closely all the same when it gets one.
+  sweep_for(std::chrono::seconds{6});
+  EXPECT_EQ(pings(), 1u);
+  sweep_for(std::chrono::seconds{6});
+  EXPECT_TRUE(closed(*client));
 }
 
 TEST_F(StreamAtRest, IsAskedForItsTokenByTheNextSweepWhereTokensHaveChanged) {
