@@ -9,7 +9,7 @@ among so many slow sockets at the same server; and beside the same sockets at an
 and does nothing (wm_bench_sink). What that last one changes is the machine's doing, which shares its cores between all
 of them: so what is left of the second is the server's. Windows of a few seconds follow each other, of one kind before and
 after those of another, as in A B B A; compared are neighbours, and all windows of a kind taken as one. The intervals hold 95 %
-of what 2,000 drawings of the rounds, with repetition, come to (a bootstrap).
+of what 1,000 drawings of the rounds, with repetition, come to (a bootstrap).
 
 drips: the CPU time of the server, and of that other process, for each line that a slow socket sends by itself. Steadier
 than any percentile. Both print one line of JSON.
@@ -135,59 +135,70 @@ def cpu_seconds(pid):
 # ---- What is made of it.
 
 
-def pooled_p99(windows):
-    """In ms, over the answers of all these windows."""
+KINDS = ("alone", "among", "beside")
+
+
+def added_up(windows):
+    """How many answers took so many ns, over all of these windows."""
     counts = {}
     for window in windows:
         for upper, count in window["latency_buckets"]:
             counts[upper] = counts.get(upper, 0) + count
-    wanted, seen = 0.99 * sum(counts.values()), 0
-    for upper in sorted(counts):
-        seen += counts[upper]
+    return counts
+
+
+def p99_ms(histograms):
+    """Over all of these, which have their steps in common."""
+    steps, *_ = histograms
+    wanted, seen = 0.99 * sum(map(sum, (one.values() for one in histograms))), 0
+    for upper in sorted(steps):
+        seen += sum(one[upper] for one in histograms)
         if seen >= wanted:
             return upper / 1e6
     return 0.0
-
-
-def of_kind(rounds, kind):
-    return [window for one in rounds for window in one["windows"][kind]]
 
 
 def pair_ratios(rounds, kind):
     return [slow["p99_ms"] / alone["p99_ms"] for one in rounds for alone, slow in one["pairs"][kind]]
 
 
-def interval(rounds, of, draws=2000):
-    chance = random.Random(1)
-    values = sorted(of([chance.choice(rounds) for _ in rounds]) for _ in range(draws))
-    return [round(values[int(draws * part)], 3) for part in (0.025, 0.975)]
-
-
-def figures(rounds):
-    def pooled(kind, beside="alone"):
-        return lambda some: pooled_p99(of_kind(some, kind)) / pooled_p99(of_kind(some, beside))
-
-    def median(kind):
-        return lambda some: statistics.median(pair_ratios(some, kind))
-
-    def ours(some):
-        return median("among")(some) / median("beside")(some)
-
-    asked = {
-        "among": {"of_pairs": median("among"), "pooled": pooled("among")},
-        "beside": {"of_pairs": median("beside"), "pooled": pooled("beside")},
-        "ours": {"of_pairs": ours, "pooled": pooled("among", "beside")},
+def ratios(rounds):
+    """Of the 99th percentiles: over the answers of all windows of a kind, and as the median of neighbours."""
+    pooled = {kind: p99_ms([one["histograms"][kind] for one in rounds]) for kind in KINDS}
+    among, beside = (statistics.median(pair_ratios(rounds, kind)) for kind in ("among", "beside"))
+    return {
+        ("among", "pooled"): pooled["among"] / pooled["alone"],
+        ("among", "of_pairs"): among,
+        ("beside", "pooled"): pooled["beside"] / pooled["alone"],
+        ("beside", "of_pairs"): beside,
+        ("ours", "pooled"): pooled["among"] / pooled["beside"],
+        ("ours", "of_pairs"): among / beside,
     }
-    result = {what: {how: {"ratio": round(of(rounds), 3), "interval": interval(rounds, of)} for how, of in ways.items()}
-              for what, ways in asked.items()}
+
+
+def figures(rounds, draws=1000):
+    for one in rounds:
+        one["histograms"] = {kind: added_up(one["windows"][kind]) for kind in KINDS}
+    steps = {upper for one in rounds for counts in one["histograms"].values() for upper in counts}
+    for one in rounds:
+        for kind, counts in one["histograms"].items():
+            one["histograms"][kind] = {upper: counts.get(upper, 0) for upper in steps}
+    chance = random.Random(1)
+    drawn = [ratios([chance.choice(rounds) for _ in rounds]) for _ in range(draws)]
+    result = {what: {} for what in ("among", "beside", "ours")}
+    for (what, how), ratio in ratios(rounds).items():
+        values = sorted(one[what, how] for one in drawn)
+        bounds = [round(values[int(draws * part)], 3) for part in (0.025, 0.975)]
+        result[what][how] = {"ratio": round(ratio, 3), "interval": bounds}
     for kind in ("among", "beside"):
         result[kind]["ratios"] = [round(one, 3) for one in pair_ratios(rounds, kind)]
-    result["p99_ms"] = {kind: round(pooled_p99(of_kind(rounds, kind)), 3) for kind in ("alone", "among", "beside")}
-    server, sink = ({kind: statistics.median(window["cpu"][process] for window in of_kind(rounds, kind))
-                     for kind in ("alone", "among", "beside")} for process in (0, 1))
+    result["p99_ms"] = {kind: round(p99_ms([one["histograms"][kind] for one in rounds]), 3) for kind in KINDS}
+    of_kind = {kind: [window for one in rounds for window in one["windows"][kind]] for kind in KINDS}
+    server, sink = ({kind: statistics.median(window["cpu"][process] for window in of_kind[kind]) for kind in KINDS}
+                    for process in (0, 1))
     result["cpu_percent_for_slow_sockets"] = {"server": round(server["among"] - server["alone"], 2),
                                               "sink": round(sink["beside"] - sink["alone"], 2)}
-    every = [window for kind in ("alone", "among", "beside") for window in of_kind(rounds, kind)]
+    every = [window for windows in of_kind.values() for window in windows]
     result["refused"] = sum(one["refused_503"] + one["refused_429"] for one in every)
     result["not_sent"] = sum(one["not_sent"] for one in every)
     return result
@@ -210,7 +221,7 @@ def measure(options, server):
 
     try:
         for number in range(options.rounds):
-            windows, pairs = {"alone": [], "among": [], "beside": []}, {}
+            windows, pairs = {kind: [] for kind in KINDS}, {}
             for kind in ("among", "beside") if number % 2 == 0 else ("beside", "among"):
                 before = window()
                 with Slow(options, ports[kind]):
@@ -219,8 +230,8 @@ def measure(options, server):
                 windows["alone"] += [before, after]
                 pairs[kind] = list(zip((before, after), windows[kind]))
             rounds.append({"windows": windows, "pairs": pairs})
-            print(f"round {number + 1}: p99 {pooled_p99(windows['alone']):.3f} ms alone, {pooled_p99(windows['among']):.3f} among, "
-                  f"{pooled_p99(windows['beside']):.3f} beside", file=sys.stderr, flush=True)
+            seen = ", ".join(f"{p99_ms([added_up(windows[kind])]):.3f} {kind}" for kind in KINDS)
+            print(f"round {number + 1}: p99 in ms {seen}", file=sys.stderr, flush=True)
     finally:
         sink.kill()
     result = {"sockets": options.sockets, "rounds": options.rounds, "seconds": options.seconds, **figures(rounds)}
