@@ -74,8 +74,9 @@ Operation<void> op_cancel(Core const& core, std::string_view id, Op call) {
 Operation<void> op_retry(Core const& core, std::string_view id, Op call) {
   return {make_call(core, "POST", job_target(id, "/retry"), {}, false, call), of_body<read_nothing>};
 }
+// Repeatable: a second attempt that finds nothing counts as done (Core::on_answer).
 Operation<void> op_remove(Core const& core, std::string_view id, Op call) {
-  return {make_call(core, "DELETE", job_target(id), {}, false, call), of_body<read_nothing>};
+  return {make_call(core, "DELETE", job_target(id), {}, true, call), of_body<read_nothing>};
 }
 Operation<JobPage> op_list(Core const& core, JobQuery const& query, Op call) {
   return {make_call(core, "GET", list_target(query), {}, true, call), of_body<read_jobs>};

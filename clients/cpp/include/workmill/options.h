@@ -16,9 +16,9 @@ enum class LogLevel : std::uint8_t { debug, info, warn, error };
 using LogHook = std::function<void(LogLevel, std::string_view message)>;
 
 // How often and when a call is tried again that failed with a retryable error, or whose connection broke (then only
-// where doing it twice does no harm: reads, cancelling, enqueuing under an idempotency key, which every enqueue has).
-// Before attempt n + 1 it waits a random part ("full jitter") of first * factor^(n-1), at most cap, and at least what
-// the server asked for by Retry-After.
+// where doing it twice does no harm: reads, cancelling, deleting, enqueuing under an idempotency key, which every
+// enqueue has). Before attempt n + 1 it waits a random part ("full jitter") of first * factor^(n-1), at most cap, and
+// at least what the server asked for by Retry-After.
 struct RetryPolicy {
   unsigned attempts = 5;  // In all; 1: never again.
   Duration first{100};
