@@ -227,6 +227,11 @@ enum class FigureKind : std::uint8_t { amount, fault, rare };
   X(cache_cold_missed, rare, "a value that was to be read from the disk has gone")                                    \
   X(cache_forgotten, rare, "a key is deleted")                                                                        \
   X(cache_forgotten_in_flight, rare, "a key is deleted while its flight is under way")                                \
+  X(cache_flight_overtaken, rare, "a key is put or deleted while a worker computes it")                               \
+  X(cache_checkpoint_overtaken, rare, "a key is put or deleted between two attempts, of which the first left a checkpoint") \
+  X(cache_overtaken_by, rare, "a flight is overtaken by a deletion by tag or prefix")                                 \
+  X(cache_overtaken_answered, rare, "who waits for a flight that was overtaken gets its value")                       \
+  X(cache_overtaken_copied, rare, "a flight that was overtaken is copied ahead")                                      \
   X(cache_forgotten_by, rare, "a key is deleted by a tag or a prefix")                                                \
   X(cache_forgotten_in_parts, rare, "a deletion by a tag or a prefix takes several turns")                            \
   X(cache_put_before_a_part, rare, "what is put between its parts goes too")                                          \

@@ -75,6 +75,8 @@ namespace workmill::sim {
   X(dropped_stream_never_ends, "the leases of a worker that does not come back go on")               \
   X(resend_forgets_a_job, "a worker that comes back is not sent all that it lacks")                  \
   /* src/engine, src/shard: the shared cache */                                                       \
+  X(overtaken_results_are_stored, "what was computed is stored, though its key was put or deleted meanwhile") \
+  X(copy_loses_overtaking, "that a flight was overtaken is lost in a copy")                          \
   X(flight_result_is_lost, "a job computes a value, and it is not stored")                           \
   X(failures_are_not_remembered, "that a value could not be computed is forgotten")                  \
   X(readers_see_what_is_not_durable, "a value is in the index before it is on disk")                 \

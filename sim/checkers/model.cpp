@@ -19,12 +19,14 @@ bool Model::turn(TurnRecord const& record) {
   last_number_before_ = last_number_;
   serial_before_ = cache_serial_;
   ended_flights_.clear();
+  landed_.clear();
   evicted_before_ = record.evicted_before;
   evicted_after_ = record.evicted_after;
   is_disk_low_ = record.is_disk_low;
 
   while (next<effect::StoreCreated>() != nullptr) ++at_;  // At the head of each segment.
   WM_SIM_STEP(take_evictions(record.asked));
+  asked_now_ = record.asked;
   if (!bulks_.empty()) {
     Bulk next = std::move(bulks_.front());
     bulks_.pop_front();

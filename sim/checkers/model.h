@@ -70,6 +70,7 @@ struct ModelJob {
   std::string cache_key;
   Duration cache_fresh{}, cache_stale{}, cache_error_for{};
   std::vector<std::string> cache_tags;
+  bool is_overtaken = false;  // Its key was put or deleted while it computed: nothing of it is kept.
 
   JobState state{};
   std::uint32_t attempt = 0;
@@ -96,6 +97,8 @@ struct ModelJob {
   bool is_waiting() const { return state == JobState::scheduled || state == JobState::ready; }
   bool is_unfinished() const { return !is_finished(state); }
   bool is_flight() const { return !cache_key.empty(); }
+  // May it have read what it computes from?
+  bool has_begun() const { return state == JobState::leased || (is_unfinished() && checkpoint.is_there()); }
   std::pair<std::string, std::string> key() const { return {is_flight() ? std::string{} : queue, unique_key}; }
 };
 
@@ -254,6 +257,7 @@ class Model {
     std::uint64_t serial = 0;  // Of the cached value that was stored last before.
     std::uint64_t unsure = 0;  // Records of keys that are gone which may be its own.
     std::uint32_t parts = 0;
+    std::map<std::uint64_t, LeaseToken> flights{};  // To be overtaken: those that were leased when it began.
   };
   enum class Room : std::uint8_t { yes, no, nobody_knows };
 
@@ -358,7 +362,15 @@ class Model {
   ModelCached::Value* cached_value(std::string const& key, Instant at);      // Not over by then.
   ModelCached::Failure* cached_failure(std::string const& key, Instant at);  // Likewise.
   bool is_sure(ModelCached::Kept const* kept) const { return kept != nullptr && kept->is_sure(evicted_after_); }
-  bool store(std::string const& key, CacheSet const& set, Duration compute_least, Duration compute_most);
+  // What was computed is of the flight `by`, and took from 1 ms to this long.
+  bool store(std::string const& key, CacheSet const& set, ModelJob const* by = nullptr, Duration compute_most = {});
+  bool overtake(std::string const& key);
+  void overtake(ModelJob& flight);
+  static bool is_meant(ModelJob const& flight, ForgetCachedBy const& forget);
+  bool overtake_part(Bulk& forget);
+  bool is_to_be_set(std::string const& key) const;
+  bool take_overtaking(ForgetCachedBy const& forget);
+  bool are_overtaken(Bulk const& forget);
   bool learn_times(std::string const& key, ModelCached::Value& value, CacheTimes const& times);
   bool store_results(ModelJob const& job, Completed const& completed);
   bool fail_flight(ModelJob const& job, ErrorClass error_class, std::string_view code, std::string_view message);
@@ -455,7 +467,7 @@ class Model {
   std::uint64_t moment_ = 0;
 
   std::map<std::string, ModelCached> cached_;
-  std::map<std::string, ModelCached::Value> computed_;  // What a job stored last, whatever became of it.
+  std::map<std::uint64_t, ModelCached::Value> landed_;  // What flights have computed in this turn.
   std::uint64_t cache_serial_ = 0;
 
   std::set<std::uint64_t> damaged_specs_, damaged_events_;
@@ -474,6 +486,7 @@ class Model {
   std::set<std::uint64_t> finished_now_;             // Since those who wait were last served.
   std::map<std::uint64_t, JobState> ended_flights_;  // In this turn: as they last ended.
   bool is_disk_low_ = false;                         // Perhaps.
+  std::span<Asked const> asked_now_;                 // Lent for the turn.
   std::set<std::string> gone_now_;  // Keys of which was written down that they are gone, before what was asked.
   std::uint64_t evicted_before_ = 0, evicted_after_ = 0;
   std::uint64_t serial_before_ = 0;  // Of the cached value that was stored last before this turn.

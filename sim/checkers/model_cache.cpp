@@ -40,7 +40,22 @@ ModelCached::Failure* Model::cached_failure(std::string const& key, Instant at) 
 
 // ---- What changes it.
 
-bool Model::store(std::string const& key, CacheSet const& set, Duration compute_least, Duration compute_most) {
+// Somebody puts or deletes it. A flight that may have read before is one no more.
+bool Model::overtake(std::string const& key) {
+  ModelJob* const flight = flight_of(key);
+  if (flight == nullptr || !flight->has_begun()) return true;
+  WM_SIM_STEP(take_for<effect::FlightOvertaken>(*flight, "an overtaking"));
+  overtake(*flight);
+  return true;
+}
+
+void Model::overtake(ModelJob& flight) {
+  flight.is_overtaken = true;
+  ++figures_[flight.state == JobState::leased ? Figure::cache_flight_overtaken : Figure::cache_checkpoint_overtaken];
+}
+
+bool Model::store(std::string const& key, CacheSet const& set, ModelJob const* by, Duration compute_most) {
+  Duration const compute_least{by != nullptr ? 1 : 0};
   ModelCached::Value value;
   value.evicted = evicted_before_;
   value.content_type = set.content_type;
@@ -56,6 +71,11 @@ bool Model::store(std::string const& key, CacheSet const& set, Duration compute_
   value.compute_least = compute_least;
   value.compute_most = compute_most;
   value.is_guessed = true;
+  value.is_for_waiters = by != nullptr && by->is_overtaken;
+  if (value.is_for_waiters) {
+    landed_[raw(by->number)] = value;
+    return true;
+  }
   if (is_volatile(key)) {
     ++figures_[Figure::cache_stored_volatile];
   } else {
@@ -80,7 +100,7 @@ bool Model::store(std::string const& key, CacheSet const& set, Duration compute_
   if (cached.value && cached.value->serial > serial_before_) ++figures_[Figure::cache_replaced_undurable];
   cached.failure.reset();
   cached.value = value;
-  if (compute_least > Duration{0}) computed_[key] = value;
+  if (by != nullptr) landed_[raw(by->number)] = value;
   return true;
 }
 
@@ -111,7 +131,8 @@ bool Model::learn_times(std::string const& key, ModelCached::Value& value, Cache
 }
 
 bool Model::run(shard::Cookie cookie, PutCache const& command) {
-  WM_SIM_STEP(store(command.key, command.set, Duration{0}, Duration{0}));
+  WM_SIM_STEP(overtake(command.key));
+  WM_SIM_STEP(store(command.key, command.set));
   CachedReply const* reply = nullptr;
   WM_SIM_STEP(expect(cookie, reply));
   if (reply == nullptr) return true;
@@ -127,7 +148,8 @@ bool Model::store_results(ModelJob const& job, Completed const& completed) {
   for (CacheEntrySet const& entry : completed.cache) {
     bool const is_own = job.is_flight() && entry.key == job.cache_key;
     sets_own = sets_own || is_own;
-    WM_SIM_STEP(store(entry.key, entry.set, Duration{is_own ? 1 : 0}, is_own ? most : Duration{0}));
+    if (!is_own) WM_SIM_STEP(overtake(entry.key));
+    WM_SIM_STEP(store(entry.key, entry.set, is_own ? &job : nullptr, is_own ? most : Duration{0}));
     ++figures_[is_own ? Figure::cache_set_by_its_flight : Figure::cache_set_by_report];
   }
   if (!job.is_flight()) return true;
@@ -139,12 +161,12 @@ bool Model::store_results(ModelJob const& job, Completed const& completed) {
       .fresh = job.cache_fresh,
       .stale = job.cache_stale,
       .tags = job.cache_tags};
-  return store(job.cache_key, set, Duration{1}, most);
+  return store(job.cache_key, set, &job, most);
 }
 
 // A job has just become dead.
 bool Model::fail_flight(ModelJob const& job, ErrorClass error_class, std::string_view code, std::string_view message) {
-  if (!job.is_flight() || job.cache_error_for <= Duration{0}) return true;
+  if (!job.is_flight() || job.is_overtaken || job.cache_error_for <= Duration{0}) return true;
   std::string const& key = job.cache_key;
   ModelCached::Failure failure;
   failure.evicted = evicted_before_;
@@ -170,9 +192,10 @@ bool Model::run(shard::Cookie cookie, ForgetCached const& command) {
   auto const* const failure = cached_failure(key, now_);
   bool const was_there = value != nullptr || failure != nullptr;
   bool const was_sure = is_sure(value) || is_sure(failure);
+  if (flight_of(key) != nullptr) ++figures_[Figure::cache_forgotten_in_flight];
+  WM_SIM_STEP(overtake(key));
   auto const* const written = next<effect::CacheForgotten>();
   bool const is_written = written != nullptr && written->key == key;
-  if (flight_of(key) != nullptr) ++figures_[Figure::cache_forgotten_in_flight];
   // From here on it must not be seen, though it was not to be found. What is over was not looked for.
   if (was_there) cached_.erase(key);
   if (replies_ == nullptr) {
@@ -201,7 +224,90 @@ bool Model::run(shard::Cookie cookie, ForgetCached const& command) {
 // ---- By tag and prefix, in parts.
 
 bool Model::run(shard::Cookie cookie, ForgetCachedBy const& command) {
-  return forget_part({.cookie = cookie, .command = command, .count = 0, .serial = cache_serial_});
+  Bulk forget{.cookie = cookie, .command = command, .count = 0, .serial = cache_serial_};
+  for (auto const& [number, job] : jobs_) {
+    bool const is_begun = job.is_flight() && !job.is_overtaken && job.state == JobState::leased;
+    if (is_begun && is_meant(job, command)) forget.flights.emplace(number, job.token);
+  }
+  return forget_part(std::move(forget));
+}
+
+bool Model::is_meant(ModelJob const& flight, ForgetCachedBy const& forget) {
+  if (forget.tag.empty()) return flight.cache_key.starts_with(forget.prefix);
+  return std::ranges::find(flight.cache_tags, forget.tag) != flight.cache_tags.end();
+}
+
+// Of the flights that have begun, so many as a part looks at, in the order of their keys.
+bool Model::overtake_part(Bulk& forget) {
+  auto& command = std::get<ForgetCachedBy>(forget.command);
+  if (command.has_seen_flights) return true;
+  std::map<std::string, ModelJob*> begun;
+  for (auto& [number, job] : jobs_) {
+    bool const is_ahead = job.cache_key.starts_with(command.prefix) && job.cache_key > command.last_flight;
+    if (job.is_flight() && !job.is_overtaken && job.has_begun() && is_ahead) begun.emplace(job.cache_key, &job);
+  }
+  std::uint32_t looked_at = 0;
+  for (auto const& [key, flight] : begun) {
+    if (looked_at++ == options_.steps_max) return true;
+    command.last_flight = key;
+    if (!is_meant(*flight, command)) continue;
+    WM_SIM_STEP(take_for<effect::FlightOvertaken>(*flight, "an overtaking"));
+    overtake(*flight);
+    ++figures_[Figure::cache_overtaken_by];
+  }
+  command.has_seen_flights = true;
+  return true;
+}
+
+// Or deleted by itself, in this turn, in which somebody asks for it too.
+bool Model::is_to_be_set(std::string const& key) const {
+  auto const sets = [&](Report const& report) {
+    auto const* const completed = std::get_if<Completed>(&report.outcome);
+    return completed != nullptr &&
+           std::ranges::find(completed->cache, key, &CacheEntrySet::key) != completed->cache.end();
+  };
+  auto const asks = [&](Asked const& asked) {
+    auto const* const compute = std::get_if<ComputeCached>(&asked.command);
+    return compute != nullptr && compute->key == key;
+  };
+  if (std::ranges::none_of(asked_now_, asks)) return false;
+  return std::ranges::any_of(asked_now_, [&](Asked const& asked) {
+    if (auto const* put = std::get_if<PutCache>(&asked.command)) return put->key == key;
+    if (auto const* forget = std::get_if<ForgetCached>(&asked.command)) return forget->key == key;
+    if (auto const* batch = std::get_if<ReportBatch>(&asked.command)) return std::ranges::any_of(batch->reports, sets);
+    auto const* const lease = std::get_if<Lease>(&asked.command);
+    return lease != nullptr && std::ranges::any_of(lease->reports, sets);
+  });
+}
+
+// Of the key of an entry that is forgotten next. False: the next record is none such.
+bool Model::take_overtaking(ForgetCachedBy const& forget) {
+  auto const* const overtaken = next<effect::FlightOvertaken>();
+  if (overtaken == nullptr) return false;
+  ModelJob* const flight = find(JobRef{.number = overtaken->number, .text = {}});
+  if (flight == nullptr || !flight->is_flight() || flight->is_overtaken || !flight->has_begun()) return false;
+  auto const* const behind =
+      at_ + 1 < effects_.size() ? std::get_if<effect::CacheForgotten>(&effects_[at_ + 1]) : nullptr;
+  auto const found = cached_.find(flight->cache_key);
+  // Of a volatile key nothing more is written: then it may be that of whoever puts or deletes it in this turn. That
+  // makes a difference to who asks for it in between.
+  bool const is_of_entry = is_volatile(flight->cache_key) ? !is_to_be_set(flight->cache_key)
+                                                          : behind != nullptr && behind->key == flight->cache_key;
+  if (!is_of_entry || (found != cached_.end() && !matches(found->first, found->second, forget))) return false;
+  ++at_;
+  overtake(*flight);
+  return true;
+}
+
+// All that were leased when the deletion began, and still are.
+bool Model::are_overtaken(Bulk const& forget) {
+  for (auto const& [number, token] : forget.flights) {
+    ModelJob const* const job = find(number);
+    bool const is_same = job != nullptr && job->state == JobState::leased && job->token == token;
+    WM_SIM_HOLD(!is_same || job->is_overtaken, "job {:x} computes {}, which was deleted meanwhile", number,
+                job->cache_key);
+  }
+  return true;
 }
 
 bool Model::matches(std::string const& key, ModelCached const& cached, ForgetCachedBy const& forget) const {
@@ -212,13 +318,16 @@ bool Model::matches(std::string const& key, ModelCached const& cached, ForgetCac
 // What was there at the beginning must be forgotten at the end; of what has come meanwhile nobody knows. Of volatile
 // keys nothing is written. Whether it is over is known by its answer: where nobody is answered, turn() finds out.
 bool Model::forget_part(Bulk forget) {
+  WM_SIM_STEP(overtake_part(forget));
   auto const& command = std::get<ForgetCachedBy>(forget.command);
   // Nobody deletes a single key while this is under way. But what was evicted may stand behind.
   auto const answer = replies_ == nullptr ? nullptr : find_reply(forget.cookie);
   auto const* const counted = answer == nullptr ? nullptr : std::get_if<CountReply>(answer);
   if (++forget.parts == 2) ++figures_[Figure::cache_forgotten_in_parts];
-  while (auto const* forgotten = next<effect::CacheForgotten>()) {
-    if (counted != nullptr && forget.count == counted->count) break;
+  while (true) {
+    if (take_overtaking(command)) continue;
+    auto const* const forgotten = next<effect::CacheForgotten>();
+    if (forgotten == nullptr || (counted != nullptr && forget.count == counted->count)) break;
     auto const found = cached_.find(std::string{forgotten->key});
     if (found != cached_.end() && !matches(found->first, found->second, command)) break;
     ++at_;
@@ -230,6 +339,7 @@ bool Model::forget_part(Bulk forget) {
   }
   forget.unsure += gone_now_.size();
   bool const is_over = answer != nullptr;
+  if (is_over) WM_SIM_STEP(are_overtaken(forget));
   WM_SIM_STEP(forget_rest(forget, is_over));
   if (!is_over) {
     bulks_.push_back(std::move(forget));
@@ -268,9 +378,11 @@ bool Model::forget_rest(Bulk const& forget, bool is_over) {
     } else if (!is_over || !was_there) {
       if (is_volatile(key)) may_be_gone(cached);
       if (is_over) ++figures_[Figure::cache_put_behind_a_part];
+    } else if (!is_shown && !is_told) {
+      may_be_gone(cached);  // What is over is left to be swept, and may be copied before.
     } else {
       // Its record may have been taken for that of what had to make room: take_evictions() could not tell.
-      WM_SIM_HOLD(is_volatile(key) || (!is_shown && !is_told) || !is_sure || gone_now_.contains(key),
+      WM_SIM_HOLD(is_volatile(key) || !is_sure || gone_now_.contains(key),
                   "{} ({}) was to be forgotten with all of its {}, and was not", key,
                   is_shown ? "a value" : "a failure", command.tag.empty() ? "prefix" : "tag");
       if (!command.tag.empty() && cached.failure && !cached.value->is_sure(evicted_after_)) {
@@ -423,13 +535,16 @@ bool Model::end_flight_wait(shard::Cookie cookie, Waiter const& waiter) {
   auto const ended = ended_flights_.find(raw(waiter.job));
   bool const is_made = ended != ended_flights_.end() && ended->second == JobState::completed;
   if (cached != nullptr && (is_made || cached->computed)) {
-    // If the flight did not make it, somebody else has, so that it is not durable yet.
-    auto const made = computed_.find(key);
-    WM_SIM_HOLD(made != computed_.end(), "{} was never computed, and was answered", key);
+    auto const made = landed_.find(raw(waiter.job));
+    WM_SIM_HOLD(made != landed_.end(), "{} was not computed by its flight, and was answered", key);
     WM_SIM_HOLD(cached->computed && cached->collapsed == !waiter.has_begun_it,
                 "{} was computed for somebody, and he is told another thing", key);
+    bool const is_over_at_once = made->second.times.stale_until <= made->second.times.stored_at;
+    WM_SIM_HOLD(cached->stored == (!is_over_at_once && !made->second.is_for_waiters),
+                "whether {} is kept is told wrongly to who has waited for it", key);
     ++figures_[waiter.has_begun_it ? Figure::cache_waiter_answered : Figure::cache_collapsed_answered];
-    if (made->second.times.is_over(now_)) ++figures_[Figure::cache_made_for_waiters_only];
+    if (is_over_at_once) ++figures_[Figure::cache_made_for_waiters_only];
+    if (made->second.is_for_waiters) ++figures_[Figure::cache_overtaken_answered];
     WM_SIM_STEP(compare_cached(key, made->second, cached->value, cached->times, Instant{}));
     if (value != nullptr && value->serial == made->second.serial) {  // Which may have been deleted behind it.
       value->times = made->second.times;

@@ -28,6 +28,7 @@ struct ModelCached {
     CacheTimes times;
     std::uint64_t serial = 0;  // The larger, the later it was put.
     bool was_seen = false;
+    bool is_for_waiters = false;  // Of a flight that was overtaken.
     // A volatile value is not written down: until somebody has seen it, nobody knows what chance took off its fresh
     // time, nor its compute time beyond its bounds.
     bool is_guessed = false;

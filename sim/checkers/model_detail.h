@@ -19,7 +19,7 @@ inline constexpr std::array<std::string_view, std::variant_size_v<Effect>> kEffe
     "LeaseExtended", "JobCompleted",      "JobFailed",      "JobReleased",  "JobCancelled", "CancelRequested",
     "JobRetried",    "ProgressMade",      "LinesLogged",    "JobForgotten", "JobSnapshot",  "QueueChanged",
     "QueueRemoved",  "RequestRemembered", "CheckpointMade", "CacheStored",  "CacheFailed",  "CacheForgotten",
-    "FlagChanged",   "FlagRemoved"};
+    "FlagChanged",   "FlagRemoved",       "FlightOvertaken"};
 
 template <class E, std::size_t I = 0>
 constexpr std::size_t kind_of() {

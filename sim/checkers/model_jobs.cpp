@@ -85,7 +85,7 @@ std::optional<ErrorCode> Model::retry(ModelJob& job, bool& fine) {
   if (job.state != JobState::scheduled && job.state != JobState::dead && job.state != JobState::cancelled) {
     return ErrorCode::wrong_state;
   }
-  if (job.is_flight() && is_finished(job.state) && flight_of(job.cache_key) != nullptr) {
+  if (job.is_flight() && !job.is_overtaken && is_finished(job.state) && flight_of(job.cache_key) != nullptr) {
     ++figures_[Figure::cache_retry_refused];
     return ErrorCode::wrong_state;
   }
@@ -170,7 +170,8 @@ bool Model::run(shard::Cookie cookie, PatchJob const& command) {
   auto const* written = take<effect::JobSnapshot>();
   if (written == nullptr) return false;
   WM_SIM_HOLD(written->patched && written->number == job->number && written->spec == bytes &&
-                  written->checkpoint == job->checkpoint.data && written->checkpoint_lost == job->checkpoint.is_lost,
+                  written->checkpoint == job->checkpoint.data && written->checkpoint_lost == job->checkpoint.is_lost &&
+                  written->is_overtaken == job->is_overtaken,
               "the change of job {:x} is written down wrongly", raw(job->number));
   if (job->checkpoint.is_there()) ++figures_[Figure::checkpoint_patched];
   ++moment_;

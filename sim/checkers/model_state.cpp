@@ -40,7 +40,7 @@ bool Model::holds_key(ModelJob const& job) {
   switch (job.unique_while) {
     case UniqueWhile::scheduled: return job.state == JobState::scheduled;
     case UniqueWhile::queued: return job.is_waiting();
-    case UniqueWhile::unfinished: return job.is_unfinished();
+    case UniqueWhile::unfinished: return job.is_unfinished() && !job.is_overtaken;
   }
   return false;
 }

@@ -215,11 +215,13 @@ bool Model::take_copies() {
       WM_SIM_HOLD(copy->state == job->state && copy->spec == job->spec && copy->attempt == job->attempt &&
                       copy->cancel_requested == job->cancel_requested && copy->due == job->due &&
                       copy->checkpoint == job->checkpoint.data && copy->checkpoint_lost == job->checkpoint.is_lost &&
+                      copy->is_overtaken == job->is_overtaken &&
                       (job->state != JobState::leased || copy->token == job->token),
                   "job {:x} was copied ahead wrongly", raw(copy->number));
       ++figures_[Figure::survivor_copied];
       if (job->checkpoint.is_there()) ++figures_[Figure::checkpoint_copied];
       if (job->state == JobState::leased) ++figures_[Figure::leased_job_copied];
+      if (job->is_overtaken) ++figures_[Figure::cache_overtaken_copied];
       if (is_finished(job->state)) ++figures_[Figure::finished_job_copied];
       continue;
     }

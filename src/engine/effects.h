@@ -35,6 +35,10 @@ class Effects {
   void show(E const& effect) {
     sink_.show(Effect{effect});
   }
+  // See EffectSink.
+  void landed(JobNumber flight, effect::CacheStored const& value, bool is_kept) {
+    sink_.landed(flight, value, is_kept);
+  }
   // A figure, not an effect: nothing is changed by a duplicate.
   void count_duplicate(JobIndex job) { state_.count_duplicate(job); }
 

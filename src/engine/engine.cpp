@@ -184,7 +184,8 @@ void Engine::copy_ahead(JobNumber job, BytesView spec, BytesView history, JobChe
                           .spec = spec,
                           .history = history,
                           .checkpoint = WM_MUTATION(copy_loses_checkpoint) ? BytesView{} : BytesView{checkpoint.data},
-                          .checkpoint_lost = checkpoint.is_lost},
+                          .checkpoint_lost = checkpoint.is_lost,
+                          .is_overtaken = impl_->state.is_overtaken(slot)},
       known, index);
 }
 
@@ -246,6 +247,18 @@ std::optional<JobNumber> Engine::flight_of(std::string_view cache_key) const {
   JobIndex const flight = impl_->state.find_flight(cache_key);
   if (flight == kNone<JobIndex>) return std::nullopt;
   return impl_->state.job(flight).number;
+}
+bool Engine::is_being_computed(std::string_view cache_key) const {
+  return impl_->state.begun_flights().contains(cache_key);
+}
+bool Engine::overtake_flights(std::string_view tag, std::string_view prefix, CacheKeySet const* among,
+                              std::string& last, EffectSink& sink) {
+  Effects out{impl_->state, sink, impl_->state.floor()};
+  return engine::overtake_flights(tag, prefix, among, last, impl_->state, out);
+}
+void Engine::note_cached_gone(std::string_view cache_key, EffectSink& sink) {
+  Effects out{impl_->state, sink, impl_->state.floor()};
+  engine::note_cached_gone(cache_key, impl_->state, out);
 }
 flags::FlagSetPtr const& Engine::flags() const { return impl_->state.flags().set(); }
 std::uint64_t Engine::flags_revision() const { return impl_->state.flags().revision(); }

@@ -20,6 +20,10 @@
 // The shard that owns it touches it on its own thread only, so there is no lock. There is no clock, no randomness and
 // no I/O either: time and chance come in with each call, payloads stay in the log, and the same calls give the same
 // effects and replies, byte for byte. State changes by apply() alone, in life as in replay.
+namespace workmill {
+class CacheKeySet;
+}
+
 namespace workmill::engine {
 
 struct EngineOptions {
@@ -127,6 +131,15 @@ class Engine {
   std::optional<QueueView> queue_view(std::string_view name) const;
   // The job that computes the cached value of this key just now. Nothing where none does.
   std::optional<JobNumber> flight_of(std::string_view cache_key) const;
+  // Has a job begun to compute it that a put or a deletion of the key would overtake?
+  bool is_being_computed(std::string_view cache_key) const;
+  // The flights under way whose keys begin with `prefix` and are `among` those (null: any), and which have `tag` where
+  // that is not empty, are overtaken. In parts: `last` is empty at first. True: there is more, and `last` says how far
+  // it has come.
+  bool overtake_flights(std::string_view tag, std::string_view prefix, CacheKeySet const* among, std::string& last,
+                        EffectSink& sink);
+  // Writes down that a key has no value and no failure any more, which nobody has asked for: flights go on.
+  void note_cached_gone(std::string_view cache_key, EffectSink& sink);
   // Is the record at `at` (of the segment that is to be dropped) one that something living still stands on? Then what
   // must be copied ahead. For jobs the caller composes the snapshot with the spec and history that it read from the
   // log (the history's progress is the view's); settings and the like are rewritten by the engine itself.

@@ -30,6 +30,12 @@ class ListLog final : public EffectSink {
     Instant at;
   };
 
+  struct Landed {
+    JobNumber number{};
+    std::string body{};
+    bool is_kept = false;
+  };
+
   explicit ListLog(std::uint32_t records_per_segment = 16) : records_per_segment_(records_per_segment) {}
 
   Written write(Effect const& effect) override {
@@ -44,10 +50,14 @@ class ListLog final : public EffectSink {
     records.push_back({.effect = std::move(kept), .written = written, .at = at});
     return written;
   }
+  void landed(JobNumber flight, effect::CacheStored const& value, bool is_kept) override {
+    flights_landed.push_back({.number = flight, .body = std::string{value.body}, .is_kept = is_kept});
+  }
   std::uint32_t segment() const { return segment_; }
   void start_segment() { in_segment_ = records_per_segment_; }
 
   std::deque<Record> records;
+  std::vector<Landed> flights_landed;
   Instant at{};  // Of the batch.
 
  private:

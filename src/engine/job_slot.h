@@ -74,6 +74,9 @@ struct Flight {
   Duration stale{};
   Duration error_for{};
   Bytes tags;  // As encode_cache_tags writes it.
+  // Since its key was put or deleted while it computed: it does not hold it any more, and nothing of it is kept.
+  bool is_overtaken = false;
+  bool has_begun = false;  // Is in the index of those that may have read what they compute from.
 };
 
 struct JobExtra {

@@ -171,7 +171,8 @@ EngineStatus State::status() const {
   std::size_t const memory = slots_.memory_bytes() + extras_.memory_bytes() + by_number_.memory_bytes() +
                              names_.memory_bytes() + policies_.memory_bytes() + queues_.memory_bytes() +
                              ready_.memory_bytes() + retention_.memory_bytes() + idempotency_.memory_bytes() +
-                             by_client_id_.capacity() * 25 + by_unique_key_.size() * 26 + by_expiry_.size() * 18;
+                             by_client_id_.capacity() * 25 + by_unique_key_.size() * 26 + by_expiry_.size() * 18 +
+                             begun_flights_.size() * 26;
   return {.jobs = by_number_.size(),
           .depth = depth_,
           .queues = queues_.size(),
@@ -303,7 +304,19 @@ void State::drop_key(JobIndex job, JobExtra& extra) {
   if (!extra.holds_unique_key) return;
   by_unique_key_.erase({extra.unique_key, slots_[job].number});
   extra.holds_unique_key = false;
-  if (extra.flight) --flights_;
+  if (!extra.flight) return;
+  --flights_;
+  index_flight(job, extra);
+}
+
+// Only what holds its key can be overtaken.
+void State::index_flight(JobIndex job, JobExtra& extra) {
+  JobSlot const& slot = slots_[job];
+  Flight& flight = *extra.flight;
+  bool const has_begun = extra.holds_unique_key && (slot.state == JobState::leased || extra.checkpoint_at);
+  if (has_begun && !flight.has_begun) begun_flights_.emplace(flight.key, slot.number);
+  if (!has_begun && flight.has_begun) begun_flights_.erase(flight.key);
+  flight.has_begun = has_begun;
 }
 
 // --- Moving between states.
@@ -374,9 +387,11 @@ void State::link(JobIndex job) {
 void State::reindex(JobIndex job) {
   JobSlot const& slot = slots_[job];
   JobExtra& more = extras_[slot.extra];
-  bool const should_hold = more.has_unique_key && keeps_key(more.unique_while, slot.state);
+  bool const is_overtaken = more.flight && more.flight->is_overtaken;
+  bool const should_hold = more.has_unique_key && keeps_key(more.unique_while, slot.state) && !is_overtaken;
   if (should_hold && !more.holds_unique_key) index_unique(job, more);
   if (!should_hold) drop_key(job, more);
+  if (more.flight) index_flight(job, more);
 
   // Only a job that was never leased expires. What was put in line again after its time (retried, released, changed)
   // has a new lease of life: the order tells since when it waits.
@@ -606,6 +621,9 @@ void State::apply(effect::JobSnapshot const& e, JobSpecView const& spec, Written
   slot.order = e.state == JobState::leased ? std::to_underlying(e.token) : e.order;
   slot.attempt = static_cast<std::uint16_t>(e.attempt);
   slot.cancel_requested = e.cancel_requested;
+  if (slot.extra != kNone<ExtraIndex> && extras_[slot.extra].flight) {
+    extras_[slot.extra].flight->is_overtaken = e.is_overtaken && !WM_MUTATION(copy_loses_overtaking);
+  }
   if (!keeps_place) return enter(job, e.state);
   if (slot.extra != kNone<ExtraIndex>) reindex(job);
 }
@@ -649,6 +667,12 @@ void State::apply(effect::CheckpointMade const& e, Written w, Instant, JobIndex 
       extras_[slots_[job].extra].checkpoint_at)
     return;
   set_checkpoint(job, e.data.empty() ? Position{} : w.at);
+}
+
+void State::apply(effect::FlightOvertaken const&, Written, Instant, JobIndex job) {
+  JobExtra& more = extras_[slots_[job].extra];
+  more.flight->is_overtaken = true;
+  drop_key(job, more);
 }
 
 void State::apply(effect::FlagChanged const& e, Written w, Instant, JobIndex) {

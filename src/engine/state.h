@@ -1,4 +1,5 @@
 #pragma once
+#include <absl/container/btree_map.h>
 #include <absl/container/btree_set.h>
 #include <absl/container/flat_hash_map.h>
 
@@ -58,6 +59,10 @@ class State {
   JobIndex find_unique(std::string_view queue, std::string_view key, Instant at) const;
   // The job that computes the cached value of this key: one at most, which is not finished.
   JobIndex find_flight(std::string_view cache_key) const { return find_unique({}, cache_key, kInstantMax); }
+  // Of flights, those that have read something: that are leased, or have a checkpoint to go on from. By their keys;
+  // what is lent is good until the next effect.
+  using BegunFlights = absl::btree_map<std::string_view, JobNumber>;
+  BegunFlights const& begun_flights() const { return begun_flights_; }
   JobSlot const& job(JobIndex index) const { return slots_[index]; }
   JobExtra const* extra(JobSlot const& job) const {
     return job.extra == kNone<ExtraIndex> ? nullptr : &extras_[job.extra];
@@ -65,6 +70,10 @@ class State {
   Flight const* flight(JobSlot const& job) const {
     JobExtra const* const more = extra(job);
     return more == nullptr ? nullptr : more->flight.get();
+  }
+  bool is_overtaken(JobSlot const& job) const {
+    Flight const* const of = flight(job);
+    return of != nullptr && of->is_overtaken;
   }
   Policy const& policy(JobSlot const& job) const { return policies_[job.policy]; }
   Lane const& lane(JobSlot const& job) const { return ready_.lane(job.lane); }
@@ -133,6 +142,7 @@ class State {
   void apply(effect::CacheFailed const&, Written, Instant, JobIndex) {}
   void apply(effect::CacheForgotten const&, Written, Instant, JobIndex) {}
 
+  void apply(effect::FlightOvertaken const& e, Written w, Instant at, JobIndex job);
   void apply(effect::FlagChanged const& e, Written w, Instant at, JobIndex);
   void apply(effect::FlagRemoved const& e, Written w, Instant at, JobIndex);
 
@@ -182,6 +192,7 @@ class State {
   void reindex(JobIndex job);
   void index_unique(JobIndex job, JobExtra& extra);
   void drop_key(JobIndex job, JobExtra& extra);
+  void index_flight(JobIndex job, JobExtra& extra);
   void announce(QueueIndex index);
   void note_idle(QueueIndex index, Instant at);
   void set_gates();
@@ -200,6 +211,7 @@ class State {
   Result<> replay_one(effect::JobSnapshot const& e, Written w, Instant at);
   Result<> replay_one(effect::QueueRemoved const& e, Written w, Instant at);
   Result<> replay_one(effect::FlagChanged const& e, Written w, Instant at);
+  Result<> replay_one(effect::FlightOvertaken const& e, Written w, Instant at);
 
   EngineOptions options_;
   bool is_live_ = false;  // Not replaying: jobs are in the lists of their states.
@@ -226,6 +238,7 @@ class State {
   std::vector<std::string> closed_types_;                         // As the flags have it.
   absl::flat_hash_map<std::string_view, JobIndex> by_client_id_;  // Borrows from the extras, which never move.
   absl::btree_set<UniqueEntry> by_unique_key_;
+  BegunFlights begun_flights_;  // Borrows from the flights.
   absl::btree_set<std::pair<Instant, JobNumber>> by_expiry_;
   absl::btree_set<std::pair<Instant, QueueIndex>> idle_checks_;  // Guesses, put right by turn(), as in Retention.
 

@@ -17,7 +17,7 @@ std::string State::check_invariants() const {
   std::map<QueueIndex, Counted> by_queue;
   std::map<std::uint32_t, std::uint64_t> by_segment;
   std::array<std::uint64_t, kJobStates> depth{};
-  std::uint64_t bytes = 0, client_ids = 0, unique_keys = 0, expiries = 0, extras = 0, flights = 0;
+  std::uint64_t bytes = 0, client_ids = 0, unique_keys = 0, expiries = 0, extras = 0, flights = 0, begun_flights = 0;
   std::string wrong;
   auto const check = [&wrong](bool holds, std::string_view what, std::uint64_t which) {
     if (!holds && wrong.empty()) wrong = fmt::format("{} ({:x})", what, which);
@@ -58,6 +58,16 @@ std::string State::check_invariants() const {
             "two jobs compute one cached value", n);
       check(by_unique_key_.contains({more->unique_key, number}), "a unique key is not in its index", n);
     }
+    if (more->flight) {
+      Flight const& flight = *more->flight;
+      check(!flight.is_overtaken || !more->holds_unique_key, "what was overtaken holds its key", n);
+      bool const has_begun = more->holds_unique_key && (job.state == JobState::leased || more->checkpoint_at);
+      check(flight.has_begun == has_begun, "that a flight has begun is noted wrongly", n);
+      auto const begun = begun_flights_.find(flight.key);
+      check(!has_begun || (begun != begun_flights_.end() && begun->second == number),
+            "a flight that has begun is not in its index", n);
+      begun_flights += has_begun ? 1U : 0U;
+    }
     if (more->can_expire) {
       ++expiries;
       check(by_expiry_.contains({more->expires_at, number}), "an expiry is not in its index", n);
@@ -69,6 +79,7 @@ std::string State::check_invariants() const {
   check(client_ids == by_client_id_.size(), "the index of clients' ids is wrong", by_client_id_.size());
   check(unique_keys == by_unique_key_.size(), "the index of unique keys is wrong", by_unique_key_.size());
   check(flights == flights_, "flights is wrong", flights_);
+  check(begun_flights == begun_flights_.size(), "the index of flights that have begun is wrong", begun_flights_.size());
   check(expiries == by_expiry_.size(), "the index of expiries is wrong", by_expiry_.size());
   if (!is_live_) return wrong;
 

@@ -99,6 +99,14 @@ Result<> State::replay_one(effect::FlagChanged const& e, Written w, Instant at) 
   return {};
 }
 
+Result<> State::replay_one(effect::FlightOvertaken const& e, Written w, Instant at) {
+  JobIndex const job = find(e.number);
+  if (job == kNone<JobIndex>) return {};
+  if (flight(slots_[job]) == nullptr || is_finished(slots_[job].state)) return contradiction(e.number, w.at);
+  apply(e, w, at, job);
+  return {};
+}
+
 Result<> State::replay(Effect const& effect, Written w, Instant at) {
   WM_ASSERT(!is_live_);
   return std::visit(

@@ -19,7 +19,8 @@ constexpr std::uint8_t kSnapshotCancelRequested = 1U << 1;
 constexpr std::uint8_t kSnapshotToken = 1U << 2;
 constexpr std::uint8_t kSnapshotCheckpoint = 1U << 3;
 constexpr std::uint8_t kSnapshotCheckpointLost = 1U << 4;
-constexpr std::uint8_t kSnapshotFlags = 0b11111;
+constexpr std::uint8_t kSnapshotOvertaken = 1U << 5;
+constexpr std::uint8_t kSnapshotFlags = 0b111111;
 constexpr std::uint8_t kQueuePaused = 1U << 0;
 constexpr std::uint8_t kQueueMaxDepth = 1U << 1;
 constexpr std::uint8_t kQueueDropOldest = 1U << 2;
@@ -172,7 +173,7 @@ void pack(effect::JobSnapshot const& e, Packer& out) {
   out.u8(static_cast<std::uint8_t>(
       (e.patched ? kSnapshotPatched : 0U) | (e.cancel_requested ? kSnapshotCancelRequested : 0U) |
       (has_token ? kSnapshotToken : 0U) | (e.checkpoint.empty() ? 0U : kSnapshotCheckpoint) |
-      (e.checkpoint_lost ? kSnapshotCheckpointLost : 0U)));
+      (e.checkpoint_lost ? kSnapshotCheckpointLost : 0U) | (e.is_overtaken ? kSnapshotOvertaken : 0U)));
   out.u8(std::to_underlying(e.state));
   out.order(e.order, e.number);
   out.time(e.due, e.number);
@@ -252,6 +253,8 @@ void pack(effect::FlagRemoved const& e, Packer& out) {
   out.bytes(e.key);
   out.raw(e.by);
 }
+
+void pack(effect::FlightOvertaken const& e, Packer& out) { out.number(e.number); }
 
 class Reader : public ByteReader {
  public:
@@ -407,6 +410,7 @@ void unpack(Reader& in, effect::JobSnapshot& e) {
   e.attempt = in.narrow();
   e.spec = in.bytes();
   e.checkpoint_lost = (flags & kSnapshotCheckpointLost) != 0;
+  e.is_overtaken = (flags & kSnapshotOvertaken) != 0;
   if (flags & kSnapshotCheckpoint) {
     e.checkpoint = in.bytes();
     in.require(!e.checkpoint.empty() && !e.checkpoint_lost);
@@ -472,6 +476,8 @@ void unpack(Reader& in, effect::FlagRemoved& e) {
   e.key = in.bytes();
   e.by = in.rest();
 }
+
+void unpack(Reader& in, effect::FlightOvertaken& e) { e.number = in.number(); }
 
 auto corrupt(char const* what) { return fail(ErrorCode::log_corrupt, what); }
 

@@ -129,6 +129,13 @@ TEST(Record, EveryKindHasItsLayout) {
                                 .spec = "sp",
                                 .checkpoint_lost = true}),
             record(17, kJobBytes + "\x10\x01\x00\x00\x00\x02sp"s));
+  EXPECT_EQ(written(JobSnapshot{.number = kJob,
+                                .state = JobState::ready,
+                                .order = std::to_underlying(kJob),
+                                .due = instant_from_ms(1'000),
+                                .spec = "sp",
+                                .is_overtaken = true}),
+            record(17, kJobBytes + "\x20\x01\x00\x00\x00\x02sp"s));
   EXPECT_EQ(written(QueueChanged{.name = "q", .settings = {.paused = true, .max_depth = 5}}), record(18, "\x03\x05q"));
   EXPECT_EQ(written(QueueChanged{.name = "q", .settings = {.when_full = WhenFull::drop_oldest}}), record(18, "\x04q"));
   EXPECT_EQ(written(QueueRemoved{.name = "q"}), record(19, "q"));
@@ -163,7 +170,8 @@ TEST(Record, EveryKindHasItsLayout) {
                    "\x02\x02\x01k\x01"
                    "bdef"s));
   EXPECT_EQ(written(FlagRemoved{.key = "k", .at = instant_from_ms(1), .by = "b"}), record(26, "\x02\x01kb"s));
-  static_assert(std::variant_size_v<Effect> == 26, "a new kind needs its layout tested here");
+  EXPECT_EQ(written(FlightOvertaken{.number = kJob}), record(27, kJobBytes));
+  static_assert(std::variant_size_v<Effect> == 27, "a new kind needs its layout tested here");
 }
 
 TEST(Record, AnOrdinaryJobCostsFifteenBytesBesideItsSpec) {
@@ -335,6 +343,7 @@ class Draw {
     e = {number(),          any<bool>(),          state(), any<bool>(), any(), instant(),
          LeaseToken{any()}, any<std::uint32_t>(), text(),  text(),      text()};
     e.checkpoint_lost = e.checkpoint.empty() && any<bool>();
+    e.is_overtaken = any<bool>();
   }
   void operator()(QueueChanged& e) {
     e = {text(), {any<bool>(), std::nullopt, *rc::gen::element(WhenFull::refuse, WhenFull::drop_oldest)}};
@@ -350,6 +359,7 @@ class Draw {
   void operator()(CacheForgotten& e) { e = {text()}; }
   void operator()(FlagChanged& e) { e = {text(), any(), instant(), text(), text()}; }
   void operator()(FlagRemoved& e) { e = {text(), instant(), text()}; }
+  void operator()(FlightOvertaken& e) { e = {number()}; }
   void operator()(RequestRemembered& e) { e = {text(), any(), instant(), text()}; }
 
  private:

@@ -76,4 +76,9 @@ bool decode_cache_tags(BytesView in, std::vector<std::string_view>& tags) {
   return reader.ok();
 }
 
+bool has_cache_tag(BytesView in, std::string_view tag) {
+  std::vector<std::string_view> tags;
+  return decode_cache_tags(in, tags) && std::ranges::find(tags, tag) != tags.end();
+}
+
 }  // namespace workmill

@@ -46,5 +46,7 @@ void encode_cache_tags(std::vector<std::string_view> const& tags, Bytes& out);
 void encode_cache_tags(std::vector<std::string> const& tags, Bytes& out);
 // Appends them to `tags`. False where `in` is no such list.
 bool decode_cache_tags(BytesView in, std::vector<std::string_view>& tags);
+// Is it one of them? False where `in` is no such list.
+bool has_cache_tag(BytesView in, std::string_view tag);
 
 }  // namespace workmill

@@ -226,7 +226,11 @@ struct ForgetCached {
 struct ForgetCachedBy {
   std::string tag{};
   std::string prefix{};
-  std::uint64_t cursor = 0;  // The shard's: it does a part a turn, and this is where the next one goes on.
+  // The shard's: it does a part a turn, and this is where the next one goes on. Flights first: what they store
+  // meanwhile is found with all else.
+  bool has_seen_flights = false;
+  std::string last_flight{};  // Those with keys up to this one were looked at.
+  std::uint64_t cursor = 0;
 };
 
 // --- Flags. What they say, readers look up themselves (Service::flags): only changes and their history come here.

@@ -145,6 +145,7 @@ struct JobSnapshot {
   BytesView history{};           // As encode_history writes it.
   BytesView checkpoint{};        // As in CheckpointMade.
   bool checkpoint_lost = false;  // There was one, and the disk has lost it. Then `checkpoint` is empty.
+  bool is_overtaken = false;     // As FlightOvertaken has said of it.
   bool operator==(JobSnapshot const&) const = default;
 };
 struct QueueChanged {
@@ -220,18 +221,27 @@ struct FlagRemoved {
   bool operator==(FlagRemoved const&) const = default;
 };
 
+// --- The shared cache, as far as the engine has a part in it.
+
+// The job computes a cached value, and somebody has put or deleted that key meanwhile: what it has read may be older
+// than that. It does not hold its key from here on, and nothing that it computes, nor its failing, is kept.
+struct FlightOvertaken {
+  JobNumber number{};
+  bool operator==(FlightOvertaken const&) const = default;
+};
+
 }  // namespace workmill::effect
 
 namespace workmill {
 
 // Append only: the index of an alternative, plus one, is its kind byte in the log.
-using Effect =
-    std::variant<effect::StoreCreated, effect::ServerResumed, effect::Alive, effect::JobEnqueued, effect::JobReady,
-                 effect::JobLeased, effect::LeaseExtended, effect::JobCompleted, effect::JobFailed, effect::JobReleased,
-                 effect::JobCancelled, effect::CancelRequested, effect::JobRetried, effect::ProgressMade,
-                 effect::LinesLogged, effect::JobForgotten, effect::JobSnapshot, effect::QueueChanged,
-                 effect::QueueRemoved, effect::RequestRemembered, effect::CheckpointMade, effect::CacheStored,
-                 effect::CacheFailed, effect::CacheForgotten, effect::FlagChanged, effect::FlagRemoved>;
+using Effect = std::variant<effect::StoreCreated, effect::ServerResumed, effect::Alive, effect::JobEnqueued,
+                            effect::JobReady, effect::JobLeased, effect::LeaseExtended, effect::JobCompleted,
+                            effect::JobFailed, effect::JobReleased, effect::JobCancelled, effect::CancelRequested,
+                            effect::JobRetried, effect::ProgressMade, effect::LinesLogged, effect::JobForgotten,
+                            effect::JobSnapshot, effect::QueueChanged, effect::QueueRemoved, effect::RequestRemembered,
+                            effect::CheckpointMade, effect::CacheStored, effect::CacheFailed, effect::CacheForgotten,
+                            effect::FlagChanged, effect::FlagRemoved, effect::FlightOvertaken>;
 
 // Where effects go as they are decided: written down behind each other, in the batch that the shard is filling.
 class EffectSink {
@@ -246,6 +256,9 @@ class EffectSink {
   // Lets whoever watches the batch see an effect that is not to be written down: of a cached value that is declared
   // volatile. A replay knows nothing of it.
   virtual void show(Effect const& /*effect*/) {}
+  // What a flight has computed, for those who wait for it: it is completed next. Where it `is_kept`, the same has just
+  // been written or shown; else it is for those who wait, and for nobody else.
+  virtual void landed(JobNumber /*flight*/, effect::CacheStored const& /*value*/, bool /*is_kept*/) {}
 };
 
 }  // namespace workmill

@@ -140,6 +140,7 @@ struct CachedReply {
   CacheTimes times{};
   bool computed = false;   // For this request: it waited for a flight.
   bool collapsed = false;  // For a flight that another request had begun.
+  bool stored = false;     // It was computed, and whoever asks next finds it.
 };
 // The flight goes on, and the wait is over.
 struct CachePending {

@@ -22,6 +22,7 @@ class CacheWatch {
  public:
   virtual ~CacheWatch() = default;
   virtual void changed(Effect const& effect, EffectSink::Written written) = 0;
+  virtual void landed(JobNumber flight, effect::CacheStored const& value, bool is_kept) = 0;  // See EffectSink.
 };
 
 // The batch that a turn fills: records behind each other, each at the position that it will have in the log.
@@ -55,6 +56,9 @@ class Batch final : public EffectSink {
   }
   void show(Effect const& effect) override {
     if (cache_ != nullptr) cache_->changed(effect, {});
+  }
+  void landed(JobNumber flight, effect::CacheStored const& value, bool is_kept) override {
+    if (cache_ != nullptr) cache_->landed(flight, value, is_kept);
   }
 
   Position base() const { return base_; }

@@ -10,14 +10,6 @@
 #include "shard/cache_replay.h"
 
 namespace workmill::shard {
-namespace {
-
-bool has_tag(BytesView tags, std::string_view tag) {
-  std::vector<std::string_view> all;
-  return decode_cache_tags(tags, all) && std::ranges::find(all, tag) != all.end();
-}
-
-}  // namespace
 
 CacheDesk::Change& CacheDesk::add(Change::What what, std::string_view key, EffectSink::Written written) {
   Change& change = changes_.emplace_back(
@@ -42,7 +34,6 @@ void CacheDesk::changed(Effect const& effect, EffectSink::Written written) {
     decided.tags = change.tags;
     decided.failure.reset();
     decided.made = Made{.value = change.value, .times = change.times};
-    if (change.times.compute_time > Duration{0}) decided.computed = decided.made;
   } else if (auto const* failed = std::get_if<effect::CacheFailed>(&effect)) {
     Change& change = add(Change::What::failed, failed->key, written);
     change.failure = {.error_class = failed->error_class,
@@ -65,7 +56,15 @@ void CacheDesk::changed(Effect const& effect, EffectSink::Written written) {
   }
 }
 
+void CacheDesk::landed(JobNumber flight, effect::CacheStored const& value, bool is_kept) {
+  Made made{.value = nullptr, .times = times_of(value), .is_kept = is_kept && value.stale_until > value.stored_at};
+  auto const decided = decided_.find(value.key);
+  made.value = is_kept && decided != decided_.end() ? decided->second.value : value_of(value);
+  landed_.insert_or_assign(flight, std::move(made));
+}
+
 void CacheDesk::staged(std::uint64_t batch) {
+  landed_.clear();
   for (std::size_t i = changes_.size() - unstaged_; i < changes_.size(); ++i) changes_[i].batch = batch;
   unstaged_ = 0;
   if (WM_MUTATION(readers_see_what_is_not_durable)) durable(batch);
@@ -131,9 +130,9 @@ std::optional<CacheDesk::Made> CacheDesk::made(std::string_view key) const {
   return found == decided_.end() ? std::nullopt : found->second.made;
 }
 
-std::optional<CacheDesk::Made> CacheDesk::computed(std::string_view key) const {
-  auto const found = decided_.find(key);
-  return found == decided_.end() ? std::nullopt : found->second.computed;
+CacheDesk::Made const* CacheDesk::landed(JobNumber flight) const {
+  auto const found = landed_.find(flight);
+  return found == landed_.end() ? nullptr : &found->second;
 }
 
 Result<CacheValuePtr> CacheDesk::read_cold(std::string_view key, std::uint64_t etag) {
@@ -160,13 +159,15 @@ Result<CacheValuePtr> CacheDesk::read_cold(std::string_view key, std::uint64_t e
   return value;
 }
 
-void CacheDesk::find_by(std::string_view tag, std::string_view prefix, std::uint64_t& cursor,
+void CacheDesk::find_by(std::string_view tag, std::string_view prefix, Instant now, std::uint64_t& cursor,
                         std::vector<std::string>& out) const {
   if (cursor == 0) {
     for (auto const& [key, decided] : decided_) {
-      bool const is_there = decided.value || (tag.empty() && decided.failure);  // A failure has no tags.
+      bool const is_value = decided.value && !decided.times.is_over(now);
+      bool const is_failure = decided.failure && now < decided.failure->until;
+      bool const is_there = is_value || (tag.empty() && is_failure);  // A failure has no tags.
       if (!is_there || WM_MUTATION(deletes_only_what_is_durable)) continue;
-      if (tag.empty() ? key.starts_with(prefix) : has_tag(decided.tags, tag)) out.push_back(key);
+      if (tag.empty() ? key.starts_with(prefix) : has_cache_tag(decided.tags, tag)) out.push_back(key);
     }
   }
   cache::Cursor at{.next = static_cast<std::uint32_t>(cursor == 0 ? 0 : cursor - 1)};
@@ -180,6 +181,9 @@ void CacheDesk::find_by(std::string_view tag, std::string_view prefix, std::uint
     auto const decided = decided_.find(entry.key);
     if (decided != decided_.end() && decided->second.is_value_decided) continue;  // Seen above, or newer.
     if (cursor == 0 && std::ranges::find(out, entry.key) != out.end()) continue;  // Seen above, by its failure.
+    auto const what = look(entry.key, now).what;
+    bool const is_value = what == cache::Lookup::What::value || what == cache::Lookup::What::cold;
+    if (!is_value && (!tag.empty() || what == cache::Lookup::What::absent)) continue;  // It is over, and not swept yet.
     out.push_back(std::move(entry.key));
   }
   cursor = at.done ? kAllFound : std::uint64_t{at.next} + 1;
@@ -227,22 +231,18 @@ std::uint64_t CacheDesk::survive(Effect const& record, Position at, Instant now,
   return written.bytes;
 }
 
-std::size_t CacheDesk::forget_damaged(Position from, Position until, Error const& error) {
-  std::size_t forgotten = 0;
+std::size_t CacheDesk::forget_damaged(Position from, Position until, cache::Cursor& cursor) {
   std::vector<cache::Found> found;
-  for (cache::Cursor at; !at.done;) {
-    found.clear();
-    index_.find_in_segment(from.segment, at, options_.looks_per_part, options_.found_per_part, found);
-    for (cache::Found const& entry : found) {
-      auto const stands_there = [&](cache::Place const& place) { return place.at >= from && place.at < until; };
-      if (!stands_there(entry.value) && !stands_there(entry.failure)) continue;
-      index_.erase(entry.key);
-      damaged_keys_.push_back(entry.key);
-      ++forgotten;
-    }
+  index_.find_in_segment(from.segment, cursor, options_.looks_per_part, options_.found_per_part, found);
+  std::size_t forgotten = 0;
+  for (cache::Found const& entry : found) {
+    auto const stands_there = [&](cache::Place const& place) { return place.at >= from && place.at < until; };
+    if (!stands_there(entry.value) && !stands_there(entry.failure)) continue;
+    index_.erase(entry.key);
+    damaged_keys_.push_back(entry.key);
+    ++forgotten;
   }
   damaged_ += forgotten;
-  if (forgotten > 0 && on_damage_) on_damage_(error);
   return forgotten;
 }
 

@@ -44,6 +44,7 @@ class CacheDesk final : public CacheWatch {
 
   // An effect of the cache. No position: it is not written down (it is volatile).
   void changed(Effect const& effect, EffectSink::Written written) override;
+  void landed(JobNumber flight, effect::CacheStored const& value, bool is_kept) override;
   // What has changed since the last call rests on batch number `batch`.
   void staged(std::uint64_t batch);
   // All batches up to this one are on disk: publishes what rests on them.
@@ -51,23 +52,25 @@ class CacheDesk final : public CacheWatch {
 
   // What there is for a key, as it is decided.
   cache::Lookup look(std::string_view key, Instant now) const;
-  // The newest value that was stored under a key and is not published, however short its time and whatever came after:
-  // what whoever waited for it is answered with.
+  // The newest value that was stored under a key and is not published, however short its time and whatever came after.
   struct Made {
     CacheValuePtr value;
     CacheTimes times;
+    bool is_kept = true;  // False: it was over at once, or overtaken. It is for those who wait for it.
   };
   std::optional<Made> made(std::string_view key) const;
-  // The same of those that a job computed, whatever was put since then.
-  std::optional<Made> computed(std::string_view key) const;
+  // What a flight has computed in this turn, however short its time and whatever came after: what those who wait for it
+  // are answered with.
+  Made const* landed(JobNumber flight) const;
   // Reads a cold value back, into the index too. Nothing where it is damaged: then the entry is forgotten. io_failed.
   Result<CacheValuePtr> read_cold(std::string_view key, std::uint64_t etag);
 
   // Keys to be forgotten, in parts: those that are not published first, then some of the index. `cursor` is 0 at first,
   // and kAllFound when all were seen. Exactly one of `tag` and `prefix` is set. What was there at the first part is
-  // found, unless something took its place; what was put since then may be found or not.
+  // found, unless something took its place; what was put since then may be found or not,
+  // and what is over is not there.
   static constexpr std::uint64_t kAllFound = UINT64_MAX;
-  void find_by(std::string_view tag, std::string_view prefix, std::uint64_t& cursor,
+  void find_by(std::string_view tag, std::string_view prefix, Instant now, std::uint64_t& cursor,
                std::vector<std::string>& out) const;
 
   // Keys that are gone from the index while a record of theirs is still in the log: they gave way to others, or what
@@ -85,8 +88,12 @@ class CacheDesk final : public CacheWatch {
   std::uint64_t live_bytes() const { return index_.live_bytes() + waiting_.bytes(); }
   // A record of the oldest segment, which is to go: writes its copy, if a key stands on it. So many bytes were written.
   std::uint64_t survive(Effect const& record, Position at, Instant now, Batch& batch);
-  // What stands in a segment from `from` to before `until` cannot be read: forgets it. So many entries.
-  std::size_t forget_damaged(Position from, Position until, Error const& error);
+  // What stands in a segment from `from` to before `until` cannot be read: forgets it, in parts, until `cursor` is
+  // done. So many entries.
+  std::size_t forget_damaged(Position from, Position until, cache::Cursor& cursor);
+  void tell_damage(Error const& error) const {
+    if (on_damage_) on_damage_(error);
+  }
 
   // Drops some of what is over. So many places of the index were looked at.
   std::size_t sweep(Instant now);
@@ -118,7 +125,6 @@ class CacheDesk final : public CacheWatch {
     CacheTimes times{};
     std::optional<CacheFailure> failure{};
     std::optional<Made> made{};
-    std::optional<Made> computed{};
     Bytes tags{};
   };
 
@@ -132,6 +138,7 @@ class CacheDesk final : public CacheWatch {
   std::deque<Change> changes_;                           // In their order; bounded by the bytes that may be staged.
   std::size_t unstaged_ = 0;                             // So many, the newest, rest on the batch that is being filled.
   std::map<std::string, Decided, std::less<>> decided_;  // Ordered: what is found here is written down.
+  std::map<JobNumber, Made> landed_;                     // In this turn.
   SegmentCounts waiting_;
   std::vector<std::string_view> tags_;  // Reused.
   std::vector<std::string> damaged_keys_;

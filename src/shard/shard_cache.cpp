@@ -42,7 +42,7 @@ Result<> ShardLoop::execute_cached(Request&& request) {
   auto const& forget = std::get<ForgetCached>(command);
   bool const is_there = desk_->look(forget.key, now_).what != What::absent;
   // A record of what is not there may still be in the log, as long as not all that gave way was written down.
-  if (!is_there && !desk_->has_gone()) {
+  if (!is_there && !desk_->has_gone() && !engine_.is_being_computed(forget.key)) {
     answer(request.port, request.cookie, CacheMissed{});
     return {};
   }
@@ -58,13 +58,12 @@ void ShardLoop::write_gone() {
   std::size_t const bytes = std::clamp(last_batch_bytes_, desk_->options().gone_bytes_min, kGoneBytesMax);
   std::size_t const until = batch_.payload().size() + bytes;
   std::vector<std::string> keys;
-  bool unused = false;
   while (desk_->has_gone() && batch_.payload().size() < until) {
     keys.clear();
     desk_->take_gone(kGonePerStep, keys);
     for (std::string const& key : keys) {
       auto const failure = desk_->look(key, now_).failure;
-      engine_.execute(ForgetCached{.key = key}, context(), batch_, &unused);
+      engine_.note_cached_gone(key, batch_);
       if (!failure || WM_MUTATION(failure_goes_with_what_gave_way)) continue;
       batch_.write(effect::CacheFailed{.key = key,
                                        .error_class = failure->error_class,
@@ -170,9 +169,12 @@ Result<Reply> ShardLoop::end_of_flight(FlightWait const& wait) {
     return Reply{CachedReply{.value = found.value, .times = found.times}};
   }
   // What has just been computed is answered however short its time is, and whatever was put or deleted since then.
-  if (auto const made = desk_->computed(wait.key)) {
-    return Reply{
-        CachedReply{.value = made->value, .times = made->times, .computed = true, .collapsed = wait.collapsed}};
+  if (auto const* const made = desk_->landed(wait.job)) {
+    return Reply{CachedReply{.value = made->value,
+                             .times = made->times,
+                             .computed = true,
+                             .collapsed = wait.collapsed,
+                             .stored = made->is_kept}};
   }
   WM_TRY(auto const found, look_cached(wait.key));
   if (found.what == What::value) return Reply{CachedReply{.value = found.value, .times = found.times}};
@@ -219,8 +221,14 @@ Result<> ShardLoop::end_flight(std::vector<Waiters::Id> const& waiting) {
 
 Result<> ShardLoop::forget_cached_by(Unfinished& unfinished, bool& again) {
   auto& forget = std::get<ForgetCachedBy>(unfinished.request.command);
+  if (!forget.has_seen_flights) {
+    again = engine_.overtake_flights(forget.tag, forget.prefix, unfinished.request.allowed.keys.get(),
+                                     forget.last_flight, batch_);
+    forget.has_seen_flights = !again;
+    if (again) return {};
+  }
   std::vector<std::string> keys;
-  if (forget.cursor != CacheDesk::kAllFound) desk_->find_by(forget.tag, forget.prefix, forget.cursor, keys);
+  if (forget.cursor != CacheDesk::kAllFound) desk_->find_by(forget.tag, forget.prefix, now_, forget.cursor, keys);
   bool unused = false;
   for (std::string& key : keys) {
     if (!unfinished.request.allowed.has_key(key)) continue;  // Another's with the same tag.

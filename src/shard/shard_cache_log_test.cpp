@@ -379,6 +379,26 @@ TEST_F(CacheSurvivorsTest, ADamagedValueIsForgottenAndItsNeighboursAreCopied) {
   EXPECT_EQ(body("after"), "value after");
 }
 
+TEST_F(CacheSurvivorsTest, WhatIsDamagedIsFoundInALargeIndexInPartsAndToldOnce) {
+  engine_options_.cache_volatile = {"many"};  // In the index, and not in the log.
+  stop();
+  start();
+  ask<CachedReply>(put("before", "value before", hours{1}));
+  ask<CachedReply>(put("damaged", "value damaged", hours{1}));
+  std::uint32_t const written_in = log_->status().segments.back().ordinal;
+  for (int i = 0; i < 10'000; ++i) submit(put("many" + std::to_string(i), "v", hours{1}));
+  for (int i = 0; i < 10; ++i) turn();
+  damage("value damaged");
+
+  churn(written_in);
+
+  EXPECT_EQ(body("before"), "value before");
+  EXPECT_EQ(body("damaged"), "(none)");
+  EXPECT_EQ(body("many9999"), "v");
+  EXPECT_EQ(told_, 1);
+  expect_sound();
+}
+
 TEST_F(CacheSurvivorsTest, AColdValueThatIsDamagedIsAMissAndToldOnce) {
   stop();
   cache_options_.memory_bytes = std::uint64_t{64} << 10;

@@ -365,6 +365,200 @@ TEST_F(ShardCacheTest, WhoWaitedGetsWhatWasComputedWhateverCameBehindItInTheSame
   EXPECT_EQ(find("k").what, What::absent);
 }
 
+TEST_F(ShardCacheTest, WhatIsOverIsNotCountedAmongWhatIsForgotten) {
+  ask<CachedReply>(put("a:over", "v", seconds{1}, {}, {"t"}));
+  ask<CachedReply>(put("a:there", "v", minutes{1}, {}, {"t"}));
+  clock_.advance(seconds{2});
+  submit(put("a:new", "v", seconds{1}, {}, {"t"}));
+  EXPECT_EQ(ask<CountReply>(ForgetCachedBy{.tag = "t"}).count, 2u);
+
+  ask<CachedReply>(put("a:over", "v", seconds{1}));
+  clock_.advance(seconds{2});
+  EXPECT_EQ(ask<CountReply>(ForgetCachedBy{.prefix = "a:"}).count, 0u);
+}
+
+// --- Puts and deletions while a job computes the key.
+
+TEST_F(ShardCacheTest, WhoWaitedGetsWhatWasComputedAndADeletionMeanwhileHolds) {
+  Cookie const caller = submit(compute("k"));
+  turn();
+  auto const job = lease_one();
+  ask<CacheMissed>(ForgetCached{.key = "k"});  // There is no value to delete.
+
+  complete(job, "1");
+
+  auto const reply = take<CachedReply>(caller);
+  EXPECT_EQ(reply.value->body(), "1");
+  EXPECT_TRUE(reply.computed);
+  EXPECT_FALSE(reply.stored);
+  EXPECT_EQ(find("k").what, What::absent);
+  restart();
+  EXPECT_EQ(find("k").what, What::absent);
+  expect_sound();
+}
+
+TEST_F(ShardCacheTest, WhoAsksAfterADeletionIsComputedForAnew) {
+  Cookie const before = submit(compute("k"));
+  turn();
+  auto const old = lease_one();
+  ask<CacheMissed>(ForgetCached{.key = "k"});
+  Cookie const after = submit(compute("k"));
+  turn();
+  auto const fresh = lease_one();
+  EXPECT_NE(fresh.number, old.number);
+
+  complete(old, "\"old\"");
+  EXPECT_EQ(take<CachedReply>(before).value->body(), "\"old\"");
+  EXPECT_FALSE(answered(after));
+  complete(fresh, "\"fresh\"");
+
+  auto const reply = take<CachedReply>(after);
+  EXPECT_EQ(reply.value->body(), "\"fresh\"");
+  EXPECT_TRUE(reply.stored);
+  EXPECT_FALSE(reply.collapsed);
+  EXPECT_EQ(body("k"), "\"fresh\"");
+  expect_sound();
+}
+
+TEST_F(ShardCacheTest, TwoFlightsOfOneKeyThatEndInOneTurnAnswerEachItsOwn) {
+  Cookie const before = submit(compute("k"));
+  turn();
+  auto const old = lease_one();
+  submit(ForgetCached{.key = "k"});
+  Cookie const after = submit(compute("k"));
+  turn();
+  auto const fresh = lease_one();
+
+  submit(ReportBatch{.reports = {completed(fresh, "2"), completed(old, "1")}});
+  turn();
+
+  EXPECT_EQ(take<CachedReply>(before).value->body(), "1");
+  EXPECT_EQ(take<CachedReply>(after).value->body(), "2");
+  EXPECT_EQ(body("k"), "2");
+}
+
+TEST_F(ShardCacheTest, WhatWasPutWhileAJobComputedItStays) {
+  Cookie const caller = submit(compute("k"));
+  turn();
+  auto const job = lease_one();
+  ask<CachedReply>(put("k", "put"));
+
+  complete(job, "1");
+
+  EXPECT_EQ(take<CachedReply>(caller).value->body(), "1");
+  EXPECT_EQ(body("k"), "put");
+  restart();
+  EXPECT_EQ(body("k"), "put");
+}
+
+TEST_F(ShardCacheTest, AFlightThatWasOvertakenAndFailsIsAnsweredWithWhatWasPut) {
+  Cookie const caller = submit(compute("k", seconds{20}, minutes{1}));
+  turn();
+  auto const job = lease_one();
+  ask<CachedReply>(put("k", "put"));
+
+  fail_for_good(job);
+
+  EXPECT_EQ(take<CachedReply>(caller).value->body(), "put");
+  EXPECT_FALSE(find("k").failure);
+}
+
+TEST_F(ShardCacheTest, ARefreshThatWasUnderWayDoesNotBringBackWhatWasDeletedByItsTag) {
+  ask<CachedReply>(put("k", "old", seconds{1}, minutes{10}, {"t"}));
+  clock_.advance(seconds{2});
+  ask<CachedReply>(compute("k"));  // Begins the refresh, whose own spec has no such tag.
+  auto const job = lease_one();
+  EXPECT_EQ(ask<CountReply>(ForgetCachedBy{.tag = "t"}).count, 1u);
+
+  complete(job, "1");
+
+  EXPECT_EQ(find("k").what, What::absent);
+}
+
+TEST_F(ShardCacheTest, DeletionsByPrefixReachFlightsAndCountOnlyValues) {
+  submit(compute("a:1"));
+  submit(compute("a:2"));
+  submit(compute("b"));
+  turn();
+  auto const jobs = ask<LeaseReply>(lease("default", 3)).jobs;
+  ASSERT_EQ(jobs.size(), 3u);
+  EXPECT_EQ(ask<CountReply>(ForgetCachedBy{.prefix = "a:"}).count, 0u);
+
+  for (LeasedJob const& job : jobs) complete(job, "1");
+
+  EXPECT_EQ(find("a:1").what, What::absent);
+  EXPECT_EQ(find("a:2").what, What::absent);
+  EXPECT_EQ(body("b"), "1");
+}
+
+TEST_F(ShardCacheTest, WhatAFlightStoresWhileItsPrefixIsDeletedInPartsIsDeletedToo) {
+  engine_options_.steps_max = 2;
+  restart();
+  for (int i = 0; i < 6; ++i) submit(compute("k" + std::to_string(i), Duration{0}));
+  turn();
+  auto const jobs = ask<LeaseReply>(lease("default", 6)).jobs;
+  ASSERT_EQ(jobs.size(), 6u);
+  Cookie const forget = submit(ForgetCachedBy{.prefix = "k"});
+  turn();
+  EXPECT_FALSE(answered(forget));
+  std::vector<Report> reports;
+  for (LeasedJob const& job : jobs) reports.push_back(completed(job, "1"));
+  submit(ReportBatch{.reports = std::move(reports)});
+  while (!answered(forget)) turn();
+
+  take<CountReply>(forget);
+  EXPECT_EQ(cache_->figures().entries, 0u);
+  expect_sound();
+}
+
+TEST_F(ShardCacheTest, ThatAFlightWasOvertakenHoldsOverARestartAlsoForVolatileKeys) {
+  engine_options_.cache_volatile = {"tmp:"};
+  restart();
+  submit(compute("tmp:k", Duration{0}));
+  submit(compute("k", Duration{0}));
+  turn();
+  auto const jobs = ask<LeaseReply>(lease("default", 2)).jobs;
+  ASSERT_EQ(jobs.size(), 2u);
+  ask<CacheMissed>(ForgetCached{.key = "tmp:k"});
+  ask<CacheMissed>(ForgetCached{.key = "k"});
+
+  restart();
+  for (LeasedJob const& job : jobs) complete(job, "1");
+
+  EXPECT_EQ(find("tmp:k").what, What::absent);
+  EXPECT_EQ(find("k").what, What::absent);
+  expect_sound();
+}
+
+TEST_F(ShardCacheTest, WhatWasComputedOnceIsNotAnsweredToWhoeverAskedAfterItsDeletion) {
+  ask<CachePending>(compute("k", Duration{0}));
+  auto const job = lease_one();
+  options_.flush_by = FlushBy::writer;  // So that what was computed waits to be published.
+  restart();
+  Cookie const first = submit(compute("k"));
+  submit(ReportBatch{.reports = {completed(job, "1")}});
+  submit(ForgetCached{.key = "k"});
+  Cookie const second = submit(compute("k"));
+  turn();
+  auto const flight = engine_->flight_of("k");
+  ASSERT_TRUE(flight);
+  submit(CancelJob{.job = {.number = *flight, .text = {}}});
+  while (!answered(first) || !answered(second)) turn();
+
+  EXPECT_EQ(take<CachedReply>(first).value->body(), "1");
+  EXPECT_EQ(take<ComputeFailed>(second).failure.error_class, ErrorClass::retryable);
+}
+
+TEST_F(ShardCacheTest, ThatAValueIsStoredIsSaidOnlyWhereItHasATime) {
+  Cookie const caller = submit(compute("k", seconds{20}, {}, Duration{0}, Duration{0}));
+  Cookie const other = submit(compute("l"));
+  turn();
+  for (LeasedJob const& job : ask<LeaseReply>(lease("default", 2)).jobs) complete(job, "1");
+
+  EXPECT_FALSE(take<CachedReply>(caller).stored);
+  EXPECT_TRUE(take<CachedReply>(other).stored);
+}
+
 TEST_F(ShardCacheTest, AColdValueIsReadBackFromTheLog) {
   cache_options_.memory_bytes = std::uint64_t{1} << 20;
   restart();

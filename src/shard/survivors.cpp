@@ -1,6 +1,7 @@
 #include "shard/survivors.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "base/assert.h"
 #include "log/record.h"
@@ -123,12 +124,17 @@ Result<> Survivors::begin_damaged(Error const& error, Batch& batch) {
   WM_TRY_VOID(log_.skip_damaged(cursor_));
   WM_ASSERT(cursor_ > from);
   engine_.rewrite_standing_in(from, cursor_, batch);
-  if (desk_ != nullptr) desk_->forget_damaged(from, cursor_, error);
   damaged_ = Damaged{.from = from, .until = cursor_, .before = JobNumber{UINT64_MAX}, .error = error};
+  damaged_->cached.done = desk_ == nullptr;
   return {};
 }
 
 Result<> Survivors::copy_damaged(Batch& batch, Instant now, std::uint64_t& copied) {
+  if (!damaged_->cached.done) {  // A part of the index, and that is the step.
+    std::size_t const forgotten = desk_->forget_damaged(damaged_->from, damaged_->until, damaged_->cached);
+    if (forgotten > 0 && !std::exchange(damaged_->is_cached_told, true)) desk_->tell_damage(damaged_->error);
+    return {};
+  }
   found_.clear();
   bool const more = engine_.jobs_standing_in(damaged_->from, damaged_->until, damaged_->before, found_);
   for (JobNumber const job : found_) {

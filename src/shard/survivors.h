@@ -95,7 +95,9 @@ class Survivors {
   struct Damaged {
     Position from;
     Position until;
-    JobNumber before{};  // Jobs from here on have been looked at.
+    JobNumber before{};      // Jobs from here on have been looked at.
+    cache::Cursor cached{};  // Of what is cached, which is looked at before them.
+    bool is_cached_told = false;
     Error error;
   };
   std::function<void(JobNumber, Error const&)> on_damage_;

@@ -309,6 +309,55 @@ def test_a_flight_that_was_cancelled_answers_those_who_wait(cache):
     assert cache.compute("k", wait="0s", expect=202).json["job_id"] != job["id"]
 
 
+def test_what_is_deleted_while_a_job_computes_it_does_not_come_back(cache):
+    asked_before = cache.background("k")
+    old = cache.api.lease_one()
+    cache.forget("k", expect=404)  # There is no value. The computation is reached all the same.
+    asked_after = cache.background("k")
+    new = cache.api.lease_one()
+
+    cache.api.complete(old, result="old")
+    answer = asked_before.result()
+    assert (answer.json, status(answer)) == ("old", "workmill; fwd=uri-miss")
+    cache.get("k", expect=404)
+    cache.api.complete(new, result="new")
+    answer = asked_after.result()
+    assert (answer.json, status(answer)) == ("new", "workmill; fwd=uri-miss; stored")
+    assert cache.get("k").json == "new"
+
+
+def test_what_is_put_or_set_while_a_job_computes_it_stays(cache):
+    for key in ("put", "set"):
+        asking = cache.background(key)
+        job = cache.api.lease_one()
+        if key == "put":
+            cache.put(key, b'"newer"', "application/json")
+        else:
+            cache.api.enqueue()
+            cache.api.complete(cache.api.lease_one(), cache=[{"key": f"{cache.name}/set", "value": "newer"}])
+        cache.api.complete(job, result="older")
+        assert asking.result().json == "older"
+        assert cache.get(key).json == "newer"
+
+
+@pytest.mark.parametrize("query", [{"prefix": "q/k"}, {"tag": "t"}])
+def test_a_deletion_of_many_keys_reaches_what_is_computed_over_a_kill(start, query):
+    server = start()
+    cache = Cache(server.api(queue="q"))
+    cache.compute("k1", wait="0s", tags=["t"], expect=202)
+    cache.compute("other", wait="0s", expect=202)
+    jobs = [cache.api.lease_one(), cache.api.lease_one()]
+    assert cache.api.call("DELETE", "/v1/cache", query=query, expect=200).json == {"count": 0}
+
+    server.kill()
+    server.start()
+    for job in jobs:
+        cache.api.complete(job, result=1)
+
+    cache.get("k1", expect=404)
+    assert cache.get("other").json == 1
+
+
 def test_a_computation_that_makes_no_sense_is_refused(cache):
     for body, field in (
         ({}, "job"),

@@ -5,6 +5,7 @@
 #include "base/mutation.h"
 #include "base/rng.h"
 #include "engine/commands/decide.h"
+#include "model/allowed.h"
 #include "model/cache_set.h"
 
 // What is stored in the shared cache, and forgotten. The engine keeps none of it: it decides and writes down, and the
@@ -34,30 +35,48 @@ void write(E const& effect, State const& state, Effects& out) {
 struct Windows {
   Duration fresh;
   Duration stale;
-  Duration compute_time{};  // Of a flight.
+};
+
+// `of`: the flight that has computed it, and 0 where none has; `since`: when its attempt began.
+struct Origin {
+  JobNumber of{};
+  Instant since{};
+  bool is_overtaken = false;
 };
 
 void store(std::string_view key, std::string_view content_type, BytesView body, BytesView tags, Windows const& windows,
-           std::uint64_t nth, State const& state, Context const& context, Effects& out) {
-  write(
-      effect::CacheStored{.key = key,
-                          .content_type = content_type,
-                          .body = body,
-                          .tags = tags,
-                          .stored_at = context.now,
-                          .fresh_until = context.now + windows.fresh - draw_jitter(windows.fresh, nth, state, context),
-                          .stale_until = context.now + windows.fresh + windows.stale,
-                          .compute_time = windows.compute_time,
-                          .etag = cache_etag(content_type, body)},
-      state, out);
+           Origin const& origin, std::uint64_t nth, State const& state, Context const& context, Effects& out) {
+  bool const is_computed = origin.of != JobNumber{};
+  effect::CacheStored const stored{
+      .key = key,
+      .content_type = content_type,
+      .body = body,
+      .tags = tags,
+      .stored_at = context.now,
+      .fresh_until = context.now + windows.fresh - draw_jitter(windows.fresh, nth, state, context),
+      .stale_until = context.now + windows.fresh + windows.stale,
+      // A millisecond at least, as 0 says that no job made it.
+      .compute_time = is_computed ? std::max(context.now - origin.since, Duration{1}) : Duration{0},
+      .etag = cache_etag(content_type, body)};
+  bool const is_kept = !origin.is_overtaken || WM_MUTATION(overtaken_results_are_stored);
+  if (is_kept) write(stored, state, out);
+  if (is_computed) out.landed(origin.of, stored, is_kept);
 }
 
-void store(std::string_view key, CacheSet const& set, Duration compute_time, std::uint64_t nth, State const& state,
+void store(std::string_view key, CacheSet const& set, Origin const& origin, std::uint64_t nth, State const& state,
            Context const& context, Effects& out) {
   Bytes tags;
   encode_cache_tags(set.tags, tags);
-  store(key, set.content_type, set.body, tags, {.fresh = set.fresh, .stale = set.stale, .compute_time = compute_time},
-        nth, state, context, out);
+  store(key, set.content_type, set.body, tags, {.fresh = set.fresh, .stale = set.stale}, origin, nth, state, context,
+        out);
+}
+
+// Somebody puts or deletes the key. A computation that is under way may have read what is not so any more.
+void overtake(std::string_view key, State const& state, Effects& out) {
+  auto const begun = state.begun_flights().find(key);
+  if (begun == state.begun_flights().end()) return;
+  JobNumber const number = begun->second;
+  out.emit(effect::FlightOvertaken{.number = number}, state.find(number));
 }
 
 std::string_view content_type_of(PayloadKind kind) {
@@ -67,40 +86,65 @@ std::string_view content_type_of(PayloadKind kind) {
 }  // namespace
 
 Reply decide(PutCache const& command, State const& state, Context const& context, Effects& out) {
-  store(command.key, command.set, Duration{0}, 0, state, context, out);
+  overtake(command.key, state, out);
+  store(command.key, command.set, {}, 0, state, context, out);
   return DoneReply{};
 }
 
 Reply decide(ForgetCached const& command, State const& state, Context const&, Effects& out) {
-  write(effect::CacheForgotten{.key = command.key}, state, out);
+  overtake(command.key, state, out);
+  note_cached_gone(command.key, state, out);
   return DoneReply{};
+}
+
+void note_cached_gone(std::string_view key, State const& state, Effects& out) {
+  write(effect::CacheForgotten{.key = key}, state, out);
+}
+
+bool overtake_flights(std::string_view tag, std::string_view prefix, CacheKeySet const* among, std::string& last,
+                      State const& state, Effects& out) {
+  auto const& begun = state.begun_flights();
+  std::vector<JobNumber> meant;
+  std::uint32_t looked_at = 0;
+  auto next = last.empty() ? begun.lower_bound(prefix) : begun.upper_bound(last);
+  auto const is_within = [&] { return next != begun.end() && next->first.starts_with(prefix); };
+  for (; is_within() && looked_at < state.options().steps_max; ++next, ++looked_at) {
+    last = next->first;
+    if (among != nullptr && !among->contains(last)) continue;
+    JobSlot const& job = state.job(state.find(next->second));
+    if (tag.empty() || has_cache_tag(state.flight(job)->tags, tag)) meant.push_back(next->second);
+  }
+  bool const more = is_within();
+  for (JobNumber const number : meant) out.emit(effect::FlightOvertaken{.number = number}, state.find(number));
+  return more;
 }
 
 void store_results(JobSlot const& job, Completed const& completed, State const& state, Context const& context,
                    Effects& out) {
   Flight const* const flight = state.flight(job);
-  // Of this attempt: a token says when it was granted. A millisecond at least, as 0 says that no job made it.
-  Duration compute_time{};
-  if (flight != nullptr) compute_time = std::max(context.now - created_at(JobNumber{job.order}), Duration{1});
+  Origin own;
+  if (flight != nullptr) {  // Of this attempt: a token says when it was granted.
+    own = {.of = job.number, .since = created_at(JobNumber{job.order}), .is_overtaken = flight->is_overtaken};
+  }
   std::uint64_t nth = 0;
   bool sets_own = false;
   for (CacheEntrySet const& entry : completed.cache) {
     bool const is_own = flight != nullptr && entry.key == flight->key;
     sets_own |= is_own;
-    store(entry.key, entry.set, is_own ? compute_time : Duration{0}, nth++, state, context, out);
+    if (!is_own) overtake(entry.key, state, out);
+    store(entry.key, entry.set, is_own ? own : Origin{}, nth++, state, context, out);
   }
   if (flight == nullptr || sets_own || WM_MUTATION(flight_result_is_lost)) return;
   bool const is_none = completed.result_kind == PayloadKind::none;
   store(flight->key, content_type_of(completed.result_kind), is_none ? BytesView{"null"} : BytesView{completed.result},
-        flight->tags, {.fresh = flight->fresh, .stale = flight->stale, .compute_time = compute_time}, nth, state,
-        context, out);
+        flight->tags, {.fresh = flight->fresh, .stale = flight->stale}, own, nth, state, context, out);
 }
 
 void note_flight_failed(JobSlot const& job, effect::JobFailed const& failed, State const& state, Context const& context,
                         Effects& out) {
   if (failed.next != JobState::dead || WM_MUTATION(failures_are_not_remembered)) return;
   Flight const* const flight = state.flight(job);
-  if (flight == nullptr || flight->error_for <= Duration{0}) return;
+  if (flight == nullptr || flight->is_overtaken || flight->error_for <= Duration{0}) return;
   write(effect::CacheFailed{.key = flight->key,
                             .error_class = failed.error_class,
                             .code = failed.code,

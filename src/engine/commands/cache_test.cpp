@@ -1,6 +1,7 @@
 #include <gmock/gmock.h>
 
 #include "engine/engine_fixture_test.h"
+#include "model/allowed.h"
 #include "model/cache_set.h"
 
 namespace workmill::engine {
@@ -229,6 +230,186 @@ TEST_F(CacheTest, PuttingAndForgettingWriteWhatTheyDo) {
   EXPECT_EQ(stored[0].stale_until, now + seconds{3});
   EXPECT_EQ(stored[0].compute_time, Duration{0});
   EXPECT_EQ(written<effect::CacheForgotten>().at(0).key, "k");
+}
+
+// --- A put or a deletion reaches into a flight that is under way.
+
+TEST_F(CacheTest, WhatWasBegunBeforeItsKeyWasForgottenIsNotStored) {
+  auto const job = compute("k", hours{1});
+  auto const leased = lease_one();
+
+  expect<DoneReply>(ForgetCached{.key = "k"});
+
+  EXPECT_EQ(written<effect::FlightOvertaken>().at(0).number, job.number);
+  EXPECT_EQ(engine.flight_of("k"), std::nullopt);
+  report(leased, Completed{.result_kind = PayloadKind::json, .result = "[1]"});
+  EXPECT_TRUE(written<effect::CacheStored>().empty());
+  EXPECT_EQ(log.flights_landed.at(0).number, job.number);  // For those who wait.
+  EXPECT_EQ(log.flights_landed.at(0).body, "[1]");
+  EXPECT_FALSE(log.flights_landed.at(0).is_kept);
+  EXPECT_EQ(engine.check_invariants(), "");
+}
+
+TEST_F(CacheTest, WhatWasPutMeanwhileStays) {
+  compute("k");
+  auto const leased = lease_one();
+
+  expect<DoneReply>(PutCache{.key = "k", .set = {.content_type = "text/plain", .body = "put"}});
+  Completed completed{.result_kind = PayloadKind::json, .result = "1", .cache = {}};
+  completed.cache.push_back({.key = "k", .set = {.content_type = "text/plain", .body = "own"}});
+  completed.cache.push_back({.key = "l", .set = {.content_type = "text/plain", .body = "other"}});
+  report(leased, completed);
+
+  auto const stored = written<effect::CacheStored>();
+  ASSERT_EQ(stored.size(), 2U);
+  EXPECT_EQ(stored[0].body, "put");
+  EXPECT_EQ(stored[1].body, "other");  // It is of no computation of its key.
+  EXPECT_EQ(log.flights_landed.at(0).body, "own");
+}
+
+TEST_F(CacheTest, WhatAReportSetsIsAPut) {
+  auto const flight = compute("k");
+  lease_one();
+  enqueue({.type = "t"});
+  Completed completed;
+  completed.cache.push_back({.key = "k", .set = {.content_type = "text/plain", .body = "set"}});
+
+  report(lease_one(), completed);
+
+  EXPECT_EQ(written<effect::FlightOvertaken>().at(0).number, flight.number);
+  EXPECT_EQ(written<effect::CacheStored>().size(), 1U);
+}
+
+TEST_F(CacheTest, AFlightThatHasNotBegunReadsWhatIsThenAndIsNotOvertaken) {
+  auto const job = compute("k");
+
+  expect<DoneReply>(ForgetCached{.key = "k"});
+  expect<DoneReply>(PutCache{.key = "k", .set = {.content_type = "text/plain", .body = "put"}});
+
+  EXPECT_TRUE(written<effect::FlightOvertaken>().empty());
+  EXPECT_EQ(engine.flight_of("k"), job.number);
+  report(lease_one(), Completed{});
+  EXPECT_EQ(written<effect::CacheStored>().back().body, "null");
+}
+
+TEST_F(CacheTest, AFlightBetweenTwoAttemptsHasNotBegunUnlessItLeftACheckpoint) {
+  auto const plain = compute("plain", {}, 3);
+  report(lease_one(), Failed{.retry_in = hours{1}});
+  auto const kept = compute("kept", {}, 3);
+  auto const leased = lease_one();
+  report(leased, Checkpoint{.data = "[7]"});
+  report(leased, Failed{.retry_in = hours{1}});
+
+  expect<DoneReply>(ForgetCached{.key = "plain"});
+  expect<DoneReply>(ForgetCached{.key = "kept"});
+
+  auto const overtaken = written<effect::FlightOvertaken>();
+  ASSERT_EQ(overtaken.size(), 1U);
+  EXPECT_EQ(overtaken[0].number, kept.number);
+  EXPECT_EQ(engine.flight_of("plain"), plain.number);
+  EXPECT_EQ(engine.check_invariants(), "");
+}
+
+TEST_F(CacheTest, ANewFlightBeginsBesideOneThatWasOvertaken) {
+  auto const old = compute("k", hours{1}, 2);
+  auto const first = lease_one();
+  expect<DoneReply>(ForgetCached{.key = "k"});
+
+  auto const next = compute("k");
+
+  EXPECT_FALSE(next.duplicate);
+  EXPECT_EQ(engine.flight_of("k"), next.number);
+  EXPECT_EQ(engine.status().flights, 1U);
+  auto const second = lease_one();
+  report(second, Completed{.result_kind = PayloadKind::json, .result = "2"});
+  report(first, Failed{.retry_in = Duration{0}});  // It ends as a job, whatever becomes of its key.
+  report(lease_one(), Failed{});
+  EXPECT_TRUE(written<effect::CacheFailed>().empty());
+  EXPECT_EQ(written<effect::CacheStored>().size(), 1U);
+  expect<DoneReply>(RetryJob{.job = ref(old.number)});
+  EXPECT_EQ(engine.flight_of("k"), std::nullopt);
+  EXPECT_EQ(engine.check_invariants(), "");
+}
+
+TEST_F(CacheTest, WhatGivesWayByItselfOvertakesNothing) {
+  auto const job = compute("k");
+  lease_one();
+
+  engine.note_cached_gone("k", log);
+
+  EXPECT_EQ(written<effect::CacheForgotten>().size(), 1U);
+  EXPECT_EQ(engine.flight_of("k"), job.number);
+}
+
+TEST_F(CacheTest, FlightsAreOvertakenByPrefixAndByTheTagsOfTheirSpec) {
+  std::vector<std::string> const keys{"a", "b:1", "b:2", "b:3", "c"};
+  for (std::string const& key : keys) {
+    compute(key);
+    lease_one();
+  }
+  enqueue({.type = "t", .cache_key = "d"});
+  lease_one();
+  compute("b:4");  // Not begun.
+
+  std::string last;
+  EXPECT_FALSE(engine.overtake_flights("", "b:", nullptr, last, log));
+  EXPECT_EQ(written<effect::FlightOvertaken>().size(), 3U);
+  EXPECT_TRUE(engine.is_being_computed("a"));
+  EXPECT_FALSE(engine.is_being_computed("b:2"));
+
+  last.clear();
+  CacheKeySet const among{{"c"}};
+  EXPECT_FALSE(engine.overtake_flights("tag", "", &among, last, log));
+  EXPECT_EQ(written<effect::FlightOvertaken>().size(), 4U);
+  EXPECT_TRUE(engine.is_being_computed("a"));
+  last.clear();
+  EXPECT_FALSE(engine.overtake_flights("tag", "", nullptr, last, log));
+  EXPECT_EQ(written<effect::FlightOvertaken>().size(), 5U);
+  EXPECT_TRUE(engine.is_being_computed("d"));
+  EXPECT_TRUE(engine.flight_of("b:4"));
+  EXPECT_EQ(engine.check_invariants(), "");
+}
+
+class FewStepsTest : public CacheTest {
+ protected:
+  FewStepsTest() : CacheTest(EngineOptions{.steps_max = 4}) {}
+};
+
+TEST_F(FewStepsTest, ManyFlightsAreOvertakenInParts) {
+  for (int i = 0; i < 10; ++i) {
+    compute("k" + std::to_string(i));
+    lease_one();
+  }
+
+  std::string last;
+  int parts = 1;
+  for (; engine.overtake_flights("", "k", nullptr, last, log); ++parts) {
+  }
+
+  EXPECT_EQ(parts, 3);
+  EXPECT_EQ(written<effect::FlightOvertaken>().size(), 10U);
+}
+
+TEST_F(CacheTest, ThatAFlightWasOvertakenIsKnownAfterAPatchACopyAndARestart) {
+  auto const job = compute("k", hours{1}, 3);
+  auto const leased = lease_one();
+  expect<DoneReply>(ForgetCached{.key = "k"});
+  auto const early = replay();
+  report(leased, Failed{.retry_in = hours{1}});
+  JobSpecView spec{.type = "t", .queue = "q2", .cache_key = "k", .cache_fresh = minutes{1}};
+  expect<JobReply>(PatchJob{.job = ref(job.number), .changes = {.queue = "q2"}, .new_spec = bytes(spec)});
+  auto const patched = replay();
+  Bytes const known = engine.known_spec(job.number);
+  log.start_segment();
+  engine.copy_ahead(job.number, known, {}, {}, log);
+  auto const copied = replay(log.segment());
+
+  for (Engine* each : {&engine, early.get(), patched.get(), copied.get()}) {
+    ASSERT_TRUE(each->view(job.number));
+    EXPECT_EQ(each->flight_of("k"), std::nullopt);
+    EXPECT_EQ(each->status().flights, 0U);
+    EXPECT_EQ(each->check_invariants(), "");
+  }
 }
 
 class JitterTest : public CacheTest {

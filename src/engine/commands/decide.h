@@ -62,6 +62,12 @@ void store_results(JobSlot const& job, Completed const& completed, State const& 
 void note_flight_failed(JobSlot const& job, effect::JobFailed const& failed, State const& state, Context const& context,
                         Effects& out);
 
+// The key's entry has gone by itself. As ForgetCached, but nobody has asked for it.
+void note_cached_gone(std::string_view key, State const& state, Effects& out);
+// See Engine.
+bool overtake_flights(std::string_view tag, std::string_view prefix, CacheKeySet const* among, std::string& last,
+                      State const& state, Effects& out);
+
 Error no_such_job();
 Error no_such_queue(std::string_view name);
 Error queue_full(std::string_view name);

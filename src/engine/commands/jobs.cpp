@@ -79,7 +79,7 @@ Reply decide(RetryJob const& command, State const& state, Context const& context
     case JobState::dead:
     case JobState::cancelled:
       if (Flight const* const flight = state.flight(job);
-          flight != nullptr && state.find_flight(flight->key) != kNone<JobIndex>) {
+          flight != nullptr && !flight->is_overtaken && state.find_flight(flight->key) != kNone<JobIndex>) {
         return Error{.code = ErrorCode::wrong_state, .message = "another job computes this cached value now"};
       }
       [[fallthrough]];
@@ -140,7 +140,8 @@ Reply decide(PatchJob const& command, State const& state, Context const& context
                                .spec = command.new_spec,
                                .history = command.history,
                                .checkpoint = command.checkpoint.data,
-                               .checkpoint_lost = command.checkpoint.is_lost},
+                               .checkpoint_lost = command.checkpoint.is_lost,
+                               .is_overtaken = state.is_overtaken(job)},
            spec, index);
   return JobReply{.job = state.view(index)};
 }

@@ -53,6 +53,10 @@ CacheNote& note_of(Exchange& exchange) {
   return *exchange.cache;
 }
 
+ValueLines lines_of_hit(CacheTimes const& times) {
+  return {.etag = times.etag, .stored_at = times.stored_at, .fresh_until = times.fresh_until, .origin = Origin::hit};
+}
+
 }  // namespace
 
 bool is_cache_route(Route route) {
@@ -145,7 +149,8 @@ Result<std::optional<Command>> CacheCalls::plan_get(Call const& call, Exchange& 
   cache::Lookup found = cache != nullptr ? cache->find(key, now) : cache::Lookup{};
   switch (found.what) {
     case cache::Lookup::What::value:
-      answer_value(exchange, call.request.if_none_match, std::move(found.value), found.times, Origin::hit, now, answer);
+      answer_value(exchange, call.request.if_none_match, std::move(found.value), lines_of_hit(found.times), now,
+                   answer);
       return std::nullopt;
     case cache::Lookup::What::cold:
       if (!call.request.if_none_match.empty()) note_of(exchange).if_none_match = call.request.if_none_match;
@@ -175,7 +180,7 @@ Result<std::optional<Command>> CacheCalls::plan_compute(Call const& call, Exchan
       double const chance = static_cast<double>((chance_.next() >> 11) + 1) * 0x1p-53;
       bool const wants_refresh = !found.times.is_fresh(now) || wants_early_refresh(now, found.times, chance);
       if (wants_refresh && !has_failed) refresh(call, *asked.spec, found.times, now);
-      answer_value(exchange, {}, std::move(found.value), found.times, Origin::hit, now, answer);
+      answer_value(exchange, {}, std::move(found.value), lines_of_hit(found.times), now, answer);
       return std::nullopt;
     }
     case cache::Lookup::What::failed:
@@ -258,7 +263,12 @@ Result<> CacheCalls::take(Exchange& exchange, Reply const& reply, Answer& answer
     }
     Origin const origin = cached->collapsed ? Origin::collapsed : cached->computed ? Origin::computed : Origin::hit;
     std::string_view const condition = exchange.cache ? exchange.cache->if_none_match : std::string_view{};
-    answer_value(exchange, condition, cached->value, cached->times, origin, now, answer);
+    ValueLines const lines{.etag = cached->times.etag,
+                           .stored_at = cached->times.stored_at,
+                           .fresh_until = cached->times.fresh_until,
+                           .origin = origin,
+                           .is_stored = cached->stored};
+    answer_value(exchange, condition, cached->value, lines, now, answer);
     return {};
   }
   if (auto const* pending = std::get_if<CachePending>(&reply)) {
@@ -301,18 +311,16 @@ void CacheCalls::answer_done(std::optional<std::uint64_t> etag, Answer& answer) 
 }
 
 void CacheCalls::answer_value(Exchange const& exchange, std::string_view if_none_match, CacheValuePtr value,
-                              CacheTimes const& times, Origin origin, Instant now, Answer& answer) {
-  switch (origin) {
-    case Origin::hit: (times.is_fresh(now) ? counters_.hit : counters_.stale).add(); break;
+                              ValueLines const& lines, Instant now, Answer& answer) {
+  switch (lines.origin) {
+    case Origin::hit: (now < lines.fresh_until ? counters_.hit : counters_.stale).add(); break;
     case Origin::computed: counters_.computed.add(); break;
     case Origin::collapsed: counters_.coalesced.add(); break;
   }
   lines_.clear();
-  append_value_lines(
-      {.etag = times.etag, .stored_at = times.stored_at, .fresh_until = times.fresh_until, .origin = origin}, now,
-      lines_);
+  append_value_lines(lines, now, lines_);
   bool const is_known = !if_none_match.empty() && exchange.route == Route::get_cached;
-  answer.status = is_known && names_etag(if_none_match, times.etag) ? 304 : 200;
+  answer.status = is_known && names_etag(if_none_match, lines.etag) ? 304 : 200;
   answer.content_type = value->content_type();
   answer.body = value->body();
   if (!is_inert(answer.content_type)) lines_.append(kForeignLines);

@@ -86,7 +86,7 @@ class CacheCalls {
   Result<std::string_view> key_of(Call const& call);
   void refresh(Call const& call, JobSpecView const& spec, CacheTimes const& times, Instant now);
   void answer_value(Exchange const& exchange, std::string_view if_none_match, CacheValuePtr value,
-                    CacheTimes const& times, Origin origin, Instant now, Answer& answer);
+                    ValueLines const& lines, Instant now, Answer& answer);
   void answer_done(std::optional<std::uint64_t> etag, Answer& answer);
   Error failed(CacheFailure const& failure, bool remembered, Instant now, Exchange& exchange);
   Instant now_of(Exchange const& exchange);

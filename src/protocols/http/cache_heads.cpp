@@ -70,8 +70,12 @@ void append_value_lines(ValueLines const& value, Instant now, std::string& out) 
       out.append("hit; ttl=");
       append_seconds(floor<seconds>(value.fresh_until - now).count(), out);
       break;
-    case Origin::computed: out.append("fwd=uri-miss; stored"); break;
-    case Origin::collapsed: out.append("fwd=uri-miss; stored; collapsed"); break;
+    case Origin::computed:
+    case Origin::collapsed:
+      out.append("fwd=uri-miss");
+      if (value.is_stored) out.append("; stored");
+      if (value.origin == Origin::collapsed) out.append("; collapsed");
+      break;
   }
   out.append("\r\n");
 }

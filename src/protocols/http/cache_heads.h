@@ -29,6 +29,7 @@ struct ValueLines {
   Instant stored_at{};
   Instant fresh_until{};
   Origin origin{};
+  bool is_stored = true;  // Computed: whoever asks next finds it.
 };
 void append_value_lines(ValueLines const& value, Instant now, std::string& out);
 

@@ -81,6 +81,9 @@ TEST(ValueLines, OfAComputedValueSayWhoBeganIt) {
 
   value.origin = Origin::collapsed;
   EXPECT_NE(lines(value, {}).find("Cache-Status: workmill; fwd=uri-miss; stored; collapsed\r\n"), std::string::npos);
+
+  value.is_stored = false;
+  EXPECT_NE(lines(value, {}).find("Cache-Status: workmill; fwd=uri-miss; collapsed\r\n"), std::string::npos);
 }
 
 TEST(ValueLines, HaveNoAgeBelowZeroWhereTheClockWentBack) {

@@ -594,8 +594,10 @@ void Endpoints::answer(Exchange& exchange, Error const& error, std::string& out)
   bool const may_retry = failure == nullptr || failure->error_class == ErrorClass::retryable;
   auto const known = static_cast<std::uint64_t>(may_retry ? std::max(retry_after_seconds(error.code), 0) : 0);
   if (std::uint64_t const base = exchange.retry_after > 0 ? exchange.retry_after : known; base > 0) {
-    // Drawn from a span, so that those who were refused together do not come back together.
-    std::string const seconds = std::to_string(base + chance_.below(base + 1));
+    // Drawn from a span, so that those who were refused together do not come back together. What is remembered of a
+    // failure has an end that is known: from then on they are served by one computation, however many come at once.
+    std::uint64_t const span = failure != nullptr ? base / 10 : base;
+    std::string const seconds = std::to_string(base + chance_.below(span + 1));
     extra.append("Retry-After: ").append(seconds).append("\r\n");
     if (exchange.share > 0) {
       extra.append("RateLimit-Policy: \"share\";q=").append(std::to_string(exchange.share)).append(";w=1\r\n");
