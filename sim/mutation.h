@@ -82,8 +82,7 @@ namespace workmill::sim {
   X(readers_see_what_is_not_durable, "a value is in the index before it is on disk")                 \
   X(evicted_values_come_back, "that a value gave way to others is not written down")                 \
   X(deletes_only_what_is_durable, "a deletion by tag or prefix passes over what is not yet on disk")   \
-  X(deletion_ends_with_its_first_part, "a deletion by tag or prefix is answered when it has looked once") \
-  X(failure_goes_with_what_gave_way, "a failure is forgotten with the value that gave way before it")
+  X(deletion_ends_with_its_first_part, "a deletion by tag or prefix is answered when it has looked once")
 // clang-format on
 
 enum class Mutation : std::uint8_t {
