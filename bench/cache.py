@@ -2,14 +2,18 @@
 """The cache beside others.
 
     bench/cache.py hot [--rounds 5] [--seconds 4] [--connections 64] [--value 1024] [--pin SERVER,CLIENT]
+    bench/cache.py scale [--pipeline 16]
     bench/cache.py stampede [--rounds 5] [--callers 10000]
 
 hot: one value, read over 64 connections as fast as it is answered: GET over HTTP with one and with two I/O threads,
 beside nginx answering a constant 204, and memcached and Redis over their own protocols. All are driven by wm_bench_hot, one
 thread that does as little as it can with an answer. They take turns, and medians of the rounds are printed, with the CPU time
 per request of each server. memcached runs with one thread and with its default of four: it is compared with the better.
+scale: the same, 16 requests deep on each connection, so that the client's part is small, and memcached with one thread and
+with two: what a second thread adds.
 stampede: 10,000 callers ask at once for what is not there. Prints how many jobs that made, and how long after the job's
-completion the last caller had the value.
+completion the last caller had the value; and in turns with that the same of a program that does nothing but send, with one
+thread and with two: what the kernel takes.
 
 One line of JSON on standard output, a table on standard error. What it starts it stops; everything lives in a temporary
 folder and on loopback.
@@ -19,54 +23,24 @@ import argparse
 import getpass
 import json
 import os
-import pathlib
 import shutil
-import signal
 import socket
 import statistics
-import subprocess
 import sys
-import tempfile
-import time
 import urllib.request
 
-from server import free_port, raise_descriptor_limit
+from peers.peer import Peer, free_port, make_root, nginx, redis, run, take_turns, workmill
+from server import raise_descriptor_limit
 
-TICK = 1 / os.sysconf("SC_CLK_TCK")
+# What each is compared with: the better of one and of its default, or the same numbers of threads as ours.
+MEMCACHED_THREADS = {"hot": (1, 4), "scale": (1, 2)}
 
-NGINX = """
-worker_processes 1; daemon off; pid {root}/nginx.pid; error_log {root}/nginx.log;
-events {{ worker_connections 1024; }}
-http {{
-  access_log off; keepalive_requests 1000000000;
-  client_body_temp_path {root}/b; proxy_temp_path {root}/p; fastcgi_temp_path {root}/f;
-  uwsgi_temp_path {root}/u; scgi_temp_path {root}/s;
-  server {{ listen 127.0.0.1:{port}; location / {{ return 204; }} }}
-}}
-"""
-
-
-def on_core(core, command):
-    return ["taskset", "-c", core, *command] if core else command
-
-
-class Peer:
+class Holder(Peer):
     """A server that holds the value, and how wm_bench_hot asks it for that."""
 
     def __init__(self, name, command, port, root, core, speaks, key, value_bytes):
-        self.name, self.port = name, port
         self.asks = ["--speaks", speaks, "--key", key, "--value", value_bytes, "--server", f"127.0.0.1:{port}"]
-        log = open(os.path.join(root, name.replace(" ", "-") + ".log"), "wb")
-        self.process = subprocess.Popen(on_core(core, [str(word) for word in command]), stdout=log, stderr=log)
-        deadline = time.monotonic() + 30
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", port), 1).close()
-                return
-            except OSError:
-                if self.process.poll() is not None or time.monotonic() > deadline:
-                    sys.exit(f"{name} did not start: {pathlib.Path(log.name).read_text()[-500:]}")
-                time.sleep(0.02)
+        super().__init__(name, command, port, root, core)
 
     def say(self, data, wanted):
         """To a server with a protocol of its own."""
@@ -75,30 +49,6 @@ class Peer:
             answer = connection.recv(100)
         if answer != wanted:
             sys.exit(f"{self.name} did not take the value: {answer!r}")
-
-    def cpu_seconds(self):
-        """Of the process and its children: nginx works in a child."""
-        children = pathlib.Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
-        total = 0
-        for pid in [self.process.pid, *map(int, children)]:
-            fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-            total += int(fields[11]) + int(fields[12])
-        return total * TICK
-
-    def stop(self):
-        self.process.send_signal(signal.SIGTERM)
-        try:
-            self.process.wait(15)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-
-
-def run(command, core=""):
-    done = subprocess.run(on_core(core, [str(word) for word in command]), capture_output=True, text=True)
-    if done.returncode != 0:
-        sys.exit(f"{command[0]}: {done.stderr or done.stdout}")
-    return done.stdout
 
 
 def put(port, key, value):
@@ -113,47 +63,43 @@ def start_all(options, root, core):
     value = b"v" * options.value
 
     def start(name, command, speaks, key, value_bytes=options.value):
-        return Peer(name, command(port := free_port()), port, root, core, speaks, key, value_bytes)
+        return Holder(name, command(port := free_port()), port, root, core, speaks, key, value_bytes)
 
-    def nginx(port):
-        pathlib.Path(root, "nginx.conf").write_text(NGINX.format(root=root, port=port))
-        return ["nginx", "-c", f"{root}/nginx.conf", "-e", f"{root}/nginx.log"]
-
-    yield start("nginx 204", nginx, "http", "/", 0)
-    for threads in (1, 4):
+    yield start("nginx 204", lambda port: nginx(root, port), "http", "/", 0)
+    for threads in MEMCACHED_THREADS[options.what]:
         peer = start(f"memcached {threads}", lambda port: ["memcached", "-l", "127.0.0.1", "-p", port, "-U", 0, "-t", threads,
                                                            "-u", getpass.getuser()], "memcached", "hot")
         yield peer
         peer.say(b"set hot 0 0 %d\r\n%s\r\n" % (len(value), value), b"STORED\r\n")
-    peer = start("redis", lambda port: ["redis-server", "--port", port, "--bind", "127.0.0.1", "--dir", root, "--save", "",
-                                        "--appendonly", "no"], "redis", "hot")
+    peer = start("redis", lambda port: redis(root, port, "--appendonly", "no"), "redis", "hot")
     yield peer
     peer.say(b"*3\r\n$3\r\nSET\r\n$3\r\nhot\r\n$%d\r\n%s\r\n" % (len(value), value), b"+OK\r\n")
     for threads in (1, 2):
-        data = f"{root}/data-{threads}"
-        peer = start(f"workmill {threads}", lambda port: [os.path.join(options.build, "workmill"), "serve", "--data", data,
-                                                          "--listen", f"127.0.0.1:{port}", "--io-threads", threads],
+        peer = start(f"workmill {threads}",
+                     lambda port: workmill(options.binary, f"{root}/data-{threads}", port, "--io-threads", threads),
                      "http", "/v1/cache/hot")
         yield peer
         put(peer.port, "hot", value)
 
 
+def ratio(figures, mine, other, key="per_second"):
+    """Round by round: the machine's slow minutes fall on both."""
+    return round(statistics.median(a[key] / b[key] for a, b in zip(figures[mine], figures[other])), 3)
+
+
 def hot(options, root):
     server_core, client_core = options.pin.split(",")
+
+    def drive(peer):
+        # No warm-up of its own: the CPU time is of all its requests.
+        return json.loads(run([options.client, "--connections", options.connections, "--pipeline", options.pipeline,
+                               "--warm-up", 0, "--seconds", options.seconds, *peer.asks], client_core))
+
     peers = []
     try:
         for peer in start_all(options, root, server_core):
             peers.append(peer)
-        figures = {peer.name: [] for peer in peers}
-        for number in range(options.rounds + 1):  # The first is a warm-up.
-            for peer in peers:
-                before = peer.cpu_seconds()
-                # No warm-up of its own: the CPU time is of all its requests.
-                out = json.loads(run([os.path.join(options.build, "wm_bench_hot"), "--connections", options.connections,
-                                      "--warm-up", 0, "--seconds", options.seconds, *peer.asks], client_core))
-                out["cpu_us"] = (peer.cpu_seconds() - before) * 1e6 / out["requests"]
-                if number > 0:
-                    figures[peer.name].append(out)
+        figures = take_turns(peers, options.rounds, drive)
     finally:
         for peer in peers:
             peer.stop()
@@ -161,16 +107,17 @@ def hot(options, root):
                       for key in ("per_second", "p50_us", "p99_us", "cpu_us", "client_cpu_us")}
                for name, rounds in figures.items()}
     memcached = max((name for name in figures if name.startswith("memcached")), key=lambda name: medians[name]["per_second"])
-    result = {"connections": options.connections, "value_bytes": options.value, "memcached": memcached, "servers": medians}
+    result = {"connections": options.connections, "pipeline": options.pipeline, "value_bytes": options.value,
+              "memcached": memcached, "servers": medians}
     for threads in (1, 2):
-        mine = figures[f"workmill {threads}"]
-
-        def ratio(other, key="per_second"):
-            # Round by round: the machine's slow minutes fall on both.
-            return round(statistics.median(a[key] / b[key] for a, b in zip(mine, figures[other])), 3)
-
-        result[f"io_threads_{threads}"] = {"of_nginx": ratio("nginx 204"), "of_memcached": ratio(memcached),
-                                           "of_redis": ratio("redis"), "p99_of_memcached": ratio(memcached, "p99_us")}
+        mine = f"workmill {threads}"
+        result[f"io_threads_{threads}"] = {
+            "of_nginx": ratio(figures, mine, "nginx 204"), "of_memcached": ratio(figures, mine, memcached),
+            "of_redis": ratio(figures, mine, "redis"), "p99_of_memcached": ratio(figures, mine, memcached, "p99_us")}
+    result["two_threads_of_one"] = ratio(figures, "workmill 2", "workmill 1")
+    if options.what == "scale":
+        result["memcached_two_threads_of_one"] = ratio(figures, "memcached 2", "memcached 1")
+        result["two_threads_of_memcached_two"] = ratio(figures, "workmill 2", "memcached 2")
     print(f"{'':12} {'per second':>12} {'p50 µs':>9} {'p99 µs':>9} {'CPU µs':>8} {'client µs':>10}", file=sys.stderr)
     for name, one in medians.items():
         print(f"{name:12} {one['per_second']:12,.0f} {one['p50_us']:9.0f} {one['p99_us']:9.0f} {one['cpu_us']:8.2f} "
@@ -180,47 +127,59 @@ def hot(options, root):
 
 def stampede(options, root):
     raise_descriptor_limit()
-    rounds = []
-    for threads in (1, 2):
-        port = free_port()
-        peer = Peer(f"workmill {threads}", [os.path.join(options.build, "workmill"), "serve", "--data", f"{root}/data-{threads}",
-                                            "--listen", f"127.0.0.1:{port}", "--io-threads", threads], port, root, "", "http", "", 0)
-        try:
-            for number in range(options.rounds):
-                out = json.loads(run([os.path.join(options.build, "wm_bench_stampede"), "--server", f"http://127.0.0.1:{port}",
-                                      "--callers", options.callers, "--key", f"absent-{number}"]))
-                rounds.append({"io_threads": threads, **out})
-                print(rounds[-1], file=sys.stderr)
-        finally:
+    peers = {}
+    rounds = {}
+
+    def crowd(name, *more):
+        out = json.loads(run([options.client, "--callers", options.callers, *more]))
+        rounds.setdefault(name, []).append(out)
+        print({"of": name, **out}, file=sys.stderr)
+
+    try:
+        for threads in (1, 2):
+            port = free_port()
+            peers[threads] = Peer(f"workmill {threads}", workmill(options.binary, f"{root}/data-{threads}", port,
+                                                                  "--io-threads", threads), port, root)
+        for number in range(options.rounds):
+            for threads, peer in peers.items():
+                crowd(f"io_threads_{threads}", "--server", f"http://127.0.0.1:{peer.port}", "--key", f"absent-{number}")
+                crowd(f"floor_{threads}", "--floor", threads)
+    finally:
+        for peer in peers.values():
             peer.stop()
-    result = {"callers": options.callers, "jobs_each": sorted({one["jobs"] for one in rounds}),
-              "without_value": sum(one["callers"] - one["with_value"] for one in rounds),
-              "refused": sum(one["refused"] for one in rounds)}
+    ours = [one for name, of in rounds.items() if name.startswith("io_threads") for one in of]
+    result = {"callers": options.callers, "jobs_each": sorted({one["jobs"] for one in ours}),
+              "without_value": sum(one["callers"] - one["with_value"] for one in ours),
+              "refused": sum(one["refused"] for one in ours)}
+    last = "last_answer_after_report_ms"
+    for name, of in rounds.items():
+        result[name] = {key: round(statistics.median(one[key] for one in of), 2)
+                        for key in (last, "last_answer_after_completion_ms", "report_ms", "p50_ms", "client_cpu_us")}
+        result[name]["all_ms"] = sorted(round(one[last], 1) for one in of)
     for threads in (1, 2):
-        mine = [one for one in rounds if one["io_threads"] == threads]
-        result[f"io_threads_{threads}"] = {
-            key: round(statistics.median(one[key] for one in mine), 2)
-            for key in ("last_answer_after_report_ms", "last_answer_after_completion_ms", "p50_ms")}
-        result[f"io_threads_{threads}"]["max_ms"] = round(max(one["last_answer_after_report_ms"] for one in mine), 2)
+        result[f"io_threads_{threads}"]["of_floor"] = ratio(rounds, f"io_threads_{threads}", f"floor_{threads}", last)
     return result
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["hot", "stampede"])
+    parser.add_argument("what", choices=["hot", "scale", "stampede"])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=4)
     parser.add_argument("--connections", type=int, default=64)
+    parser.add_argument("--pipeline", type=int, help="requests under way on each; 1 for hot, 16 for scale")
     parser.add_argument("--value", type=int, default=1024, help="bytes")
     parser.add_argument("--callers", type=int, default=10_000)
     parser.add_argument("--pin", metavar="SERVER,CLIENT", help="cores, as taskset names them", default=",")
     parser.add_argument("--build", default="build/release", help="where workmill, wm_bench_hot and wm_bench_stampede are")
     options = parser.parse_args()
-    options.build = os.path.abspath(options.build)
-    root = tempfile.mkdtemp(prefix="workmill-bench-")
-    os.chmod(root, 0o755)  # nginx's worker and memcached may be other users.
+    build = os.path.abspath(options.build)
+    options.binary = os.path.join(build, "workmill")
+    options.client = os.path.join(build, "wm_bench_stampede" if options.what == "stampede" else "wm_bench_hot")
+    options.pipeline = options.pipeline or (16 if options.what == "scale" else 1)
+    root = make_root()
     try:
-        print(json.dumps({"hot": hot, "stampede": stampede}[options.what](options, root)))
+        print(json.dumps({"hot": hot, "scale": hot, "stampede": stampede}[options.what](options, root)))
     finally:
         shutil.rmtree(root, ignore_errors=True)
 

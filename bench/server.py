@@ -3,26 +3,13 @@
 import http.client
 import os
 import pathlib
-import random
 import resource
 import signal
-import socket
 import subprocess
 import sys
 import time
 
-
-def free_port():
-    """From below the range that outgoing connections are given, or one of them could have it before the server does; and
-    from above the one that tests take theirs from."""
-    while True:
-        port = random.SystemRandom().randrange(30_000, 32_700)
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-                return port
-            except OSError:
-                continue
+from peers.peer import free_port
 
 
 def raise_descriptor_limit():

@@ -1,5 +1,3 @@
-#include <sys/resource.h>
-
 #include <fmt/format.h>
 #include <CLI/App.hpp>
 #include <CLI/Config.hpp>
@@ -17,11 +15,11 @@
 #include "app/load/http_peer.h"
 #include "app/load/peer_loop.h"
 #include "base/json_writer.h"
-#include "shard/system_clock.h"
+#include "program.h"
 
-// Reads one hot value, over connections that have one request under way each and send the next as soon as they have
-// the answer: from a Workmill or another HTTP server, from memcached by its text protocol, or from Redis. The same
-// loop and sockets for all of them, and as little work on an answer, so that what differs is the server
+// Reads one hot value, over connections that have one request under way each, or so many, and send the next as soon as
+// they have the answer: from a Workmill or another HTTP server, from memcached by its text protocol, or from Redis. The
+// same loop and sockets for all of them, and as little work on an answer, so that what differs is the server
 // (bench/cache.py).
 //
 // One thread and one core.
@@ -37,7 +35,8 @@ struct Options {
   Speaks speaks = Speaks::http;
   std::string key = "hot";  // Of HTTP: the path.
   std::size_t connections = 64;
-  double warm_up = 0.5;  // Seconds that are not counted.
+  std::size_t pipeline = 1;  // Requests under way on each.
+  double warm_up = 0.5;      // Seconds that are not counted.
   double seconds = 4;
   std::size_t value_bytes = 1'024;  // What each answer must hold. Else the figure would be of something else.
 };
@@ -89,66 +88,80 @@ Result<std::optional<Got>> parse_redis(std::string_view in) {
   return sized(in, in.substr(0, end), 2);
 }
 
+// One connection, with so many requests under way.
 class Reader final : public Peer {
  public:
-  using OnValue = std::function<void(Reader&, std::size_t value_bytes)>;
-  Reader(PeerLoop& loop, std::size_t index, FileDescriptor socket, Parse parse, OnValue const& on_value)
-      : Peer(loop, index, std::move(socket)), parse_(parse), on_value_(on_value) {}
+  struct Plan {
+    Parse parse = parse_http;
+    std::string requests;           // As many as may be under way, behind each other.
+    std::size_t request_bytes = 0;  // Of each.
+    std::size_t depth = 1;
+    std::function<void(nanoseconds took, std::size_t value_bytes)> on_value;
+  };
+  Reader(PeerLoop& loop, std::size_t index, FileDescriptor socket, Plan const* plan)
+      : Peer(loop, index, std::move(socket)), plan_(*plan), asked_at_(plan->depth) {}
 
-  void ask(std::string_view request) {
-    asked_at_ = now();
-    write(request);
+  void ask(std::size_t count) {
+    nanoseconds const at = now();
+    for (std::size_t i = 0; i < count; ++i) asked_at_[asked_++ % asked_at_.size()] = at;
+    write(std::string_view{plan_.requests}.substr(0, count * plan_.request_bytes));
   }
-  nanoseconds asked_at() const { return asked_at_; }
 
  private:
+  // All that has come, and then as many requests as there were answers, in one write.
   Result<std::size_t> take(std::string_view in) override {
-    WM_TRY(auto const got, parse_(in));
-    if (!got) return std::size_t{0};
-    on_value_(*this, got->value_bytes);
-    return got->bytes;
+    std::size_t taken = 0;
+    std::size_t answers = 0;
+    nanoseconds const at = now();
+    while (true) {
+      auto const rest = in.substr(taken);
+      WM_TRY(auto const got, is_as_before(rest) ? std::optional{last_} : plan_.parse(rest));
+      if (!got) break;
+      last_ = *got;
+      taken += got->bytes;
+      ++answers;
+      plan_.on_value(at - asked_at_[answered_++ % asked_at_.size()], got->value_bytes);
+    }
+    if (answers > 0) ask(answers);
+    return taken;
+  }
+  // The answer is as long as the last one where another begins right behind it. So only the last of those that came
+  // together is looked at closely, as the heads' figures grow a digit now and then.
+  bool is_as_before(std::string_view in) const {
+    return plan_.parse == parse_http && last_.bytes > 0 && in.size() > last_.bytes &&
+           in.substr(last_.bytes).starts_with("HTTP/1.1 2");
   }
 
-  Parse const parse_;
-  OnValue const& on_value_;
-  nanoseconds asked_at_{};
+  Plan const& plan_;
+  Got last_;
+  std::vector<nanoseconds> asked_at_;  // In a ring.
+  std::size_t asked_ = 0, answered_ = 0;
 };
-
-double cpu_seconds() {
-  rusage usage{};
-  getrusage(RUSAGE_SELF, &usage);
-  auto const seconds = [](timeval const& time) {
-    return static_cast<double>(time.tv_sec) + 1e-6 * static_cast<double>(time.tv_usec);
-  };
-  return seconds(usage.ru_utime) + seconds(usage.ru_stime);
-}
 
 class Load {
  public:
   Load(Options const& options, PeerLoop& loop) : options_(options), loop_(loop) {
+    std::string request;
     switch (options.speaks) {
-      case Speaks::http:
-        parse_ = parse_http;
-        request_ = get_request(loop.address().authority, "", options.key);
-        break;
+      case Speaks::http: request = get_request(loop.address().authority, "", options.key); break;
       case Speaks::memcached:
-        parse_ = parse_memcached;
-        request_ = fmt::format("get {}\r\n", options.key);
+        plan_.parse = parse_memcached;
+        request = fmt::format("get {}\r\n", options.key);
         break;
       case Speaks::redis:
-        parse_ = parse_redis;
-        request_ = fmt::format("*2\r\n$3\r\nGET\r\n${}\r\n{}\r\n", options.key.size(), options.key);
+        plan_.parse = parse_redis;
+        request = fmt::format("*2\r\n$3\r\nGET\r\n${}\r\n{}\r\n", options.key.size(), options.key);
         break;
     }
+    plan_.depth = options.pipeline;
+    plan_.request_bytes = request.size();
+    for (std::size_t i = 0; i < options.pipeline; ++i) plan_.requests += request;
+    plan_.on_value = [this](nanoseconds took, std::size_t bytes) { on_value(took, bytes); };
   }
 
   Result<> run() {
-    std::vector<Reader*> readers;
-    for (std::size_t i = 0; i < options_.connections; ++i) {
-      WM_TRY(auto* const reader, loop_.connect<Reader>(parse_, on_value_));
-      readers.push_back(reader);
-    }
-    for (Reader* const reader : readers) reader->ask(request_);
+    WM_TRY(auto const readers, connect_all<Reader>(loop_, options_.connections, &plan_));
+    for (Reader* const reader : readers) reader->ask(options_.pipeline);
     WM_TRY_VOID(loop_.run_until(loop_.now() + seconds(options_.warm_up)));
     counts_ = true;
     auto const cpu_before = cpu_seconds();
@@ -182,37 +195,20 @@ class Load {
  private:
   static nanoseconds seconds(double count) { return nanoseconds{static_cast<nanoseconds::rep>(count * 1e9)}; }
 
-  void on_value(Reader& reader, std::size_t value_bytes) {
-    if (counts_) latency_.add(static_cast<std::uint64_t>((loop_.now() - reader.asked_at()).count()));
+  void on_value(nanoseconds took, std::size_t value_bytes) {
+    if (counts_) latency_.add(static_cast<std::uint64_t>(took.count()));
     if (value_bytes != options_.value_bytes) ++wrong_;
-    reader.ask(request_);
   }
 
   Options const& options_;
   PeerLoop& loop_;
-  Parse parse_ = parse_http;
-  std::string request_;
-  Reader::OnValue const on_value_ = [this](Reader& reader, std::size_t bytes) { on_value(reader, bytes); };
+  Reader::Plan plan_;
   bool counts_ = false;
   nanoseconds began_at_{}, took_{};
   double cpu_ = 0;
   std::uint64_t wrong_ = 0;
   Histogram latency_;
 };
-
-int run(Options const& options) {
-  shard::SystemClock const clock;
-  auto loop = PeerLoop::open("http://" + options.server, clock);
-  Result<> ran = loop ? Result<>{} : Result<>{std::unexpected(loop.error())};
-  if (ran) {
-    Load load{options, **loop};
-    ran = load.run();
-    if (ran) fmt::print("{}\n", load.to_json());
-  }
-  if (ran) return 0;
-  fmt::print(stderr, "{}\n", describe(ran.error()));
-  return 1;
-}
 
 }  // namespace
 }  // namespace workmill::app
@@ -226,10 +222,13 @@ int main(int count, char** arguments) {
   app.add_option("--speaks", speaks)->check(CLI::IsMember({"http", "memcached", "redis"}))->capture_default_str();
   app.add_option("--key", options.key, "Of HTTP: the path")->capture_default_str();
   app.add_option("--connections", options.connections)->check(CLI::Range(1, 10'000))->capture_default_str();
+  app.add_option("--pipeline", options.pipeline, "Requests under way on each connection")
+      ->check(CLI::Range(1, 1'000))
+      ->capture_default_str();
   app.add_option("--warm-up", options.warm_up, "Seconds ahead that do not count")->capture_default_str();
   app.add_option("--seconds", options.seconds)->capture_default_str();
   app.add_option("--value", options.value_bytes, "Bytes that each answer must hold")->capture_default_str();
   CLI11_PARSE(app, count, arguments);
   options.speaks = speaks == "memcached" ? Speaks::memcached : speaks == "redis" ? Speaks::redis : Speaks::http;
-  return workmill::app::run(options);
+  return workmill::app::run_load<workmill::app::Load>("http://" + options.server, options);
 }

@@ -1,5 +1,3 @@
-#include <sys/resource.h>
-
 #include <fmt/format.h>
 #include <CLI/App.hpp>
 #include <CLI/Config.hpp>
@@ -18,7 +16,7 @@
 #include "app/load/peer_loop.h"
 #include "base/json_writer.h"
 #include "base/rng.h"
-#include "shard/system_clock.h"
+#include "program.h"
 
 // Offers jobs to a server at a rate that does not depend on its answers, over connections that have one request under
 // way each: as many independent clients do. A job that comes due while all connections wait for answers is not sent,
@@ -65,17 +63,12 @@ class Generator {
         job_(loop.address().authority, "", options.queue, options.payload_bytes),
         due_(options.connections) {}
 
-  // To be called once, before run().
-  Result<> connect() {
-    for (std::size_t i = 0; i < options_.connections; ++i) {
-      WM_TRY(HttpPeer* const peer, loop_.connect<HttpPeer>());
+  Result<> run() {
+    WM_TRY(auto const peers, connect_all<HttpPeer>(loop_, options_.connections));
+    for (HttpPeer* const peer : peers) {
       peer->set_on_answer([this](HttpPeer& one, PeerAnswer const& answer) { on_answer(one, answer); });
       idle_.push_back(peer);
     }
-    return {};
-  }
-
-  Result<> run() {
     next_ = loop_.now();
     counted_from_ = next_ + seconds(options_.warm_up);
     end_ = counted_from_ + seconds(options_.seconds);
@@ -208,32 +201,6 @@ class Generator {
   std::vector<std::string> sampled_ids_;
 };
 
-void raise_descriptor_limit() {
-  rlimit limit{};
-  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
-  limit.rlim_cur = limit.rlim_max;
-  static_cast<void>(setrlimit(RLIMIT_NOFILE, &limit));
-}
-
-int run(Options const& options) {
-  raise_descriptor_limit();
-  shard::SystemClock const clock;
-  auto loop = PeerLoop::open(options.url, clock);
-  if (!loop) {
-    fmt::print(stderr, "{}\n", describe(loop.error()));
-    return 1;
-  }
-  Generator generator{options, **loop};
-  auto ran = generator.connect();
-  if (ran) ran = generator.run();
-  if (!ran) {
-    fmt::print(stderr, "{}\n", describe(ran.error()));
-    return 1;
-  }
-  fmt::print("{}\n", generator.to_json());
-  return 0;
-}
-
 }  // namespace
 }  // namespace workmill::app
 
@@ -252,5 +219,5 @@ int main(int count, char** arguments) {
   app.add_flag("--buckets", options.tells_buckets, "Prints the answers' times as [ns, count] steps, too");
   app.add_flag("--until-cut-off", options.until_cut_off, "That the server goes away is the end, and no error");
   CLI11_PARSE(app, count, arguments);
-  return workmill::app::run(options);
+  return workmill::app::run_load<workmill::app::Generator>(options.url, options);
 }

@@ -12,7 +12,7 @@
 #include "app/load/histogram.h"
 #include "app/load/peer_loop.h"
 #include "base/json_writer.h"
-#include "shard/system_clock.h"
+#include "program.h"
 
 // The whole life of jobs on Redis, as its users do it by hand: producers LPUSH, workers take one with BLMOVE into a
 // list of what is being done, and LREM it there when it is. A worker sends the LREM with its next BLMOVE, as a worker
@@ -84,15 +84,12 @@ class Life {
   Life(Options const& options, PeerLoop& loop) : options_(options), loop_(loop) {}
 
   Result<> run() {
-    for (std::size_t i = 0; i < options_.producers; ++i) {
-      WM_TRY(auto* const peer, loop_.connect<RedisPeer>([this](RedisPeer& one, std::string_view) { push(one); }));
-      producers_.push_back(peer);
-    }
-    for (std::size_t i = 0; i < options_.workers; ++i) {
-      WM_TRY(auto* const peer,
-             loop_.connect<RedisPeer>([this](RedisPeer& one, std::string_view reply) { on_worker(one, reply); }));
-      workers_.push_back(peer);
-    }
+    RedisPeer::OnReply const on_producer = [this](RedisPeer& one, std::string_view) { push(one); };
+    RedisPeer::OnReply const on_worker = [this](RedisPeer& one, std::string_view reply) {
+      this->on_worker(one, reply);
+    };
+    WM_TRY(producers_, connect_all<RedisPeer>(loop_, options_.producers, on_producer));
+    WM_TRY(workers_, connect_all<RedisPeer>(loop_, options_.workers, on_worker));
     began_at_ = loop_.now();
     for (auto* const worker : workers_) worker->send(take_);
     for (auto* const producer : producers_) push(*producer);
@@ -155,20 +152,6 @@ class Life {
   Histogram latency_;
 };
 
-int run(Options const& options) {
-  shard::SystemClock const clock;
-  auto loop = PeerLoop::open("http://" + options.address, clock);
-  Result<> ran = loop ? Result<>{} : Result<>{std::unexpected(loop.error())};
-  if (ran) {
-    Life life{options, **loop};
-    ran = life.run();
-    if (ran) fmt::print("{}\n", life.to_json());
-  }
-  if (ran) return 0;
-  fmt::print(stderr, "{}\n", describe(ran.error()));
-  return 1;
-}
-
 }  // namespace
 }  // namespace workmill::app
 
@@ -182,5 +165,5 @@ int main(int count, char** arguments) {
   app.add_option("--payload", options.payload_bytes)->check(CLI::Range(1, 1'000'000))->capture_default_str();
   app.add_flag("--acks-alone", options.acks_alone, "Each call is answered before the next, as client libraries do it");
   CLI11_PARSE(app, count, arguments);
-  return workmill::app::run(options);
+  return workmill::app::run_load<workmill::app::Life>("http://" + options.address, options);
 }

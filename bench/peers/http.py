@@ -11,90 +11,19 @@ output, a table on standard error. What it starts it stops; everything lives in 
 
 import argparse
 import json
-import os
 import pathlib
 import re
 import shutil
-import signal
-import socket
 import statistics
-import subprocess
 import sys
-import tempfile
-import time
 
-TICK = 1 / os.sysconf("SC_CLK_TCK")
+from peer import Peer, free_port, make_root, nginx, redis, run, take_turns, workmill
 
 LUA = """
 wrk.method = "POST"
 wrk.headers["Content-Type"] = "application/json"
 wrk.body = '{"type":"bench","payload":"' .. string.rep("x", 98) .. '"}'
 """
-
-NGINX = """
-worker_processes 1; daemon off; pid {root}/nginx.pid; error_log {root}/nginx.log;
-events {{ worker_connections 1024; }}
-http {{
-  access_log off; keepalive_requests 1000000000;
-  client_body_temp_path {root}/b; proxy_temp_path {root}/p; fastcgi_temp_path {root}/f;
-  uwsgi_temp_path {root}/u; scgi_temp_path {root}/s;
-  server {{ listen 127.0.0.1:{port}; location / {{ return 204; }} }}
-}}
-"""
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def on_core(core, command):
-    return ["taskset", "-c", core, *command] if core else command
-
-
-class Server:
-    def __init__(self, name, command, port, root, core):
-        self.name, self.port = name, port
-        log = open(os.path.join(root, name + ".log"), "wb")
-        self.process = subprocess.Popen(on_core(core, command), stdout=log, stderr=log)
-        deadline = time.monotonic() + 30
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", port), 1).close()
-                return
-            except OSError:
-                if self.process.poll() is not None or time.monotonic() > deadline:
-                    sys.exit(f"{name} did not start: {pathlib.Path(log.name).read_text()[-500:]}")
-                time.sleep(0.02)
-
-    def processes(self):
-        """The process and its children: nginx works in a child."""
-        children = pathlib.Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
-        return [self.process.pid, *map(int, children)]
-
-    def cpu_seconds(self):
-        total = 0
-        for pid in self.processes():
-            fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-            total += int(fields[11]) + int(fields[12])
-        return total * TICK
-
-    def stop(self):
-        self.process.send_signal(signal.SIGTERM)
-        try:
-            self.process.wait(15)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-
-
-def run(command, core):
-    done = subprocess.run(on_core(core, command), capture_output=True, text=True)
-    if done.returncode != 0:
-        sys.exit(f"{command[0]}: {done.stderr or done.stdout}")
-    return done.stdout
-
 
 def drive_http(server, options, root):
     out = run(["wrk", "-t1", f"-c{options.connections}", f"-d{options.seconds}s", "--latency", "-s", f"{root}/post.lua",
@@ -126,29 +55,19 @@ def main():
     parser.add_argument("--binary", default="build/release/workmill")
     options = parser.parse_args()
     server_core, options.client_core = options.pin.split(",")
-    root = tempfile.mkdtemp(prefix="workmill-bench-")
-    os.chmod(root, 0o755)
+    root = make_root()
     pathlib.Path(root, "post.lua").write_text(LUA)
     servers = []
     try:
-        port = free_port()
-        pathlib.Path(root, "nginx.conf").write_text(NGINX.format(root=root, port=port))
-        servers.append(Server("nginx", ["nginx", "-c", f"{root}/nginx.conf", "-e", f"{root}/nginx.log"], port, root,
-                              server_core))
-        port = free_port()
-        servers.append(Server("redis", ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--dir", root, "--save",
-                                        "", "--appendonly", "yes", "--appendfsync", "always"], port, root, server_core))
-        port = free_port()
-        servers.append(Server("workmill", [os.path.abspath(options.binary), "serve", "--data", f"{root}/data", "--listen",
-                                           f"127.0.0.1:{port}"], port, root, server_core))
-        figures = {server.name: [] for server in servers}
-        for round_ in range(options.rounds + 1):  # The first is a warm-up.
-            for server in servers:
-                before = server.cpu_seconds()
-                figure = (drive_redis if server.name == "redis" else drive_http)(server, options, root)
-                figure["cpu_us"] = (server.cpu_seconds() - before) * 1e6 / figure["requests"]
-                if round_ > 0:
-                    figures[server.name].append(figure)
+        def start(name, command):
+            port = free_port()
+            servers.append(Peer(name, command(port), port, root, server_core))
+
+        start("nginx", lambda port: nginx(root, port))
+        start("redis", lambda port: redis(root, port, "--appendonly", "yes", "--appendfsync", "always"))
+        start("workmill", lambda port: workmill(options.binary, f"{root}/data", port))
+        figures = take_turns(servers, options.rounds,
+                             lambda server: (drive_redis if server.name == "redis" else drive_http)(server, options, root))
         medians = {
             name: {key: round(statistics.median(f[key] for f in rounds), 2) for key in rounds[0]}
             for name, rounds in figures.items()

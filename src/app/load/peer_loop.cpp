@@ -120,7 +120,7 @@ Result<std::unique_ptr<PeerLoop>> PeerLoop::open(std::string const& url, Clock c
   return loop;
 }
 
-Result<FileDescriptor> PeerLoop::new_socket() const {
+Result<FileDescriptor> PeerLoop::open_socket() const {
   int error = 0;
   for (auto const* address = found_->first; address != nullptr; address = address->ai_next) {
     FileDescriptor peer{::socket(address->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0)};

@@ -71,12 +71,15 @@ class PeerLoop {
   // Connects one more; P is a Peer, made with what it needs beside. no_server where nobody takes the connection.
   template <class P, class... More>
   Result<P*> connect(More&&... more) {
-    WM_TRY(auto socket, new_socket());
+    WM_TRY(auto socket, open_socket());
     auto peer = std::make_unique<P>(*this, peers_.size(), std::move(socket), std::forward<More>(more)...);
     P* const made = peer.get();
     add(std::move(peer));
     return made;
   }
+
+  // Connects a socket that the loop does not watch, non-blocking. no_server likewise.
+  Result<FileDescriptor> open_socket() const;
 
   std::chrono::nanoseconds now() const { return clock_.monotonic(); }
   PeerAddress const& address() const { return address_; }
@@ -89,7 +92,6 @@ class PeerLoop {
  private:
   friend class Peer;
   PeerLoop(Clock const& clock, PeerAddress address);
-  Result<FileDescriptor> new_socket() const;
   void add(std::unique_ptr<Peer> peer);
   void poll_for_room(Peer& peer, bool wanted);
 
