@@ -102,7 +102,7 @@ constexpr std::uint64_t allocated_bytes(std::uint64_t bytes) {
   return (bytes + step - 1) & ~(step - 1);
 }
 // What an entry takes beyond its block: itself, its bucket, and the ghost that it may leave.
-inline constexpr std::uint64_t kEntryBytes = sizeof(Entry) + 4 + 4;
+inline constexpr std::uint64_t kEntryBytes = sizeof(Entry) + 4 + 6;
 inline std::uint64_t charge_of(Entry const& entry) {
   return kEntryBytes + allocated_bytes(entry.block->allocation_bytes());
 }

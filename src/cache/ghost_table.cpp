@@ -6,7 +6,7 @@
 namespace workmill::cache {
 
 void GhostTable::ensure(std::size_t entries) {
-  std::size_t const wanted = std::max(entries * 3 / 4 / kWays, std::size_t{1}) * kWays;
+  std::size_t const wanted = std::max(entries * 5 / 4 / kWays, std::size_t{1}) * kWays;
   if (ghosts_.size() >= wanted) return;
   // A bit more than that, as it begins anew: a ghost does not know its whole hash. Entries are many when they first go.
   ghosts_.assign(wanted + wanted / 8 / kWays * kWays, Ghost{});

@@ -12,7 +12,7 @@ class GhostTable {
  public:
   static constexpr std::uint16_t kStampMask = 0x3fff;  // Stamps go round.
 
-  // Room for three quarters of as many, at least. Where that is more than before, all are forgotten.
+  // Room for a quarter more than as many, at least. Where that is more than before, all are forgotten.
   void ensure(std::size_t entries);
   void add(std::uint64_t hash, std::uint16_t stamp, std::uint16_t now);
   // And forgets it.

@@ -48,12 +48,12 @@ void Policy::add(EntryIndex index) {
   (goes_to_main ? main_ : window_).push_front(index);
 }
 
-// Sent away out of the window, and back before its victim is used again, by a good margin: half as long again.
+// Sent away out of the window, and back before its victim is used again, by a good margin: two thirds as long again.
 bool Policy::returns_soon(EntryIndex index) {
   Entry const& entry = entries_[index];
   std::optional<std::uint16_t> const last = entry.is_ghost ? std::optional{stamp_of(entry)} : ghosts_.take(hash(index));
   if (!last || main_.size() == 0) return false;
-  return age(*last) * 3 < age(stamp_of(entries_[main_victim()])) * 2;
+  return age(*last) * 5 < age(stamp_of(entries_[main_victim()])) * 3;
 }
 
 // There is one.
