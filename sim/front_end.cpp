@@ -76,18 +76,25 @@ std::string FrontEnd::id(JobNumber number) const {
 void FrontEnd::on_answers(std::span<service::Answer> answers) {
   if (is_submitting_) complain("an answer came from inside a submit");
   for (service::Answer& answer : answers) {
-    if (auto const stream = streams_.find(answer.cookie); stream != streams_.end()) {
-      bool const is_over =
-          std::holds_alternative<StreamEnded>(answer.reply) || std::holds_alternative<Error>(answer.reply);
-      answers_.push_back({.answer = std::move(answer), .has_gone = stream->second, .is_push = true});
-      if (is_over) streams_.erase(stream);
-      continue;
+    for (service::Cookie const other : std::exchange(answer.also, {})) {
+      take({.cookie = other, .reply = answer.reply, .turn = answer.turn, .ready_at = answer.ready_at});
     }
-    auto const asked = asked_.find(answer.cookie);
-    if (asked == asked_.end()) return complain("an answer came twice, or to nobody");
-    answers_.push_back({.answer = std::move(answer), .has_gone = asked->second});
-    asked_.erase(asked);
+    take(std::move(answer));
   }
+}
+
+void FrontEnd::take(service::Answer answer) {
+  if (auto const stream = streams_.find(answer.cookie); stream != streams_.end()) {
+    bool const is_over =
+        std::holds_alternative<StreamEnded>(answer.reply) || std::holds_alternative<Error>(answer.reply);
+    answers_.push_back({.answer = std::move(answer), .has_gone = stream->second, .is_push = true});
+    if (is_over) streams_.erase(stream);
+    return;
+  }
+  auto const asked = asked_.find(answer.cookie);
+  if (asked == asked_.end()) return complain("an answer came twice, or to nobody");
+  answers_.push_back({.answer = std::move(answer), .has_gone = asked->second});
+  asked_.erase(asked);
 }
 
 }  // namespace workmill::sim

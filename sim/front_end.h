@@ -52,6 +52,7 @@ class FrontEnd final : public service::AnswerSink {
     if (complaint_.empty()) complaint_ = text;
   }
   void check_readiness();
+  void take(service::Answer answer);
 
   shard::ShardLoop& loop_;
   Figures& figures_;

@@ -21,14 +21,14 @@
 //
 // A command is handed over by value with a cookie of the adapter's choosing, and is answered exactly once with that
 // cookie, after everything that the answer shows is durable, unless it is abandoned first. Answers come in bunches,
-// one for each turn of the shard, never from inside submit().
+// one for each turn of the shard, never from inside submit(). One answer may be for several cookies (Answer::also).
 //
 // Three commands are another matter: under the cookie of an OpenStream come many answers, until it is abandoned or one
 // of them is an Error or a StreamEnded; a TellStream is not answered, and a quiet ComputeCached neither, unless with an
 // Error where it was not taken after all.
 namespace workmill::service {
 
-using shard::Answer;  // {cookie, reply}
+using shard::Answer;  // {cookie, reply, …}
 using shard::Cookie;
 using shard::kNever;
 

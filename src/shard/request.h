@@ -1,6 +1,7 @@
 #pragma once
 #include <chrono>
 #include <cstdint>
+#include <vector>
 
 #include "base/time.h"
 #include "model/allowed.h"
@@ -29,6 +30,9 @@ struct Answer {
   Reply reply;
   std::uint64_t turn = 0;               // The shard's turn that decided it, from 1.
   std::chrono::nanoseconds ready_at{};  // When it could leave. Zero: nobody measures.
+  // Others of the port who are answered with the very same: ten thousand callers of one value are one answer, not as
+  // many that are made and moved one by one.
+  std::vector<Cookie> also{};
 };
 
 }  // namespace workmill::shard

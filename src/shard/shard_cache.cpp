@@ -193,10 +193,16 @@ Result<Reply> ShardLoop::end_of_flight(FlightWait const& wait) {
   return Reply{std::move(failed)};
 }
 
-// All who wait for one flight are answered with the same value, which they share: it is looked up once.
+// All who wait for one flight are answered with the same value: it is looked up once, and all of a port are one answer.
 Result<> ShardLoop::end_flight(std::vector<Waiters::Id> const& waiting) {
   std::optional<Reply> first;
   std::string key;  // Of `first`: one job computes one key.
+  struct Group {    // Who is answered the same.
+    Port port = 0;
+    bool collapsed = false;
+    std::size_t answer = 0;  // Among the pending ones.
+  };
+  std::vector<Group> groups;
   for (Waiters::Id const id : waiting) {
     auto waiter = waiters_.take(id);
     WM_ASSERT(waiter.has_value());
@@ -209,7 +215,15 @@ Result<> ShardLoop::end_flight(std::vector<Waiters::Id> const& waiting) {
     if (!first || key != flight->key) {
       WM_TRY(first, end_of_flight(*flight));
       key = flight->key;
+      groups.clear();
     }
+    auto const group = std::ranges::find_if(
+        groups, [&](Group const& one) { return one.port == waiter->port && one.collapsed == flight->collapsed; });
+    if (group != groups.end()) {
+      pending_[group->answer].answer.also.push_back(waiter->cookie);
+      continue;
+    }
+    groups.push_back({.port = waiter->port, .collapsed = flight->collapsed, .answer = pending_.size()});
     Reply reply = *first;
     if (auto* cached = std::get_if<CachedReply>(&reply); cached != nullptr && cached->computed) {
       cached->collapsed = flight->collapsed;

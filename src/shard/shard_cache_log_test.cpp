@@ -205,7 +205,7 @@ TEST_F(CacheLogTest, APowerCutAnywhereInAFlightLosesNothingThatWasAnswered) {
       if (!turned) break;
       std::vector<Answer> answers;
       loop_->take_answers(0, answers);
-      for (Answer& answer : answers) answers_.insert_or_assign(answer.cookie, std::move(answer.reply));
+      for (Answer& answer : answers) keep(std::move(answer));
       if (leasing != 0 && answered(leasing)) held = take<LeaseReply>(leasing).jobs.at(0);
     }
     bool const was_answered = answered(caller);

@@ -121,7 +121,11 @@ class ShardTest : public testing::Test {
     last_turn_ = *turned;
     std::vector<Answer> answers;
     loop_->take_answers(0, answers);
-    for (Answer& answer : answers) answers_.insert_or_assign(answer.cookie, std::move(answer.reply));
+    for (Answer& answer : answers) keep(std::move(answer));
+  }
+  void keep(Answer answer) {
+    for (Cookie const other : answer.also) answers_.insert_or_assign(other, answer.reply);
+    answers_.insert_or_assign(answer.cookie, std::move(answer.reply));
   }
   bool answered(Cookie cookie) const { return answers_.contains(cookie); }
   template <class T>

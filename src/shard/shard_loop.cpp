@@ -440,7 +440,11 @@ void ShardLoop::answer(Port port, Cookie cookie, Reply reply) {
 
 Result<> ShardLoop::finish_batch(std::uint64_t commands) {
   auto const start = clock_.monotonic();
-  for (Held& held : pending_) WM_TRY_VOID(fill(held));
+  std::size_t answers = 0;
+  for (Held& held : pending_) {
+    WM_TRY_VOID(fill(held));
+    answers += 1 + held.answer.also.size();
+  }
   reader_.set_open_batch({}, nullptr);
   auto const filled = clock_.monotonic();
   read_ns_ += count(filled - start);
@@ -456,7 +460,7 @@ Result<> ShardLoop::finish_batch(std::uint64_t commands) {
       flags_revision_ = engine_.flags_revision();
       new_flags_.emplace_back(staged_, engine_.flags());
     }
-    recorder_.staged(staged_, filled, pending_.size(), batch_.payload().size());
+    recorder_.staged(staged_, filled, answers, batch_.payload().size());
     if (traces_) traces_->staged(staged_);
     if (on_writer_) {
       unflushed_.emplace_back(staged_, batch_.payload().size());

@@ -329,16 +329,18 @@ void EmbeddedEngine::begin(Cookie cookie, Request const& from, Done done) {
 }
 
 void EmbeddedEngine::on_answers(std::span<service::Answer> answers) {
-  for (service::Answer& answer : answers) {
-    auto node = asked_.extract(answer.cookie);
-    if (node.empty()) {
-      give_back(answer.reply);
-      continue;
-    }
-    text_.clear();
-    endpoints_->answer(node.mapped().exchange, answer.reply, text_);
-    node.mapped().done(response_of(text_));
+  for (service::Answer const& answer : answers) {
+    on_answer(answer.cookie, answer.reply);
+    for (Cookie const other : answer.also) on_answer(other, answer.reply);
   }
+}
+
+void EmbeddedEngine::on_answer(Cookie cookie, Reply const& reply) {
+  auto node = asked_.extract(cookie);
+  if (node.empty()) return give_back(reply);
+  text_.clear();
+  endpoints_->answer(node.mapped().exchange, reply, text_);
+  node.mapped().done(response_of(text_));
 }
 
 // Who asked has gone meanwhile, and would hold the jobs until their leases run out.

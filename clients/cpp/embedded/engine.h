@@ -60,6 +60,7 @@ class EmbeddedEngine final : public Backend, public service::AnswerSink {
   void post(std::move_only_function<void()> work);
   void run_posted();
   void begin(Cookie cookie, Request const& request, Done done);
+  void on_answer(Cookie cookie, Reply const& reply);
   void give_back(Reply const& reply);
   Duration turn();
   void fail_all();
