@@ -98,6 +98,14 @@ shard::ShardOptions shard_options(Config const& config, Store const& store, Host
 
 // ---- One I/O thread, which turns the shard between two polls.
 
+// Threads that send beside the I/O threads where there are cores that these do not use. More than three have little to
+// add: what is sent has to be made by one.
+std::size_t crew_size(std::uint32_t io_threads) {
+  constexpr std::size_t kMost = 3;
+  std::size_t const cores = std::thread::hardware_concurrency();  // That we may run on; 0: unknown.
+  return cores > io_threads ? std::min(cores - io_threads, kMost) : 0;
+}
+
 Result<> run_inline(Reload& reload, Host const& host, Store& store, Rng& chance) {
   Config const& config = reload.running();
   Access const& access = host.access;
@@ -115,6 +123,7 @@ Result<> run_inline(Reload& reload, Host const& host, Store& store, Rng& chance)
       std::move(options), *store.log, *store.engine, clock, chance.fork(), 1, [&loop] { loop.post([] {}); },
       store.recovery};
   service::InlineService service{shard, clock};
+  net::SendCrew crew{crew_size(1)};
   http::HttpServer server{loop,
                           service,
                           access.tokens,
@@ -125,6 +134,7 @@ Result<> run_inline(Reload& reload, Host const& host, Store& store, Rng& chance)
                           chance.fork(),
                           host.tracing.tracer()};
   service.set_sink(&server);
+  server.set_crew(&crew);
   telemetry.attach(server);
   telemetry::CpuProfiler profiler;  // Ends before the server that it answers to.
   server.set_profiler(&profiler);
@@ -232,12 +242,14 @@ Result<> run_threads(Reload& reload, Host const& host, Store& store, Rng& chance
     shard.nudge();
     return shard.turns();
   });
+  net::SendCrew crew{crew_size(config.io_threads)};
   std::vector<std::unique_ptr<FrontEnd>> front_ends;
   std::vector<http::HttpServer*> others;
   for (std::uint32_t i = 0; i < config.io_threads; ++i) {
     front_ends.push_back(std::make_unique<FrontEnd>(shard, i, *io[i], access, clock, draining, http_limits(config),
                                                     logger.of(telemetry::LogComponent::http), metrics, chance.fork(),
                                                     host.tracing.tracer()));
+    front_ends[i]->server.set_crew(&crew);
     telemetry.attach(front_ends[i]->server);
     if (i > 0) others.push_back(&front_ends[i]->server);
   }

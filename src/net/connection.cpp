@@ -133,6 +133,12 @@ IoStatus Connection::flush(Behind behind) {
   return IoStatus::done;
 }
 
+void Connection::send_ahead() {
+  if (tls_ || sent_ == output_.size()) return;
+  auto const sent = ::send(socket_, output_.data() + sent_, output_.size() - sent_, MSG_DONTWAIT | MSG_NOSIGNAL);
+  if (sent > 0) sent_ += static_cast<std::size_t>(sent);  // Else flush() finds out.
+}
+
 IoStatus Connection::send_some(std::size_t& count, Behind behind) {
   int const flags = MSG_DONTWAIT | MSG_NOSIGNAL | (behind == Behind::end ? MSG_MORE : 0);
   ssize_t sent = 0;

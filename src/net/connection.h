@@ -74,9 +74,13 @@ class Connection {
 
   // To append to; flush() sends it.
   std::string& output() { return output_; }
-  bool has_output() const { return sent_ < output_.size(); }
+  // Until a flush() has found all of it sent.
+  bool has_output() const { return !output_.empty(); }
   std::size_t output_bytes() const { return output_.size() - sent_; }
   IoStatus flush(Behind behind = Behind::more);
+  // Sends what the socket takes at once, as far as that needs nobody else: on any one thread, while the connection's
+  // own does nothing with it. flush() is to follow on that, and says how it went. Over TLS it does nothing.
+  void send_ahead();
 
   // From now on the kernel asks the peer's kernel, where it was quiet for a minute, whether it is there, and wakes
   // nobody for it; where no answer comes for 40 s, the connection is broken. A proxy answers for itself.

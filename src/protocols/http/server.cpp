@@ -25,6 +25,13 @@ constexpr std::size_t kLooksAtOnce = 256;
 constexpr std::size_t kSentAtOnce = 32;
 constexpr std::size_t kEndedAtOnce = 1;
 constexpr std::chrono::nanoseconds kSweepRest = std::chrono::milliseconds{1};
+// So many answers are made and then sent, and so on: what is made is still in the processor's cache when it is sent,
+// and the first of ten thousand need not wait for the last. More than connections commonly ask at a time, as the
+// answers of one connection leave in one send.
+constexpr std::size_t kAnswersASlice = 64;
+// So many at a time, where there is a crew to send them: some milliseconds of work for one thread, beside which it is
+// nothing to wake the others.
+constexpr std::size_t kAnswersForCrew = 512;
 // What we ask on our own behalf: jobs given back. Nobody waits for the answer.
 constexpr CookieParts kNobody{.slot = CookieParts::kSlots - 1, .generation = 0, .sequence = 0};
 
@@ -237,10 +244,28 @@ void HttpServer::set_thread_times(telemetry::ThreadTimes& threads) {
 
 void HttpServer::on_answers(std::span<service::Answer> answers) {
   shared_.now = shared_.clock.monotonic();
+  std::size_t count = 0;
+  for (service::Answer const& answer : answers) count += 1 + answer.also.size();
+  bool const with_crew = crew_ != nullptr && count >= kAnswersForCrew;
+  std::size_t const slice = with_crew ? kAnswersForCrew : kAnswersASlice;
+  // As of the oldest answer of the bunch: they nearly always come from one turn.
+  auto const ready_at = answers.empty() ? shared_.now : answers.front().ready_at;
+  std::size_t dealt = 0;
+  auto const deal = [&](service::Cookie cookie, Reply const& reply) {
+    if (!hand_over(CookieParts::unpack(cookie), reply)) give_back(cookie, reply);
+    if (++dealt % slice == 0) end_slice(with_crew, ready_at);
+  };
   for (service::Answer const& answer : answers) {
-    CookieParts const name = CookieParts::unpack(answer.cookie);
-    if (!hand_over(name, answer.reply)) give_back(answer.cookie, answer.reply);
+    deal(answer.cookie, answer.reply);
+    for (service::Cookie const other : answer.also) deal(other, answer.reply);
   }
+  end_slice(with_crew, ready_at);
+  admission_.end_bunch(std::exchange(shared_.bunch_delay, {}), shared_.now);
+  if (!shared_.held.empty()) release_held(shared_.now);
+}
+
+void HttpServer::end_slice(bool with_crew, std::chrono::nanoseconds ready_at) {
+  if (with_crew) send_with_crew();
   for (CookieParts const name : touched_) {
     std::uint32_t size = 0;
     if (Session* const session = find(name)) {
@@ -251,12 +276,21 @@ void HttpServer::on_answers(std::span<service::Answer> answers) {
       stream->end_bunch();
     }
     if (shared_.stages == nullptr) continue;
-    // As of the oldest answer of the bunch: they nearly always come from one turn.
-    (*shared_.stages)[telemetry::Stage::reply].observe(shared_.clock.monotonic() - answers.front().ready_at, size);
+    (*shared_.stages)[telemetry::Stage::reply].observe(shared_.clock.monotonic() - ready_at, size);
   }
   touched_.clear();
-  admission_.end_bunch(std::exchange(shared_.bunch_delay, {}), shared_.now);
-  if (!shared_.held.empty()) release_held(shared_.now);
+}
+
+// What the touched sessions have, which is each of them once. How that went, they find out when they flush.
+void HttpServer::send_with_crew() {
+  to_send_.clear();
+  for (CookieParts const name : touched_) {
+    Session* const session = find(name);
+    if (net::Connection* const connection = session != nullptr ? session->to_send() : nullptr) {
+      to_send_.push_back(connection);
+    }
+  }
+  crew_->send_ahead(to_send_);
 }
 
 // As many refusals as have been earned by serving, and those that were held long enough.

@@ -16,6 +16,7 @@
 #include "net/input_buffer.h"
 #include "net/io_loop.h"
 #include "net/listener.h"
+#include "net/send_crew.h"
 #include "net/task_scope.h"
 #include "protocols/http/bound_gauges.h"
 #include "protocols/http/endpoints.h"
@@ -58,6 +59,8 @@ class HttpServer final : public service::AnswerSink {
   void set_cors_origins(std::vector<std::string> origins) { endpoints_.set_cors_origins(std::move(origins)); }
   // From the next connection on they speak TLS. The identity outlives the server. Before listen().
   void use_tls(net::TlsIdentity const& identity) { shared_.tls = &identity; }
+  // Who helps where very many answers are there at once. It outlives the server. Null: nobody.
+  void set_crew(net::SendCrew* crew) { crew_ = crew; }
   // Serves a connection that somebody else has accepted.
   void adopt(Socket socket);
 
@@ -113,6 +116,8 @@ class HttpServer final : public service::AnswerSink {
   Session* find(CookieParts name);
   bool hand_over(CookieParts name, Reply const& reply);
   void give_back(service::Cookie cookie, Reply const& reply);
+  void end_slice(bool with_crew, std::chrono::nanoseconds ready_at);
+  void send_with_crew();
   void publish();
   void deliver_profile(service::Cookie cookie, Result<std::string> profile);
 
@@ -136,7 +141,9 @@ class HttpServer final : public service::AnswerSink {
   std::vector<std::uint32_t> free_slots_;
   std::unordered_map<ClientKey, std::uint32_t> by_client_;  // Connections.
   std::uint32_t turned_away_ = 0;                           // Connections that only get to hear so.
-  std::vector<CookieParts> touched_;  // Connections that got something in the bunch being dealt out.
+  std::vector<CookieParts> touched_;       // Connections that got something in the bunch being dealt out.
+  std::vector<net::Connection*> to_send_;  // Of these; kept for its room.
+  net::SendCrew* crew_ = nullptr;
 
   telemetry::Gauge& connections_gauge_;
   telemetry::Gauge& buffered_gauge_;

@@ -63,6 +63,24 @@ class FakeService final : public service::Service {
     bunch.push_back({cookie, std::move(reply)});
     sink_->on_answers(bunch);
   }
+  // All that was asked, in one bunch, by who asked.
+  void answer_each(std::function<Reply(service::Cookie)> const& reply) {
+    std::vector<service::Answer> bunch;
+    for (Asked const& it : std::exchange(asked, {})) bunch.push_back({it.cookie, reply(it.cookie)});
+    if (!bunch.empty()) sink_->on_answers(bunch);
+  }
+  // All that was asked, as one answer.
+  void answer_as_one(Reply reply) {
+    std::vector<service::Answer> bunch;
+    for (Asked const& it : std::exchange(asked, {})) {
+      if (bunch.empty()) {
+        bunch.push_back({.cookie = it.cookie, .reply = std::move(reply)});
+      } else {
+        bunch.front().also.push_back(it.cookie);
+      }
+    }
+    if (!bunch.empty()) sink_->on_answers(bunch);
+  }
   // All that was asked, in one bunch.
   void answer_all(std::function<Reply(Command const&)> const& reply) {
     std::vector<service::Answer> bunch;

@@ -3,6 +3,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <unordered_map>
+
+#include "net/send_crew.h"
 #include "protocols/http/server_harness_test.h"
 
 namespace workmill::http {
@@ -628,6 +631,63 @@ TEST_F(ServerTest, AThousandClientsAtOnceEachGetTheirOwnAnswer) {
   for (int i = 0; i < 1000; ++i) {
     clients[static_cast<std::size_t>(i)]->read();
     ASSERT_THAT(clients[static_cast<std::size_t>(i)]->received, HasSubstr("\"id\":\"job-" + std::to_string(i) + "\""));
+  }
+}
+
+// So many answers in one bunch that others help to send them.
+TEST_F(ServerTest, AHostOfCallersAreEachAnsweredInTheirOrderByACrew) {
+  net::SendCrew crew{2};
+  server->set_crew(&crew);
+  std::vector<std::unique_ptr<TestClient>> clients;
+  constexpr std::size_t kClients = 100;
+  constexpr std::size_t kEach = 12;
+  for (std::size_t i = 0; i < kClients; ++i) {
+    clients.push_back(std::make_unique<TestClient>(port));
+    std::string requests;
+    for (std::size_t k = 0; k < kEach; ++k) requests += post("/v1/jobs", R"({"type":"t"})");
+    clients.back()->send(requests);
+  }
+  for (int round = 0; round < 3; ++round) {
+    ASSERT_TRUE(asked(kClients * kEach));
+    std::unordered_map<std::uint64_t, int> of_connection;  // Answers so far.
+    service.answer_each([&](service::Cookie cookie) {
+      int const number = of_connection[cookie >> CookieParts::kSequenceBits]++;
+      return enqueued("r" + std::to_string(round) + "-" + std::to_string(number) + ".");
+    });
+
+    for (auto& client : clients) {
+      ASSERT_TRUE(received(*client, "-" + std::to_string(kEach - 1) + "."));
+      std::size_t at = 0;
+      for (std::size_t k = 0; k < kEach; ++k) {
+        at = client->received.find("r" + std::to_string(round) + "-" + std::to_string(k) + ".", at);
+        ASSERT_NE(at, std::string::npos) << client->received;
+      }
+      EXPECT_EQ(count_of(client->received, "HTTP/1.1 201"), kEach);
+      client->received.clear();
+      std::string requests;
+      for (std::size_t k = 0; k < kEach; ++k) requests += post("/v1/jobs", R"({"type":"t"})");
+      client->send(requests);
+    }
+  }
+}
+
+TEST_F(ServerTest, OneAnswerMayBeForManyOfWhomSomeHaveGone) {
+  std::vector<std::unique_ptr<TestClient>> clients;
+  for (std::size_t i = 0; i < 200; ++i) {
+    clients.push_back(std::make_unique<TestClient>(port));
+    clients.back()->send(post("/v1/jobs", R"({"type":"t"})"));
+  }
+  ASSERT_TRUE(asked(clients.size()));
+  clients[0]->break_off();
+  clients[100]->break_off();
+  ASSERT_TRUE(until([&] { return service.abandoned.size() == 2; }));
+
+  service.answer_as_one(enqueued("for-all"));
+
+  for (std::size_t i = 0; i < clients.size(); ++i) {
+    if (i % 100 == 0) continue;
+    ASSERT_TRUE(received(*clients[i], "for-all"));
+    EXPECT_EQ(count_of(clients[i]->received, "HTTP/1.1 201"), 1u);
   }
 }
 

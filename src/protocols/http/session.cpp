@@ -15,6 +15,7 @@ using WaitFor = net::Connection::WaitFor;
 constexpr std::string_view kContinue = "HTTP/1.1 100 Continue\r\n\r\n";
 // Output that a client has not taken yet, above which its next requests wait.
 constexpr std::size_t kOutputBytesMax = 256 * 1024;
+constexpr std::size_t kSpareOutputsMax = 512;
 // Of an answer's text, for the next one.
 constexpr std::size_t kTextBytesKept = 16 * 1024;
 // An answer that waits for those before it, and is longer: no further request is taken meanwhile. Each could be
@@ -370,6 +371,7 @@ bool Session::take_answer(std::uint16_t sequence, Reply const& reply) {
   Exchange* const exchange = exchanges_.find(sequence);
   if (exchange == nullptr || exchange->is_done) return false;
   bool const is_next = sequence == exchanges_.front_sequence();
+  if (is_next) lend_output();
   std::string& text = is_next ? connection_.output() : exchange->text;  // The ordinary case: where it is sent from.
   std::size_t const value_bytes = value_bytes_of(reply, exchange->route);
   bool const is_large = value_bytes > kWaitingTextBytesMax;
@@ -443,15 +445,34 @@ void Session::abandon_from(std::uint16_t sequence) {
   }
 }
 
+net::Connection* Session::to_send() {
+  return !closing_ && !write_blocked_ && connection_.has_output() ? &connection_ : nullptr;
+}
+
 void Session::end_bunch() {
   touched_ = false;
   if (closing_) return;
   flush();
+  give_output_back();
   if (paused_ && has_room()) {
     process_input();
   } else {
     settle();
   }
+}
+
+void Session::lend_output() {
+  std::string& output = connection_.output();
+  if (output.capacity() > std::string{}.capacity() || shared_.spare_outputs.empty()) return;
+  output.swap(shared_.spare_outputs.back());
+  shared_.spare_outputs.pop_back();
+}
+
+void Session::give_output_back() {
+  std::string& output = connection_.output();
+  if (!output.empty() || output.capacity() == std::string{}.capacity()) return;
+  if (shared_.spare_outputs.size() < kSpareOutputsMax) shared_.spare_outputs.push_back(std::move(output));
+  std::string{}.swap(output);
 }
 
 void Session::flush() {

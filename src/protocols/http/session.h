@@ -50,7 +50,10 @@ struct Shared {
   StreamCounters& streams;
   telemetry::Logger& logger;
   JsonIn& stream_json;
-  std::string message{};     // The one that is being read, of whatever stream.
+  std::string message{};  // The one that is being read, of whatever stream.
+  // Memory of outputs that have been sent: whoever is answered next writes there, where the processor's cache is warm,
+  // and a connection at rest keeps none. A few, as many as have answers at a time.
+  std::vector<std::string> spare_outputs{};
   std::span<char> scratch;   // See net::Connection::receive().
   std::uint32_t second = 0;  // Of the monotonic clock, as of the last sweep.
   // By slot: when a sweep has to look at what is there, in the same seconds. Zero: each time. Here, side by side, as
@@ -138,6 +141,8 @@ class Session {
   void release_held(std::uint16_t sequence);
   // The same for a profile.
   bool take_profile(std::uint16_t sequence, Result<std::string> const& profile);
+  // What end_bunch() would send now, for whoever sends it ahead of that. Null: nothing, or not now.
+  net::Connection* to_send();
   // After the last answer of a bunch: sends what they came to, and goes on with requests that had to wait.
   void end_bunch();
   // A mark for whoever deals out a bunch: true where it was not set yet.
@@ -172,6 +177,8 @@ class Session {
   void discount(Exchange& exchange);
   void answer_turned_away(Exchange& exchange);
   void end_after_refusal();
+  void lend_output();
+  void give_output_back();
   void release_done();
   void hand_over_text(Exchange& exchange);
   void abandon_from(std::uint16_t sequence);
