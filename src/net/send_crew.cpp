@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <system_error>
 
 #include "base/thread_name.h"
 
@@ -20,8 +21,12 @@ SendCrew::~SendCrew() {
   for (std::thread& thread : threads_) thread.join();
 }
 
+// Where the system has no thread for us it goes without: next time, again.
 void SendCrew::start() {
-  for (std::size_t i = threads_.size(); i < helpers_; ++i) threads_.emplace_back([this] { run(); });
+  try {
+    while (threads_.size() < helpers_) threads_.emplace_back([this] { run(); });
+  } catch (std::system_error const&) {
+  }
 }
 
 void SendCrew::send_ahead(std::span<Connection* const> connections) {

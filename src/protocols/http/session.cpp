@@ -15,7 +15,7 @@ using WaitFor = net::Connection::WaitFor;
 constexpr std::string_view kContinue = "HTTP/1.1 100 Continue\r\n\r\n";
 // Output that a client has not taken yet, above which its next requests wait.
 constexpr std::size_t kOutputBytesMax = 256 * 1024;
-constexpr std::size_t kSpareOutputsMax = 512;
+constexpr std::size_t kSpareOutputsMax = 512;  // Of 16 KiB each, at most.
 // Of an answer's text, for the next one.
 constexpr std::size_t kTextBytesKept = 16 * 1024;
 // An answer that waits for those before it, and is longer: no further request is taken meanwhile. Each could be
