@@ -134,7 +134,7 @@ Result<> run_inline(Reload& reload, Host const& host, Store& store, Rng& chance)
                           chance.fork(),
                           host.tracing.tracer()};
   service.set_sink(&server);
-  server.set_crew(&crew);
+  if (crew_size(1) > 0) server.set_crew(&crew);
   telemetry.attach(server);
   telemetry::CpuProfiler profiler;  // Ends before the server that it answers to.
   server.set_profiler(&profiler);
@@ -249,7 +249,7 @@ Result<> run_threads(Reload& reload, Host const& host, Store& store, Rng& chance
     front_ends.push_back(std::make_unique<FrontEnd>(shard, i, *io[i], access, clock, draining, http_limits(config),
                                                     logger.of(telemetry::LogComponent::http), metrics, chance.fork(),
                                                     host.tracing.tracer()));
-    front_ends[i]->server.set_crew(&crew);
+    if (crew_size(config.io_threads) > 0) front_ends[i]->server.set_crew(&crew);
     telemetry.attach(front_ends[i]->server);
     if (i > 0) others.push_back(&front_ends[i]->server);
   }

@@ -33,6 +33,7 @@ class Crowd {
 
   std::vector<Connection*> all() {
     std::vector<Connection*> all;
+    all.reserve(connections_.size());
     for (auto& connection : connections_) all.push_back(connection.get());
     return all;
   }
