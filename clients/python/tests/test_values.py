@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from workmill import RetryableError, RetryPolicy, UserError, _calls, _json, _reports
+from workmill import JobNotFound, NoServer, RetryableError, RetryPolicy, UserError, _calls, _json, _reports
 from workmill._errors import from_problem
 from workmill._http import Address
 from workmill._retry import Attempts
@@ -170,6 +170,17 @@ def test_only_retryable_errors_are_tried_again_so_often_and_not_before_retry_aft
     assert 0 <= attempts.pause_after(RetryableError("busy")) <= 0.2
     assert attempts.pause_after(RetryableError("busy")) is None
     assert Attempts(policy).pause_after(UserError("no")) is None
+
+
+def test_a_delete_that_was_never_sent_has_deleted_nothing():
+    attempts = Attempts(RetryPolicy())
+    gone = JobNotFound("gone", code="job_not_found")
+
+    attempts.pause_after(NoServer("refused", may_have_happened=False))
+    assert not attempts.has_deleted("DELETE", gone)
+    attempts.pause_after(NoServer("no answer in time"))
+    assert attempts.has_deleted("DELETE", gone)
+    assert not attempts.has_deleted("PATCH", gone)
 
 
 def test_a_problem_becomes_the_exception_of_its_class():

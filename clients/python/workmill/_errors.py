@@ -72,7 +72,13 @@ class FatalError(WorkmillError):
 
 
 class NoServer(RetryableError):
-    """Nobody answers, or the connection broke and its outcome is not known."""
+    """Nobody answers, or the connection broke and its outcome is not known (`may_have_happened`)."""
+
+    def __init__(
+        self, message: str = "", *, code: str = "no_server", may_have_happened: bool = True, **more: Any
+    ) -> None:
+        super().__init__(message, code=code, **more)
+        self.may_have_happened = may_have_happened
 
 
 class JobNotFound(UserError):

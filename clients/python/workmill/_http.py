@@ -78,7 +78,7 @@ class HttpTransport:
         self, method: str, path: str, headers: Mapping[str, str], body: Optional[bytes], timeout: float
     ) -> Answer:
         if not self._free.acquire(timeout=timeout):
-            raise NoServer("all connections of this client are in use", code="no_server")
+            raise NoServer("all connections of this client are in use", may_have_happened=False)
         try:
             return self._request(method, path, headers, body, timeout)
         finally:
@@ -126,7 +126,7 @@ class HttpTransport:
             connection.connect()
         except OSError as error:
             connection.close()
-            raise NoServer(f"nobody answers at {self._address}: {error}", code="no_server") from error
+            raise NoServer(f"nobody answers at {self._address}: {error}", may_have_happened=False) from error
         return connection
 
     def _take(self) -> Optional[http.client.HTTPConnection]:

@@ -124,7 +124,7 @@ class AsyncHttpTransport:
                 asyncio.open_connection(address.host, address.port, ssl=address.tls), CONNECT_TIMEOUT
             )
         except (OSError, asyncio.TimeoutError) as error:
-            raise NoServer(f"nobody answers at {address}: {error}", code="no_server") from error
+            raise NoServer(f"nobody answers at {address}: {error}", may_have_happened=False) from error
         return _Connection(*streams)
 
     def _take(self) -> Optional[_Connection]:

@@ -43,7 +43,7 @@ class Attempts:
         if not isinstance(error, RetryableError) or self._left <= 0 or error.code in _TRIED_ALREADY:
             return None
         self._left -= 1
-        self._lost = self._lost or isinstance(error, NoServer)
+        self._lost = self._lost or (isinstance(error, NoServer) and error.may_have_happened)
         return self._pause.next(error.retry_after)
 
 
