@@ -1,5 +1,6 @@
 #include "app/wiring.h"
 
+#include <sched.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -98,12 +99,16 @@ shard::ShardOptions shard_options(Config const& config, Store const& store, Host
 
 // ---- One I/O thread, which turns the shard between two polls.
 
-// Threads that send beside the I/O threads where there are cores that these do not use. More than three have little to
+// Threads that send beside the server's own where there are cores that these do not use. More than three have little to
 // add: what is sent has to be made by one.
-std::size_t crew_size(std::uint32_t io_threads) {
+std::size_t crew_size(std::size_t own_threads) {
   constexpr std::size_t kMost = 3;
-  std::size_t const cores = std::thread::hardware_concurrency();  // That we may run on; 0: unknown.
-  return cores > io_threads ? std::min(cores - io_threads, kMost) : 0;
+  cpu_set_t allowed;
+  CPU_ZERO(&allowed);
+  // It fails where there are more cores than the set has room for. Then there is no crew.
+  if (::sched_getaffinity(0, sizeof allowed, &allowed) != 0) return 0;
+  auto const cores = static_cast<std::size_t>(CPU_COUNT(&allowed));
+  return cores > own_threads ? std::min(cores - own_threads, kMost) : 0;
 }
 
 Result<> run_inline(Reload& reload, Host const& host, Store& store, Rng& chance) {
@@ -242,7 +247,7 @@ Result<> run_threads(Reload& reload, Host const& host, Store& store, Rng& chance
     shard.nudge();
     return shard.turns();
   });
-  net::SendCrew crew{crew_size(config.io_threads)};
+  net::SendCrew crew{crew_size(config.io_threads + 1)};  // The shard has a thread, too.
   std::vector<std::unique_ptr<FrontEnd>> front_ends;
   std::vector<http::HttpServer*> others;
   for (std::uint32_t i = 0; i < config.io_threads; ++i) {
