@@ -24,6 +24,9 @@ constexpr std::size_t kSweepPartsMax = 50;
 constexpr std::size_t kLooksAtOnce = 256;
 constexpr std::size_t kSentAtOnce = 32;
 constexpr std::size_t kEndedAtOnce = 1;
+// A sweep that is not through after its second is behind, and ends one more at once for each of these that it is late:
+// so ten thousand whose time is over together are gone within some two seconds, and the rest is looked at.
+constexpr std::chrono::nanoseconds kLate = std::chrono::milliseconds{100};
 constexpr std::chrono::nanoseconds kSweepRest = std::chrono::milliseconds{1};
 // So many answers are made and then sent, and so on: what is made is still in the processor's cache when it is sent,
 // and the first of ten thousand need not wait for the last. More than connections commonly ask at a time, as the
@@ -365,6 +368,12 @@ void HttpServer::sweep() {
   sweep_part(1, {.looks = slots_.size(), .sent = slots_.size(), .ended = slots_.size()});
 }
 
+std::size_t HttpServer::ends_at_once() const {
+  if (swept_ == 0) return kEndedAtOnce;
+  auto const late = shared_.clock.monotonic() - sweep_began_ - kSweepEvery;
+  return kEndedAtOnce + static_cast<std::size_t>(std::max(late, std::chrono::nanoseconds{0}) / kLate);
+}
+
 // Nobody's next look holds any more.
 void HttpServer::look_at_all() { std::ranges::fill(shared_.look_at, 0U); }
 
@@ -372,6 +381,7 @@ void HttpServer::sweep_part(std::size_t parts, SweepBounds const& bounds) {
   auto const seconds = std::chrono::floor<std::chrono::seconds>(shared_.clock.monotonic()).count();
   shared_.second = static_cast<std::uint32_t>(seconds);
   if (swept_ == 0 && endpoints_.have_tokens_changed()) look_at_all();
+  if (swept_ == 0) sweep_began_ = shared_.clock.monotonic();
   if (swept_ >= part_end_) part_end_ = std::min(slots_.size(), swept_ + (slots_.size() + parts - 1) / parts);
   SweepBounds done;
   for (; swept_ < part_end_; ++swept_) {
@@ -392,6 +402,7 @@ void HttpServer::sweep_part(std::size_t parts, SweepBounds const& bounds) {
   looked_at_ = std::exchange(looks_, 0);
   swept_ = part_end_ = 0;
   if (thread_times_ != nullptr) thread_times_->sample(shared_.clock.monotonic());
+  shared_.spare_outputs.clear();  // They serve one burst of answers, and count as nobody's memory.
   publish();
 }
 
@@ -449,7 +460,7 @@ boost::asio::awaitable<void> HttpServer::keep_time() {
     second_timer_.expires_after(swept_ < part_end_ ? kSweepRest : std::chrono::nanoseconds{kSweepEvery / parts});
     auto const [error] = co_await second_timer_.async_wait(boost::asio::as_tuple(boost::asio::use_awaitable));
     if (error) co_return;
-    sweep_part(parts, {.looks = kLooksAtOnce, .sent = kSentAtOnce, .ended = kEndedAtOnce});
+    sweep_part(parts, {.looks = kLooksAtOnce, .sent = kSentAtOnce, .ended = ends_at_once()});
   }
 }
 

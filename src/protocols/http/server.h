@@ -106,6 +106,8 @@ class HttpServer final : public service::AnswerSink {
   };
   // The next of so many parts of a sweep, or as much of it as the bounds allow.
   void sweep_part(std::size_t parts, SweepBounds const& bounds);
+  // More where the present sweep is behind its time.
+  std::size_t ends_at_once() const;
   void look_at_all();
   boost::asio::awaitable<void> keep_time();
   boost::asio::awaitable<void> keep_held();
@@ -160,6 +162,7 @@ class HttpServer final : public service::AnswerSink {
   std::vector<HttpServer*> others_;
   std::size_t next_other_ = 0;
   boost::asio::steady_timer second_timer_;
+  std::chrono::nanoseconds sweep_began_{};
   std::size_t swept_ = 0;      // Slots that the present sweep has seen.
   std::size_t part_end_ = 0;   // Where its present part ends.
   std::size_t looks_ = 0;      // At connections in it.

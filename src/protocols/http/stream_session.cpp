@@ -547,8 +547,13 @@ Swept StreamSession::sweep_silence() {
   if (quiet > 2 * ping) {
     // Where this thread stood still for so long, what came meanwhile has not been looked at yet.
     if (is_waiting_ && waiting_for_ == WaitFor::readable) receive();
-    if (heard_second_ != shared_.second) drop(StreamEnd::silent);
-    return Swept::looked;
+    if (heard_second_ == shared_.second) return Swept::looked;
+    if (pinged_ || !is_served()) {
+      drop(StreamEnd::silent);
+      return Swept::looked;
+    }
+    // Nobody has asked it yet: the interval is new, or this sweep is late. From now on it has as long as any other.
+    heard_second_ = shared_.second - ping;
   }
   if (quiet < ping || std::exchange(pinged_, true)) return Swept::looked;
   shared_.streams.pings.add();

@@ -208,6 +208,33 @@ TEST_F(StreamAtRest, IsLeftToTheKernelWhereIdleStreamsAreNotPinged) {
   EXPECT_TRUE(closed(*client));
 }
 
+TEST_F(StreamAtRest, IsAskedBeforeItIsDroppedWhereIdleStreamsArePingedAgain) {
+  limits.stream_idle_ping = Duration{0};
+  server->set_limits(limits);
+  advance(std::chrono::hours{1});
+  sweep_for(std::chrono::seconds{2});
+  limits.stream_idle_ping = std::chrono::seconds{50};
+
+  server->set_limits(limits);
+  sweep_for(std::chrono::seconds{40});
+
+  EXPECT_EQ(pings(), 1u);
+  EXPECT_FALSE(client->closed);
+  sweep_for(std::chrono::seconds{15});
+  EXPECT_TRUE(closed(*client));
+}
+
+TEST_F(StreamAtRest, IsAskedBeforeItIsDroppedWhereTheSweepIsLate) {
+  service.answer(stream, one_job());
+  sweep_for(std::chrono::seconds{1});
+
+  advance(std::chrono::seconds{30});
+  sweep_for(std::chrono::seconds{1});
+
+  EXPECT_EQ(pings(), 1u);
+  EXPECT_FALSE(client->closed);
+}
+
 TEST_F(StreamAtRest, IsAskedForItsTokenByTheNextSweepWhereTokensHaveChanged) {
   sweep_for(std::chrono::seconds{10});
 
