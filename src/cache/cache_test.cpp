@@ -126,6 +126,16 @@ TEST(Cache, ANewValueEndsTheClaim) {
   EXPECT_TRUE(cache.claim_refresh("k", kNow + Duration{1}));
 }
 
+TEST(Cache, OneCallerRefreshesWhateverTheClaimsClockShows) {
+  Cache cache{{}};
+  for (int unit = 0; unit < 65'536; ++unit) {
+    Instant const now = kNow + 64 * Duration{unit};
+    cache.put("k", value("k"), times(std::chrono::hours{9}), {}, {});
+    ASSERT_TRUE(cache.claim_refresh("k", now)) << unit;
+    ASSERT_FALSE(cache.claim_refresh("k", now)) << unit;
+  }
+}
+
 // The claim's clock goes round in 70 minutes.
 TEST(Cache, AClaimOfLongAgoIsOver) {
   Cache cache{{}};

@@ -73,7 +73,7 @@ bool Cache::Inside::claim_refresh(std::string_view key, Instant now) {
   auto const left = static_cast<std::uint16_t>(entry.claim - clock);
   if (entry.claim != 0 && left >= 1 && left <= kClaimUnits) return false;
   auto const until = static_cast<std::uint16_t>(clock + kClaimUnits);
-  entry.claim = until != 0 ? until : std::uint16_t{1};
+  entry.claim = until != 0 ? until : std::uint16_t{0xffff};  // 0 is none. One unit later would be beyond what counts.
   return true;
 }
 
