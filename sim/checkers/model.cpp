@@ -38,6 +38,7 @@ bool Model::turn(TurnRecord const& record) {
     }
   }
   for (Asked const& asked : record.asked) {
+    asked_now_ = asked_now_.subspan(1);
     ++moment_;
     WM_SIM_STEP(execute(asked));
   }

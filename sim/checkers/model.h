@@ -486,7 +486,7 @@ class Model {
   std::set<std::uint64_t> finished_now_;             // Since those who wait were last served.
   std::map<std::uint64_t, JobState> ended_flights_;  // In this turn: as they last ended.
   bool is_disk_low_ = false;                         // Perhaps.
-  std::span<Asked const> asked_now_;                 // Lent for the turn.
+  std::span<Asked const> asked_now_;                 // Lent for the turn: what is still to be decided.
   std::set<std::string> gone_now_;  // Keys of which was written down that they are gone, before what was asked.
   std::uint64_t evicted_before_ = 0, evicted_after_ = 0;
   std::uint64_t serial_before_ = 0;  // Of the cached value that was stored last before this turn.
