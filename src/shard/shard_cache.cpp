@@ -64,7 +64,7 @@ void ShardLoop::write_gone() {
     for (std::string const& key : keys) {
       auto const failure = desk_->look(key, now_).failure;
       engine_.note_cached_gone(key, batch_);
-      if (!failure || WM_MUTATION(failure_goes_with_what_gave_way)) continue;
+      if (!failure) continue;
       batch_.write(effect::CacheFailed{.key = key,
                                        .error_class = failure->error_class,
                                        .code = failure->code,
