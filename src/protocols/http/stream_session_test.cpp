@@ -91,6 +91,8 @@ TEST_F(StreamSessionTest, WhoHasAnsweredIsNotSilentWhereThisThreadStoodStill) {
 
   speaks.send(message(R"({"credit":2})"));
   advance(std::chrono::hours{1});
+  settle();
+  advance(std::chrono::seconds{60});  // Of which the one that has not answered had 50 left.
 
   EXPECT_TRUE(closed(silent));
   ASSERT_TRUE(asked(1));
