@@ -14,20 +14,14 @@ IoLoop::IoLoop() : context_(BOOST_ASIO_CONCURRENCY_HINT_UNSAFE_IO) {}
 void IoLoop::run() {
   context_.restart();
   auto const work = boost::asio::make_work_guard(context_);
-  // A socket has ended the sleep: what is Asio's was looked for a moment ago, and is looked for again by the next
-  // sleep. So it waits for one turn at most, and a byte that comes by itself costs a call of the kernel less.
-  bool by_socket = false;
   while (!stopping_) {
-    ++round_;
-    poll_sockets();
-    if (!by_socket) poll_context();
-    by_socket = false;
+    poll();
     Duration const sleep = turn_ ? turn_() : kForever;
     if (stopping_) break;
     ++round_;  // The handler that ends the sleep belongs to the time after it.
     if (sleep > Duration::zero()) {
       poller_.wake_context();
-      by_socket = context_.run_one_for(std::min(sleep, kForever)) > 0 && !poller_.is_to_wake_context();
+      context_.run_one_for(std::min(sleep, kForever));
     }
   }
   poll();
@@ -57,7 +51,8 @@ std::size_t IoLoop::poll_sockets() {
   return events;
 }
 
-// What is Asio's is rare. It gets its share, as it may be what ends a flood of events.
+// What is Asio's is rare. It gets its share in any case: a connection that is accepted takes several handlers, one behind
+// the other, which must not wait for a round each while others' sockets go on.
 std::size_t IoLoop::poll_context() {
   std::size_t handlers = 0;
   while (handlers < kHandlersPerPoll && context_.poll_one() > 0) ++handlers;
