@@ -369,7 +369,8 @@ class Model {
   static bool is_meant(ModelJob const& flight, ForgetCachedBy const& forget);
   bool overtake_part(Bulk& forget);
   bool is_to_be_set(std::string const& key) const;
-  bool take_overtaking(ForgetCachedBy const& forget);
+  bool is_reached(ModelJob const& flight, bool is_over) const;
+  bool take_overtaking(ForgetCachedBy const& forget, bool is_over);
   bool are_overtaken(Bulk const& forget);
   bool learn_times(std::string const& key, ModelCached::Value& value, CacheTimes const& times);
   bool store_results(ModelJob const& job, Completed const& completed);

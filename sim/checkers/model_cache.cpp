@@ -280,8 +280,28 @@ bool Model::is_to_be_set(std::string const& key) const {
   });
 }
 
+// Is it the deletion that has overtaken the flight of a volatile key? Nothing more is written of such a one, and
+// whoever puts or deletes it in this turn may have, which makes a difference to who asks for it in between. It was the
+// deletion where the next who asks is told of another job; or where there is a value that it cannot have missed; or
+// nobody else can have done it.
+bool Model::is_reached(ModelJob const& flight, bool is_over) const {
+  std::string const& key = flight.cache_key;
+  for (Asked const& asked : asked_now_) {
+    auto const* const compute = std::get_if<ComputeCached>(&asked.command);
+    if (compute == nullptr || compute->key != key || compute->quiet) continue;
+    Reply const* const reply = replies_ == nullptr ? nullptr : find_reply(asked.cookie);
+    auto const* const pending = reply == nullptr ? nullptr : std::get_if<CachePending>(reply);
+    if (pending != nullptr) return pending->job != flight.number;
+    break;
+  }
+  auto const found = cached_.find(key);
+  bool const is_there = found != cached_.end() && found->second.value && !found->second.value->times.is_over(now_) &&
+                        found->second.value->is_sure(evicted_after_);
+  return (is_over && is_there) || !is_to_be_set(key);
+}
+
 // Of the key of an entry that is forgotten next. False: the next record is none such.
-bool Model::take_overtaking(ForgetCachedBy const& forget) {
+bool Model::take_overtaking(ForgetCachedBy const& forget, bool is_over) {
   auto const* const overtaken = next<effect::FlightOvertaken>();
   if (overtaken == nullptr) return false;
   ModelJob* const flight = find(JobRef{.number = overtaken->number, .text = {}});
@@ -289,9 +309,7 @@ bool Model::take_overtaking(ForgetCachedBy const& forget) {
   auto const* const behind =
       at_ + 1 < effects_.size() ? std::get_if<effect::CacheForgotten>(&effects_[at_ + 1]) : nullptr;
   auto const found = cached_.find(flight->cache_key);
-  // Of a volatile key nothing more is written: then it may be that of whoever puts or deletes it in this turn. That
-  // makes a difference to who asks for it in between.
-  bool const is_of_entry = is_volatile(flight->cache_key) ? !is_to_be_set(flight->cache_key)
+  bool const is_of_entry = is_volatile(flight->cache_key) ? is_reached(*flight, is_over)
                                                           : behind != nullptr && behind->key == flight->cache_key;
   if (!is_of_entry || (found != cached_.end() && !matches(found->first, found->second, forget))) return false;
   ++at_;
@@ -325,7 +343,7 @@ bool Model::forget_part(Bulk forget) {
   auto const* const counted = answer == nullptr ? nullptr : std::get_if<CountReply>(answer);
   if (++forget.parts == 2) ++figures_[Figure::cache_forgotten_in_parts];
   while (true) {
-    if (take_overtaking(command)) continue;
+    if (take_overtaking(command, answer != nullptr)) continue;
     auto const* const forgotten = next<effect::CacheForgotten>();
     if (forgotten == nullptr || (counted != nullptr && forget.count == counted->count)) break;
     auto const found = cached_.find(std::string{forgotten->key});
