@@ -62,8 +62,6 @@ class Poller {
   std::size_t poll();
   // Before the context sleeps: the next event wakes it, also one that has come by now. Once is enough until then.
   void wake_context();
-  // False where an event has done so since.
-  bool is_to_wake_context() const { return wakes_context_; }
 
   static constexpr std::size_t kEventsPerPoll = 256;
 
