@@ -51,8 +51,8 @@ std::size_t IoLoop::poll_sockets() {
   return events;
 }
 
-// What is Asio's is rare. It gets its share in any case: a connection that is accepted takes several handlers, one behind
-// the other, which must not wait for a round each while others' sockets go on.
+// What is Asio's is rare. It gets its share in any case: a connection that is accepted takes several handlers, one
+// behind the other, which must not wait for a round each while others' sockets go on.
 std::size_t IoLoop::poll_context() {
   std::size_t handlers = 0;
   while (handlers < kHandlersPerPoll && context_.poll_one() > 0) ++handlers;
