@@ -128,7 +128,8 @@ Result<> run_inline(Reload& reload, Host const& host, Store& store, Rng& chance)
       std::move(options), *store.log, *store.engine, clock, chance.fork(), 1, [&loop] { loop.post([] {}); },
       store.recovery};
   service::InlineService service{shard, clock};
-  net::SendCrew crew{crew_size(1)};
+  std::size_t const helpers = crew_size(1);
+  net::SendCrew crew{helpers};
   http::HttpServer server{loop,
                           service,
                           access.tokens,
@@ -139,7 +140,7 @@ Result<> run_inline(Reload& reload, Host const& host, Store& store, Rng& chance)
                           chance.fork(),
                           host.tracing.tracer()};
   service.set_sink(&server);
-  if (crew_size(1) > 0) server.set_crew(&crew);
+  if (helpers > 0) server.set_crew(&crew);
   telemetry.attach(server);
   telemetry::CpuProfiler profiler;  // Ends before the server that it answers to.
   server.set_profiler(&profiler);
@@ -247,14 +248,15 @@ Result<> run_threads(Reload& reload, Host const& host, Store& store, Rng& chance
     shard.nudge();
     return shard.turns();
   });
-  net::SendCrew crew{crew_size(config.io_threads + 1)};  // The shard has a thread, too.
+  std::size_t const helpers = crew_size(config.io_threads + 1);  // The shard has a thread, too.
+  net::SendCrew crew{helpers};
   std::vector<std::unique_ptr<FrontEnd>> front_ends;
   std::vector<http::HttpServer*> others;
   for (std::uint32_t i = 0; i < config.io_threads; ++i) {
     front_ends.push_back(std::make_unique<FrontEnd>(shard, i, *io[i], access, clock, draining, http_limits(config),
                                                     logger.of(telemetry::LogComponent::http), metrics, chance.fork(),
                                                     host.tracing.tracer()));
-    if (crew_size(config.io_threads) > 0) front_ends[i]->server.set_crew(&crew);
+    if (helpers > 0) front_ends[i]->server.set_crew(&crew);
     telemetry.attach(front_ends[i]->server);
     if (i > 0) others.push_back(&front_ends[i]->server);
   }
