@@ -43,6 +43,7 @@ void FlagTable::apply(effect::FlagChanged const& e, EffectSink::Written w) {
 void FlagTable::apply(effect::FlagRemoved const& e) {
   auto const found = by_key_.find(e.key);
   if (found == by_key_.end()) return;
+  removed_version_ = std::max(removed_version_, found->second.back().version);
   while (!found->second.empty()) drop_oldest(found->second);
   by_key_.erase(found);
   if (is_live_) publish();

@@ -1,4 +1,5 @@
 #pragma once
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <deque>
@@ -57,6 +58,9 @@ class FlagTable {
   void walk(Visit const& visit) const {
     for (auto const& [key, changes] : by_key_) visit(std::string_view{key}, changes);
   }
+  // The largest version that a flag had which was removed. One that is made anew goes on above it: whoever polls by
+  // versions sees that it is another one.
+  std::uint64_t removed_version() const { return removed_version_; }
   flags::FlagSetPtr const& set() const { return set_; }
   std::uint64_t revision() const { return revision_; }  // Another one after each change of the set.
   bool stands_on(effect::FlagChanged const& record, Position at) const;
@@ -65,6 +69,7 @@ class FlagTable {
   // another. The definition decodes.
   void apply(effect::FlagChanged const& e, EffectSink::Written w);
   void apply(effect::FlagRemoved const& e);
+  void apply(effect::StoreCreated const& e) { removed_version_ = std::max(removed_version_, e.last_flag_version); }
   // While the log is replayed no set is made. log_corrupt where a definition is
   // damaged.
   static Result<> check(effect::FlagChanged const& e);
@@ -77,6 +82,7 @@ class FlagTable {
 
   SegmentCounts& segments_;
   std::map<std::string, Changes, std::less<>> by_key_;
+  std::uint64_t removed_version_ = 0;
   bool is_live_ = false;
   flags::FlagSetPtr set_ = std::make_shared<flags::FlagSet const>();
   std::uint64_t revision_ = 0;

@@ -443,6 +443,7 @@ void State::apply(effect::StoreCreated const& e, Written w, Instant, JobIndex) {
   last_number_ = std::max(last_number_, std::to_underlying(e.last_number));
   last_order_ = std::max(last_order_, e.last_order);
   last_token_ = std::max(last_token_, std::to_underlying(e.last_token));
+  flags_.apply(e);
   segments_.add(w.at, w.bytes);
   segments_.drop(store_at_, store_bytes_);
   store_at_ = w.at;

@@ -48,7 +48,8 @@ class State {
     return {.salt = salt_,
             .last_number = JobNumber{last_number_},
             .last_order = last_order_,
-            .last_token = LeaseToken{last_token_}};
+            .last_token = LeaseToken{last_token_},
+            .last_flag_version = flags_.removed_version()};
   }
   Instant floor() const { return floor_; }  // The latest time that an effect was of.
 

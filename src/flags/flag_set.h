@@ -15,7 +15,7 @@ namespace workmill::flags {
 struct FlagEntry {
   std::string key{};
   Flag flag{};
-  std::uint64_t version = 0;  // 1, 2, … with each change.
+  std::uint64_t version = 0;  // One more with each change. No flag has the same twice, whatever became of it between.
   Instant updated_at{};
   std::string updated_by{};  // The name of the token that it was changed with, or empty.
   std::string digest{};      // Of the definition: 16 hex digits.

@@ -67,6 +67,7 @@ void pack(effect::StoreCreated const& e, Packer& out) {
   out.number(e.last_number);
   out.u64(e.last_order);
   out.u64(std::to_underlying(e.last_token));
+  if (e.last_flag_version != 0) out.varint(e.last_flag_version);
 }
 void pack(effect::ServerResumed const& e, Packer& out) { out.zigzag(e.down.count()); }
 void pack(effect::Alive const&, Packer&) {}
@@ -304,6 +305,9 @@ void unpack(Reader& in, effect::StoreCreated& e) {
   e.last_number = in.number();
   e.last_order = in.u64();
   e.last_token = LeaseToken{in.u64()};
+  if (in.done()) return;
+  e.last_flag_version = in.varint();
+  in.require(e.last_flag_version != 0);
 }
 void unpack(Reader& in, effect::ServerResumed& e) { e.down = Duration{in.zigzag()}; }
 void unpack(Reader&, effect::Alive&) {}

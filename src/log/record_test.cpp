@@ -35,6 +35,8 @@ Bytes record(std::uint8_t kind, Bytes const& body) { return header(kind, body.si
 TEST(Record, EveryKindHasItsLayout) {
   EXPECT_EQ(written(StoreCreated{.salt = 0x0102, .last_number = kJob, .last_order = 3, .last_token = LeaseToken{4}}),
             record(1, "\x02\x01\0\0\0\0\0\0"s + kJobBytes + "\x03\0\0\0\0\0\0\0"s + "\x04\0\0\0\0\0\0\0"s));
+  EXPECT_EQ(written(StoreCreated{.salt = 1, .last_number = kJob, .last_flag_version = 130}),
+            record(1, "\x01\0\0\0\0\0\0\0"s + kJobBytes + Bytes(16, '\0') + "\x82\x01"s));
   EXPECT_EQ(written(ServerResumed{.down = Duration{-1}}), record(2, "\x01"s));
   EXPECT_EQ(written(Alive{}), record(3, ""));
   EXPECT_EQ(written(JobEnqueued{.number = kJob,
@@ -304,7 +306,7 @@ class Draw {
   PayloadKind kind() { return *rc::gen::element(PayloadKind::none, PayloadKind::json, PayloadKind::raw); }
   ErrorClass error_class() { return *rc::gen::element(ErrorClass::user, ErrorClass::retryable, ErrorClass::fatal); }
 
-  void operator()(StoreCreated& e) { e = {any(), JobNumber{any()}, any(), LeaseToken{any()}}; }
+  void operator()(StoreCreated& e) { e = {any(), JobNumber{any()}, any(), LeaseToken{any()}, any()}; }
   void operator()(ServerResumed& e) { e.down = Duration{any<std::int64_t>()}; }
   void operator()(Alive&) {}
   void operator()(JobEnqueued& e) { e = {number(), any(), instant(), any<bool>(), text()}; }

@@ -19,7 +19,7 @@
 // a chain that can be read back from its newest event.
 namespace workmill::effect {
 
-// The first record of a store, and of each segment of its log.
+// The first record of a store, and of each segment of its log. Again where a flag was removed.
 struct StoreCreated {
   std::uint64_t salt = 0;  // Of the JobIdCodec, and of the hashes of keys.
   // The largest that were given out before this record. What gave them out may stand in segments that are gone, and a
@@ -27,6 +27,7 @@ struct StoreCreated {
   JobNumber last_number{};
   std::uint64_t last_order = 0;
   LeaseToken last_token{};
+  std::uint64_t last_flag_version = 0;  // Of flags that were removed. One that is made anew has a larger one.
   bool operator==(StoreCreated const&) const = default;
 };
 // A new owner took over `down` after the last batch: every lease is lengthened by that.
@@ -207,7 +208,7 @@ struct CacheForgotten {
 // A flag has a new definition, its first one perhaps; or, where this version of it is known, stands elsewhere.
 struct FlagChanged {
   std::string_view key{};
-  std::uint64_t version = 0;  // 1, 2, … with each change.
+  std::uint64_t version = 0;  // One more with each change; also over its removal, so that none is given out twice.
   Instant at{};
   std::string_view by{};   // The name of the token that it was changed with; empty where there are no tokens.
   BytesView definition{};  // As flags::encode_flag writes it.

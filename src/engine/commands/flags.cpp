@@ -24,7 +24,9 @@ Reply decide(SetFlag const& command, State const& state, Context const& context,
   std::uint64_t const version = known != nullptr ? known->back().version : 0;
   bool const is_there = known != nullptr && known->back().definition == command.definition;
   // Sent again, it changes nothing: so whoever got no answer may send it again, the version that he knew included.
-  bool const is_repeat = is_there && command.version && *command.version + 1 == version;
+  bool const is_first = known != nullptr && known->size() == 1;
+  bool const is_repeat =
+      is_there && command.version && (*command.version + 1 == version || (*command.version == 0 && is_first));
   if (command.version && *command.version != version && !is_repeat) {
     return Error{.code = ErrorCode::wrong_state,
                  .message = version == 0 ? "there is no such flag (any more)"
@@ -37,7 +39,7 @@ Reply decide(SetFlag const& command, State const& state, Context const& context,
   }
   if (!is_there) {
     out.emit(effect::FlagChanged{.key = command.key,
-                                 .version = version + 1,
+                                 .version = 1 + (known != nullptr ? version : state.flags().removed_version()),
                                  .at = context.now,
                                  .by = command.by,
                                  .definition = command.definition});
@@ -49,6 +51,8 @@ Reply decide(SetFlag const& command, State const& state, Context const& context,
 Reply decide(RemoveFlag const& command, State const& state, Context const& context, Effects& out) {
   if (state.flags().find(command.key) == nullptr) return no_such_flag(command.key);
   out.emit(effect::FlagRemoved{.key = command.key, .at = context.now, .by = command.by});
+  // That says up to which version: the records of the flag go with their segments, from here on.
+  out.emit(state.store());
   return DoneReply{};
 }
 

@@ -80,15 +80,48 @@ TEST_F(Flags, AChangeOfAnotherVersionIsRefused) {
       2U);
 }
 
-TEST_F(Flags, WhatIsRemovedIsGoneWithItsHistoryAndBeginsAnew) {
+TEST_F(Flags, WhatIsRemovedIsGoneWithItsHistory) {
   set("f", gate({}, true));
   set("f", gate({}, false));
   expect<DoneReply>(RemoveFlag{.key = "f"});
   EXPECT_EQ(expect_error(RemoveFlag{.key = "f"}), ErrorCode::not_found);
   EXPECT_EQ(expect_error(GetFlagHistory{.key = "f"}), ErrorCode::not_found);
 
-  EXPECT_EQ(set("f", gate({}, true)).newest.version, 1U);
+  set("f", gate({}, true));
+  EXPECT_EQ(versions("f").size(), 1U);
   EXPECT_TRUE(engine.check_invariants().empty());
+}
+
+TEST_F(Flags, VersionsGrowOverARemovalAndARestartWhateverIsLeftOfTheLog) {
+  set("f", gate({}, true));
+  set("f", gate({}, false));
+  log.start_segment();
+  expect<DoneReply>(RemoveFlag{.key = "f"});
+  auto const without_changes = replay(log.segment());
+  log.start_segment();
+  engine.begin_batch({.segment = log.segment() + 1, .offset = 0}, log);
+  auto const without_removal = replay(log.segment());
+
+  for (Engine* each : {&engine, without_changes.get(), without_removal.get()}) {
+    bool again = false;
+    auto const made = each->execute(SetFlag{.key = "f", .definition = definition(gate({}, true)), .version = 0},
+                                    {.now = now, .chance = 1}, log, &again);
+    ASSERT_TRUE(std::holds_alternative<FlagReply>(made));
+    EXPECT_EQ(std::get<FlagReply>(made).newest.version, 3U);
+  }
+}
+
+TEST_F(Flags, AFlagThatWasMadeAnewByARequestWithoutAnAnswerMayBeMadeOnceMore) {
+  set("f", gate({}, true));
+  expect<DoneReply>(RemoveFlag{.key = "f"});
+  SetFlag const make{.key = "f", .definition = definition(gate({}, true)), .version = 0};
+  expect<FlagReply>(make);
+
+  EXPECT_EQ(expect<FlagReply>(make).newest.version, 2U);
+
+  set("f", gate({}, false));
+  set("f", gate({}, true));
+  EXPECT_EQ(expect_error(make), ErrorCode::wrong_state);
 }
 
 TEST_F(Flags, TheHistoryKeepsTheNewestHundred) {
