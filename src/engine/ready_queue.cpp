@@ -61,6 +61,7 @@ void ReadyQueue::push(JobIndex job) {
   Lane& lane = lanes_[slot.lane];
   bool const is_first = lane.head == kNone<JobIndex>;
   WM_ASSERT(is_first || slots_[lane.tail].order < slot.order);
+  count_in(slot.type);
   append(lane.head, lane.tail, job);
   if (!is_first) return;
   std::uint32_t steps = kStepsAside;
@@ -70,20 +71,13 @@ void ReadyQueue::push(JobIndex job) {
 void ReadyQueue::remove(JobIndex job) {
   JobSlot const& slot = slots_[job];
   Lane& lane = lanes_[slot.lane];
-  bool const is_aside =
-      lane.aside != kNone<AsideIndex> && (lane.head == kNone<JobIndex> || slot.order < slots_[lane.head].order);
+  bool const is_aside = lane.asides > 0 && (lane.head == kNone<JobIndex> || slot.order < slots_[lane.head].order);
   bool const was_first = is_aside || lane.head == job;
+  count_out(slot.type);
   if (is_aside) {
-    AsideIndex& index = aside_of(lane, slot.type);
-    WM_ASSERT(index != kNone<AsideIndex>);
-    Aside& aside = asides_[index];
-    unlink(aside.head, aside.tail, job);
-    aside.jobs -= 1;
-    if (aside.is_closed) {
-      queues_[lane.queue].held_back -= 1;
-      held_back_ -= 1;
-    }
-    give_if_empty(index);
+    auto const found = aside_of_.find({slot.lane, slot.type});
+    WM_ASSERT(found != aside_of_.end());
+    leave_aside(found->second, job);
   } else {
     unlink(lane.head, lane.tail, job);
   }
@@ -94,38 +88,58 @@ void ReadyQueue::remove(JobIndex job) {
 
 // ---- Closed types.
 
+void ReadyQueue::count_in(NameIndex type) {
+  if (type == kNone<NameIndex>) return;
+  if (types_.size() <= std::to_underlying(type)) types_.resize(std::to_underlying(type) + std::size_t{1});
+  ReadyType& line = types_[std::to_underlying(type)];
+  if (line.ready++ == 0) line.is_closed = is_closed_type(type);
+  if (line.is_closed) held_back_ += 1;
+}
+
+void ReadyQueue::count_out(NameIndex type) {
+  if (type == kNone<NameIndex>) return;
+  ReadyType& line = types_[std::to_underlying(type)];
+  WM_ASSERT(line.ready > 0);
+  line.ready -= 1;
+  if (line.is_closed) held_back_ -= 1;
+}
+
 void ReadyQueue::set_closed(std::span<std::string const> types) {
   closed_.clear();
   closed_names_.assign(types.begin(), types.end());
   closed_.insert(closed_names_.begin(), closed_names_.end());
+  held_back_ = 0;
+  for (std::uint32_t type = 0; type < types_.size(); ++type) {
+    ReadyType& line = types_[type];
+    if (line.ready == 0) continue;
+    line.is_closed = is_closed_type(NameIndex{type});
+    if (line.is_closed) held_back_ += line.ready;
+  }
+  asides_.walk([this](AsideIndex index) { open_or_close(index, is_closed(asides_[index].head)); });
   std::uint32_t steps = kStepsOfChange;
   lanes_.walk([&](LaneIndex index) {
-    Lane& lane = lanes_[index];
-    if (lane.is_empty()) return;
-    for (AsideIndex at = lane.aside; at != kNone<AsideIndex>; at = asides_[at].next) {
-      Aside& aside = asides_[at];
-      count_held_back(aside, queues_[lane.queue], is_closed(aside.head));
-    }
-    settle_lane(index, steps);
+    if (!lanes_[index].is_empty()) settle_lane(index, steps);
   });
 }
 
-void ReadyQueue::count_held_back(Aside& aside, Queue& queue, bool is_closed) {
+void ReadyQueue::open_or_close(AsideIndex index, bool is_closed) {
+  Aside& aside = asides_[index];
   if (aside.is_closed == is_closed) return;
   aside.is_closed = is_closed;
+  Queue& queue = queues_[lanes_[aside.lane].queue];
   if (is_closed) {
     queue.held_back += aside.jobs;
-    held_back_ += aside.jobs;
+    open_.erase(open_line(index));
   } else {
     queue.held_back -= aside.jobs;
-    held_back_ -= aside.jobs;
+    open_.insert(open_line(index));
   }
 }
 
 void ReadyQueue::settle_lane(LaneIndex index, std::uint32_t& steps) {
   Lane& lane = lanes_[index];
   while (lane.head != kNone<JobIndex> && steps > 0 && is_closed(lane.head)) {
-    step_aside(lane);
+    step_aside(index);
     --steps;
   }
   bool const is_unsettled = lane.head != kNone<JobIndex> && is_closed(lane.head);
@@ -137,56 +151,57 @@ void ReadyQueue::settle_lane(LaneIndex index, std::uint32_t& steps) {
       unsettled_.erase(index);
     }
   }
-  bool const has_next = next_of(lane) != kNone<JobIndex>;
+  bool const has_next = next_of(index) != kNone<JobIndex>;
   if (has_next && !lane.is_in_ring()) enter_ring(index);
   if (!has_next && lane.is_in_ring()) leave_ring(index);
 }
 
-void ReadyQueue::step_aside(Lane& lane) {
+void ReadyQueue::step_aside(LaneIndex lane_index) {
+  Lane& lane = lanes_[lane_index];
   JobIndex const job = lane.head;
   NameIndex const type = slots_[job].type;
-  AsideIndex index = aside_of(lane, type);
-  if (index == kNone<AsideIndex>) {
-    index = asides_.take();
-    Aside& made = asides_[index];
+  auto const [at, is_new] = aside_of_.try_emplace({lane_index, type}, kNone<AsideIndex>);
+  if (is_new) {
+    at->second = asides_.take();
+    Aside& made = asides_[at->second];
     made.type = names_.take(names_.text(type));
+    made.lane = lane_index;
     made.is_closed = true;
-    made.next = std::exchange(lane.aside, index);
+    lane.asides += 1;
   }
-  Aside& aside = asides_[index];
+  Aside& aside = asides_[at->second];
   WM_ASSERT(aside.is_closed);
   unlink(lane.head, lane.tail, job);
   append(aside.head, aside.tail, job);
   aside.jobs += 1;
   queues_[lane.queue].held_back += 1;
-  held_back_ += 1;
 }
 
-// Where the one of this type is named: in its lane or in the one before it. kNone at the end of the chain.
-AsideIndex& ReadyQueue::aside_of(Lane& lane, NameIndex type) {
-  AsideIndex* at = &lane.aside;
-  while (*at != kNone<AsideIndex> && asides_[*at].type != type) at = &asides_[*at].next;
-  return *at;
-}
-
-void ReadyQueue::give_if_empty(AsideIndex& aside) {
-  AsideIndex const index = aside;
-  if (asides_[index].jobs > 0) return;
-  aside = asides_[index].next;
-  names_.give(asides_[index].type);
+void ReadyQueue::leave_aside(AsideIndex index, JobIndex job) {
+  Aside& aside = asides_[index];
+  Lane& lane = lanes_[aside.lane];
+  bool const changes_place = !aside.is_closed && aside.head == job;
+  if (changes_place) open_.erase(open_line(index));
+  unlink(aside.head, aside.tail, job);
+  aside.jobs -= 1;
+  if (aside.is_closed) queues_[lane.queue].held_back -= 1;
+  if (aside.jobs > 0) {
+    if (changes_place) open_.insert(open_line(index));
+    return;
+  }
+  lane.asides -= 1;
+  aside_of_.erase({aside.lane, aside.type});
+  names_.give(aside.type);
   asides_.give(index);
 }
 
 // A lane that is in no ring has none.
-JobIndex ReadyQueue::next_of(Lane const& lane) const {
-  if (lane.aside == kNone<AsideIndex>) return lane.is_unsettled ? kNone<JobIndex> : lane.head;
-  JobIndex oldest = kNone<JobIndex>;
-  for (AsideIndex at = lane.aside; at != kNone<AsideIndex>; at = asides_[at].next) {
-    Aside const& aside = asides_[at];
-    if (aside.is_closed) continue;
-    if (oldest == kNone<JobIndex> || slots_[aside.head].order < slots_[oldest].order) oldest = aside.head;
+JobIndex ReadyQueue::next_of(LaneIndex index) const {
+  Lane const& lane = lanes_[index];
+  if (lane.asides > 0) {
+    auto const oldest = open_.lower_bound({.lane = index, .order = 0, .aside = AsideIndex{0}});
+    if (oldest != open_.end() && oldest->lane == index) return asides_[oldest->aside].head;
   }
-  if (oldest != kNone<JobIndex>) return oldest;
   return lane.is_unsettled ? kNone<JobIndex> : lane.head;
 }
 
@@ -231,14 +246,14 @@ void ReadyQueue::pass_turn(LaneIndex served) {
 
 JobIndex ReadyQueue::first(Queue const& queue) const {
   if (queue.filled == 0) return kNone<JobIndex>;
-  return next_of(lanes_[queue.turn[queue.highest()]]);
+  return next_of(queue.turn[queue.highest()]);
 }
 
 JobIndex ReadyQueue::oldest_in_ring(LaneIndex first) const {
-  JobIndex oldest = next_of(lanes_[first]);
+  JobIndex oldest = next_of(first);
   LaneIndex at = lanes_[first].ring_next;
   for (int i = 1; i < kGroupsLookedAt && at != first; ++i, at = lanes_[at].ring_next) {
-    JobIndex const next = next_of(lanes_[at]);
+    JobIndex const next = next_of(at);
     if (slots_[next].order < slots_[oldest].order) oldest = next;
   }
   return oldest;
@@ -269,6 +284,7 @@ void ReadyQueue::push_unsorted(JobIndex job) {
     lane.is_unsorted = true;
     unsorted_.push_back(slot.lane);
   }
+  count_in(slot.type);
   append(lane.head, lane.tail, job);
 }
 
@@ -290,11 +306,15 @@ void ReadyQueue::finish_replay() {
 
 // ---- The slow way.
 
-std::string ReadyQueue::check_lane(LaneIndex index, Counted& counted) const {
+std::string ReadyQueue::check_lane(LaneIndex index, std::vector<AsideIndex> const& beside, Counted& counted) const {
   Lane const& lane = lanes_[index];
   std::uint64_t newest_aside = 0;
   bool is_right = true;
-  for (AsideIndex at = lane.aside; at != kNone<AsideIndex>; at = asides_[at].next) {
+  auto const count = [&](JobIndex job) {
+    ++counted.ready;
+    if (is_closed_type(slots_[job].type)) ++counted.of_closed_types;
+  };
+  for (AsideIndex const at : beside) {
     Aside const& aside = asides_[at];
     std::uint64_t last = 0;
     std::uint32_t jobs = 0;
@@ -302,24 +322,29 @@ std::string ReadyQueue::check_lane(LaneIndex index, Counted& counted) const {
       JobSlot const& slot = slots_[job];
       is_right &= slot.order > last && slot.lane == index && slot.type == aside.type && slot.state == JobState::ready;
       last = slot.order;
+      count(job);
     }
     newest_aside = std::max(newest_aside, last);
     if (jobs == 0 || jobs != aside.jobs) return "jobs that stand aside are not as many as they count";
-    if (aside.is_closed != is_closed(aside.head)) return "jobs stand aside as if their type were closed, or open";
-    counted.ready += jobs;
+    if (aside.is_closed != is_closed_type(aside.type)) return "jobs stand aside as if their type were closed, or open";
+    auto const found = aside_of_.find({index, aside.type});
+    if (found == aside_of_.end() || found->second != at) return "a line beside a lane is not found by its type";
+    if (aside.is_closed == open_.contains(open_line(at))) return "a line beside a lane is indexed as if it were closed";
     if (aside.is_closed) counted.held_back += jobs;
+    if (!aside.is_closed) ++counted.open_lines;
   }
+  if (lane.asides != beside.size()) return "the lines beside a lane are counted wrongly";
   std::uint64_t last = newest_aside;
   for (JobIndex job = lane.head; job != kNone<JobIndex>; job = slots_[job].next) {
     JobSlot const& slot = slots_[job];
     is_right &= slot.order > last && slot.lane == index && slot.state == JobState::ready;
     last = slot.order;
-    ++counted.ready;
+    count(job);
   }
   if (!is_right) return "a line is out of order, or a job is in the wrong one";
   if (lane.is_unsettled != (lane.head != kNone<JobIndex> && is_closed(lane.head))) return "a lane is not settled";
   if (lane.is_unsettled != unsettled_.contains(index)) return "a lane that is not settled was lost";
-  if (lane.is_in_ring() != (next_of(lane) != kNone<JobIndex>)) return "a lane is in a ring with nobody, or in none";
+  if (lane.is_in_ring() != (next_of(index) != kNone<JobIndex>)) return "a lane is in a ring with nobody, or in none";
   if (lane.is_in_ring()) ++counted.in_rings;
   return {};
 }

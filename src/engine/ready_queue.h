@@ -19,16 +19,16 @@
 // turn, so that a noisy group cannot starve a quiet one.
 //
 // A lane also stands for where a job belongs (queue, priority, group), whatever its state: it lives as long as one
-// job does that names it. Every call costs the same, whatever the backlog, but finish_replay and set_closed; with jobs
-// aside it costs the number of types that have some in the lane.
+// job does that names it. Every call costs the same, whatever the backlog and however many types are closed, but
+// finish_replay and set_closed.
 //
 // Jobs of a closed type (one that a flag gates) wait in line and are not offered. A lane's line is as it came; where a
 // job of a closed type gets to its front, it steps aside, into a line of its type beside the lane's own. So whoever
 // stands aside came before all who stand in the lane's own line, and the next is the oldest of those aside whose type
 // is open, else the first of the line: jobs are leased in the order in which they came, as soon as they may be. A job
-// steps aside once, which costs the same whatever the backlog. But the lines beside a lane are a list that is walked,
-// by who steps aside and for who is next: thousands of closed types in one lane are slow. A lane is in its ring while
-// it has somebody to offer.
+// steps aside once. Lines beside a lane are found by their types, and those whose type has been opened again stand in
+// the order of their first jobs, so that nobody looks at the closed ones. A lane is in its ring while it has somebody
+// to offer.
 namespace workmill::engine {
 
 enum class AsideIndex : std::uint32_t {};
@@ -37,8 +37,8 @@ enum class AsideIndex : std::uint32_t {};
 struct Aside {
   JobIndex head = kNone<JobIndex>;
   JobIndex tail = kNone<JobIndex>;
-  NameIndex type = kNone<NameIndex>;    // Counted once more for as long as this lives.
-  AsideIndex next = kNone<AsideIndex>;  // Of the same lane.
+  NameIndex type = kNone<NameIndex>;  // Counted once more for as long as this lives.
+  LaneIndex lane = kNone<LaneIndex>;
   std::uint32_t jobs = 0;
   bool is_closed = false;
 };
@@ -54,9 +54,9 @@ struct Lane {
   std::uint8_t priority = 0;
   bool is_unsorted = false;
   bool is_unsettled = false;  // The first in line is of a closed type: there were too many to step aside at once.
-  AsideIndex aside = kNone<AsideIndex>;
+  std::uint32_t asides = 0;   // Lines beside it.
 
-  bool is_empty() const { return head == kNone<JobIndex> && aside == kNone<AsideIndex>; }
+  bool is_empty() const { return head == kNone<JobIndex> && asides == 0; }
   bool is_in_ring() const { return ring_next != kNone<LaneIndex>; }
 };
 
@@ -85,7 +85,7 @@ class ReadyQueue {
     return is_unsettled();
   }
   bool is_unsettled() const { return !unsettled_.empty(); }
-  // Ready jobs that stand aside since their type is closed. Those behind others are counted when they get to the front.
+  // Ready jobs whose type is closed, wherever they stand in line.
   std::uint64_t held_back() const { return held_back_; }
 
   // To the end of its lane. Its order is larger than that of all before it.
@@ -107,7 +107,9 @@ class ReadyQueue {
   void finish_replay();
 
   std::size_t memory_bytes() const {
-    return lanes_.memory_bytes() + asides_.memory_bytes() + by_place_.capacity() * (sizeof(Place) + 5);
+    return lanes_.memory_bytes() + asides_.memory_bytes() + by_place_.capacity() * (sizeof(Place) + 5) +
+           aside_of_.capacity() * (sizeof(AsideKey) + 5) + open_.size() * sizeof(OpenLine) +
+           types_.capacity() * sizeof(ReadyType);
   }
   std::size_t size() const { return lanes_.size(); }
 
@@ -115,21 +117,27 @@ class ReadyQueue {
   template <class ReadyOf>
   std::string check(ReadyOf const& ready_of) const {
     absl::flat_hash_map<QueueIndex, Counted> counted;
+    absl::flat_hash_map<LaneIndex, std::vector<AsideIndex>> beside;
+    asides_.walk([&](AsideIndex index) { beside[asides_[index].lane].push_back(index); });
     std::string wrong;
     lanes_.walk([&](LaneIndex index) {
-      if (wrong.empty()) wrong = check_lane(index, counted[lanes_[index].queue]);
+      if (wrong.empty()) wrong = check_lane(index, beside[index], counted[lanes_[index].queue]);
     });
-    std::uint64_t held_back = 0;
+    std::uint64_t of_closed_types = 0;
+    std::uint64_t open_lines = 0;
     queues_.walk({}, [&](QueueIndex index) {
       Counted const& lines = counted[index];
-      held_back += lines.held_back;
+      of_closed_types += lines.of_closed_types;
+      open_lines += lines.open_lines;
       if (!wrong.empty()) return false;
       if (lines.ready != ready_of(index)) wrong = "the lines do not hold the ready";
       if (lines.held_back != queues_[index].held_back) wrong = "a queue's jobs that stand aside are counted wrongly";
       if (wrong.empty()) wrong = check_rings(queues_[index], lines.in_rings);
       return true;
     });
-    if (wrong.empty() && held_back != held_back_) wrong = "the jobs that stand aside are counted wrongly";
+    if (wrong.empty() && of_closed_types != held_back_) wrong = "the jobs of closed types are counted wrongly";
+    bool const is_indexed = asides_.size() == aside_of_.size() && open_lines == open_.size();
+    if (wrong.empty() && !is_indexed) wrong = "lines beside a lane are indexed that are not there";
     return wrong;
   }
 
@@ -140,6 +148,8 @@ class ReadyQueue {
   struct Counted {
     std::uint64_t ready = 0;
     std::uint64_t held_back = 0;
+    std::uint64_t of_closed_types = 0;
+    std::uint64_t open_lines = 0;
     std::uint64_t in_rings = 0;
   };
 
@@ -154,18 +164,49 @@ class ReadyQueue {
     }
   };
 
+  struct AsideKey {
+    LaneIndex lane;
+    NameIndex type;
+    bool operator==(AsideKey const&) const = default;
+    template <class H>
+    friend H AbslHashValue(H h, AsideKey const& key) {
+      return H::combine(std::move(h), std::to_underlying(key.lane), std::to_underlying(key.type));
+    }
+  };
+  struct OpenLine {
+    LaneIndex lane;
+    std::uint64_t order;  // Of its first job.
+    AsideIndex aside;
+    auto operator<=>(OpenLine const&) const = default;
+  };
+  struct ReadyType {
+    std::uint32_t ready = 0;
+    bool is_closed = false;  // Good while there are some.
+  };
+
   void append(JobIndex& head, JobIndex& tail, JobIndex job);
   void unlink(JobIndex& head, JobIndex& tail, JobIndex job);
-  bool is_closed(JobIndex job) const { return !closed_.empty() && closed_.contains(names_.text(slots_[job].type)); }
+  // Of one that is in line.
+  bool is_closed(JobIndex job) const { return type_of(job) != nullptr && type_of(job)->is_closed; }
+  bool is_closed_type(NameIndex type) const { return !closed_.empty() && closed_.contains(names_.text(type)); }
+  ReadyType const* type_of(JobIndex job) const {
+    NameIndex const type = slots_[job].type;
+    return type == kNone<NameIndex> ? nullptr : &types_[std::to_underlying(type)];
+  }
+  void count_in(NameIndex type);
+  void count_out(NameIndex type);
   // As long as it is of a closed type, the first in line steps aside; then the lane is where it belongs, in its ring or
   // not.
   void settle_lane(LaneIndex index, std::uint32_t& steps);
-  void step_aside(Lane& lane);
-  AsideIndex& aside_of(Lane& lane, NameIndex type);
-  void give_if_empty(AsideIndex& aside);
-  void count_held_back(Aside& aside, Queue& queue, bool is_closed);
-  JobIndex next_of(Lane const& lane) const;
-  std::string check_lane(LaneIndex index, Counted& counted) const;
+  void step_aside(LaneIndex index);
+  void leave_aside(AsideIndex index, JobIndex job);
+  void open_or_close(AsideIndex index, bool is_closed);
+  OpenLine open_line(AsideIndex index) const {
+    Aside const& aside = asides_[index];
+    return {.lane = aside.lane, .order = slots_[aside.head].order, .aside = index};
+  }
+  JobIndex next_of(LaneIndex index) const;
+  std::string check_lane(LaneIndex index, std::vector<AsideIndex> const& beside, Counted& counted) const;
   std::string check_rings(Queue const& queue, std::uint64_t in_rings) const;
   void enter_ring(LaneIndex index);
   void leave_ring(LaneIndex index);
@@ -180,7 +221,10 @@ class ReadyQueue {
 
   std::vector<std::string> closed_names_;
   absl::flat_hash_set<std::string_view> closed_;  // Types. Borrows from the names.
+  std::vector<ReadyType> types_;                  // By the numbers of their names.
   Slab<Aside, AsideIndex, 64> asides_;
+  absl::flat_hash_map<AsideKey, AsideIndex> aside_of_;
+  absl::btree_set<OpenLine> open_;  // Lines beside lanes whose type is not closed.
   absl::btree_set<LaneIndex> unsettled_;
   std::uint64_t held_back_ = 0;
 };

@@ -612,10 +612,14 @@ void State::apply(effect::JobSnapshot const& e, JobSpecView const& spec, Written
     LaneIndex const lane = ready_.take_lane(queues_.ensure(spec.queue), spec.priority, spec.group);
     keeps_place =
         lane == slot.lane && slot.state == JobState::ready && e.state == JobState::ready && slot.order == e.order;
+    NameIndex const type = names_.take(names_.text(slot.type));
     if (!keeps_place) leave(job);
     detach(job, at);
     attach(job, spec);
-    ready_.give_lane(lane);  // Counted twice until now, so that a lane that stays is not taken down in between.
+    // Counted twice until now, so that a lane that stays is not taken down in between; nor the name by which it counts
+    // there.
+    ready_.give_lane(lane);
+    names_.give(type);
   }
   JobSlot& slot = slots_[job];
   slot.due = e.due;

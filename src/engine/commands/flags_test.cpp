@@ -247,6 +247,38 @@ TEST_F(Flags, JobsBehindVeryManyOfAClosedTypeComeAfterAFewTurns) {
   EXPECT_EQ(engine.check_invariants(), "");
 }
 
+TEST_F(Flags, WhatAGateHoldsBackIsCountedWhereverItStandsInLine) {
+  enqueue({.type = "other"});
+  enqueue({.type = "mail"});
+  set("f", gate({"mail"}, false));
+  EXPECT_EQ(engine.status().held_back, 1U);
+  auto const last = enqueue({.type = "mail"});
+  EXPECT_EQ(engine.status().held_back, 2U);
+  EXPECT_EQ(replay()->status().held_back, 2U);
+
+  expect<DoneReply>(CancelJob{ref(last.number)});
+  EXPECT_EQ(engine.status().held_back, 1U);
+  set("f", gate({"mail"}, true));
+
+  EXPECT_EQ(engine.status().held_back, 0U);
+  EXPECT_EQ(engine.check_invariants(), "");
+}
+
+// The name of its type is the only one of its kind, and many came since.
+TEST_F(Flags, AJobThatKeepsItsPlaceOverAChangeIsStillCounted) {
+  auto const job = enqueue({.type = "mail"});
+  for (int i = 0; i < 200; ++i) enqueue({.type = "t" + std::to_string(i)});
+  set("f", gate({"mail"}, false));
+  JobSpecView const spec{.type = "mail", .queue = "default", .max_attempts = 7};
+
+  expect<JobReply>(PatchJob{.job = ref(job.number), .changes = {.max_attempts = 7}, .new_spec = bytes(spec)});
+
+  EXPECT_EQ(engine.status().held_back, 1U);
+  EXPECT_EQ(engine.check_invariants(), "");
+  expect<DoneReply>(CancelJob{ref(job.number)});
+  EXPECT_EQ(engine.status().held_back, 0U);
+}
+
 TEST_F(Flags, JobsThatWaitForAGateCanBeCancelledAndExpire) {
   set("f", gate({"mail"}, false));
   auto const first = enqueue({.type = "mail"});
