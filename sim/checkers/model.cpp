@@ -20,6 +20,7 @@ bool Model::turn(TurnRecord const& record) {
   serial_before_ = cache_serial_;
   ended_flights_.clear();
   landed_.clear();
+  flight_looks_ = 0;
   evicted_before_ = record.evicted_before;
   evicted_after_ = record.evicted_after;
   is_disk_low_ = record.is_disk_low;

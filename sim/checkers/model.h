@@ -366,8 +366,10 @@ class Model {
   bool store(std::string const& key, CacheSet const& set, ModelJob const* by = nullptr, Duration compute_most = {});
   bool overtake(std::string const& key);
   void overtake(ModelJob& flight);
-  static bool is_meant(ModelJob const& flight, ForgetCachedBy const& forget);
-  bool overtake_part(Bulk& forget);
+  static bool says_tag(ModelJob const& flight, ForgetCachedBy const& forget);
+  bool is_meant(ModelJob const& flight, ForgetCachedBy const& forget);
+  bool is_overtaken_next(ModelJob const& flight) const;
+  bool overtake_begun(Bulk& forget);
   bool is_to_be_set(std::string const& key) const;
   bool is_reached(ModelJob const& flight, bool is_over) const;
   bool take_overtaking(ForgetCachedBy const& forget, bool is_over);
@@ -488,6 +490,7 @@ class Model {
   std::map<std::uint64_t, JobState> ended_flights_;  // In this turn: as they last ended.
   bool is_disk_low_ = false;                         // Perhaps.
   std::span<Asked const> asked_now_;                 // Lent for the turn: what is still to be decided.
+  std::size_t flight_looks_ = 0;                     // Of deletions by tag or prefix.
   std::set<std::string> gone_now_;  // Keys of which was written down that they are gone, before what was asked.
   std::uint64_t evicted_before_ = 0, evicted_after_ = 0;
   std::uint64_t serial_before_ = 0;  // Of the cached value that was stored last before this turn.

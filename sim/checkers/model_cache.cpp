@@ -227,35 +227,59 @@ bool Model::run(shard::Cookie cookie, ForgetCachedBy const& command) {
   Bulk forget{.cookie = cookie, .command = command, .count = 0, .serial = cache_serial_};
   for (auto const& [number, job] : jobs_) {
     bool const is_begun = job.is_flight() && !job.is_overtaken && job.state == JobState::leased;
-    if (is_begun && is_meant(job, command)) forget.flights.emplace(number, job.token);
+    if (is_begun && says_tag(job, command)) forget.flights.emplace(number, job.token);
   }
   return forget_part(std::move(forget));
 }
 
-bool Model::is_meant(ModelJob const& flight, ForgetCachedBy const& forget) {
+// Its own spec, that is: whatever it computes anew.
+bool Model::says_tag(ModelJob const& flight, ForgetCachedBy const& forget) {
   if (forget.tag.empty()) return flight.cache_key.starts_with(forget.prefix);
   return std::ranges::find(flight.cache_tags, forget.tag) != flight.cache_tags.end();
 }
 
-// Of the flights that have begun, so many as a part looks at, in the order of their keys.
-bool Model::overtake_part(Bulk& forget) {
+// By tag those are meant too whose key has a value with the tag. It may have gone, and then they are not.
+bool Model::is_meant(ModelJob const& flight, ForgetCachedBy const& forget) {
+  if (says_tag(flight, forget)) return true;
+  auto const* const value = cached_value(flight.cache_key, now_);
+  if (forget.tag.empty() || value == nullptr || std::ranges::find(value->tags, forget.tag) == value->tags.end()) {
+    return false;
+  }
+  bool const is_meant = is_sure(value) || is_overtaken_next(flight);
+  if (is_meant) ++figures_[Figure::cache_refresh_overtaken_by_tag];
+  return is_meant;
+}
+
+// By this deletion, and not by whoever else may do it in this turn: then what is put or deleted stands behind.
+bool Model::is_overtaken_next(ModelJob const& flight) const {
+  auto const* const overtaken = next<effect::FlightOvertaken>();
+  if (overtaken == nullptr || overtaken->number != flight.number) return false;
+  if (is_volatile(flight.cache_key)) return is_reached(flight, false);
+  Effect const* const behind = at_ + 1 < effects_.size() ? &effects_[at_ + 1] : nullptr;
+  auto const* const stored = behind == nullptr ? nullptr : std::get_if<effect::CacheStored>(behind);
+  auto const* const forgotten = behind == nullptr ? nullptr : std::get_if<effect::CacheForgotten>(behind);
+  bool const is_of_other = (stored != nullptr && stored->key == flight.cache_key) ||
+                           (forgotten != nullptr && forgotten->key == flight.cache_key);
+  return !is_of_other || is_reached(flight, false);
+}
+
+// Of the flights that have begun, in the order of their keys. Beyond so many a turn, a deletion begins in a later one.
+bool Model::overtake_begun(Bulk& forget) {
   auto& command = std::get<ForgetCachedBy>(forget.command);
-  if (command.has_seen_flights) return true;
+  if (command.has_seen_flights || flight_looks_ >= options_.steps_max) return true;
+  command.has_seen_flights = true;
   std::map<std::string, ModelJob*> begun;
   for (auto& [number, job] : jobs_) {
-    bool const is_ahead = job.cache_key.starts_with(command.prefix) && job.cache_key > command.last_flight;
-    if (job.is_flight() && !job.is_overtaken && job.has_begun() && is_ahead) begun.emplace(job.cache_key, &job);
+    bool const is_there = job.is_flight() && !job.is_overtaken && job.has_begun();
+    if (is_there && job.cache_key.starts_with(command.prefix)) begun.emplace(job.cache_key, &job);
   }
-  std::uint32_t looked_at = 0;
+  flight_looks_ += begun.size();
   for (auto const& [key, flight] : begun) {
-    if (looked_at++ == options_.steps_max) return true;
-    command.last_flight = key;
     if (!is_meant(*flight, command)) continue;
     WM_SIM_STEP(take_for<effect::FlightOvertaken>(*flight, "an overtaking"));
     overtake(*flight);
     ++figures_[Figure::cache_overtaken_by];
   }
-  command.has_seen_flights = true;
   return true;
 }
 
@@ -336,8 +360,13 @@ bool Model::matches(std::string const& key, ModelCached const& cached, ForgetCac
 // What was there at the beginning must be forgotten at the end; of what has come meanwhile nobody knows. Of volatile
 // keys nothing is written. Whether it is over is known by its answer: where nobody is answered, turn() finds out.
 bool Model::forget_part(Bulk forget) {
-  WM_SIM_STEP(overtake_part(forget));
+  WM_SIM_STEP(overtake_begun(forget));
   auto const& command = std::get<ForgetCachedBy>(forget.command);
+  if (!command.has_seen_flights) {
+    ++figures_[Figure::cache_deletion_begun_later];
+    bulks_.push_back(std::move(forget));
+    return true;
+  }
   // Nobody deletes a single key while this is under way. But what was evicted may stand behind.
   auto const answer = replies_ == nullptr ? nullptr : find_reply(forget.cookie);
   auto const* const counted = answer == nullptr ? nullptr : std::get_if<CountReply>(answer);

@@ -70,6 +70,10 @@ void Cache::find_tag(std::string_view tag, Cursor& cursor, std::size_t found_max
   });
 }
 
+bool Cache::has_tag(std::string_view key, std::string_view tag, Instant now) const {
+  return inside_->has_tag(key, tag, now);
+}
+
 void Cache::find_in_segment(std::uint32_t segment, Cursor& cursor, std::size_t looks_max, std::size_t found_max,
                             std::vector<Found>& out) const {
   inside_->scan(cursor, looks_max, found_max, [&](EntryIndex index) {

@@ -145,6 +145,8 @@ class Cache {
   void find_prefix(std::string_view prefix, Cursor& cursor, std::size_t looks_max, std::size_t found_max,
                    std::vector<Found>& out) const;
   void find_tag(std::string_view tag, Cursor& cursor, std::size_t found_max, std::vector<Found>& out) const;
+  // Is there a value of this key which has this tag, and is not over?
+  bool has_tag(std::string_view key, std::string_view tag, Instant now) const;
   // Entries that have a record in `segment`.
   void find_in_segment(std::uint32_t segment, Cursor& cursor, std::size_t looks_max, std::size_t found_max,
                        std::vector<Found>& out) const;

@@ -80,6 +80,7 @@ class World {
     RC_ASSERT((found.what == Lookup::What::failed) ==
               (found.failure && found.what != Lookup::What::value && found.what != Lookup::What::cold));
     bool const value_found = found.what == Lookup::What::value || found.what == Lookup::What::cold;
+    RC_ASSERT(cache_.has_tag(key, "tag2", now_) == (value_found && known->second.tags.contains("tag2")));
     return value_found == has_value && found.failure.has_value() == has_failure;
   }
 

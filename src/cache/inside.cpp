@@ -239,6 +239,11 @@ Found Cache::Inside::describe(EntryIndex index) const {
           .failure = entry.has_failure ? failure_of(index).place : Place{}};
 }
 
+bool Cache::Inside::has_tag(std::string_view key, std::string_view tag, Instant now) const {
+  EntryIndex const index = index_of(key);
+  return index != kNoEntry && tags_.has(tag, index) && now < entries_[index].times().stale_until;
+}
+
 std::size_t Cache::Inside::sweep(Instant now, std::size_t looks_max) {
   std::size_t gone = 0;
   looks_max = std::min<std::size_t>(looks_max, entries_.made());

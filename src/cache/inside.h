@@ -54,6 +54,7 @@ class Cache::Inside {
     cursor.done = cursor.next >= entries_.made();
   }
   Found describe(EntryIndex index) const;
+  bool has_tag(std::string_view key, std::string_view tag, Instant now) const;
   Place place_of(EntryIndex index) const { return {entries_[index].at, entries_[index].bytes}; }
   EntryStore const& entries() const { return entries_; }
   TagIndex const& tags() const { return tags_; }

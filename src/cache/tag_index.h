@@ -33,6 +33,10 @@ class TagIndex {
       if (!visit(at->second)) return;
     }
   }
+  bool has(std::string_view tag, EntryIndex index) const {
+    auto const found = ids_.find(tag);
+    return found != ids_.end() && pairs_.contains({found->second, index});
+  }
   std::size_t tags() const { return ids_.size(); }
   std::size_t pairs() const { return pairs_.size(); }
   // About, as it counts in the budget.

@@ -251,10 +251,13 @@ std::optional<JobNumber> Engine::flight_of(std::string_view cache_key) const {
 bool Engine::is_being_computed(std::string_view cache_key) const {
   return impl_->state.begun_flights().contains(cache_key);
 }
-bool Engine::overtake_flights(std::string_view tag, std::string_view prefix, CacheKeySet const* among,
-                              std::string& last, EffectSink& sink) {
+bool Engine::is_overtaken(JobNumber job) const {
+  JobIndex const found = impl_->state.find(job);
+  return found != kNone<JobIndex> && impl_->state.is_overtaken(impl_->state.job(found));
+}
+std::size_t Engine::overtake_flights(std::string_view prefix, FlightFilter const& is_meant, EffectSink& sink) {
   Effects out{impl_->state, sink, impl_->state.floor()};
-  return engine::overtake_flights(tag, prefix, among, last, impl_->state, out);
+  return engine::overtake_flights(prefix, is_meant, impl_->state, out);
 }
 void Engine::note_cached_gone(std::string_view cache_key, EffectSink& sink) {
   Effects out{impl_->state, sink, impl_->state.floor()};

@@ -1,5 +1,7 @@
 #pragma once
+#include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -20,10 +22,6 @@
 // The shard that owns it touches it on its own thread only, so there is no lock. There is no clock, no randomness and
 // no I/O either: time and chance come in with each call, payloads stay in the log, and the same calls give the same
 // effects and replies, byte for byte. State changes by apply() alone, in life as in replay.
-namespace workmill {
-class CacheKeySet;
-}
-
 namespace workmill::engine {
 
 struct EngineOptions {
@@ -50,6 +48,9 @@ struct Happenings {
   std::vector<std::string> ready_queues;  // Got a job that can be leased (or were resumed), each once.
   std::vector<JobNumber> finished;        // Only jobs that watch() named.
 };
+
+// Picks flights by their keys, and by the tags of their specs as encode_cache_tags (model/cache_set.h) writes them.
+using FlightFilter = std::function<bool(std::string_view key, BytesView tags)>;
 
 // What of a job could not be read back from the disk.
 enum class DamagedPart : std::uint8_t { payload, checkpoint };
@@ -133,11 +134,11 @@ class Engine {
   std::optional<JobNumber> flight_of(std::string_view cache_key) const;
   // Has a job begun to compute it that a put or a deletion of the key would overtake?
   bool is_being_computed(std::string_view cache_key) const;
-  // The flights under way whose keys begin with `prefix` and are `among` those (null: any), and which have `tag` where
-  // that is not empty, are overtaken. In parts: `last` is empty at first. True: there is more, and `last` says how far
-  // it has come.
-  bool overtake_flights(std::string_view tag, std::string_view prefix, CacheKeySet const* among, std::string& last,
-                        EffectSink& sink);
+  // Is it a flight that was overtaken (effect::FlightOvertaken)? False where there is no such job.
+  bool is_overtaken(JobNumber job) const;
+  // The flights under way whose keys begin with `prefix` and which `is_meant` picks are overtaken: all of them, as many
+  // as there may be leased. So many were looked at.
+  std::size_t overtake_flights(std::string_view prefix, FlightFilter const& is_meant, EffectSink& sink);
   // Writes down that a key has no value and no failure any more, which nobody has asked for: flights go on.
   void note_cached_gone(std::string_view cache_key, EffectSink& sink);
   // Is the record at `at` (of the segment that is to be dropped) one that something living still stands on? Then what

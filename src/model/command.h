@@ -226,10 +226,8 @@ struct ForgetCached {
 struct ForgetCachedBy {
   std::string tag{};
   std::string prefix{};
-  // The shard's: it does a part a turn, and this is where the next one goes on. Flights first: what they store
-  // meanwhile is found with all else.
+  // The shard's: it does a part a turn, and this is where the next one goes on. Flights first, all in one turn.
   bool has_seen_flights = false;
-  std::string last_flight{};  // Those with keys up to this one were looked at.
   std::uint64_t cursor = 0;
 };
 

@@ -125,6 +125,13 @@ cache::Lookup CacheDesk::look(std::string_view key, Instant now) const {
   return looked;
 }
 
+bool CacheDesk::has_tag(std::string_view key, std::string_view tag, Instant now) const {
+  auto const found = decided_.find(key);
+  if (found == decided_.end() || !found->second.is_value_decided) return index_.has_tag(key, tag, now);
+  Decided const& decided = found->second;
+  return decided.value && !decided.times.is_over(now) && has_cache_tag(decided.tags, tag);
+}
+
 std::optional<CacheDesk::Made> CacheDesk::made(std::string_view key) const {
   auto const found = decided_.find(key);
   return found == decided_.end() ? std::nullopt : found->second.made;

@@ -52,6 +52,8 @@ class CacheDesk final : public CacheWatch {
 
   // What there is for a key, as it is decided.
   cache::Lookup look(std::string_view key, Instant now) const;
+  // Likewise: is there a value that has this tag, and is not over?
+  bool has_tag(std::string_view key, std::string_view tag, Instant now) const;
   // The newest value that was stored under a key and is not published, however short its time and whatever came after.
   struct Made {
     CacheValuePtr value;

@@ -3,6 +3,7 @@
 
 #include "base/assert.h"
 #include "base/mutation.h"
+#include "model/cache_set.h"
 #include "shard/shard_loop.h"
 
 // Commands of the shared cache. What is in the index, I/O threads find themselves; here is what changes it, what starts
@@ -233,13 +234,24 @@ Result<> ShardLoop::end_flight(std::vector<Waiters::Id> const& waiting) {
   return {};
 }
 
+// All at once: what is stored by one of them whose turn has not come need not be found by the values' tags. By tag are
+// meant also those which compute anew what has the tag now.
+void ShardLoop::overtake_flights(ForgetCachedBy& forget, Allowed const& allowed) {
+  auto const is_meant = [&](std::string_view key, BytesView tags) {
+    if (!allowed.has_key(key)) return false;
+    if (forget.tag.empty() || has_cache_tag(tags, forget.tag)) return true;
+    return desk_->has_tag(key, forget.tag, now_) && !WM_MUTATION(refreshes_are_meant_by_their_specs_only);
+  };
+  flight_looks_ += engine_.overtake_flights(forget.prefix, is_meant, batch_);
+  forget.has_seen_flights = true;
+}
+
 Result<> ShardLoop::forget_cached_by(Unfinished& unfinished, bool& again) {
   auto& forget = std::get<ForgetCachedBy>(unfinished.request.command);
   if (!forget.has_seen_flights) {
-    again = engine_.overtake_flights(forget.tag, forget.prefix, unfinished.request.allowed.keys.get(),
-                                     forget.last_flight, batch_);
-    forget.has_seen_flights = !again;
+    again = flight_looks_ >= engine_.options().steps_max;  // It has not begun then.
     if (again) return {};
+    overtake_flights(forget, unfinished.request.allowed);
   }
   std::vector<std::string> keys;
   if (forget.cursor != CacheDesk::kAllFound) desk_->find_by(forget.tag, forget.prefix, now_, forget.cursor, keys);

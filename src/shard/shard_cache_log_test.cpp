@@ -107,6 +107,36 @@ TEST_F(HeldFlushTest, TheShardItselfSeesWhatIsDecided) {
   EXPECT_EQ(engine_->status().jobs, 0u);
 }
 
+TEST_F(HeldFlushTest, WhatARefreshStoresIsDeletedByTheOldValuesTagAlsoBeforeItIsOnDisk) {
+  options_.cache_desk.found_per_part = 2;
+  restart();
+  ask<CachedReply>(put("before", "v"));
+  for (int i = 0; i < 6; ++i) submit(put("k" + std::to_string(i), "old", seconds{1}, minutes{10}, {"t"}));
+  turn();
+  flush();
+  clock_.advance(seconds{2});
+  submit(compute("k5"));
+  Cookie const leased = submit(lease());
+  turn();
+  flush();
+  auto const job = take<LeaseReply>(leased).jobs.at(0);
+  Cookie const forget = submit(ForgetCachedBy{.tag = "t"});
+  Report report = completed(job);
+  std::get<Completed>(report.outcome)
+      .cache.push_back(
+          {.key = "k5", .set = {.content_type = "text/plain", .body = "new", .fresh = minutes{1}, .tags = {"t"}}});
+  submit(ReportBatch{.reports = {report}});
+  turn();
+  ASSERT_TRUE(last_turn_.more) << "else this tests nothing";
+  while (last_turn_.more) turn();
+
+  flush();
+
+  take<CountReply>(forget);
+  EXPECT_EQ(body("k5"), "(none)");
+  EXPECT_EQ(cache_->figures().entries, 1u);  // "before".
+}
+
 TEST_F(HeldFlushTest, WhatIsDeletedIsServedUntilThatIsOnDiskAndNoLonger) {
   submit(put("k", "value"));
   turn();

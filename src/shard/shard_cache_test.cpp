@@ -491,24 +491,44 @@ TEST_F(ShardCacheTest, DeletionsByPrefixReachFlightsAndCountOnlyValues) {
   EXPECT_EQ(body("b"), "1");
 }
 
-TEST_F(ShardCacheTest, WhatAFlightStoresWhileItsPrefixIsDeletedInPartsIsDeletedToo) {
+TEST_F(ShardCacheTest, DeletionsThatLookAtManyFlightsBeginInATurnEach) {
   engine_options_.steps_max = 2;
   restart();
   for (int i = 0; i < 6; ++i) submit(compute("k" + std::to_string(i), Duration{0}));
   turn();
   auto const jobs = ask<LeaseReply>(lease("default", 6)).jobs;
   ASSERT_EQ(jobs.size(), 6u);
-  Cookie const forget = submit(ForgetCachedBy{.prefix = "k"});
+  Cookie const first = submit(ForgetCachedBy{.tag = "t"});
+  Cookie const second = submit(ForgetCachedBy{.prefix = "k"});
   turn();
-  EXPECT_FALSE(answered(forget));
+  EXPECT_TRUE(answered(first));
+  EXPECT_FALSE(answered(second));
   std::vector<Report> reports;
   for (LeasedJob const& job : jobs) reports.push_back(completed(job, "1"));
   submit(ReportBatch{.reports = std::move(reports)});
-  while (!answered(forget)) turn();
+  while (!answered(second)) turn();
 
-  take<CountReply>(forget);
   EXPECT_EQ(cache_->figures().entries, 0u);
   expect_sound();
+}
+
+TEST_F(ShardCacheTest, WhatARefreshStoresWithoutTheTagBeforeItsOldValuesTurnIsNotKept) {
+  options_.cache_desk.found_per_part = 2;
+  restart();
+  for (int i = 0; i < 6; ++i) submit(put("k" + std::to_string(i), "old", seconds{1}, minutes{10}, {"t"}));
+  turn();
+  clock_.advance(seconds{2});
+  ask<CachedReply>(compute("k5"));  // Begins a refresh, whose own spec has no such tag.
+  auto const job = lease_one();
+  Cookie const forget = submit(ForgetCachedBy{.tag = "t"});
+  turn();
+  ASSERT_FALSE(answered(forget)) << "else this tests nothing";
+
+  complete(job, "1");
+  while (!answered(forget)) turn();
+
+  EXPECT_EQ(find("k5").what, What::absent);
+  EXPECT_EQ(cache_->figures().entries, 0u);
 }
 
 TEST_F(ShardCacheTest, ThatAFlightWasOvertakenHoldsOverARestartAlsoForVolatileKeys) {

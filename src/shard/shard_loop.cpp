@@ -192,6 +192,7 @@ Result<Turn> ShardLoop::turn() {
 }
 
 Result<> ShardLoop::take_commands() {
+  flight_looks_ = 0;
   if (!unfinished_.empty()) {  // One part a turn, so that what comes in meanwhile gets its own.
     Unfinished next = std::move(unfinished_.front());
     unfinished_.pop_front();

@@ -167,6 +167,7 @@ class ShardLoop {
   Result<> compute_cached(Request&& request);
   Result<> read_cached(Request&& request);
   Result<> forget_cached_by(Unfinished& unfinished, bool& again);
+  void overtake_flights(ForgetCachedBy& forget, Allowed const& allowed);
   void write_gone();
   // As decided, and read back where it is cold: then it is a value, or absent.
   Result<cache::Lookup> look_cached(std::string_view key);
@@ -223,7 +224,9 @@ class ShardLoop {
   JobReader reader_;
   std::unique_ptr<CacheDesk> desk_;  // Null: no cache.
   std::uint64_t cold_bytes_ = 0;     // Of cached values that were read back in this turn.
-  std::size_t to_sweep_ = 0;         // Places of its index that are still to be looked at.
+  // Flights that deletions have looked at in this turn: beyond the steps_max of the engine, the next has to wait.
+  std::size_t flight_looks_ = 0;
+  std::size_t to_sweep_ = 0;  // Places of its index that are still to be looked at.
   Survivors survivors_;
   std::unique_ptr<AttemptTraces> traces_;  // Null: nothing is traced.
   Batch batch_;

@@ -5,7 +5,6 @@
 #include "base/mutation.h"
 #include "base/rng.h"
 #include "engine/commands/decide.h"
-#include "model/allowed.h"
 #include "model/cache_set.h"
 
 // What is stored in the shared cache, and forgotten. The engine keeps none of it: it decides and writes down, and the
@@ -101,22 +100,17 @@ void note_cached_gone(std::string_view key, State const& state, Effects& out) {
   write(effect::CacheForgotten{.key = key}, state, out);
 }
 
-bool overtake_flights(std::string_view tag, std::string_view prefix, CacheKeySet const* among, std::string& last,
-                      State const& state, Effects& out) {
+std::size_t overtake_flights(std::string_view prefix, FlightFilter const& is_meant, State const& state, Effects& out) {
   auto const& begun = state.begun_flights();
-  std::vector<JobNumber> meant;
-  std::uint32_t looked_at = 0;
-  auto next = last.empty() ? begun.lower_bound(prefix) : begun.upper_bound(last);
-  auto const is_within = [&] { return next != begun.end() && next->first.starts_with(prefix); };
-  for (; is_within() && looked_at < state.options().steps_max; ++next, ++looked_at) {
-    last = next->first;
-    if (among != nullptr && !among->contains(last)) continue;
+  std::vector<JobNumber> meant;  // An effect may take a flight out of what is walked.
+  std::size_t looked_at = 0;
+  for (auto next = begun.lower_bound(prefix); next != begun.end() && next->first.starts_with(prefix); ++next) {
+    ++looked_at;
     JobSlot const& job = state.job(state.find(next->second));
-    if (tag.empty() || has_cache_tag(state.flight(job)->tags, tag)) meant.push_back(next->second);
+    if (is_meant(next->first, state.flight(job)->tags)) meant.push_back(next->second);
   }
-  bool const more = is_within();
   for (JobNumber const number : meant) out.emit(effect::FlightOvertaken{.number = number}, state.find(number));
-  return more;
+  return looked_at;
 }
 
 void store_results(JobSlot const& job, Completed const& completed, State const& state, Context const& context,

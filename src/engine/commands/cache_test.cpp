@@ -1,7 +1,6 @@
 #include <gmock/gmock.h>
 
 #include "engine/engine_fixture_test.h"
-#include "model/allowed.h"
 #include "model/cache_set.h"
 
 namespace workmill::engine {
@@ -343,51 +342,30 @@ TEST_F(CacheTest, WhatGivesWayByItselfOvertakesNothing) {
 
 TEST_F(CacheTest, FlightsAreOvertakenByPrefixAndByTheTagsOfTheirSpec) {
   std::vector<std::string> const keys{"a", "b:1", "b:2", "b:3", "c"};
+  EnqueuedJob last;
   for (std::string const& key : keys) {
-    compute(key);
+    last = compute(key);
     lease_one();
   }
   enqueue({.type = "t", .cache_key = "d"});
   lease_one();
   compute("b:4");  // Not begun.
 
-  std::string last;
-  EXPECT_FALSE(engine.overtake_flights("", "b:", nullptr, last, log));
+  EXPECT_EQ(engine.overtake_flights("b:", [](auto, auto) { return true; }, log), 3U);
   EXPECT_EQ(written<effect::FlightOvertaken>().size(), 3U);
   EXPECT_TRUE(engine.is_being_computed("a"));
   EXPECT_FALSE(engine.is_being_computed("b:2"));
 
-  last.clear();
-  CacheKeySet const among{{"c"}};
-  EXPECT_FALSE(engine.overtake_flights("tag", "", &among, last, log));
+  EXPECT_EQ(engine.overtake_flights("", [](std::string_view key, auto) { return key == "c"; }, log), 3U);
   EXPECT_EQ(written<effect::FlightOvertaken>().size(), 4U);
+  EXPECT_TRUE(engine.is_overtaken(last.number));
+  EXPECT_FALSE(engine.is_overtaken(JobNumber{1}));
   EXPECT_TRUE(engine.is_being_computed("a"));
-  last.clear();
-  EXPECT_FALSE(engine.overtake_flights("tag", "", nullptr, last, log));
+  EXPECT_EQ(engine.overtake_flights("", [](auto, BytesView tags) { return has_cache_tag(tags, "tag"); }, log), 2U);
   EXPECT_EQ(written<effect::FlightOvertaken>().size(), 5U);
   EXPECT_TRUE(engine.is_being_computed("d"));
   EXPECT_TRUE(engine.flight_of("b:4"));
   EXPECT_EQ(engine.check_invariants(), "");
-}
-
-class FewStepsTest : public CacheTest {
- protected:
-  FewStepsTest() : CacheTest(EngineOptions{.steps_max = 4}) {}
-};
-
-TEST_F(FewStepsTest, ManyFlightsAreOvertakenInParts) {
-  for (int i = 0; i < 10; ++i) {
-    compute("k" + std::to_string(i));
-    lease_one();
-  }
-
-  std::string last;
-  int parts = 1;
-  for (; engine.overtake_flights("", "k", nullptr, last, log); ++parts) {
-  }
-
-  EXPECT_EQ(parts, 3);
-  EXPECT_EQ(written<effect::FlightOvertaken>().size(), 10U);
 }
 
 TEST_F(CacheTest, ThatAFlightWasOvertakenIsKnownAfterAPatchACopyAndARestart) {

@@ -65,8 +65,7 @@ void note_flight_failed(JobSlot const& job, effect::JobFailed const& failed, Sta
 // The key's entry has gone by itself. As ForgetCached, but nobody has asked for it.
 void note_cached_gone(std::string_view key, State const& state, Effects& out);
 // See Engine.
-bool overtake_flights(std::string_view tag, std::string_view prefix, CacheKeySet const* among, std::string& last,
-                      State const& state, Effects& out);
+std::size_t overtake_flights(std::string_view prefix, FlightFilter const& is_meant, State const& state, Effects& out);
 
 Error no_such_job();
 Error no_such_queue(std::string_view name);
