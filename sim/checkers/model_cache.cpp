@@ -609,10 +609,14 @@ bool Model::end_flight_wait(shard::Cookie cookie, Waiter const& waiter) {
   auto const* failed = std::get_if<ComputeFailed>(reply);
   WM_SIM_HOLD(failed != nullptr && !failed->remembered, "whoever waited for {} got an answer of another kind", key);
   ++figures_[Figure::cache_waiter_failed];
-  ModelCached::Failure const* const failure = cached_failure(key, now_);
   CacheFailure const& said = failed->failure;
-  if (failure != nullptr && said == failure->said) return true;
   if (job != nullptr && job->state == JobState::dead && !job->errors.empty()) {
+    // What is remembered is his own job's failing, but for one that was overtaken.
+    ModelCached::Failure const* const failure = job->is_overtaken ? nullptr : cached_failure(key, now_);
+    if (failure != nullptr && said == failure->said) return true;
+    WM_SIM_HOLD(!is_sure(failure), "that {} failed is remembered, and is told otherwise to who has waited", key);
+    bool const is_another_remembered = job->is_overtaken && cached_failure(key, now_) != nullptr;
+    if (is_another_remembered) ++figures_[Figure::cache_overtaken_failed_after_next];
     JobError const& error = job->errors.front();
     bool const is_unreadable = said.code == "payload_damaged" && may_be_damaged(raw(job->number));
     WM_SIM_HOLD(is_unreadable ||

@@ -179,9 +179,10 @@ Result<Reply> ShardLoop::end_of_flight(FlightWait const& wait) {
   }
   WM_TRY(auto const found, look_cached(wait.key));
   if (found.what == What::value) return Reply{CachedReply{.value = found.value, .times = found.times}};
-  if (found.failure) return Reply{ComputeFailed{.failure = *found.failure}};
   ComputeFailed failed{.failure = ended_by_hand(now_)};
   if (view && view->state == JobState::dead) {
+    // What is remembered is this job's failing, if it may be remembered: else it is that of another, which came after.
+    if (found.failure && !engine_.is_overtaken(wait.job)) return Reply{ComputeFailed{.failure = *found.failure}};
     WM_TRY(auto const damage, reader_.fill_over_damage(*view, engine_, now_));
     if (damage) note_damage(view->number, *damage);
     if (!view->history.errors.empty()) {

@@ -463,6 +463,41 @@ TEST_F(ShardCacheTest, AFlightThatWasOvertakenAndFailsIsAnsweredWithWhatWasPut) 
   EXPECT_FALSE(find("k").failure);
 }
 
+TEST_F(ShardCacheTest, WhoWaitsForAFlightThatWasOvertakenHearsItsOwnFailureAndNotThatOfTheNext) {
+  Cookie const before = submit(compute("k", seconds{20}, minutes{1}));
+  turn();
+  auto const old = lease_one();
+  ask<CacheMissed>(ForgetCached{.key = "k"});
+  Cookie const after = submit(compute("k", seconds{20}, minutes{1}));
+  turn();
+  Report fresh{.job = {.number = lease_one().number, .text = {}}};
+  fresh.lease = engine_->leased_job(*fresh.job.number)->token;
+  fresh.outcome = Failed{.error_class = ErrorClass::fatal, .code = "newer"};
+  ask<ReportsReply>(ReportBatch{.reports = {fresh}});
+  EXPECT_EQ(take<ComputeFailed>(after).failure.until, clock_.now() + minutes{1});
+
+  fail_for_good(old);
+
+  auto const failure = take<ComputeFailed>(before).failure;
+  EXPECT_EQ(failure.code, "bad_input");
+  EXPECT_EQ(failure.error_class, ErrorClass::user);
+  EXPECT_LE(failure.until, clock_.now());  // It is not what is remembered.
+}
+
+TEST_F(ShardCacheTest, WhoWaitsForAFlightThatIsCancelledHearsSoAlsoWhereTheNextHasFailed) {
+  Cookie const before = submit(compute("k", seconds{20}, minutes{1}));
+  turn();
+  auto const old = lease_one();
+  ask<CacheMissed>(ForgetCached{.key = "k"});
+  ask<CachePending>(compute("k", Duration{0}, minutes{1}));
+  fail_for_good(lease_one());
+  ask<DoneReply>(CancelJob{.job = {.number = old.number, .text = {}}});
+
+  fail_for_good(old);
+
+  EXPECT_EQ(take<ComputeFailed>(before).failure.code, "cancelled");
+}
+
 TEST_F(ShardCacheTest, ARefreshThatWasUnderWayDoesNotBringBackWhatWasDeletedByItsTag) {
   ask<CachedReply>(put("k", "old", seconds{1}, minutes{10}, {"t"}));
   clock_.advance(seconds{2});
