@@ -235,6 +235,7 @@ enum class FigureKind : std::uint8_t { amount, fault, rare };
   X(cache_overtaken_answered, rare, "who waits for a flight that was overtaken gets its value")                       \
   X(cache_overtaken_failed_after_next, rare,                                                                          \
     "who waits for a flight that was overtaken is told its failure, and another one is remembered")                   \
+  X(cache_overtaken_given_up, rare, "an attempt fails of a flight that was overtaken and is for nobody: it was the last") \
   X(cache_overtaken_copied, rare, "a flight that was overtaken is copied ahead")                                      \
   X(cache_forgotten_by, rare, "a key is deleted by a tag or a prefix")                                                \
   X(cache_forgotten_in_parts, rare, "a deletion by a tag or a prefix takes several turns")                            \

@@ -77,6 +77,7 @@ namespace workmill::sim {
   /* src/engine, src/shard: the shared cache */                                                       \
   X(overtaken_results_are_stored, "what was computed is stored, though its key was put or deleted meanwhile") \
   X(copy_loses_overtaking, "that a flight was overtaken is lost in a copy")                          \
+  X(overtaken_flights_are_retried_for_nobody, "what was overtaken is tried again, though nobody waits for it") \
   X(refreshes_are_meant_by_their_specs_only, "a deletion by tag passes over who computes a value with the tag anew") \
   X(flight_result_is_lost, "a job computes a value, and it is not stored")                           \
   X(failures_are_not_remembered, "that a value could not be computed is forgotten")                  \

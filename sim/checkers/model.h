@@ -381,6 +381,7 @@ class Model {
   bool answer_compute(shard::Cookie cookie, ComputeCached const& command, ModelJob* flight, bool has_begun);
   bool end_flight_wait(shard::Cookie cookie, Waiter const& waiter);
   bool compare_pending(Reply const& reply, ModelJob const& flight);
+  bool is_given_up_for_nobody(ModelJob const& job, JobState next) const;
   bool forget_part(Bulk forget);
   bool forget_rest(Bulk const& forget, bool is_over);
   bool matches(std::string const& key, ModelCached const& cached, ForgetCachedBy const& forget) const;

@@ -560,6 +560,19 @@ bool Model::compare_pending(Reply const& reply, ModelJob const& flight) {
   return true;
 }
 
+// An attempt has failed that others could follow. Where nobody waits for what was overtaken, none does. In a turn in
+// which nobody was answered it may not be known who waits: `next` is what was made of it.
+bool Model::is_given_up_for_nobody(ModelJob const& job, JobState next) const {
+  if (!job.is_overtaken) return false;
+  bool is_unsure = maybe_waiting_ > 0;
+  for (auto const& [cookie, waiter] : waiters_) {
+    if (waiter.lease || waiter.job != job.number) continue;
+    if (waiter.is_sure) return false;
+    is_unsure = true;
+  }
+  return !is_unsure || next == JobState::cancelled;
+}
+
 // The job has ended, or the wait.
 bool Model::end_flight_wait(shard::Cookie cookie, Waiter const& waiter) {
   Reply const* const reply = reply_to(cookie);

@@ -231,11 +231,13 @@ bool Model::decide_report(Report const& report, ReportResult& result) {
     add_error(*job, failed->error_class, failed->code, failed->message);
     job->events += 1;
     bool const again = failed->error_class == ErrorClass::retryable && job->attempt < job->max_attempts;
-    if (job->cancel_requested || !again) {
-      JobState const next = job->cancel_requested ? JobState::cancelled : JobState::dead;
+    bool const is_given_up = again && !job->cancel_requested && is_given_up_for_nobody(*job, written->next);
+    if (job->cancel_requested || is_given_up || !again) {
+      JobState const next = job->cancel_requested || is_given_up ? JobState::cancelled : JobState::dead;
       WM_SIM_HOLD(written->next == next, "job {:x} failed attempt {} of {} and is {} instead of {}", raw(job->number),
                   job->attempt, job->max_attempts, to_string(written->next), to_string(next));
-      ++figures_[job->cancel_requested                          ? Figure::failed_while_cancel_requested
+      ++figures_[is_given_up                                    ? Figure::cache_overtaken_given_up
+                 : job->cancel_requested                        ? Figure::failed_while_cancel_requested
                  : failed->error_class == ErrorClass::retryable ? Figure::died_of_attempts
                                                                 : Figure::died_of_class];
       ++(next == JobState::dead ? queue.counters.died : queue.counters.cancelled);

@@ -49,6 +49,10 @@ bool Model::advance() {
         ++figures_[Figure::stream_leases_ended];
       }
       JobState next = job->attempt >= job->max_attempts ? JobState::dead : JobState::ready;
+      if (next == JobState::ready && is_given_up_for_nobody(*job, failed->next)) {
+        next = JobState::cancelled;
+        ++figures_[Figure::cache_overtaken_given_up];
+      }
       if (job->cancel_requested) next = JobState::cancelled;
       WM_SIM_HOLD(failed->next == next, "job {:x} is {} after its lease ran out in attempt {} of {}", raw(job->number),
                   to_string(failed->next), job->attempt, job->max_attempts);

@@ -463,6 +463,35 @@ TEST_F(ShardCacheTest, AFlightThatWasOvertakenAndFailsIsAnsweredWithWhatWasPut) 
   EXPECT_FALSE(find("k").failure);
 }
 
+TEST_F(ShardCacheTest, AFlightThatWasOvertakenIsTriedAgainAsLongAsSomebodyWaits) {
+  auto command = compute("k", seconds{5});
+  JobSpecView spec;
+  ASSERT_TRUE(decode_spec(command.spec, spec));
+  spec.max_attempts = 5;
+  Bytes bytes;
+  encode_spec(spec, bytes);
+  command.spec = bytes;
+  Cookie const caller = submit(std::move(command));
+  turn();
+  auto job = lease_one();
+  ask<CacheMissed>(ForgetCached{.key = "k"});
+  auto const fail = [&] {
+    Report report{.job = {.number = job.number, .text = {}}, .lease = job.token};
+    report.outcome = Failed{.code = "late", .retry_in = Duration{0}};
+    ask<ReportsReply>(ReportBatch{.reports = {report}});
+  };
+
+  fail();
+  job = lease_one();
+  clock_.advance(seconds{5});
+  turn();
+  EXPECT_EQ(take<CachePending>(caller).state, JobState::leased);
+  fail();
+
+  EXPECT_EQ(engine_->view(job.number)->state, JobState::cancelled);
+  EXPECT_TRUE(ask<LeaseReply>(lease()).jobs.empty());
+}
+
 TEST_F(ShardCacheTest, WhoWaitsForAFlightThatWasOvertakenHearsItsOwnFailureAndNotThatOfTheNext) {
   Cookie const before = submit(compute("k", seconds{20}, minutes{1}));
   turn();

@@ -35,9 +35,10 @@ void end_lease(JobIndex index, State const& state, Context const& context, Effec
   JobSlot const& job = state.job(index);
   auto effect = death(job, kLeaseExpired, "the lease ran out before its worker reported", context);
   effect.error_class = ErrorClass::retryable;
-  if (job.cancel_requested) {
+  bool const may_try_again = job.attempt < state.policy(job).max_attempts || WM_MUTATION(lease_end_never_kills);
+  if (job.cancel_requested || (may_try_again && is_for_nobody(job, state))) {
     effect.next = JobState::cancelled;
-  } else if (job.attempt < state.policy(job).max_attempts || WM_MUTATION(lease_end_never_kills)) {
+  } else if (may_try_again) {
     effect.next = JobState::ready;
     effect.order = state.next_order(context.now);
   }

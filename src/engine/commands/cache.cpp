@@ -134,6 +134,11 @@ void store_results(JobSlot const& job, Completed const& completed, State const& 
         flight->tags, {.fresh = flight->fresh, .stale = flight->stale}, own, nth, state, context, out);
 }
 
+// Who waits is in no log. What is made of it is: the state that the failure leaves behind.
+bool is_for_nobody(JobSlot const& job, State const& state) {
+  return state.is_overtaken(job) && !job.is_watched && !WM_MUTATION(overtaken_flights_are_retried_for_nobody);
+}
+
 void note_flight_failed(JobSlot const& job, effect::JobFailed const& failed, State const& state, Context const& context,
                         Effects& out) {
   if (failed.next != JobState::dead || WM_MUTATION(failures_are_not_remembered)) return;

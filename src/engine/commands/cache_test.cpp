@@ -321,6 +321,7 @@ TEST_F(CacheTest, ANewFlightBeginsBesideOneThatWasOvertaken) {
   EXPECT_EQ(engine.status().flights, 1U);
   auto const second = lease_one();
   report(second, Completed{.result_kind = PayloadKind::json, .result = "2"});
+  engine.watch(old.number);
   report(first, Failed{.retry_in = Duration{0}});  // It ends as a job, whatever becomes of its key.
   report(lease_one(), Failed{});
   EXPECT_TRUE(written<effect::CacheFailed>().empty());
@@ -328,6 +329,43 @@ TEST_F(CacheTest, ANewFlightBeginsBesideOneThatWasOvertaken) {
   expect<DoneReply>(RetryJob{.job = ref(old.number)});
   EXPECT_EQ(engine.flight_of("k"), std::nullopt);
   EXPECT_EQ(engine.check_invariants(), "");
+}
+
+TEST_F(CacheTest, AFlightThatWasOvertakenIsTriedAgainOnlyForWhoWaitsForIt) {
+  auto const awaited = compute("awaited", {}, 3);
+  auto const first = lease_one();
+  auto const left = compute("left", {}, 3);
+  auto const second = lease_one();
+  auto const lost = compute("lost", {}, 3);
+  lease_one();
+  engine.watch(awaited.number);
+  for (auto const* const key : {"awaited", "left", "lost"}) expect<DoneReply>(ForgetCached{.key = key});
+
+  report(first, Failed{.code = "late", .retry_in = hours{2}});
+  report(second, Failed{.code = "late", .retry_in = hours{2}});
+  pass_and_advance(hours{1});  // The lease of the third is over.
+
+  auto const again = replay();
+  for (Engine* each : {&engine, again.get()}) {
+    EXPECT_EQ(each->view(awaited.number)->state, JobState::scheduled);
+    EXPECT_EQ(each->view(left.number)->state, JobState::cancelled);
+    EXPECT_EQ(each->view(lost.number)->state, JobState::cancelled);
+  }
+  auto const failed = written<effect::JobFailed>();
+  ASSERT_EQ(failed.size(), 3U);
+  EXPECT_EQ(failed[1].code, "late");
+  EXPECT_EQ(failed[2].code, "lease_expired");
+  EXPECT_EQ(engine.check_invariants(), "");
+}
+
+TEST_F(CacheTest, AFlightThatWasOvertakenAndFailsForGoodIsDeadAlsoIfNobodyWaits) {
+  auto const job = compute("k", hours{1}, 3);
+  auto const leased = lease_one();
+  expect<DoneReply>(ForgetCached{.key = "k"});
+
+  report(leased, Failed{.error_class = ErrorClass::fatal});
+
+  EXPECT_EQ(view(job.number).state, JobState::dead);
 }
 
 TEST_F(CacheTest, WhatGivesWayByItselfOvertakesNothing) {
@@ -373,6 +411,7 @@ TEST_F(CacheTest, ThatAFlightWasOvertakenIsKnownAfterAPatchACopyAndARestart) {
   auto const leased = lease_one();
   expect<DoneReply>(ForgetCached{.key = "k"});
   auto const early = replay();
+  engine.watch(job.number);
   report(leased, Failed{.retry_in = hours{1}});
   JobSpecView spec{.type = "t", .queue = "q2", .cache_key = "k", .cache_fresh = minutes{1}};
   expect<JobReply>(PatchJob{.job = ref(job.number), .changes = {.queue = "q2"}, .new_spec = bytes(spec)});

@@ -62,6 +62,9 @@ void store_results(JobSlot const& job, Completed const& completed, State const& 
 void note_flight_failed(JobSlot const& job, effect::JobFailed const& failed, State const& state, Context const& context,
                         Effects& out);
 
+// Is another attempt of no use to anybody? Of a flight that was overtaken nothing is kept, and nobody waits for it.
+bool is_for_nobody(JobSlot const& job, State const& state);
+
 // The key's entry has gone by itself. As ForgetCached, but nobody has asked for it.
 void note_cached_gone(std::string_view key, State const& state, Effects& out);
 // See Engine.

@@ -56,10 +56,11 @@ struct Reported {
         .detail = failed.detail.size() <= kErrorTextBytesMax ? BytesView{failed.detail} : BytesView{},
         .attempt = job.attempt,
         .previous = job.event_at};
-    if (job.cancel_requested) {
+    bool const may_try_again = failed.error_class == ErrorClass::retryable &&
+                               (job.attempt < policy.max_attempts || WM_MUTATION(retries_for_ever));
+    if (job.cancel_requested || (may_try_again && is_for_nobody(job, state))) {
       effect.next = JobState::cancelled;
-    } else if (failed.error_class == ErrorClass::retryable &&
-               (job.attempt < policy.max_attempts || WM_MUTATION(retries_for_ever))) {
+    } else if (may_try_again) {
       std::uint64_t const chance = mix64(context.chance ^ std::to_underlying(job.number));
       Duration const wait = failed.retry_in.value_or(backoff_after(policy.backoff, job.attempt, chance));
       effect.ready_at = context.now + wait;
