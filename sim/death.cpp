@@ -337,9 +337,8 @@ void Simulator::tell_model_of_damage(LogWatch::Batch const& batch) {
         Position const at{batch.base.segment, batch.base.offset + offset};
         std::visit(
             [&]<class E>(E const& e) {
-              if constexpr (std::is_same_v<E, effect::CacheStored> || std::is_same_v<E, effect::CacheFailed>) {
-                bool const is_value = std::is_same_v<E, effect::CacheStored>;
-                auto const place = is_value ? cache_->place(e.key) : cache_->failure_place(e.key);
+              if constexpr (std::is_same_v<E, effect::CacheStored>) {  // A failure is in memory too, and not lost.
+                auto const place = cache_->place(e.key);
                 if (place && place->at == at) {
                   ++figures_[Figure::cache_damaged];
                   model_.damage_cached(std::string{e.key});

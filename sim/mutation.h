@@ -80,6 +80,7 @@ namespace workmill::sim {
   X(overtaken_flights_are_retried_for_nobody, "what was overtaken is tried again, though nobody waits for it") \
   X(refreshes_are_meant_by_their_specs_only, "a deletion by tag passes over who computes a value with the tag anew") \
   X(flight_result_is_lost, "a job computes a value, and it is not stored")                           \
+  X(damaged_value_takes_its_failure_along, "what is remembered of a failure goes with a value that is damaged")       \
   X(failures_are_not_remembered, "that a value could not be computed is forgotten")                  \
   X(readers_see_what_is_not_durable, "a value is in the index before it is on disk")                 \
   X(evicted_values_come_back, "that a value gave way to others is not written down")                 \

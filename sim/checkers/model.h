@@ -211,7 +211,7 @@ class Model {
   bool compare_lines(JobNumber number, std::vector<Bytes> const& lines);
   // `keys` are all that the index has, good or over; `look` looks one up as a reader does.
   bool compare_cache(std::span<std::string const> keys, std::function<CacheSeen(std::string const&)> const& look);
-  // The record of what there is for this key cannot be read any more.
+  // The record of this key's value cannot be read any more.
   void damage_cached(std::string const& key);
 
   std::string const& complaint() const { return complaint_; }

@@ -727,12 +727,10 @@ bool Model::compare_cache(std::span<std::string const> keys, std::function<Cache
 
 // ---- What becomes of it besides.
 
-// The entry goes whole, value and failure.
+// The value goes. What is remembered of a failure stays.
 void Model::damage_cached(std::string const& key) {
   auto const found = cached_.find(key);
-  if (found == cached_.end()) return;
-  if (found->second.value) found->second.value->may_be_gone = true;
-  if (found->second.failure) found->second.failure->may_be_gone = true;
+  if (found != cached_.end() && found->second.value) found->second.value->may_be_gone = true;
 }
 
 // Of the life before, `evicted` entries had been evicted by its end. What was not among them, has to be there.

@@ -29,6 +29,7 @@ void Cache::put_failure(std::string_view key, CacheFailure failure, Place place)
   inside_->put_failure(key, std::move(failure), place);
 }
 bool Cache::erase(std::string_view key) { return inside_->erase(key); }
+bool Cache::erase_value(std::string_view key) { return inside_->erase_value(key); }
 void Cache::warm(std::string_view key, std::uint64_t etag, CacheValuePtr value) {
   WM_ASSERT(value && value->key() == key);
   inside_->warm(key, etag, std::move(value));

@@ -114,6 +114,8 @@ class Cache {
   void put_failure(std::string_view key, CacheFailure failure, Place place);
   // Value, failure and tags. False: there was nothing.
   bool erase(std::string_view key);
+  // Value and tags; what is remembered of a failure stays. False: there was no value.
+  bool erase_value(std::string_view key);
   // A cold value was read from its record. Where the key has another value by now (`etag`), none, or a warm one,
   // nothing happens.
   void warm(std::string_view key, std::uint64_t etag, CacheValuePtr value);

@@ -35,7 +35,7 @@ class World {
 
   void step() {
     std::string const key = "key/" + std::to_string(rng_.below(40));
-    switch (rng_.below(12)) {
+    switch (rng_.below(13)) {
       case 0:
       case 1:
       case 2: put(key); break;
@@ -45,6 +45,7 @@ class World {
       case 6: move(key); break;
       case 7: now_ += Duration{rng_.below(300)}; break;
       case 8: sweep(); break;
+      case 9: erase_value(key); break;
       default: cache_.find(key, now_); break;
     }
     std::vector<std::string> evicted;
@@ -138,6 +139,23 @@ class World {
     bool const was_known = model_.erase(key) > 0;
     RC_ASSERT(was_known || !was_there);
   }
+  void erase_value(std::string const& key) {
+    bool const was_there = cache_.erase_value(key);
+    auto const known = model_.find(key);
+    bool const was_known = known != model_.end() && known->second.body;
+    RC_ASSERT(was_known || !was_there);
+    if (!was_known) return;
+    if (known->second.failure) {
+      drop_value(known->second);
+    } else {
+      model_.erase(known);
+    }
+  }
+  static void drop_value(Known& known) {
+    known.body.reset();
+    known.place = {};
+    known.tags.clear();
+  }
   void warm(std::string const& key) {
     auto const known = model_.find(key);
     if (known == model_.end() || !known->second.body) return;
@@ -159,11 +177,7 @@ class World {
     cache_.sweep(now_, cache_.places());
     for (auto at = model_.begin(); at != model_.end();) {
       Known& known = at->second;
-      if (known.body && now_ >= known.times.stale_until) {
-        known.body.reset();
-        known.place = {};
-        known.tags.clear();
-      }
+      if (known.body && now_ >= known.times.stale_until) drop_value(known);
       if (known.failure && now_ >= known.failure->until) {
         known.failure.reset();
         known.failure_place = {};

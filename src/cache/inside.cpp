@@ -182,6 +182,18 @@ bool Cache::Inside::erase(std::string_view key) {
   return true;
 }
 
+bool Cache::Inside::erase_value(std::string_view key) {
+  Spot const at = spot(key);
+  if (at.index == kNoEntry || !entries_[at.index].has_value) return false;
+  if (entries_[at.index].has_failure) {
+    drop_value(at.stripe, at.index);
+  } else {
+    drop(at.index);
+  }
+  publish_figures();
+  return true;
+}
+
 void Cache::Inside::warm(std::string_view key, std::uint64_t etag, CacheValuePtr value) {
   Spot const at = spot(key);
   if (at.index == kNoEntry || !fits(*value)) return;

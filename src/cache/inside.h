@@ -33,6 +33,7 @@ class Cache::Inside {
            Place place);
   void put_failure(std::string_view key, CacheFailure failure, Place place);
   bool erase(std::string_view key);
+  bool erase_value(std::string_view key);
   void warm(std::string_view key, std::uint64_t etag, CacheValuePtr value);
   std::optional<Place> place(std::string_view key) const;
   std::optional<Place> failure_place(std::string_view key) const;

@@ -125,6 +125,17 @@ cache::Lookup CacheDesk::look(std::string_view key, Instant now) const {
   return looked;
 }
 
+// A damaged one. What is remembered beside it is written again behind the record that it is gone (write_gone()).
+void CacheDesk::forget_value(std::string_view key) {
+  ++damaged_;
+  if (WM_MUTATION(damaged_value_takes_its_failure_along)) {
+    index_.erase(key);
+  } else {
+    index_.erase_value(key);
+  }
+  damaged_keys_.emplace_back(key);
+}
+
 bool CacheDesk::has_tag(std::string_view key, std::string_view tag, Instant now) const {
   auto const found = decided_.find(key);
   if (found == decided_.end() || !found->second.is_value_decided) return index_.has_tag(key, tag, now);
@@ -150,9 +161,7 @@ Result<CacheValuePtr> CacheDesk::read_cold(std::string_view key, std::uint64_t e
   if (!effect && effect.error().code != ErrorCode::log_corrupt) return std::unexpected(effect.error());
   auto const* const stored = effect ? std::get_if<effect::CacheStored>(&*effect) : nullptr;
   if (stored == nullptr || stored->key != key || stored->etag != etag) {
-    ++damaged_;
-    index_.erase(key);
-    damaged_keys_.emplace_back(key);
+    forget_value(key);
     if (on_damage_) {
       on_damage_(effect
                      ? Error{.code = ErrorCode::log_corrupt, .message = "a cached value does not stand where it should"}
@@ -238,18 +247,33 @@ std::uint64_t CacheDesk::survive(Effect const& record, Position at, Instant now,
   return written.bytes;
 }
 
-std::size_t CacheDesk::forget_damaged(Position from, Position until, cache::Cursor& cursor) {
+// It is all in memory. Also one that is over: it stands where nothing may stand any more. So many bytes were written.
+std::uint64_t CacheDesk::write_failure_again(std::string const& key, Batch& batch) {
+  auto const decided = decided_.find(key);
+  if (decided != decided_.end() && decided->second.is_failure_decided) return 0;  // As in survive().
+  auto const failure = index_.find(key, kInstantMin).failure;
+  WM_ASSERT(failure.has_value());
+  return batch
+      .write(effect::CacheFailed{.key = key,
+                                 .error_class = failure->error_class,
+                                 .code = failure->code,
+                                 .message = failure->message,
+                                 .until = failure->until})
+      .bytes;
+}
+
+std::size_t CacheDesk::forget_damaged(Position from, Position until, cache::Cursor& cursor, Batch& batch,
+                                      std::uint64_t& copied) {
+  auto const stands_there = [&](cache::Place const& place) { return place.at >= from && place.at < until; };
   std::vector<cache::Found> found;
   index_.find_in_segment(from.segment, cursor, options_.looks_per_part, options_.found_per_part, found);
   std::size_t forgotten = 0;
   for (cache::Found const& entry : found) {
-    auto const stands_there = [&](cache::Place const& place) { return place.at >= from && place.at < until; };
-    if (!stands_there(entry.value) && !stands_there(entry.failure)) continue;
-    index_.erase(entry.key);
-    damaged_keys_.push_back(entry.key);
+    if (stands_there(entry.failure)) copied += write_failure_again(entry.key, batch);
+    if (!stands_there(entry.value)) continue;
+    forget_value(entry.key);
     ++forgotten;
   }
-  damaged_ += forgotten;
   return forgotten;
 }
 

@@ -90,9 +90,9 @@ class CacheDesk final : public CacheWatch {
   std::uint64_t live_bytes() const { return index_.live_bytes() + waiting_.bytes(); }
   // A record of the oldest segment, which is to go: writes its copy, if a key stands on it. So many bytes were written.
   std::uint64_t survive(Effect const& record, Position at, Instant now, Batch& batch);
-  // What stands in a segment from `from` to before `until` cannot be read: forgets it, in parts, until `cursor` is
-  // done. So many entries.
-  std::size_t forget_damaged(Position from, Position until, cache::Cursor& cursor);
+  // What stands in a segment from `from` to before `until` cannot be read: forgets such values, and writes failures
+  // again, which are in memory. In parts, until `cursor` is done. So many values; the bytes are added to `copied`.
+  std::size_t forget_damaged(Position from, Position until, cache::Cursor& cursor, Batch& batch, std::uint64_t& copied);
   void tell_damage(Error const& error) const {
     if (on_damage_) on_damage_(error);
   }
@@ -132,6 +132,8 @@ class CacheDesk final : public CacheWatch {
 
   Change& add(Change::What what, std::string_view key, EffectSink::Written written);
   void publish(Change& change);
+  void forget_value(std::string_view key);
+  std::uint64_t write_failure_again(std::string const& key, Batch& batch);
 
   CacheDeskOptions options_;
   cache::Cache& index_;

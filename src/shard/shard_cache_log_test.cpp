@@ -277,6 +277,22 @@ class CacheSurvivorsTest : public CacheLogTest {
     options_.on_cache_damage = [this](Error const&) { ++told_; };
     start();
   }
+  // A value that is stale by now, and that computing it anew has failed. `body` is in a batch of its own.
+  void put_stale_and_fail(BytesView body) {
+    ask<CachedReply>(put("k", body, seconds{1}, hours{1}));
+    clock_.advance(seconds{2});
+    ask<CachedReply>(compute("k", seconds{20}, hours{1}));
+    Report report = completed(ask<LeaseReply>(lease()).jobs.at(0));
+    report.outcome = Failed{.error_class = ErrorClass::fatal, .code = "broken"};
+    ask<ReportsReply>(ReportBatch{.reports = {report}});
+    ASSERT_TRUE(find("k").failure);
+  }
+  void expect_failed(std::string_view when) {
+    EXPECT_EQ(find("k").what, What::failed) << when;
+    ASSERT_TRUE(find("k").failure) << when;
+    EXPECT_EQ(find("k").failure->code, "broken") << when;
+    expect_sound(when);
+  }
   // Turns a bit of the first place where these bytes stand on the disk.
   void damage(std::string_view bytes) {
     for (log::DiskFile const& file : disk_.files()) {
@@ -446,6 +462,54 @@ TEST_F(CacheSurvivorsTest, AColdValueThatIsDamagedIsAMissAndToldOnce) {
   EXPECT_EQ(told_, 1);
   ask<CachePending>(compute("k", Duration{0}));  // It can be computed again.
   expect_sound();
+}
+
+TEST_F(CacheSurvivorsTest, WhatIsRememberedOfAFailureStaysWhereTheValueBesideItIsDamaged) {
+  put_stale_and_fail("value damaged");
+  std::uint32_t const written_in = log_->status().segments.back().ordinal;
+  damage("value damaged");
+
+  churn(written_in);
+
+  expect_failed("as it was to be copied");
+  EXPECT_EQ(told_, 1);
+  restart();
+  expect_failed("after a restart");
+}
+
+TEST_F(CacheSurvivorsTest, WhatIsRememberedOfAFailureStaysWhereAColdValueTurnsOutToBeDamaged) {
+  stop();
+  cache_options_.memory_bytes = std::uint64_t{64} << 10;
+  start();
+  put_stale_and_fail("begin" + std::string(std::size_t{40} << 10, 'x'));
+  std::uint32_t const written_in = log_->status().segments.back().ordinal;
+  damage("begin");
+
+  ask<CacheMissed>(ReadCached{.key = "k"});
+
+  expect_failed("as it was read");
+  EXPECT_EQ(told_, 1);
+  churn(written_in);
+  expect_failed("when all of it was copied");
+  restart();
+  expect_failed("after a restart");
+}
+
+TEST_F(CacheSurvivorsTest, AFailureWhoseRecordIsDamagedIsWrittenAgainAndTheValueStays) {
+  put_stale_and_fail("value");
+  std::uint32_t const written_in = log_->status().segments.back().ordinal;
+  damage("broken");
+
+  churn(written_in);
+
+  for (int restarted = 0; restarted < 2; ++restarted) {
+    EXPECT_EQ(body("k"), "value") << restarted;
+    ASSERT_TRUE(find("k").failure) << restarted;
+    EXPECT_EQ(find("k").failure->code, "broken") << restarted;
+    expect_sound();
+    restart();
+  }
+  EXPECT_EQ(told_, 0);
 }
 
 TEST_F(CacheLogTest, OnlyWhatIsOverIsLeftOutByARestart) {

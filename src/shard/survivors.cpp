@@ -131,7 +131,8 @@ Result<> Survivors::begin_damaged(Error const& error, Batch& batch) {
 
 Result<> Survivors::copy_damaged(Batch& batch, Instant now, std::uint64_t& copied) {
   if (!damaged_->cached.done) {  // A part of the index, and that is the step.
-    std::size_t const forgotten = desk_->forget_damaged(damaged_->from, damaged_->until, damaged_->cached);
+    std::size_t const forgotten =
+        desk_->forget_damaged(damaged_->from, damaged_->until, damaged_->cached, batch, copied);
     if (forgotten > 0 && !std::exchange(damaged_->is_cached_told, true)) desk_->tell_damage(damaged_->error);
     return {};
   }
