@@ -50,6 +50,7 @@ Result<> Survivors::start_if_needed() {
   if (!empty && used <= allowed + (tight_ ? 0 : options_.slack_bytes)) return {};
   oldest_ = oldest;
   has_damage_ = false;
+  damaged_.reset();  // Of a segment that went before all of that was looked at: nothing lived there any more.
   cursor_ = Position{oldest, 0};
   dispensable_ = false;
   scanned_ = false;
