@@ -12,6 +12,8 @@
 #include "base/rng.h"
 #include "engine/engine.h"
 #include "engine/timing_wheel.h"
+#include "flags/flag.h"
+#include "model/cache_set.h"
 #include "model/command.h"
 #include "model/job.h"
 
@@ -40,10 +42,9 @@ class NoLog final : public EffectSink {
   std::uint64_t at_ = 0;
 };
 
-Bytes spec_of(std::string_view queue) {
+Bytes spec_of(std::string_view queue, std::string_view type = "thumbnail") {
   Bytes out;
-  encode_spec({.type = "thumbnail", .queue = queue, .payload_kind = PayloadKind::json, .payload = std::string(90, '1')},
-              out);
+  encode_spec({.type = type, .queue = queue, .payload_kind = PayloadKind::json, .payload = std::string(90, '1')}, out);
   return out;
 }
 
@@ -91,7 +92,34 @@ class Shop {
       engine_.take_happenings();
     }
   }
+  // Of each of so many types a job is in line in front of all others, and flags hold them back.
+  void close_types(std::int64_t types) {
+    flags::Flag off{.variants = {{.name = "off", .value = flags::boolean_value(false)}}};
+    std::vector<Bytes> specs;
+    for (std::int64_t i = 0; i < types; ++i) {
+      off.gates.push_back("closed" + std::to_string(i));
+      specs.push_back(spec_of("default", off.gates.back()));
+      if (off.gates.size() < flags::kGatesMax && i + 1 < types) continue;
+      Bytes definition;
+      flags::encode_flag(off, definition);
+      execute(SetFlag{.key = "off" + std::to_string(i), .definition = std::move(definition)});
+      execute(Enqueue{.specs = std::exchange(specs, {})});
+      off.gates.clear();
+    }
+    advance();
+  }
+  // So many jobs are leased that compute a cached value each.
+  void begin_flights(std::int64_t flights) {
+    for (std::int64_t i = 0; i < flights; ++i) {
+      std::string const key = "key/" + std::to_string(i);
+      Bytes spec;
+      encode_spec({.type = "compute", .cache_key = key, .cache_tags = {"some", "tags"}}, spec);
+      execute(Enqueue{.specs = {std::move(spec)}});
+      if (i % 1'000 == 999 || i + 1 == flights) lease(1'000);
+    }
+  }
   Engine& engine() { return engine_; }
+  EffectSink& log() { return log_; }
 
  private:
   Reply execute(Command const& command) {
@@ -139,6 +167,26 @@ void backlogs(benchmark::internal::Benchmark* bench) {
   }
 }
 BENCHMARK(BM_EngineLife)->Apply(backlogs)->ArgNames({"backlog", "batch"});
+
+// The same life in a line beside which jobs of closed types stand, of so many types.
+void BM_EngineLifeBesideClosedTypes(benchmark::State& state) {
+  Shop shop{0};
+  shop.close_types(state.range(0));
+  shop.set_batch(1);
+  for (auto _ : state) shop.live(1, 1);
+  state.SetItemsProcessed(state.iterations());
+}
+BENCHMARK(BM_EngineLifeBesideClosedTypes)->Arg(0)->Arg(100)->Arg(is_smoke() ? 200 : 10'000)->ArgName("types");
+
+// A deletion by a tag looks at every flight that is under way, in one turn.
+void BM_EngineLooksAtFlights(benchmark::State& state) {
+  Shop shop{0};
+  shop.begin_flights(state.range(0));
+  auto const is_meant = [](std::string_view, BytesView tags) { return has_cache_tag(tags, "another"); };
+  for (auto _ : state) benchmark::DoNotOptimize(shop.engine().overtake_flights("", is_meant, shop.log()));
+  state.SetItemsProcessed(state.iterations() * state.range(0));
+}
+BENCHMARK(BM_EngineLooksAtFlights)->Arg(is_smoke() ? 2'000 : 100'000)->Unit(benchmark::kMillisecond);
 
 std::size_t heap_bytes() {
   struct mallinfo2 const info = mallinfo2();
