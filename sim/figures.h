@@ -231,9 +231,9 @@ enum class FigureKind : std::uint8_t { amount, fault, rare };
   X(cache_checkpoint_overtaken, rare, "a key is put or deleted between two attempts, of which the first left a checkpoint") \
   X(cache_overtaken_by, rare, "a flight is overtaken by a deletion by tag or prefix")                                 \
   X(cache_refresh_overtaken_by_tag, rare, "a refresh without the tag is overtaken, as the value that it computes anew has it") \
-  X(cache_deletion_begun_later, rare, "a deletion begins in a later turn, as others have looked at many flights")     \
+  X(cache_deletion_begun_later, amount, "a deletion begins in a later turn, as others have looked at many flights")     \
   X(cache_overtaken_answered, rare, "who waits for a flight that was overtaken gets its value")                       \
-  X(cache_overtaken_failed_after_next, rare,                                                                          \
+  X(cache_overtaken_failed_after_next, amount,                                                                        \
     "who waits for a flight that was overtaken is told its failure, and another one is remembered")                   \
   X(cache_overtaken_given_up, rare, "an attempt fails of a flight that was overtaken and is for nobody: it was the last") \
   X(cache_overtaken_copied, rare, "a flight that was overtaken is copied ahead")                                      \
