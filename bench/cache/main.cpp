@@ -11,14 +11,21 @@
 #include "base/rng.h"
 #include "cache/cache.h"
 #include "cache/entry.h"
+#include "model/cache_memory.h"
 #include "policies.h"
 #include "traces.h"
 
 // What bench/cache_policies and bench/run call.
 //
-//   wm_bench_cache ratios [REQUESTS] [SEED]   hit ratios of each policy and of the cache itself over each trace, as
-//   JSON wm_bench_cache memory [ENTRIES] [BODY]    what an entry takes beyond its key and value, by the allocator's
-//   figures
+//   wm_bench_cache ratios [REQUESTS] [SEED]    hit ratios of each policy and of the cache itself over each trace
+//   wm_bench_cache memory [ENTRIES] [BODY] [EXACT]
+//                                              what an entry takes beyond its key and value, by resident memory; EXACT:
+//                                              all bodies are of BODY bytes
+//   wm_bench_cache drift [PUTS] [MIB] [FROM] [TO] [SPREAD]
+//                                              resident memory beside the budget while values come that are ever
+//                                              larger, or smaller: from FROM bytes to TO, SPREAD per cent less or more
+//
+// Each prints JSON.
 namespace workmill::bench {
 namespace {
 
@@ -86,7 +93,7 @@ std::uint64_t resident() {
 }
 
 // Bodies of half to one and a half times `body` bytes, so that no size of the allocator's fits them by chance.
-int memory(std::uint32_t entries, std::uint32_t body) {
+int memory(std::uint32_t entries, std::uint32_t body, bool exact) {
   cache::Cache cache{{.memory_bytes = std::uint64_t{1} << 40, .hash_seed = 1}};
   std::string const text(body * 2, 'b');
   Rng rng{7};
@@ -94,7 +101,7 @@ int memory(std::uint32_t entries, std::uint32_t body) {
   std::uint64_t const before = resident();
   for (std::uint32_t i = 0; i < entries; ++i) {
     std::string const key = "thumbnail/" + std::to_string(rng.next() % 1'000'000'000) + "/" + std::to_string(i);
-    std::size_t const bytes = body / 2 + rng.below(body + 1);
+    std::size_t const bytes = exact ? body : body / 2 + rng.below(body + 1);
     payload += key.size() + bytes;
     cache.put(key, CacheValue::make(key, "application/json", std::string_view{text}.substr(0, bytes)), kTimes, {}, {});
   }
@@ -105,6 +112,53 @@ int memory(std::uint32_t entries, std::uint32_t body) {
       R"({"entries":%u,"body":%u,"payload_bytes_each":%.1f,"overhead_bytes_each":%.1f,"reckoned_bytes_each":%.1f})"
       "\n",
       entries, body, static_cast<double>(payload) / entries, each, reckoned);
+  return 0;
+}
+
+// Half of the requests are for keys that are asked for again and again, the popular ones far more often, and whose
+// values stay as long as they are let: they lie between those of the others, which come and go.
+int drift(std::uint64_t puts, std::uint64_t mib, double from, double to, double spread) {
+  std::uint64_t const budget = mib << 20;
+  std::uint64_t const before = resident();
+  cache::Cache cache{{.memory_bytes = budget, .hash_seed = 1}};
+  std::string const text(1 << 20, 'b');
+  Rng rng{11};
+  std::uint64_t const popular = budget / 4'096;
+  std::uint64_t most = 0;
+  std::uint64_t lost_most = 0;
+  double sum = 0;
+  std::uint64_t samples = 0;
+  auto const start = std::chrono::steady_clock::now();
+  std::uint64_t fresh = 0;
+  for (std::uint64_t done = 0; done < puts;) {
+    bool const again = rng.below(2) == 0;
+    std::uint64_t const rank = rng.below(popular) * rng.below(popular) / popular;
+    std::string const key =
+        again ? "popular/thumbnail/" + std::to_string(rank) : "other/thumbnail/" + std::to_string(++fresh);
+    if (again && cache.find(key, kNow).value) continue;
+    double const part = static_cast<double>(done) / static_cast<double>(puts);
+    double const mean = from + (to - from) * part;
+    double const off = 1 + spread / 100 * (static_cast<double>(rng.below(2'001)) / 1'000 - 1);
+    auto const bytes = static_cast<std::size_t>(mean * off);
+    cache.put(key, CacheValue::make(key, "application/json", std::string_view{text}.substr(0, bytes)), kTimes, {}, {});
+    // From when it is full on.
+    if (++done % 20'000 == 0 && cache.figures().memory_bytes > budget / 100 * 98) {
+      std::uint64_t const now = resident() - before;
+      most = std::max(most, now);
+      lost_most = std::max(lost_most, cache_value_memory().lost_bytes);
+      sum += static_cast<double>(now);
+      ++samples;
+    }
+  }
+  std::chrono::duration<double, std::nano> const took = std::chrono::steady_clock::now() - start;
+  std::printf(
+      R"({"puts":%llu,"budget_bytes":%llu,"resident_of_budget":{"mean":%.3f,"most":%.3f,"end":%.3f},"lost_most":%.3f,"ns_each":%.0f})"
+      "\n",
+      static_cast<unsigned long long>(puts), static_cast<unsigned long long>(budget),
+      sum / static_cast<double>(std::max<std::uint64_t>(samples, 1)) / static_cast<double>(budget),
+      static_cast<double>(most) / static_cast<double>(budget),
+      static_cast<double>(resident() - before) / static_cast<double>(budget),
+      static_cast<double>(lost_most) / static_cast<double>(budget), took.count() / static_cast<double>(puts));
   return 0;
 }
 
@@ -122,8 +176,17 @@ int main(int count, char** words) {
   std::string_view const what = count > 1 ? words[1] : "";
   auto const word = [&](int i, std::uint64_t otherwise) { return count > i ? number(words[i]) : otherwise; };
   if (what == "ratios") return ratios(static_cast<std::uint32_t>(word(2, 1'000'000)), word(3, 7));
-  if (what == "memory")
-    return memory(static_cast<std::uint32_t>(word(2, 1'000'000)), static_cast<std::uint32_t>(word(3, 100)));
-  std::fputs("usage: wm_bench_cache ratios [REQUESTS] [SEED] | memory [ENTRIES] [BODY]\n", stderr);
+  if (what == "memory") {
+    return memory(static_cast<std::uint32_t>(word(2, 1'000'000)), static_cast<std::uint32_t>(word(3, 100)),
+                  word(4, 0) != 0);
+  }
+  if (what == "drift") {
+    return drift(word(2, 3'000'000), word(3, 256), static_cast<double>(word(4, 600)),
+                 static_cast<double>(word(5, 1'500)), static_cast<double>(word(6, 30)));
+  }
+  std::fputs(
+      "usage: wm_bench_cache ratios [REQUESTS] [SEED] | memory [ENTRIES] [BODY] [EXACT] | "
+      "drift [PUTS] [MIB] [FROM] [TO] [SPREAD]\n",
+      stderr);
   return 2;
 }

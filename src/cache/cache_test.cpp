@@ -9,6 +9,7 @@
 
 #include "base/rng.h"
 #include "cache/entry.h"
+#include "model/cache_memory.h"
 
 namespace workmill::cache {
 namespace {
@@ -340,6 +341,80 @@ TEST(Cache, APutAnewHasItsNewTagsOnly) {
   };
   EXPECT_EQ(keys("before"), 0U);
   EXPECT_EQ(keys("after"), 1U);
+}
+
+// ---- Where values lie. ----
+
+// Most of them go, and the rest lies scattered.
+constexpr int kScattered = 40'000;
+constexpr int kScatteredLeft = 20;  // One of so many stays.
+
+std::string scattered_key(int i) { return "scattered/" + std::to_string(i); }
+std::string scattered_body(int i) {
+  return std::string(900 + static_cast<std::size_t>(i % 32), static_cast<char>('a' + i % 26));
+}
+
+void scatter(Cache& cache) {
+  for (int i = 0; i < kScattered; ++i) {
+    cache.put(scattered_key(i), CacheValue::make(scattered_key(i), "x/y", scattered_body(i)), times(), {}, {});
+  }
+  for (int i = 0; i < kScattered; ++i) {
+    if (i % kScatteredLeft != 0) cache.erase(scattered_key(i));
+  }
+}
+void expect_all_left(Cache const& cache) {
+  for (int i = 0; i < kScattered; i += kScatteredLeft) {
+    Lookup const found = cache.find(scattered_key(i), kNow);
+    ASSERT_TRUE(found.value) << i;
+    ASSERT_EQ(found.value->key(), scattered_key(i));
+    ASSERT_EQ(found.value->content_type(), "x/y");
+    ASSERT_EQ(found.value->body(), scattered_body(i));
+  }
+  EXPECT_EQ(cache.check_invariants(), "");
+}
+constexpr std::uint64_t kMiB = std::uint64_t{1} << 20;
+
+TEST(CacheMemory, ASweepMovesScatteredValuesTogether) {
+  Cache cache{{}};
+  scatter(cache);
+  if (cache_value_memory().held_bytes == 0) GTEST_SKIP() << "each value is by itself";
+  ASSERT_GT(cache_value_memory().held_bytes, 30 * kMiB);
+  std::uint64_t const charged = cache.figures().memory_bytes;
+
+  for (int round = 0; round < 100; ++round) cache.sweep(kNow, 2'000);
+
+  EXPECT_LE(cache_value_memory().lost_bytes, 5 * kMiB);
+  EXPECT_EQ(cache.figures().memory_bytes, charged);
+  expect_all_left(cache);
+}
+
+TEST(CacheMemory, PutsMoveScatteredValuesTogether) {
+  Cache cache{{}};
+  scatter(cache);
+  if (cache_value_memory().held_bytes == 0) GTEST_SKIP() << "each value is by itself";
+
+  for (int i = 0; i < 10'000; ++i) put(cache, "k");
+
+  EXPECT_LE(cache_value_memory().lost_bytes, 5 * kMiB);
+  expect_all_left(cache);
+}
+
+TEST(CacheMemory, WhoReadsAValueKeepsItWhileItMoves) {
+  Cache cache{{}};
+  scatter(cache);
+  if (cache_value_memory().held_bytes == 0) GTEST_SKIP() << "each value is by itself";
+  std::vector<CacheValuePtr> held;
+  for (int i = 0; i < kScattered; i += kScatteredLeft) held.push_back(cache.find(scattered_key(i), kNow).value);
+
+  for (int round = 0; round < 100; ++round) cache.sweep(kNow, 2'000);
+
+  int moved = 0;
+  for (std::size_t i = 0; i < held.size(); ++i) {
+    int const number = static_cast<int>(i) * kScatteredLeft;
+    ASSERT_EQ(held[i]->body(), scattered_body(number));
+    if (cache.find(scattered_key(number), kNow).value != held[i]) ++moved;
+  }
+  EXPECT_GT(moved, 0);
 }
 
 // ---- Who is evicted. ----

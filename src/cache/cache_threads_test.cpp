@@ -7,6 +7,7 @@
 
 #include "base/rng.h"
 #include "cache/cache.h"
+#include "model/cache_memory.h"
 
 // Readers and the writer at once; the thread sanitizer watches.
 namespace workmill::cache {
@@ -82,6 +83,48 @@ TEST(CacheThreads, ReadersSeeWholeValuesWhileTheyComeAndGo) {
   EXPECT_EQ(wrong.load(), 0);
   EXPECT_GT(found_any.load(), 0U);
   EXPECT_EQ(cache.check_invariants(), "");
+}
+
+TEST(CacheThreads, ReadersSeeWholeValuesWhileTheseAreMoved) {
+  constexpr std::uint64_t kMany = 10'000;
+  constexpr std::uint64_t kLeft = 10;  // One of so many stays.
+  constexpr std::size_t kBodyBytes = 2'000;
+  auto const body = [](std::uint64_t i) { return std::string(kBodyBytes, static_cast<char>('a' + i % 26)); };
+  constexpr CacheTimes kHour{
+      .stored_at = kNoon, .fresh_until = kNoon + Duration{1}, .stale_until = kNoon + Duration{2}};
+  Cache cache{{.stripes = 4}};
+  for (std::uint64_t i = 0; i < kMany; ++i) {
+    cache.put(key_of(i), CacheValue::make(key_of(i), "x/y", body(i)), kHour, {}, {});
+  }
+  std::vector<CacheValuePtr> before;
+  for (std::uint64_t i = 0; i < kMany; i += kLeft) before.push_back(cache.find(key_of(i), kNoon).value);
+  std::atomic<bool> stop{false};
+  std::atomic<int> wrong{0};
+  std::vector<std::thread> readers;
+  for (std::uint64_t reader = 0; reader < 3; ++reader) {
+    readers.emplace_back([&, reader] {
+      Rng rng{reader};
+      while (!stop.load()) {
+        std::uint64_t const i = rng.below(kMany / kLeft) * kLeft;
+        CacheValuePtr const found = cache.find(key_of(i), kNoon).value;
+        if (!found || found->key() != key_of(i) || found->body() != body(i)) wrong.fetch_add(1);
+      }
+    });
+  }
+
+  for (std::uint64_t i = 0; i < kMany; ++i) {
+    if (i % kLeft != 0) cache.erase(key_of(i));
+  }
+  for (int round = 0; round < 50; ++round) cache.sweep(kNoon, kMany);
+  stop.store(true);
+  for (std::thread& reader : readers) reader.join();
+
+  EXPECT_EQ(wrong.load(), 0);
+  std::size_t moved = 0;
+  for (std::size_t i = 0; i < before.size(); ++i) {
+    if (cache.find(key_of(i * kLeft), kNoon).value != before[i]) ++moved;
+  }
+  EXPECT_TRUE(moved > 0 || cache_value_memory().held_bytes == 0) << "or each value is by itself";
 }
 
 TEST(CacheThreads, OfAllWhoWantToRefreshOneMay) {

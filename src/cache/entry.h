@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "base/assert.h"
+#include "base/block_pool.h"
 #include "base/time.h"
 #include "model/cache.h"
 #include "model/position.h"
@@ -94,12 +95,17 @@ struct alignas(64) Entry {
 };
 static_assert(sizeof(Entry) == 64);
 
-// What the allocator takes for so many bytes: mimalloc's sizes are 16 bytes apart up to 128, and four to a doubling
-// above. Reckoned and not asked for, so that the same calls evict the same entries under any allocator.
-constexpr std::uint64_t allocated_bytes(std::uint64_t bytes) {
+// What the program's allocator takes for so many bytes: mimalloc's sizes are 16 bytes apart up to 128, and four to a
+// doubling above. Reckoned and not asked for, so that the same calls evict the same entries under any allocator.
+constexpr std::uint64_t heap_bytes(std::uint64_t bytes) {
   if (bytes <= 128) return (bytes + 15) & ~std::uint64_t{15};
   std::uint64_t const step = std::bit_floor(bytes - 1) / 4;
   return (bytes + step - 1) & ~(step - 1);
+}
+// What a value's memory takes. Reckoned as well: where in the pool it lies, and what is lost there, depends on more
+// than this cache's calls.
+constexpr std::uint64_t allocated_bytes(std::uint64_t bytes) {
+  return bytes <= BlockPool::kBlockBytesMax ? BlockPool::rounded(bytes) : heap_bytes(bytes);
 }
 // What an entry takes beyond its block: itself, its bucket, and the ghost that it may leave.
 inline constexpr std::uint64_t kEntryBytes = sizeof(Entry) + 4 + 6;

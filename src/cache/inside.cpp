@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/assert.h"
+#include "model/cache_memory.h"
 
 namespace workmill::cache {
 namespace {
@@ -15,9 +16,16 @@ constexpr std::int64_t kClaimUnitMs = 64;
 constexpr std::uint16_t kClaimUnits = 16;
 std::uint16_t claim_clock(Instant now) { return static_cast<std::uint16_t>(to_ms(now) / kClaimUnitMs); }
 
+// While memory is scattered, each put looks at so many entries. It makes one hole at most on average, so all entries
+// have been seen before another sixteenth of the memory has holes.
+constexpr std::size_t kMoveLooks = 16;
+constexpr std::uint32_t kMoveAhead = 8;  // Of these, how far ahead memory is asked for.
+// Copied in one call at most, and a value more: some 50 µs.
+constexpr std::size_t kMoveBytes = std::size_t{128} << 10;
+
 // A failure's line in the table, and its texts.
 std::uint64_t bytes_of(CacheFailure const& failure) {
-  return 160 + allocated_bytes(failure.code.size()) + allocated_bytes(failure.message.size());
+  return 160 + heap_bytes(failure.code.size()) + heap_bytes(failure.message.size());
 }
 
 }  // namespace
@@ -155,6 +163,7 @@ void Cache::Inside::put(std::string_view key, CacheValuePtr value, CacheTimes co
   }
   change.done();
   keep_budgets();
+  move_blocks(kMoveLooks);
 }
 
 void Cache::Inside::put_failure(std::string_view key, CacheFailure failure, Place place) {
@@ -207,6 +216,7 @@ void Cache::Inside::warm(std::string_view key, std::uint64_t etag, CacheValuePtr
   }
   policy_.add(at.index);
   keep_budgets();
+  move_blocks(kMoveLooks);
 }
 
 std::optional<Place> Cache::Inside::place(std::string_view key) const {
@@ -280,7 +290,26 @@ std::size_t Cache::Inside::sweep(Instant now, std::size_t looks_max) {
     }
   }
   publish_figures();
+  move_blocks(looks_max);
   return gone;
+}
+
+// Out of pages of memory that are to be given back. Nothing that anybody is told depends on it.
+void Cache::Inside::move_blocks(std::size_t looks_max) {
+  if (!should_cache_values_move()) return;
+  looks_max = std::min<std::size_t>(looks_max, entries_.made());
+  std::size_t copied = 0;
+  for (std::size_t looks = 0; looks < looks_max && copied < kMoveBytes; ++looks) {
+    if (move_next_ >= entries_.made()) move_next_ = 0;
+    // Where a value lies is known by its address and size, and each of those would be waited for.
+    __builtin_prefetch(entries_[EntryIndex{std::min(move_next_ + kMoveAhead, entries_.made() - 1)}].block.get());
+    Entry& entry = entries_[EntryIndex{move_next_++}];
+    if (!entry.is_used || !should_move(*entry.block)) continue;
+    copied += entry.block->allocation_bytes();
+    CacheValuePtr block = copy_of(*entry.block);
+    Lock const lock{stripe_of(hash(block->key())).mutex};
+    std::swap(entry.block, block);  // The old one is freed without the lock.
+  }
 }
 
 // All of an entry.

@@ -104,6 +104,7 @@ class Cache::Inside {
   void drop_tags(EntryIndex index);
   void cool(EntryIndex index);
   void keep_budgets();
+  void move_blocks(std::size_t looks_max);
   std::uint64_t memory_bytes() const { return policy_.bytes() + failure_bytes_ + tags_.memory_bytes(); }
   void publish_figures();
 
@@ -116,6 +117,7 @@ class Cache::Inside {
   SegmentCounts live_;
   std::uint64_t failure_bytes_ = 0;
   std::uint32_t sweep_next_ = 0;
+  std::uint32_t move_next_ = 0;
   std::deque<std::string> evicted_;  // See take_evicted().
 
   Counter entries_count_, cold_count_, memory_, disk_, evictions_memory_, evictions_disk_, expired_;

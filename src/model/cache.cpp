@@ -5,6 +5,17 @@
 #include <new>
 
 #include "base/assert.h"
+#include "base/block_pool.h"
+#include "model/cache_memory.h"
+
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define WM_EACH_BY_ITSELF
+#endif
+#endif
+#ifdef __SANITIZE_ADDRESS__
+#define WM_EACH_BY_ITSELF
+#endif
 
 namespace workmill {
 namespace {
@@ -27,6 +38,23 @@ constexpr std::array<std::string_view, 14> kCommonTypes{
     "image/webp",
 };
 
+#ifdef WM_EACH_BY_ITSELF
+constexpr bool kPooled = false;  // So that the sanitizer sees who uses a value that was freed.
+#else
+constexpr bool kPooled = true;
+#endif
+
+// Never destroyed: a value may be freed when the program ends.
+BlockPool& blocks() {
+  static BlockPool& pool = *new BlockPool;
+  return pool;
+}
+// As long as the class at least, which ends in padding that the bytes use.
+constexpr std::size_t block_bytes(std::size_t allocation_bytes) {
+  return allocation_bytes < sizeof(CacheValue) ? sizeof(CacheValue) : allocation_bytes;
+}
+bool is_pooled(std::size_t bytes) { return kPooled && bytes <= BlockPool::kBlockBytesMax; }
+
 }  // namespace
 
 CacheValuePtr CacheValue::make(BytesView key, BytesView content_type, BytesView body) {
@@ -37,9 +65,8 @@ CacheValuePtr CacheValue::make(BytesView key, BytesView content_type, BytesView 
     if (kCommonTypes[i] == content_type) type = i + 1;
   }
   std::size_t const type_bytes = type != 0 ? 0 : 1 + content_type.size();
-  // As long as the class at least, which ends in padding that the bytes use.
-  std::size_t const bytes = kHeaderBytes + key.size() + type_bytes + body.size();
-  void* const memory = ::operator new(bytes < sizeof(CacheValue) ? sizeof(CacheValue) : bytes);
+  std::size_t const bytes = block_bytes(kHeaderBytes + key.size() + type_bytes + body.size());
+  void* const memory = is_pooled(bytes) ? blocks().take(bytes) : ::operator new(bytes);
   auto* const value = new (memory) CacheValue;
   value->body_bytes_ = static_cast<std::uint32_t>(body.size()) & 0xff'ffff;
   value->type_ = type & 0xff;
@@ -64,8 +91,26 @@ BytesView CacheValue::content_type() const {
 }
 
 void CacheValue::destroy(CacheValue* value) {
+  std::size_t const bytes = block_bytes(value->allocation_bytes());
   value->~CacheValue();
-  ::operator delete(value);
+  if (is_pooled(bytes)) {
+    blocks().give(value, bytes);
+  } else {
+    ::operator delete(value);
+  }
+}
+
+bool should_cache_values_move() { return blocks().is_scattered(); }
+bool should_move(CacheValue const& value) {
+  return is_pooled(block_bytes(value.allocation_bytes())) && blocks().should_move(&value);
+}
+CacheValuePtr copy_of(CacheValue const& value) {
+  return CacheValue::make(value.key(), value.content_type(), value.body());
+}
+
+CacheValueMemory cache_value_memory() {
+  BlockPool::Figures const figures = blocks().figures();
+  return {.held_bytes = figures.held_bytes, .lost_bytes = figures.held_bytes - figures.used_bytes};
 }
 
 }  // namespace workmill

@@ -6,6 +6,8 @@
 #include <string>
 #include <thread>
 
+#include "model/cache_memory.h"
+
 namespace workmill {
 namespace {
 
@@ -14,6 +16,9 @@ RC_GTEST_PROP(CacheValue, SaysWhatItWasMadeOf, (std::string key, std::string typ
   CacheValuePtr const value = CacheValue::make(key, type, body);
 
   RC_ASSERT(value->key() == key && value->content_type() == type && value->body() == body);
+  CacheValuePtr const copy = copy_of(*value);
+  RC_ASSERT(copy != value);
+  RC_ASSERT(copy->key() == key && copy->content_type() == type && copy->body() == body);
 }
 
 TEST(CacheValue, TakesTheLargestOfEverything) {

@@ -115,7 +115,9 @@ def test_the_heap_is_accounted_for(api):
     heap = api.get("/v1/debug/heap")
 
     parts = {part["name"]: part["bytes"] for part in heap["parts"]}
-    assert set(parts) == {"engine", "http_buffers", "log_unflushed", "log_checksums"}
+    assert set(parts) == {
+        "engine", "http_buffers", "log_unflushed", "log_checksums", "cache_values", "cache_values_lost"
+    }
     assert parts["engine"] > 0
     if heap["allocator"] is not None:
         assert heap["allocator"]["resident_bytes"] > parts["engine"]

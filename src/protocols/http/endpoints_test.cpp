@@ -336,6 +336,8 @@ TEST_F(EndpointsTest, TheHeapIsShownByPart) {
 
   EXPECT_THAT(answer, HasSubstr(R"({"name":"engine","bytes":77})"));
   EXPECT_THAT(answer, HasSubstr(R"({"name":"log_checksums","bytes":64})"));
+  EXPECT_THAT(answer, HasSubstr(R"({"name":"cache_values","bytes":)"));
+  EXPECT_THAT(answer, HasSubstr(R"({"name":"cache_values_lost","bytes":)"));
 }
 
 TEST_F(EndpointsTest, MetricsArePackedForThoseWhoAsk) {

@@ -4,6 +4,7 @@
 #include <string_view>
 
 #include "base/json_writer.h"
+#include "model/cache_memory.h"
 #include "telemetry/allocator_figures.h"
 
 namespace workmill::http {
@@ -43,6 +44,9 @@ void append_heap(StatusReply const& status, std::span<Fullness const> front_end,
   part("http_buffers", used(front_end, "http_buffered_bytes"));
   part("log_unflushed", used(status.bounds, "unflushed_bytes"));
   part("log_checksums", status.log_bytes / kSumEvery * kSumBytes);
+  CacheValueMemory const values = cache_value_memory();
+  part("cache_values", values.held_bytes - values.lost_bytes);
+  part("cache_values_lost", values.lost_bytes);
   json.end_array();
   json.end_object();
 }
