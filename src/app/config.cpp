@@ -191,6 +191,7 @@ std::map<std::string_view, Setting> const& settings() {
       {"stream_window_all", size(&Config::stream_window_bytes_all)},
       {"stream_ping", setting(&Config::stream_ping)},
       {"stream_idle_ping", setting(&Config::stream_idle_ping)},
+      {"stream_direct", setting(&Config::stream_direct)},
       {"stream_reconnect_within", setting(&Config::stream_reconnect_within)},
       {"body_size_max", size(&Config::body_bytes_max)},
       {"header_size_max", size(&Config::header_bytes_max)},

@@ -39,7 +39,8 @@ struct Config {
   std::uint64_t stream_window_bytes = std::uint64_t{1} << 20;        // On the way to one stream,
   std::uint64_t stream_window_bytes_all = std::uint64_t{256} << 20;  // and to all.
   Duration stream_ping = std::chrono::seconds{5};                    // A stream with jobs, so long quiet, is pinged,
-  Duration stream_idle_ping = std::chrono::seconds{50};              // and one without.
+  Duration stream_idle_ping = std::chrono::seconds{50};              // and one without:
+  bool stream_direct = true;                                         // unless its worker shows that nobody is between.
   Duration stream_reconnect_within = std::chrono::seconds{5};        // For a stream's worker to come back.
   std::uint64_t body_bytes_max = std::uint64_t{8} << 20;
   std::uint32_t header_bytes_max = 16 * 1024;

@@ -38,6 +38,7 @@ http::HttpLimits http_limits(Config const& config) {
   limits.write_timeout = config.write_timeout;
   limits.stream_ping = config.stream_ping;
   limits.stream_idle_ping = config.stream_idle_ping;
+  limits.stream_direct = config.stream_direct;
   return limits;
 }
 
@@ -51,7 +52,8 @@ std::vector<std::string_view> http_settings() {
           "pipelined_max",     "buffered_size_max",
           "idle_timeout",      "request_timeout",
           "write_timeout",     "handshakes_max",
-          "stream_ping",       "stream_idle_ping"};
+          "stream_ping",       "stream_idle_ping",
+          "stream_direct"};
 }
 
 }  // namespace workmill::app

@@ -15,8 +15,8 @@ namespace workmill::net {
 
 Connection::Connection(Poller& poller, Socket socket, TlsIdentity const* identity) : poller_(poller) {
   boost::system::error_code ignored;  // The peer may be gone already: the first receive says so.
-  peer_ = socket.remote_endpoint(ignored).address();
-  client_ = client_key_of(peer_);
+  peer_ = socket.remote_endpoint(ignored);
+  client_ = client_key_of(peer());
   socket.non_blocking(true, ignored);
   socket.set_option(boost::asio::ip::tcp::no_delay{true}, ignored);
   boost::system::error_code not_released;

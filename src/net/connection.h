@@ -12,6 +12,7 @@
 #include "net/client_key.h"
 #include "net/input_buffer.h"
 #include "net/poller.h"
+#include "net/socket_address.h"
 #include "net/tls.h"
 
 // A TCP connection: what has come in and is not used yet, what is to go out and is not sent yet, and the waits between.
@@ -47,7 +48,11 @@ class Connection {
   Connection& operator=(Connection const&) = delete;
 
   // Whom it connects us with, as it was when it came; the unspecified address where the peer was gone by then.
-  boost::asio::ip::address const& peer() const { return peer_; }
+  boost::asio::ip::address peer() const { return peer_.address(); }
+  // Whether `own`, which the peer says its end of a connection has, is what we see of it: then this is that connection,
+  // and nobody between us ends it and begins another. But for those who take the pains of using the peer's own address
+  // and port.
+  bool is_straight_from(SocketAddress const& own) const { return own == socket_address_of(peer(), peer_.port()); }
   ClientKey client() const { return client_; }
 
   // co_await connection.wait(…) answers one error_code: operation_aborted after wake() or a cancellation.
@@ -108,7 +113,7 @@ class Connection {
   Poller& poller_;
   int socket_ = -1;
   Poller::Key key_{};
-  boost::asio::ip::address peer_;
+  boost::asio::ip::tcp::endpoint peer_;
   ClientKey client_{};
   std::unique_ptr<TlsSession> tls_;  // Where it speaks TLS.
   bool wants_write_ = false;

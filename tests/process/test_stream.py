@@ -302,6 +302,42 @@ def test_a_stream_is_watched_closely_while_its_worker_has_jobs(start, config):
         eventually(lambda: depth(api, "q")["ready"] == 1, "its job is there for others")
 
 
+def own_name(stream):
+    """The address and port of its worker's end."""
+    host, port = stream.ws.socket.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def direct(server):
+    return page(server).value("workmill_streams_direct")
+
+
+def test_a_stream_is_direct_where_its_worker_names_the_address_that_the_server_sees(start):
+    server = start()
+    with Stream(server) as stream, Stream(server) as other:
+        assert stream.subscribe("q", 1, **{"from": own_name(stream)})["direct"] is True
+        assert "direct" not in other.subscribe("q", 1, **{"from": own_name(stream)})
+        assert direct(server) == 1
+    eventually(lambda: direct(server) == 0, "it has ended")
+
+
+def test_a_direct_stream_that_is_idle_is_not_pinged_and_one_with_jobs_is(start, config):
+    server = start(*config(stream_ping="1s", stream_idle_ping="1s", stream_reconnect_within="10ms"))
+    api = server.api()
+    with Stream(server) as stream, Stream(server) as other, upgraded(server) as silent:
+        stream.subscribe("idle", 1, **{"from": own_name(stream)})
+        other.subscribe("idle", 1)
+        name = "{}:{}".format(*silent.socket.getsockname())
+        subscribe = {"queues": ["q"], "credit": 1, "lease": "1h", "from": name}
+        silent.send(frame(1, json.dumps({"subscribe": subscribe}).encode()))
+        eventually(lambda: direct(server) == 2, "both are open")
+        eventually(lambda: page(server).value("workmill_stream_pings_total") >= 3, "the third is pinged")
+        assert ended(server, "silent") == 0  # Though one of them answers nothing.
+        enqueue(api, "q", 1)
+        eventually(lambda: ended(server, "silent") == 1, "it is dropped")
+        eventually(lambda: depth(api, "q")["ready"] == 1, "its job is there for others")
+
+
 def test_a_stream_that_takes_nothing_is_leased_no_more_and_dropped_in_the_end(start, config):
     server = start(*config(stream_window="64KiB", write_timeout="1s", stream_reconnect_within="10ms"))
     api = server.api()
@@ -397,6 +433,8 @@ SUBSCRIBE = {"subscribe": {"queues": ["nowhere"], "credit": 1}}
         ([{"subscribe": {"queues": ["q"], "credit": 1, "lease": "1ms"}}], "invalid_field", "subscribe.lease", 1008),
         ([{"subscribe": {"queues": ["q"], "credit": 1, "worker": "a b"}}], "invalid_field", "subscribe.worker", 1008),
         ([{"subscribe": {"queues": ["q"], "credit": 1, "max": 1}}], "unknown_field", "subscribe.max", 1008),
+        ([{"subscribe": {"queues": ["q"], "credit": 1, "from": "q:1"}}], "invalid_field", "subscribe.from", 1008),
+        ([{"subscribe": {"queues": ["q"], "credit": 1, "from": 1}}], "invalid_field", "subscribe.from", 1008),
         ([SUBSCRIBE, SUBSCRIBE], "malformed_request", None, 1002),
         ([SUBSCRIBE, {"credit": -1}], "invalid_field", "credit", 1008),
         ([SUBSCRIBE, {"drain": False}], "invalid_field", "drain", 1008),
@@ -497,6 +535,6 @@ def test_over_tls_it_is_the_same(start, tmp_path):
     # its tickets after the handshake, and then they get in each other's way: now and then the reader waited for ever.
     context.maximum_version = ssl.TLSVersion.TLSv1_2
     with Stream(secure, tls=context) as stream:
-        stream.subscribe("q", 1)
+        assert stream.subscribe("q", 1, **{"from": own_name(stream)})["direct"] is True
         stream.send({"drain": True})
         assert stream.get("drained") is True

@@ -31,8 +31,8 @@ constexpr FieldNames<6> kLeaseFields{{"queues", "max", "wait", "lease", "worker"
 enum class StreamField : std::uint8_t { subscribe, credit, reports, drain };
 constexpr FieldNames<4> kStreamFields{{"subscribe", "credit", "reports", "drain"}};
 
-enum class SubscribeField : std::uint8_t { queues, credit, lease, worker, resume, held };
-constexpr FieldNames<6> kSubscribeFields{{"queues", "credit", "lease", "worker", "resume", "held"}};
+enum class SubscribeField : std::uint8_t { queues, credit, lease, worker, resume, held, from };
+constexpr FieldNames<7> kSubscribeFields{{"queues", "credit", "lease", "worker", "resume", "held", "from"}};
 
 enum class QueueChoiceField : std::uint8_t { name, weight };
 constexpr FieldNames<2> kQueueChoiceFields{{"name", "weight"}};
@@ -118,7 +118,7 @@ bool JsonIn::Parser::stream(StreamMessage& message) {
   bool const well = members(kStreamFields, seen, [&](std::size_t place) {
     if (std::exchange(any, true)) return invalid("cannot stand beside another member: a message has one");
     switch (static_cast<StreamField>(place)) {
-      case StreamField::subscribe: return subscribe(message.emplace<OpenStream>());
+      case StreamField::subscribe: return subscribe(message.emplace<Subscription>());
       case StreamField::credit: return credit(message.emplace<TellStream>().credit.emplace());
       case StreamField::reports: {
         auto& batch = message.emplace<ReportBatch>();
@@ -134,7 +134,8 @@ bool JsonIn::Parser::stream(StreamMessage& message) {
   return well && (any || invalid("must be an object with one member: subscribe, credit, reports or drain"));
 }
 
-bool JsonIn::Parser::subscribe(OpenStream& open) {
+bool JsonIn::Parser::subscribe(Subscription& subscription) {
+  OpenStream& open = subscription.open;
   Seen seen;
   bool const well = members(kSubscribeFields, seen, [&](std::size_t place) {
     std::string_view text;
@@ -153,6 +154,11 @@ bool JsonIn::Parser::subscribe(OpenStream& open) {
           open.held.push_back(service_.job_ref(text));
           return true;
         });
+      case SubscribeField::from:
+        if (!string(text)) return false;
+        subscription.from = net::parse_socket_address(text);
+        return subscription.from ||
+               invalid("must be an address with its port, as 192.0.2.7:51234 or [2001:db8::7]:51234");
     }
     return false;
   });

@@ -1,11 +1,13 @@
 #pragma once
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <variant>
 
 #include "base/error.h"
 #include "model/command.h"
+#include "net/socket_address.h"
 #include "service/service.h"
 
 // The JSON of requests into commands, as the public contract says (docs/reference/). Pure: no socket.
@@ -51,9 +53,13 @@ class JsonIn {
   Result<Lease> parse_lease(std::string_view body);
   // POST /v1/reports.
   Result<ReportBatch> parse_reports(std::string_view body);
+  struct Subscription {
+    OpenStream open{};
+    std::optional<net::SocketAddress> from{};  // What its socket is bound to, if the worker says so.
+  };
   // A message of the worker stream. The stream of a TellStream, and what is drawn for an OpenStream, are the caller's
   // to add.
-  using StreamMessage = std::variant<OpenStream, TellStream, ReportBatch>;
+  using StreamMessage = std::variant<Subscription, TellStream, ReportBatch>;
   Result<StreamMessage> parse_stream(std::string_view message);
   // PATCH /v1/jobs/{id}. The job is the caller's to add.
   Result<JobChanges> parse_patch_job(std::string_view body);

@@ -26,7 +26,7 @@ extern "C" int LLVMFuzzerTestOneInput(std::uint8_t const* data, std::size_t size
   if (model_knows) WM_ASSERT(is_json == (error == simdjson::SUCCESS));
 
   bool taken = false;
-  switch (data[0] == '6' ? 6 : data[0] % 6) {
+  switch (data[0] == '6' || data[0] == '7' ? data[0] - '0' : data[0] % 6) {
     case 0: {
       auto const request = json.parse_enqueue(body, {.traceparent = "tp"});
       taken = request.has_value();
@@ -53,6 +53,7 @@ extern "C" int LLVMFuzzerTestOneInput(std::uint8_t const* data, std::size_t size
       WM_ASSERT(check_spec(view) && view.cache_key == "key");
       break;
     }
+    case 7: taken = json.parse_stream(body).has_value(); break;
     default: taken = json.parse_bulk_jobs(body).has_value(); break;
   }
   if (taken) WM_ASSERT(is_json);

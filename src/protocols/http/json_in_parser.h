@@ -66,7 +66,7 @@ class JsonIn::Parser : private JsonValues {
   bool log_lines(std::vector<Bytes>& lines);
   bool cache_entry(CacheEntrySet& entry);
   bool outcome(ReportParts& parts, Outcome& made);
-  bool subscribe(OpenStream& open);
+  bool subscribe(Subscription& subscription);
   bool credit(std::uint32_t& credit);
   bool queue_choices(std::vector<QueueChoice>& queues);
   bool queue_choice(QueueChoice& choice);

@@ -280,12 +280,13 @@ void append_reports_reply(ReportsReply const& reply, std::span<ReportedJob const
   json.end_object();
 }
 
-void append_stream_opened(StreamOpened const& opened, std::string& out) {
+void append_stream_opened(StreamOpened const& opened, bool is_direct, std::string& out) {
   JsonWriter json{out};
   json.begin_object().key("subscribed").begin_object().key("resume").plain(format_resume_token(opened.token));
   write_duration("reconnect_within", opened.reconnect_within, json);
   json.member("resumed", opened.resumed);
   write_duration("lease", opened.lease, json);
+  if (is_direct) json.member("direct", true);
   json.end_object().end_object();
 }
 

@@ -47,8 +47,8 @@ void append_lease_reply(LeaseReply const& reply, std::span<ReportedJob const> re
 void append_reports_reply(ReportsReply const& reply, std::span<ReportedJob const> reported,
                           service::Service const& service, std::string_view trace_id, std::string& out);
 
-// The messages of the worker stream. {"subscribed": {...}}
-void append_stream_opened(StreamOpened const& opened, std::string& out);
+// The messages of the worker stream. {"subscribed": {...}}; with "direct": true where it is so.
+void append_stream_opened(StreamOpened const& opened, bool is_direct, std::string& out);
 // {"jobs": [...]}, as append_lease_reply() has them.
 void append_stream_jobs(StreamJobs const& jobs, service::Service const& service, AttemptContext attempts,
                         std::string& out);

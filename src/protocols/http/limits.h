@@ -32,9 +32,11 @@ struct HttpLimits {
   std::uint64_t download_rate_min = 240;  // At which an answer is taken that waits for its client.
   // A worker stream that was quiet for so long is pinged, and one that is silent for twice that is dropped: while jobs
   // are out on it, which others could have, and while none are. The latter 0: the kernel alone finds out that a peer
-  // has gone (net::Connection::keep_alive).
+  // has gone (net::Connection::keep_alive). So it is, too, where the worker shows that nobody is between, and
+  // `stream_direct` says that this is to be believed.
   Duration stream_ping = std::chrono::seconds{5};
   Duration stream_idle_ping = std::chrono::seconds{50};
+  bool stream_direct = true;
 };
 
 struct HttpCounters {

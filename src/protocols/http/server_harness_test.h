@@ -118,6 +118,12 @@ class TestClient {
   TestClient& operator=(TestClient const&) = delete;
 
   bool connected() const { return connected_; }
+  std::uint16_t own_port() const {
+    sockaddr_in address{};
+    socklen_t size = sizeof address;
+    ::getsockname(fd_, reinterpret_cast<sockaddr*>(&address), &size);
+    return ntohs(address.sin_port);
+  }
   // What the socket takes of it.
   std::size_t send(std::string_view bytes) {
     ssize_t const sent = ::send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL);

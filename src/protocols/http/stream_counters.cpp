@@ -19,6 +19,7 @@ std::string_view to_string(StreamEnd end) {
 
 StreamCounters::StreamCounters(telemetry::Metrics& metrics)
     : open(metrics.gauge("workmill_streams", "Open worker streams.")),
+      direct(metrics.gauge("workmill_streams_direct", "Open worker streams that nobody stands between, as was shown.")),
       opened(metrics.counter("workmill_streams_opened_total", "Worker streams that subscribed.")),
       resumed(metrics.counter("workmill_streams_resumed_total",
                               "Worker streams that took over the jobs of one before them.")),

@@ -28,6 +28,7 @@ struct StreamCounters {
   explicit StreamCounters(telemetry::Metrics& metrics);
 
   telemetry::Gauge& open;
+  telemetry::Gauge& direct;  // Of them: nobody is between, and nobody pings while they are idle.
   telemetry::Counter& opened;
   telemetry::Counter& resumed;
   telemetry::Counter& jobs;

@@ -90,6 +90,7 @@ StreamSession::StreamSession(Shared& shared, CookieParts name, net::Connection& 
 StreamSession::~StreamSession() {
   note_end(shared_.draining ? StreamEnd::draining : StreamEnd::gone);
   shared_.streams.open.add(-1);
+  if (is_direct_) shared_.streams.direct.add(-1);
   shared_.buffered_bytes -= accounted_bytes_;
   shared_.request_bytes -= request_bytes_;
   stir();
@@ -204,7 +205,7 @@ void StreamSession::handle_message(std::string_view text) {
   auto message = shared_.stream_json.parse_stream(text);
   is_in_message_ = false;
   if (!message) return fail(message.error());
-  if (auto* open = std::get_if<OpenStream>(&*message)) return subscribe(std::move(*open));
+  if (auto* asks = std::get_if<JsonIn::Subscription>(&*message)) return subscribe(std::move(*asks));
   if (phase_ == Phase::asked) {
     return fail({.code = ErrorCode::malformed_request, .message = "the first message is to subscribe"});
   }
@@ -215,16 +216,19 @@ void StreamSession::handle_message(std::string_view text) {
   has_word_ = true;
 }
 
-void StreamSession::subscribe(OpenStream open) {
+void StreamSession::subscribe(JsonIn::Subscription subscription) {
   if (phase_ != Phase::asked) {
     return fail({.code = ErrorCode::malformed_request, .message = "a stream subscribes once"});
   }
+  OpenStream& open = subscription.open;
   open.token = draw_token();
   if (caller_.token() != nullptr) open.owner = caller_.token()->record.name;
   worker_ = open.lease.worker;
   held_ = open.held.size();
   allowed_ = caller_.allowed().queues;
   for (QueueChoice const& queue : open.lease.queues) queues_.push_back(queue.name);
+  is_direct_ = shared_.limits.stream_direct && subscription.from && connection_.is_straight_from(*subscription.from);
+  if (is_direct_) shared_.streams.direct.add(1);
   phase_ = Phase::opening;
   auto const taken = shared_.service.submit(cookie(kPushes), std::move(open), service::kNever, caller_.allowed());
   if (taken) return;
@@ -280,10 +284,11 @@ bool StreamSession::take_push(Reply const& reply) {
     }
     shared_.logger.debug("a worker stream is open", {{"worker", worker_},
                                                      {"resumed", opened->resumed},
+                                                     {"direct", is_direct_},
                                                      {"from", caller_.from().to_string()},
                                                      {"trace_id", trace_id_}});
     websocket::TextFrame frame{out};
-    append_stream_opened(*opened, out);
+    append_stream_opened(*opened, is_direct_, out);
     frame.end();
   } else if (auto const* cancel = std::get_if<StreamCancel>(&reply)) {
     shared_.streams.cancels.add(cancel->jobs.size());
@@ -491,7 +496,9 @@ std::uint32_t StreamSession::next_look() const {
 }
 
 std::uint32_t StreamSession::ping_seconds() const {
-  return whole_seconds(out_ > 0 ? shared_.limits.stream_ping : shared_.limits.stream_idle_ping);
+  HttpLimits const& limits = shared_.limits;
+  if (out_ > 0) return whole_seconds(limits.stream_ping);
+  return is_direct_ && limits.stream_direct ? 0 : whole_seconds(limits.stream_idle_ping);
 }
 
 void StreamSession::sweep_slow() {

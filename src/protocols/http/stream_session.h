@@ -67,7 +67,7 @@ class StreamSession {
   void process_input();
   void parse_input();
   void handle_message(std::string_view text);
-  void subscribe(OpenStream open);
+  void subscribe(JsonIn::Subscription subscription);
   void tell();
   void take_reports(ReportBatch batch, std::size_t bytes);
   bool take_push(Reply const& reply);
@@ -133,6 +133,7 @@ class StreamSession {
   bool shard_ended_ = false;  // The shard has forgotten the stream.
   bool is_in_message_ = false;
   bool pinged_ = false;
+  bool is_direct_ = false;      // Nobody is between: its worker has shown it.
   bool is_kept_alive_ = false;  // The kernel looks after its peer.
   std::optional<StreamEnd> end_;
   std::uint32_t bunch_size_ = 0;

@@ -6,6 +6,7 @@
 
 #include <optional>
 #include <string>
+#include <utility>
 #include <variant>
 #include <vector>
 
@@ -30,13 +31,17 @@ class StreamSessionTest : public ServerTest {
       "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
 
   // What has been asked then, by its cookie.
-  service::Cookie subscribe(TestClient& client) {
-    client.send(get("/v1/worker", kUpgrade) + message(kSubscribe));
+  service::Cookie subscribe(TestClient& client, std::string_view how = kSubscribe) {
+    client.send(get("/v1/worker", kUpgrade) + message(how));
     EXPECT_TRUE(asked(1));
     service::Cookie const cookie = service.asked.at(0).cookie;
     service.asked.clear();
     return cookie;
   }
+  static std::string subscribe_from(std::string const& address) {
+    return R"({"subscribe":{"queues":["q"],"credit":1,"from":")" + address + R"("}})";
+  }
+  static std::string address_of(TestClient const& client) { return "127.0.0.1:" + std::to_string(client.own_port()); }
   static StreamJobs one_job() {
     StreamJobs jobs;
     jobs.jobs.emplace_back();
@@ -100,6 +105,17 @@ TEST_F(StreamSessionTest, WhoHasAnsweredIsNotSilentWhereThisThreadStoodStill) {
   EXPECT_TRUE(until([&] { return server->connections() == 1; }));
 }
 
+TEST_F(StreamSessionTest, AnAddressThatIsNoneIsRefused) {
+  for (std::string const none : {"", "127.0.0.1", "localhost:80", "127.0.0.1:0"}) {
+    TestClient client{port};
+    client.send(get("/v1/worker", kUpgrade) + message(subscribe_from(none)));
+
+    EXPECT_TRUE(received(client, R"("field":"subscribe.from")")) << none;
+    EXPECT_TRUE(closed(client));
+  }
+  EXPECT_TRUE(service.asked.empty());
+}
+
 // ---- Streams at rest, which not every sweep looks at.
 
 class StreamAtRest : public StreamSessionTest {
@@ -110,10 +126,14 @@ class StreamAtRest : public StreamSessionTest {
   void SetUp() override {
     remake(limits);
     client.emplace(port);
-    stream = subscribe(*client);
+    open(kSubscribe);
+  }
+  // The first message that came back.
+  std::string open(std::string_view how) {
+    stream = subscribe(*client, how);
     service.answer(stream, StreamOpened{});
-    ASSERT_TRUE(received(*client, "subscribed"));
-    client->received.clear();
+    EXPECT_TRUE(received(*client, "subscribed"));
+    return std::exchange(client->received, {});
   }
   void sweep_for(std::chrono::seconds time) {
     for (std::chrono::seconds passed{0}; passed < time; passed += std::chrono::seconds{1}) {
@@ -124,12 +144,12 @@ class StreamAtRest : public StreamSessionTest {
   }
   bool is_kept_alive_by_the_kernel() const {
     int is_on = 0;
-    for (int fd = 3; fd < 1'024 && is_on == 0; ++fd) {  // Which is the server's end of it, nobody tells us.
+    for (int fd = 3; fd < 1'024; ++fd) {  // Which is the server's end of it, nobody tells us.
       sockaddr_in peer{};
       socklen_t size = sizeof peer;
       if (::getpeername(fd, reinterpret_cast<sockaddr*>(&peer), &size) != 0 || peer.sin_family != AF_INET) continue;
       socklen_t option = sizeof is_on;
-      if (ntohs(peer.sin_port) != port) ::getsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &is_on, &option);
+      if (ntohs(peer.sin_port) == client->own_port()) ::getsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &is_on, &option);
     }
     return is_on != 0;
   }
@@ -208,6 +228,86 @@ TEST_F(StreamAtRest, IsLeftToTheKernelWhereIdleStreamsAreNotPinged) {
   EXPECT_EQ(pings(), 1u);
   sweep_for(std::chrono::seconds{6});
   EXPECT_TRUE(closed(*client));
+}
+
+// ---- Nobody is between, as the worker has shown.
+
+class DirectStreamAtRest : public StreamAtRest {
+ protected:
+  void SetUp() override {
+    remake(limits);
+    client.emplace(port);
+    first = open(subscribe_from(address_of(*client)));
+  }
+  std::string first;
+};
+
+TEST_F(DirectStreamAtRest, IsToldSoAndLeftToTheKernel) {
+  EXPECT_NE(first.find(R"("direct":true)"), std::string::npos) << first;
+
+  advance(std::chrono::hours{1});
+  sweep_for(std::chrono::seconds{120});
+
+  EXPECT_EQ(pings(), 0u);
+  EXPECT_FALSE(client->closed);
+  EXPECT_TRUE(is_kept_alive_by_the_kernel());
+}
+
+TEST_F(DirectStreamAtRest, IsWatchedCloselyWhileItHasJobsAndThenLeftToTheKernelAgain) {
+  service.answer(stream, one_job());
+  sweep_for(std::chrono::seconds{6});
+  EXPECT_EQ(pings(), 1u);
+  client->send(message(R"({"reports":[{"id":"a","lease":"0123456789abcdef","outcome":"completed"}]})"));
+  ASSERT_TRUE(asked(1));
+  ReportsReply done;
+  done.reports.emplace_back();
+  service.answer(service.asked[0].cookie, done);
+
+  advance(std::chrono::hours{1});
+  sweep_for(std::chrono::seconds{120});
+
+  EXPECT_EQ(pings(), 1u);
+  EXPECT_FALSE(client->closed);
+
+  service.answer(stream, one_job());
+  sweep_for(std::chrono::seconds{12});
+  EXPECT_EQ(pings(), 2u);
+  EXPECT_TRUE(closed(*client));
+}
+
+TEST_F(DirectStreamAtRest, IsPingedLikeOthersAsSoonAsThatIsNotToBeBelievedAnyMore) {
+  limits.stream_direct = false;
+
+  server->set_limits(limits);
+  sweep_for(std::chrono::seconds{51});
+
+  EXPECT_EQ(pings(), 1u);
+}
+
+TEST_F(StreamAtRest, IsNotDirectWhereItsWorkerSaysNothingOrAnotherAddress) {
+  std::uint16_t const another = client->own_port() == 1 ? 2 : 1;
+  client.emplace(port);
+
+  std::string const first = open(subscribe_from("127.0.0.1:" + std::to_string(another)));
+
+  EXPECT_EQ(first.find("direct"), std::string::npos) << first;
+  sweep_for(std::chrono::seconds{51});
+  EXPECT_EQ(pings(), 1u);
+  EXPECT_FALSE(is_kept_alive_by_the_kernel());
+}
+
+TEST_F(StreamAtRest, IsNotDirectWhereThatIsNotToBeBelieved) {
+  limits.stream_direct = false;
+  server->set_limits(limits);
+  client.emplace(port);
+
+  std::string const first = open(subscribe_from(address_of(*client)));
+
+  EXPECT_EQ(first.find("direct"), std::string::npos) << first;
+  limits.stream_direct = true;  // It was told nothing, so it waits for our pings.
+  server->set_limits(limits);
+  sweep_for(std::chrono::seconds{51});
+  EXPECT_EQ(pings(), 1u);
 }
 
 TEST_F(StreamAtRest, IsAskedBeforeItIsDroppedWhereIdleStreamsArePingedAgain) {
