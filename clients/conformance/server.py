@@ -119,6 +119,19 @@ class Server:
         except FileNotFoundError:
             return ""
 
+    def metric(self, name: str) -> float:
+        """One without labels."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=DEADLINE)
+        try:
+            connection.request("GET", "/metrics")
+            lines = connection.getresponse().read().decode().splitlines()
+        finally:
+            connection.close()
+        for line in lines:
+            if line.startswith(f"{name} "):
+                return float(line.split(" ")[1])
+        raise Failed(f"there is no metric {name}")
+
     def http(self, method: str, path: str, body: Any = None, token: Optional[str] = None) -> dict:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=DEADLINE)
         try:

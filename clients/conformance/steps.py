@@ -202,6 +202,10 @@ class Story:
         assert self._server is not None
         return self._server.http(step["method"], step["path"], step.get("body"), step.get("token"))
 
+    def _do_metric(self, step: dict) -> float:
+        assert self._server is not None
+        return self._server.metric(step["name"])
+
     def _do_proxy(self, step: dict) -> Any:
         name, op = step.get("name", "p"), step["op"]
         if op == "make":

@@ -156,10 +156,12 @@ simdjson::error_code read_rare(std::string_view key, ondemand::value value, Fram
   auto const json = Json::parse(raw_text(value));
   if (!json) return simdjson::TAPE_ERROR;
   if (key == "subscribed") {
-    Json const* const resumed = json->find("resumed");
+    auto const says = [&](std::string_view name) {
+      Json const* const found = json->find(name);
+      return found != nullptr && found->as_bool() != nullptr && *found->as_bool();
+    };
     frame.subscribed =
-        Subscribed{.resume = std::string{json->text("resume")},
-                   .resumed = resumed != nullptr && resumed->as_bool() != nullptr && *resumed->as_bool()};
+        Subscribed{.resume = std::string{json->text("resume")}, .resumed = says("resumed"), .direct = says("direct")};
   } else if (key == "error") {
     Error error = problem_error(*json);
     Json const* const after = json->find("retry_after");  // Seconds.

@@ -35,6 +35,7 @@ struct ReportAnswer {
 struct Subscribed {
   std::string resume{};
   bool resumed = false;
+  bool direct = false;  // Nobody is between: no pings while nothing is held.
 };
 
 // Reused from one to the next: no allocation for an ordinary one.

@@ -1,5 +1,7 @@
 #include "socket.h"
 
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <openssl/err.h>
 #include <openssl/ssl.h>
 #include <sys/socket.h>
@@ -127,6 +129,29 @@ void Socket::close() {
   boost::system::error_code ignored;
   if (resolver_) resolver_->cancel();
   tcp_.close(ignored);
+}
+
+std::string Socket::own_name() const {
+  boost::system::error_code error;
+  auto const own = tcp_.local_endpoint(error);
+  if (error) return {};
+  auto const address = own.address();
+  // Without its zone, which has another number at the other side.
+  std::string const text =
+      address.is_v6() ? "[" + asio::ip::address_v6{address.to_v6().to_bytes()}.to_string() + "]" : address.to_string();
+  return text + ":" + std::to_string(own.port());
+}
+
+void Socket::keep_alive() {
+  // An option that is not taken leaves the kernel with its own times, which are longer.
+  auto const set = [&](int level, int option, int value) {
+    static_cast<void>(::setsockopt(tcp_.native_handle(), level, option, &value, sizeof value));
+  };
+  set(IPPROTO_TCP, TCP_KEEPIDLE, 60);
+  set(IPPROTO_TCP, TCP_KEEPINTVL, 10);
+  set(IPPROTO_TCP, TCP_KEEPCNT, 4);
+  set(IPPROTO_TCP, TCP_USER_TIMEOUT, 100'000);  // Milliseconds. While data waits, the kernel does not ask.
+  set(SOL_SOCKET, SO_KEEPALIVE, 1);
 }
 
 bool Socket::is_stale() {

@@ -57,6 +57,11 @@ class Socket {
   using Connected = std::move_only_function<void(Result<>)>;
   static void connect(std::shared_ptr<Socket> const& socket, Address const& address, Connected done);
   void close();
+  // Its own address and port as they are written, "192.0.2.7:51234" or "[2001:db8::7]:51234"; empty where it has none.
+  std::string own_name() const;
+  // From now on the kernel looks after the other side: where it was quiet for a minute, it is asked, and what is not
+  // answered in 40 s breaks the connection. So does what is sent and not confirmed for as long.
+  void keep_alive();
   // The other side has closed, or said something nobody asked for: not to be used again. Does not wait.
   bool is_stale();
 

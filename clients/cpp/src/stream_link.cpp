@@ -34,8 +34,6 @@ namespace {
 
 constexpr std::size_t kMessageBytesMax = std::size_t{256} << 20;
 constexpr std::size_t kWriteBufferBytes = 128 * 1024;  // Frames are masked through it, a piece at a time.
-// Quiet for so long: given up. At half of it a ping is sent, so that a server that is there is heard.
-constexpr std::chrono::seconds kIdleMax{20};
 
 class StreamLink;
 
@@ -55,12 +53,13 @@ using ConnectionPtr = std::shared_ptr<StreamConnection>;
 class StreamLink final : public WorkLink {
  public:
   StreamLink(Loop& loop, Address const& address, ServerOptions const& options, Subscription subscription,
-             LinkEvents& events)
+             LinkEvents& events, StreamPatience patience)
       : loop_(loop),
         address_(address),
         connect_timeout_(options.connect_timeout),
         subscription_(std::move(subscription)),
         events_(events),
+        patience_(patience),
         chance_(std::random_device{}()) {}
 
   ~StreamLink() override {
@@ -98,11 +97,21 @@ class StreamLink final : public WorkLink {
  private:
   unsigned credit() const { return draining_ ? 0 : subscription_.credit; }
 
+  // For the message that is read next. What changes it comes with one: jobs, answers to their reports.
+  void set_patience() {
+    using websocket::stream_base;
+    stream_base::timeout timeout{
+        .handshake_timeout = connect_timeout_, .idle_timeout = patience_.busy, .keep_alive_pings = true};
+    bool const is_idle = is_up_ && !draining_ && !has_unanswered() && events_.held_count() == 0;
+    if (is_idle) timeout.idle_timeout = patience_.idle;
+    if (is_idle && is_direct_) timeout.idle_timeout = stream_base::none();
+    connection_->stream.set_option(timeout);
+  }
+
   void connect() {
     connection_ = std::make_shared<StreamConnection>(*this, loop_.context(), tls_);
     auto& stream = connection_->stream;
-    stream.set_option(websocket::stream_base::timeout{
-        .handshake_timeout = connect_timeout_, .idle_timeout = kIdleMax, .keep_alive_pings = true});
+    set_patience();
     stream.read_message_max(kMessageBytesMax);
     stream.write_buffer_bytes(kWriteBufferBytes);
     stream.auto_fragment(false);
@@ -157,6 +166,9 @@ class StreamLink final : public WorkLink {
     std::string text = "{\"subscribe\":{\"queues\":";
     write_queues(subscription_.queues, text);
     text.append(",\"credit\":").append(std::to_string(credit()));
+    if (std::string const own = connection_->stream.next_layer().own_name(); !own.empty()) {
+      text.append(",\"from\":\"").append(own).append("\"");
+    }
     text.append(",\"lease\":\"").append(format_duration(subscription_.lease)).append("\",\"worker\":");
     write_json_string(subscription_.worker, text);
     if (!resume_.empty()) {
@@ -185,6 +197,7 @@ class StreamLink final : public WorkLink {
   }
 
   void read() {
+    set_patience();
     connection_->stream.async_read(connection_->in, [self = connection_](beast::error_code const& error, std::size_t) {
       if (self->link == nullptr) return;
       self->link->on_read(error, self);
@@ -208,6 +221,8 @@ class StreamLink final : public WorkLink {
     if (frame_.subscribed) {
       resume_ = frame_.subscribed->resume;
       is_up_ = true;
+      is_direct_ = frame_.subscribed->direct;
+      if (is_direct_) connection_->stream.next_layer().keep_alive();
       failures_ = 0;
       events_.on_up(frame_.subscribed->resumed, std::exchange(was_up_, true));
     }
@@ -301,6 +316,7 @@ class StreamLink final : public WorkLink {
       connection_.reset();
     }
     is_up_ = false;
+    is_direct_ = false;
     writing_ = false;
     drain_sent_ = false;
   }
@@ -333,6 +349,7 @@ class StreamLink final : public WorkLink {
   Duration const connect_timeout_;
   Subscription subscription_;
   LinkEvents& events_;
+  StreamPatience const patience_;
   std::minstd_rand chance_;
   std::shared_ptr<TlsContext> tls_;
   FrameReader reader_;
@@ -345,7 +362,8 @@ class StreamLink final : public WorkLink {
   Loop::TimerId connect_timer_ = 0;
   Loop::TimerId pause_ = 0;
   unsigned failures_ = 0;
-  bool is_up_ = false;  // Subscribed.
+  bool is_up_ = false;      // Subscribed.
+  bool is_direct_ = false;  // Nobody is between, says the server.
   bool was_up_ = false;
   bool writing_ = false;
   bool credit_due_ = false;
@@ -357,8 +375,8 @@ class StreamLink final : public WorkLink {
 }  // namespace
 
 std::unique_ptr<WorkLink> make_stream_link(Loop& loop, Address const& address, ServerOptions const& options,
-                                           Subscription subscription, LinkEvents& events) {
-  return std::make_unique<StreamLink>(loop, address, options, std::move(subscription), events);
+                                           Subscription subscription, LinkEvents& events, StreamPatience patience) {
+  return std::make_unique<StreamLink>(loop, address, options, std::move(subscription), events, patience);
 }
 
 }  // namespace workmill::client::detail

@@ -143,6 +143,9 @@ TEST_F(Frames, OfAnswersOnlyTheRemarkableAreKept) {
 TEST_F(Frames, TheRareOnesAreKnown) {
   ASSERT_TRUE(read(R"({"subscribed":{"resume":"T","resumed":true,"lease":"60s"}})"));
   EXPECT_TRUE(frame_.subscribed && frame_.subscribed->resumed && frame_.subscribed->resume == "T");
+  EXPECT_FALSE(frame_.subscribed->direct);
+  ASSERT_TRUE(read(R"({"subscribed":{"resume":"T","resumed":false,"lease":"60s","direct":true}})"));
+  EXPECT_TRUE(frame_.subscribed->direct);
   ASSERT_TRUE(read(R"({"cancel":["a","b"]})"));
   EXPECT_EQ(frame_.cancel, (std::vector<std::string>{"a", "b"}));
   ASSERT_TRUE(read(R"({"drained":true})"));

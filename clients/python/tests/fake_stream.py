@@ -23,11 +23,14 @@ class FakeStream:
         self.fake = fake
         self.subscribed: List[dict] = []
         self.reports: List[dict] = []
+        self.sees: List[str] = []  # Where each of them came from: address and port.
+        self.is_direct = False  # It says that nobody is between.
         self.answers_to_lose = 0  # So many messages of reports are decided, and not answered: the connection ends.
         self.refusal: Optional[dict] = None  # A problem, in place of `subscribed`.
         self.status: Optional[int] = None  # In place of the stream.
         self._changed = threading.Condition()
         self._connection: Optional[ServerConnection] = None
+        self._silent: List[ServerConnection] = []
         self._credit = 0
         self._out: set = set()
         self._is_draining = False
@@ -45,6 +48,8 @@ class FakeStream:
             self.port = next(iter(self._server.sockets)).getsockname()[1]
             ready.set()
             await self._end.wait()
+            for connection in self._silent:
+                connection.transport.abort()  # Nothing that is not read will end it.
             self._server.close()
             await self._server.wait_closed()
 
@@ -79,6 +84,13 @@ class FakeStream:
         connection = self._connection
         assert connection is not None
         self._loop.call_soon_threadsafe(connection.transport.abort)
+
+    def fall_silent(self) -> None:
+        """What comes is not read any more, so that pings are not answered either; until the next connection."""
+        connection = self._connection
+        assert connection is not None
+        self._silent.append(connection)
+        self._loop.call_soon_threadsafe(connection.transport.pause_reading)
 
     def outcomes(self) -> List[str]:
         return [report["outcome"] for report in self.reports]
@@ -118,6 +130,9 @@ class FakeStream:
             self._credit = first["credit"]
             resumed = "resume" in first
             answer = {"resume": f"token-{len(self.subscribed)}", "reconnect_within": "5s", "resumed": resumed}
+            if self.is_direct:
+                answer["direct"] = True
+            self.sees.append("{}:{}".format(*connection.remote_address))
             await connection.send(json.dumps({"subscribed": {**answer, "lease": first["lease"]}}))
             self._note(lambda: self.subscribed.append(first))
             await self._give()

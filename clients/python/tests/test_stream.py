@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 
 import pytest
 
 from workmill import AsyncWorker, Cancelled, LeaseLost, UserError, Worker, WorkmillError
+from workmill._silence import Silence
+from workmill._stream import Stream
 
 DEADLINE = 30
 
@@ -45,7 +48,7 @@ def test_jobs_run_and_their_results_are_reported(fake, stream, start):
 
     stream.wait_for(lambda: len(stream.reports) == 100)
     assert [fake.result(id) for id in ids] == [number * 2 for number in range(100)]
-    assert stream.subscribed == [{"queues": ["q"], "credit": 6, "lease": "60s", "worker": "w"}]
+    assert stream.subscribed == [{"queues": ["q"], "credit": 6, "lease": "60s", "worker": "w", "from": stream.sees[0]}]
 
 
 @pytest.mark.parametrize("inline", [True, False])
@@ -388,6 +391,95 @@ def test_a_handler_that_exits_fails_its_job_and_not_the_worker(fake, stream, sta
     stream.wait_for(lambda: all(fake.get(id).finished for id in ids))
     assert fake.get(ids[0]).error.code == "SystemExit"
     assert fake.result(ids[1]) == 1
+
+
+# ---- A server that says nothing.
+
+
+def turns_until(silence, finding, **how):
+    """So many turns without a word, until that is found."""
+    for turn in range(1, 1_000):
+        if silence.turn(is_heard=False, **how) == finding:
+            return turn
+    return None
+
+
+def test_an_idle_worker_asks_a_silent_server_later_than_one_with_jobs_and_gives_it_up_where_it_does_not_answer():
+    assert [turns_until(Silence(), finding, is_idle=False, is_direct=False) for finding in ("ask", "gone")] == [2, 4]
+    assert [turns_until(Silence(), finding, is_idle=True, is_direct=False) for finding in ("ask", "gone")] == [12, 14]
+
+
+def test_an_idle_worker_leaves_a_silent_server_to_the_kernel_where_nobody_is_between():
+    silence = Silence()
+    assert turns_until(silence, "ask", is_idle=True, is_direct=True) is None
+    assert turns_until(silence, "ask", is_idle=False, is_direct=True) == 2
+
+
+def test_a_word_of_the_server_begins_its_time_anew():
+    silence = Silence()
+    assert turns_until(silence, "ask", is_idle=True, is_direct=False) == 12
+
+    assert silence.turn(is_heard=True, is_idle=True, is_direct=False) == "fine"
+
+    assert turns_until(silence, "gone", is_idle=True, is_direct=False) == 14
+
+
+@pytest.mark.parametrize("is_direct", [False, True])
+def test_the_kernel_looks_after_a_stream_that_nobody_is_between(stream, start, is_direct, monkeypatch):
+    stream.is_direct = is_direct
+    sockets = []
+    subscribe = Stream._subscribe
+
+    async def noting(self, socket):
+        await subscribe(self, socket)
+        sockets.append(socket.transport.get_extra_info("socket"))
+
+    monkeypatch.setattr(Stream, "_subscribe", noting)
+    worker = make(stream)
+    worker.job("t")(lambda ctx: 1)
+    start(worker)
+
+    stream.fake.enqueue("t", queue="q")
+    stream.wait_for(lambda: stream.subscribed)
+    stream.give_jobs()
+    stream.wait_for(lambda: stream.reports)
+
+    assert bool(sockets[0].getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)) is is_direct
+
+
+def test_a_server_that_falls_silent_is_left_for_the_next(fake, stream, start, monkeypatch):
+    monkeypatch.setattr("workmill._stream.TURN", 0.01)
+    worker = make(stream)
+    worker.job("t")(lambda ctx: 1)
+    start(worker)
+    stream.wait_for(lambda: stream.subscribed)
+
+    stream.fall_silent()
+
+    stream.wait_for(lambda: len(stream.subscribed) >= 2)
+
+
+def test_a_server_that_falls_silent_while_jobs_are_held_is_left_though_nobody_is_between(
+    fake, stream, start, monkeypatch
+):
+    monkeypatch.setattr("workmill._stream.TURN", 0.01)
+    stream.is_direct = True
+    gate, started = threading.Event(), threading.Event()
+    worker = make(stream)
+
+    @worker.job("t")
+    def hold(ctx):
+        started.set()
+        assert gate.wait(DEADLINE)
+
+    fake.enqueue("t", queue="q")
+    start(worker)
+    assert started.wait(DEADLINE)
+
+    stream.fall_silent()
+
+    stream.wait_for(lambda: len(stream.subscribed) >= 2)
+    gate.set()
 
 
 # ---- AsyncWorker.

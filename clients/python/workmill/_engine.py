@@ -163,7 +163,15 @@ class Engine(Runner):
     @property
     def is_finished(self) -> bool:
         """Whether nothing is left to say. Only while draining."""
-        return self.is_draining and not self._held and not self._outbox and not self._answered_later
+        return self.is_draining and self._has_nothing()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it waits for jobs and for nothing else."""
+        return not self.is_draining and self._has_nothing()
+
+    def _has_nothing(self) -> bool:
+        return not self._held and not self._outbox and not self._answered_later
 
     # ---- For links.
 

@@ -4,7 +4,9 @@ pipelined."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import socket as sockets
 from collections import deque
 from typing import Any, Deque, Dict, List, Optional, Union
 
@@ -16,14 +18,46 @@ from ._engine import Engine, Report
 from ._errors import UserError, WorkmillError, from_problem, protocol_error
 from ._http import CONNECT_TIMEOUT, Address
 from ._retry import Pause
+from ._silence import TURN, Silence
 
 logger = logging.getLogger("workmill")
 
-PING = 10.0  # Seconds between pings; a server that is silent for as long after one is given up.
 MESSAGE_BYTES_MAX = 64 * 1024 * 1024
 # Messages of reports that may wait for their answers. The server stops reading at some such number as well.
 UNANSWERED_MAX = 16
 RECONNECT_FIRST, RECONNECT_CAP = 0.05, 2.0  # Seconds.
+# Of the kernel, for a server from which it heard nothing for a minute. What is sent and not confirmed in 100 s ends the
+# connection too. Where a system lacks one of them, it has times of its own.
+KEEP_ALIVE = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 4, "TCP_USER_TIMEOUT": 100_000}
+
+
+class Connection(ClientConnection):
+    """Knows whether something has come."""
+
+    is_heard = False
+
+    def data_received(self, data: bytes) -> None:
+        self.is_heard = True
+        super().data_received(data)
+
+    def take_heard(self) -> bool:
+        heard, self.is_heard = self.is_heard, False
+        return heard
+
+    @property
+    def own_name(self) -> str:
+        """Its own address and port, as the server sees them where nobody is between."""
+        host, port = self.local_address[:2]
+        host = host.partition("%")[0]  # The zone has another number at the other side.
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+    def keep_alive(self) -> None:
+        """From now on the kernel finds out whether the other side is there."""
+        socket = self.transport.get_extra_info("socket")
+        for name, value in KEEP_ALIVE.items():
+            if hasattr(sockets, name):
+                socket.setsockopt(sockets.IPPROTO_TCP, getattr(sockets, name), value)
+        socket.setsockopt(sockets.SOL_SOCKET, sockets.SO_KEEPALIVE, 1)
 
 
 class Stream:
@@ -35,6 +69,7 @@ class Stream:
         self._headers = {name: headers[name] for name in headers if name not in ("Host", "Content-Type", "User-Agent")}
         self._agent = headers.get("User-Agent")
         self._resume: Optional[str] = None
+        self._is_direct = False  # Nobody is between us and the server, which says so.
         self._unanswered: Deque[List[Report]] = deque()
         self._wakeup = asyncio.Event()
         self._pause = Pause(RECONNECT_FIRST, RECONNECT_CAP)
@@ -70,31 +105,52 @@ class Stream:
             user_agent_header=self._agent,
             compression=None,
             open_timeout=CONNECT_TIMEOUT,
-            ping_interval=PING,
-            ping_timeout=PING,
+            ping_interval=None,  # See _watch.
             close_timeout=1,
             max_size=MESSAGE_BYTES_MAX,
             proxy=None,
+            create_connection=Connection,
             **options,
         ) as socket:
+            assert isinstance(socket, Connection)
             await self._subscribe(socket)
             sender = asyncio.ensure_future(self._send(socket))
+            watch = asyncio.ensure_future(self._watch(socket))
             try:
                 await self._receive(socket)
+            except ConnectionClosed:
+                if watch.done():
+                    raise WorkmillError("the server has fallen silent", code="no_server") from None
+                raise
             finally:
                 # First, since the wait below may be cancelled. The sender touches none of it once it is cancelled.
                 sender.cancel()
+                watch.cancel()
                 lost = [report for reports in self._unanswered for report in reports]
                 self._unanswered.clear()
                 self._engine.put_back(lost)
-                await asyncio.gather(sender, return_exceptions=True)
+                await asyncio.gather(sender, watch, return_exceptions=True)
 
-    async def _subscribe(self, socket: ClientConnection) -> None:
+    async def _watch(self, socket: Connection) -> None:
+        """Until the server has been silent for too long; then it ends the connection."""
+        silence = Silence()
+        while True:
+            await asyncio.sleep(TURN)
+            finding = silence.turn(socket.take_heard(), self._engine.is_idle, self._is_direct)
+            if finding == "gone":
+                socket.transport.abort()
+                return
+            if finding == "ask":
+                with contextlib.suppress(asyncio.TimeoutError, ConnectionClosed):
+                    await asyncio.wait_for(socket.ping(), TURN)
+
+    async def _subscribe(self, socket: Connection) -> None:
         settings = self._engine.settings
         wanted: Dict[str, Any] = {
             "queues": _calls.queue_choices(settings.queues),
             "credit": 0 if self._engine.is_draining else settings.credit,
             "lease": settings.lease_text,
+            "from": socket.own_name,
         }
         if settings.worker is not None:
             wanted["worker"] = settings.worker
@@ -107,6 +163,9 @@ class Stream:
         if "subscribed" not in first:
             raise protocol_error("the stream did not begin with an answer")
         self._resume = first["subscribed"]["resume"]
+        self._is_direct = first["subscribed"].get("direct", False)
+        if self._is_direct:
+            socket.keep_alive()
         self._pause.reset()
         logger.info("stream is up", extra={"resumed": first["subscribed"].get("resumed", False)})
 

@@ -2,6 +2,7 @@
 // breaks it comes back by its resume token; what was sent and not answered is then sent again. docs/reference/stream.md
 // of the server has the frames.
 import type { IncomingMessage } from 'node:http';
+import type { Socket } from 'node:net';
 import { WebSocket } from 'ws';
 import { errorOf, FatalError, RetryableError, UserError, type WorkmillError } from './errors.js';
 import { answerError, connectionError, parseUrl, tlsOptions, type TlsOptions } from './http.js';
@@ -20,12 +21,12 @@ export interface StreamOptions {
   lease: string;
   name: string;
   connectTimeoutMs: number;
-  /** How often it is looked whether the server has said something: not for two turns, it is asked; for four, it is left. */
+  /** A turn: how often it is looked whether the server has said something. */
   quietMs: number;
 }
 
 type Frame = {
-  subscribed?: { resume: string; resumed: boolean };
+  subscribed?: { resume: string; resumed: boolean; direct?: boolean };
   jobs?: wire.LeasedJob[];
   reports?: wire.ReportResult[];
   cancel?: string[];
@@ -39,7 +40,22 @@ const unsentBytesMax = 4 * 1024 * 1024;
 // Messages of jobs are bounded by the server, far below this.
 const messageBytesMax = 256 * 1024 * 1024;
 const refusalBytesMax = 64 * 1024;
+// Silent for so many turns, 5 s each, and the server is asked. While jobs are held it pings by itself after 5 s, and else
+// after 50 s (by default), so that neither comes to this where all is well.
+const busyTurns = 2;
+const idleTurns = 12;
+/** And left, when it has said nothing for so many more. */
+const answerTurns = 2;
+/** Of the kernel, where nobody is between; it gives up after ten more, a second each. */
+const keepAliveMs = 60_000;
 const neverMind = new Set(['unauthorized', 'forbidden']);
+
+/** An address and its port, as the server sees them where nobody is between. */
+function nameOf({ localAddress, localPort }: Socket): string | undefined {
+  const address = localAddress?.replace(/%.*/, ''); // The zone has another number at the other side.
+  if (!address || !localPort) return undefined;
+  return address.includes(':') ? `[${address}]:${localPort}` : `${address}:${localPort}`;
+}
 
 /** What a close without a word before it means. */
 function closeError(code: number): WorkmillError {
@@ -55,6 +71,10 @@ export class Stream implements Transport {
   readonly #url: string;
   readonly #tls: TlsOptions | undefined;
   #socket: WebSocket | undefined;
+  /** What it stands on. */
+  #tcp: Socket | undefined;
+  /** Nobody is between us and the server, which says so. */
+  #direct = false;
   #subscribed = false;
   #everSubscribed = false;
   #resume: string | undefined;
@@ -131,6 +151,9 @@ export class Stream implements Transport {
     const alive = () => {
       this.#quietTicks = 0;
     };
+    socket.on('upgrade', (response: IncomingMessage) => {
+      this.#tcp = response.socket;
+    });
     socket.on('open', () => this.#subscribe(socket));
     socket.on('ping', alive);
     socket.on('pong', alive);
@@ -150,19 +173,22 @@ export class Stream implements Transport {
   #subscribe(socket: WebSocket): void {
     const { queues, credit, lease, name } = this.#options;
     const back = this.#resume === undefined ? {} : { resume: this.#resume, held: this.#desk.held() };
-    socket.send(
-      JSON.stringify({ subscribe: { queues, credit: this.#draining ? 0 : credit, lease, worker: name, ...back } }),
-    );
+    const from = this.#tcp && nameOf(this.#tcp);
+    const subscribe = { queues, credit: this.#draining ? 0 : credit, lease, worker: name, from, ...back };
+    socket.send(JSON.stringify({ subscribe }));
   }
 
   // Counted in turns of the timer and not by the clock: after a handler that held the loop for a minute, what the
   // server said meanwhile is read before the next turn.
   #listen(socket: WebSocket): void {
-    this.#quietTicks += 1;
-    if (this.#quietTicks > 3) {
+    const idle = this.#subscribed && !this.#draining && this.#desk.held().length === 0;
+    // Nobody waits for anything but jobs, and the kernel finds out by itself whether the server is there.
+    this.#quietTicks = idle && this.#direct ? 0 : this.#quietTicks + 1;
+    const patience = idle ? idleTurns : busyTurns;
+    if (this.#quietTicks >= patience + answerTurns) {
       this.#reason ??= new RetryableError('the server has fallen silent', { code: 'no_server' });
       socket.terminate();
-    } else if (this.#quietTicks > 1 && socket.readyState === WebSocket.OPEN) {
+    } else if (this.#quietTicks >= patience && socket.readyState === WebSocket.OPEN) {
       socket.ping();
     }
   }
@@ -192,6 +218,8 @@ export class Stream implements Transport {
       this.#desk.cancel(frame.cancel);
     } else if (frame.subscribed) {
       this.#resume = frame.subscribed.resume;
+      this.#direct = frame.subscribed.direct ?? false;
+      if (this.#direct) this.#tcp?.setKeepAlive(true, keepAliveMs);
       this.#subscribed = true;
       this.#everSubscribed = true;
       this.#desk.connected(frame.subscribed.resumed);
@@ -230,7 +258,9 @@ export class Stream implements Transport {
     clearInterval(this.#pulse);
     const subscribed = this.#subscribed;
     this.#subscribed = false;
+    this.#direct = false;
     this.#socket = undefined;
+    this.#tcp = undefined;
     if (this.#closed) return;
     const error = this.#reason ?? closeError(code);
     const unanswered = this.#unanswered;

@@ -53,7 +53,7 @@ export interface WorkerOptions {
   tracing?: boolean | undefined;
   connectTimeout?: Duration | undefined;
   requestTimeout?: Duration | undefined;
-  /** @internal For tests: how long a stream may be quiet before the server is asked. */
+  /** @internal For tests: how often it is looked whether the server of a stream has said something. */
   quietMs?: number;
 }
 

@@ -36,10 +36,13 @@ export class Peer {
   readonly #socket: WebSocket;
   readonly #messages = new Arrivals<Message>();
   readonly closed: Promise<unknown>;
+  /** Where it comes from: address and port. */
+  readonly from: string;
   pings = 0;
 
-  constructor(socket: WebSocket) {
+  constructor(socket: WebSocket, { remoteAddress, remotePort }: IncomingMessage['socket']) {
     this.#socket = socket;
+    this.from = `${remoteAddress}:${remotePort}`;
     this.closed = once(socket, 'close');
     socket.on('ping', () => (this.pings += 1));
     socket.on('message', (data) => this.#messages.push(JSON.parse(String(data)) as Message));
@@ -116,7 +119,9 @@ export class FakeStreamServer {
         socket.end(`HTTP/1.1 ${refusal.status} No\r\n${lines}connection: close\r\n\r\n${refusal.body}`);
         return;
       }
-      this.#sockets.handleUpgrade(request, socket, head, (webSocket) => this.#peers.push(new Peer(webSocket)));
+      this.#sockets.handleUpgrade(request, socket, head, (webSocket) => {
+        this.#peers.push(new Peer(webSocket, request.socket));
+      });
     });
   }
 

@@ -1,5 +1,6 @@
 // What the worker does on its stream, against a server that does what the test says.
 import assert from 'node:assert/strict';
+import { Socket } from 'node:net';
 import { after, before, test } from 'node:test';
 import { FatalError, UserError, Worker, type WorkerOptions } from 'workmill';
 import { FakeStreamServer, leased, problem, type Peer } from './fake-stream.js';
@@ -34,6 +35,7 @@ test('the first message subscribes, with a credit of twice the concurrency', asy
     credit: 14,
     lease: '5000ms',
     worker: 'me',
+    from: peer.from,
   });
   assert.equal(server.upgrades.at(-1)?.url, '/v1/worker');
   assert.equal(server.upgrades.at(-1)?.headers.authorization, 'Bearer wm_x');
@@ -418,6 +420,34 @@ test('a quiet server is asked whether it is there, and left where it does not an
   const next = await quiet.peer();
   await next.subscribed();
   await end(worker, running, next);
+  await quiet.stop();
+});
+
+test('where nobody is between, a quiet server is left to the kernel until jobs are held', async (context) => {
+  const quiet = await FakeStreamServer.start({ autoPong: false });
+  const keepAlive = context.mock.method(Socket.prototype, 'setKeepAlive');
+  const never = gate();
+  const worker = make({ url: quiet.url, quietMs: 5, drainTimeout: 1 }).on('t', () => never.promise);
+  const running = worker.run();
+  const direct = await quiet.peer();
+  await direct.subscribed({ direct: true });
+  const other = make({ url: quiet.url, quietMs: 20, drainTimeout: 1 });
+  const otherRunning = other.run();
+  const doubted = await quiet.peer();
+  await doubted.subscribed();
+
+  await doubted.closed; // Later than the first would have been.
+
+  assert.ok(doubted.pings > 0);
+  assert.equal(direct.pings, 0);
+  assert.deepEqual(
+    keepAlive.mock.calls.map((call) => call.arguments),
+    [[true, 60_000]],
+  );
+  direct.send({ jobs: [leased('a')] });
+  await direct.closed;
+  assert.ok(direct.pings > 0);
+  await Promise.all([worker.stop(), other.stop(), running, otherRunning]);
   await quiet.stop();
 });
 
