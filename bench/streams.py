@@ -4,7 +4,8 @@
     bench/streams.py life      [--rounds 5]   whole life over a stream in batches, durable
     bench/streams.py http      [--rounds 5]   whole life over HTTP, 16 producers and 16 workers, one job a call, beside Redis
     bench/streams.py latency   [--rounds 5]   one stream, 1,000 jobs/s: enqueue to handler start
-    bench/streams.py idle      [--streams 10000] [--seconds 30]   memory and CPU of the server with idle streams
+    bench/streams.py idle      [--streams 10000] [--seconds S] [--only direct|silent|clients]   memory and CPU of the server with idle streams
+    bench/streams.py probes    [--rounds 5] [--streams 5000]      what the kernel spends on asking for a connection that is quiet
     bench/streams.py killed    [--rounds 5] [--jobs 1000]         SIGKILL of a worker: until all of its jobs run elsewhere
 
 One line of JSON on standard output each, for people on standard error. --build says where workmill and wm_bench_redis are.
@@ -14,6 +15,7 @@ What it starts it stops; everything lives in a temporary folder and on loopback.
 import argparse
 import base64
 import json
+import multiprocessing
 import os
 import select
 import shutil
@@ -171,7 +173,8 @@ def frame(opcode, payload):
 
 
 class Stream:
-    def __init__(self, port, queue, worker, credit):
+    def __init__(self, port, queue, worker, credit, says_where=True):
+        """`says_where`: it names the address that it has here, as our clients do."""
         self.socket = socket.create_connection(("127.0.0.1", port), 30)
         self.pending = b""
         key = base64.b64encode(os.urandom(16)).decode()
@@ -183,6 +186,8 @@ class Stream:
         if b" 101 " not in head.split(b"\r\n")[0]:
             sys.exit(f"no worker stream: {head.decode()} {self.pending.decode()}")
         subscribe = {"queues": [queue], "credit": credit, "lease": "60s", "worker": worker}
+        if says_where:
+            subscribe["from"] = "{}:{}".format(*self.socket.getsockname())
         self.socket.sendall(frame(1, json.dumps({"subscribe": subscribe}).encode()))
         assert "subscribed" in self.message()
 
@@ -232,45 +237,175 @@ class Stream:
                 self.socket.sendall(frame(10, payload))
 
 
-def idle(options):
-    """Streams that wait for jobs that never come, and answer the server's pings. CPU is that of the server, beside what it
-    used without any."""
-    raise_descriptor_limit()
-    seconds = options.seconds or 30
-    with Started(options) as started:
-        server = started.server
-        time.sleep(1)
-        empty_bytes, before = server.resident_bytes(), cpu_seconds(server.process.pid)
-        time.sleep(seconds)
-        cpu_without = (cpu_seconds(server.process.pid) - before) / seconds
-        streams = []
-        for number in range(options.streams):
-            streams.append(Stream(server.port, f"idle-{number % 100}", f"w-{number}", 10))
+class Crowd:
+    """Streams of this process, which answer pings and do nothing else."""
+
+    def __init__(self, server, count, says_where):
+        self.by_descriptor, self.poller = {}, select.epoll()
+        for number in range(count):
+            stream = Stream(server.port, f"idle-{number % 100}", f"w-{number}", 10, says_where)
+            self.by_descriptor[stream.socket.fileno()] = stream
+            self.poller.register(stream.socket, select.EPOLLIN)
             if number % 500 == 499:
-                for stream in streams:
-                    stream.answer_pings()
-        by_descriptor = {stream.socket.fileno(): stream for stream in streams}
-        poller = select.epoll()
-        for descriptor in by_descriptor:
-            poller.register(descriptor, select.EPOLLIN)
+                self.wait(0)
 
-        def wait(how_long):
-            until = time.monotonic() + how_long
-            while (left := until - time.monotonic()) > 0:
-                for descriptor, _ in poller.poll(left):
-                    by_descriptor[descriptor].answer_pings()
+    def wait(self, seconds):
+        until = time.monotonic() + seconds
+        while True:
+            left = until - time.monotonic()
+            for descriptor, _ in self.poller.poll(max(left, 0)):
+                self.by_descriptor[descriptor].answer_pings()
+            if left <= 0:
+                return
 
-        wait(2)
-        before = cpu_seconds(server.process.pid)
-        wait(seconds)
-        cpu = (cpu_seconds(server.process.pid) - before) / seconds
-        resident = server.resident_bytes()
-    result = {"streams": options.streams, "resident_mb": round(resident / 1e6, 1), "resident_mb_without": round(empty_bytes / 1e6, 1),
-              "bytes_a_stream": round((resident - empty_bytes) / options.streams), "cpu_percent": round(cpu * 100, 2),
-              "cpu_percent_without": round(cpu_without * 100, 2)}
-    print(f"{options.streams:,} idle streams: {result['resident_mb']} MB resident ({result['resident_mb_without']} without), "
-          f"{result['bytes_a_stream']:,} bytes each; {result['cpu_percent']} % of a core ({result['cpu_percent_without']} without)",
-          file=sys.stderr)
+    def close(self):
+        for stream in self.by_descriptor.values():
+            stream.socket.close()
+
+
+class ClientWorkers:
+    """Workers of the C++ client, a few thousand in a process: each has a thread and four descriptors."""
+
+    def __init__(self, server, count, build):
+        program = os.path.abspath(os.path.join(build, "clients/cpp/wm_client_idle"))
+        environment = {**os.environ, "WORKMILL_URL": f"http://127.0.0.1:{server.port}"}
+        environment.pop("WORKMILL_TOKEN", None)
+        share = 2_500
+        self.processes = [subprocess.Popen([program, str(min(share, count - begun))], stdin=subprocess.PIPE, env=environment)
+                          for begun in range(0, count, share)]
+        deadline = time.monotonic() + 300
+        while metrics(server)["workmill_streams"] < count:
+            if time.monotonic() > deadline or any(process.poll() is not None for process in self.processes):
+                sys.exit(f"not all of the {count:,} workers came")
+            time.sleep(0.5)
+
+    def wait(self, seconds):
+        time.sleep(seconds)
+
+    def close(self):
+        for process in self.processes:
+            process.stdin.close()
+        for process in self.processes:
+            process.wait()
+
+
+def metrics(server):
+    """Those without labels."""
+    connection = server.connect()
+    connection.request("GET", "/metrics")
+    lines = connection.getresponse().read().decode().splitlines()
+    connection.close()
+    pairs = [line.split(" ") for line in lines if not line.startswith("#")]
+    return {pair[0]: float(pair[1]) for pair in pairs if len(pair) == 2}
+
+
+def keep_alive_probes():
+    """Sent by this machine's kernel since it started."""
+    with open("/proc/net/netstat") as file:
+        names, values = [line.split() for line in file if line.startswith("TcpExt:")]
+    return int(values[names.index("TCPKeepAlive")])
+
+
+def idle(options):
+    """Streams that wait for jobs that never come, on a server of their own each time: `direct` ones say which address they
+    have, `silent` ones do not and answer the server's pings, `clients` are workers of the C++ client. CPU is that of the
+    server, beside what it used without any. The windows begin anywhere and are multiples of the times at which the kernel
+    asks for a direct stream (60 s), and the server for another (50 s)."""
+    raise_descriptor_limit()
+    result = {"streams": options.streams}
+    make = {"direct": lambda server: Crowd(server, options.streams, True),
+            "silent": lambda server: Crowd(server, options.streams, False),
+            "clients": lambda server: ClientWorkers(server, options.streams, options.build)}
+    for name in options.only or make:
+        seconds = options.seconds or {"silent": 100}.get(name, 120)
+        with Started(options) as started:
+            result[name] = idle_on(started.server, make[name], seconds, options.streams)
+        tell_idle(name, options.streams, result[name])
+    return result
+
+
+def idle_on(server, make, seconds, count):
+    def window():
+        return {"cpu": cpu_seconds(server.process.pid), "pings": metrics(server)["workmill_stream_pings_total"],
+                "probes": keep_alive_probes(), "at": time.monotonic()}
+
+    time.sleep(1)
+    empty_bytes, before = server.resident_bytes(), window()
+    time.sleep(min(seconds, 30))
+    after = window()
+    cpu_without = (after["cpu"] - before["cpu"]) / (after["at"] - before["at"])
+    crowd = make(server)
+    crowd.wait(2)
+    direct, before = metrics(server)["workmill_streams_direct"], window()
+    crowd.wait(seconds)
+    after = window()
+    resident = server.resident_bytes()
+    crowd.close()
+    took = after["at"] - before["at"]
+    return {"seconds": round(took, 1), "direct": int(direct), "resident_mb": round(resident / 1e6, 1),
+            "resident_mb_without": round(empty_bytes / 1e6, 1), "bytes_a_stream": round((resident - empty_bytes) / count),
+            "cpu_percent": round((after["cpu"] - before["cpu"]) / took * 100, 3), "cpu_percent_without": round(cpu_without * 100, 3),
+            "pings": int(after["pings"] - before["pings"]), "keep_alive_probes": after["probes"] - before["probes"]}
+
+
+def tell_idle(name, count, one):
+    print(f"{count:,} idle streams, {name}: {one['resident_mb']} MB resident ({one['resident_mb_without']} without), "
+          f"{one['bytes_a_stream']:,} bytes each; {one['cpu_percent']:.3f} % of a core ({one['cpu_percent_without']:.3f} without) over "
+          f"{one['seconds']} s, with {one['pings']:,} pings by the server and {one['keep_alive_probes']:,} probes by the kernel; "
+          f"{one['direct']:,} are direct", file=sys.stderr)
+
+
+def count_on(cpu, counter):
+    """In a process of its own: takes all that this CPU has to give, and counts."""
+    os.sched_setaffinity(0, {cpu})
+    while True:
+        for _ in range(1_000):
+            pass
+        counter.value += 1
+
+
+def probes(options):
+    """Keep-alive is the kernel's work, in interrupts that are charged to nobody. So it is measured by what it takes from
+    others: a process on each CPU counts as fast as it can, while the kernel asks for connections over loopback each
+    second, from both ends, and while it does not, by turns. A probe is one packet and its answer."""
+    raise_descriptor_limit()
+    count = min(options.streams, 9_000)  # Both ends are ours.
+    listener = socket.create_server(("127.0.0.1", 0), backlog=1_024)
+    ends = []
+    for _ in range(count):
+        ends += [socket.create_connection(listener.getsockname()), listener.accept()[0]]
+    for end in ends:
+        for option, value in (("TCP_KEEPIDLE", 1), ("TCP_KEEPINTVL", 1)):
+            end.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
+    cpus = sorted(os.sched_getaffinity(0))
+    counters = [multiprocessing.RawValue("Q", 0) for _ in cpus]
+    counting = [multiprocessing.Process(target=count_on, args=pair, daemon=True) for pair in zip(cpus, counters)]
+    for process in counting:
+        process.start()
+
+    def window():
+        time.sleep(2)  # The first probes come a second after they are wanted.
+        before, sent, began = sum(one.value for one in counters), keep_alive_probes(), time.monotonic()
+        time.sleep(5)
+        took = time.monotonic() - began
+        return (sum(one.value for one in counters) - before) / took, (keep_alive_probes() - sent) / took
+
+    costs, rates = [], []
+    for _ in range(options.rounds):
+        speeds = []
+        for is_on in (0, 1, 1, 0):
+            for end in ends:
+                end.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, is_on)
+            speeds.append(window())
+        without, with_them = speeds[0][0] + speeds[3][0], speeds[1][0] + speeds[2][0]
+        rates.append((speeds[1][1] + speeds[2][1]) / 2)
+        costs.append((1 - with_them / without) * len(cpus) / rates[-1] * 1e6)
+    for process in counting:
+        process.kill()
+    result = {"connections": count, "rounds": options.rounds, "probes_per_second": round(statistics.median(rates)),
+              "us_a_probe": round(statistics.median(costs), 2), "us_a_probe_each": [round(cost, 2) for cost in costs]}
+    print(f"{result['probes_per_second']:,} probes a second over {count:,} connections: {result['us_a_probe']} us of the machine's time "
+          f"each ({min(costs):.2f} to {max(costs):.2f})", file=sys.stderr)
     return result
 
 
@@ -321,11 +456,12 @@ def killed(options):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["life", "http", "latency", "idle", "killed", "hold"])
+    parser.add_argument("what", choices=["life", "http", "latency", "idle", "probes", "killed", "hold"])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--jobs", type=int)
     parser.add_argument("--streams", type=int, default=10_000)
     parser.add_argument("--seconds", type=float)
+    parser.add_argument("--only", action="append", choices=["direct", "silent", "clients"])
     parser.add_argument("--build", default="build/release")
     parser.add_argument("--set", action="append", default=[], help="a line for the server's configuration file")
     parser.add_argument("--port", type=int, help=argparse.SUPPRESS)
@@ -333,7 +469,7 @@ def main():
     options = parser.parse_args()
     if options.what == "hold":
         return hold(options.port, options.queue, options.jobs)
-    measured = {"life": life, "http": http, "latency": latency, "idle": idle, "killed": killed}[options.what](options)
+    measured = {"life": life, "http": http, "latency": latency, "idle": idle, "probes": probes, "killed": killed}[options.what](options)
     print(json.dumps(measured))
 
 
