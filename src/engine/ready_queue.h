@@ -85,6 +85,7 @@ class ReadyQueue {
     return is_unsettled();
   }
   bool is_unsettled() const { return !unsettled_.empty(); }
+  bool is_closed(std::string_view type) const { return !closed_.empty() && closed_.contains(type); }
   // Ready jobs whose type is closed, wherever they stand in line.
   std::uint64_t held_back() const { return held_back_; }
 

@@ -30,12 +30,19 @@ JobIndex find_same(JobSpecView const& spec, State const& state, Instant now) {
   return spec.unique_key.empty() ? kNone<JobIndex> : state.find_unique(spec.queue, spec.unique_key, now);
 }
 
+// How many jobs of a queue could be dropped for others: those that may be leased. Of those that a gate holds back
+// behind others it is known only when the others have gone; until then they count, so that a bulk which drops many may
+// be let into a queue that has less room.
+std::uint64_t droppable(Queue const& queue) {
+  return queue.filled == 0 ? 0 : queue.depth_in(JobState::ready) - queue.held_back;
+}
+
 // Would every queue have room for its share? Plays the bulk through on figures alone, duplicates inside it included,
 // so that all of it is taken or nothing. Only asked where some queue has a bound.
 Result<> check_room(std::vector<Bytes> const& specs, State const& state, Instant now, JobSpecView& spec) {
   struct Room {
     std::uint64_t unfinished = 0;
-    std::uint64_t ready = 0;
+    std::uint64_t droppable = 0;
   };
   absl::flat_hash_map<QueueIndex, Room> rooms;
   absl::flat_hash_set<std::string_view> ids;  // Borrowed from the specs.
@@ -51,16 +58,16 @@ Result<> check_room(std::vector<Bytes> const& specs, State const& state, Instant
     QueueIndex const index = state.find_queue(spec.queue);
     if (index != kNone<QueueIndex> && state.queue(index).settings.max_depth) {
       Queue const& queue = state.queue(index);
-      auto const [found, is_new] = rooms.try_emplace(index, Room{queue.unfinished(), queue.depth_in(JobState::ready)});
+      auto const [found, is_new] = rooms.try_emplace(index, Room{queue.unfinished(), droppable(queue)});
       Room& room = found->second;
       if (room.unfinished >= *queue.settings.max_depth) {
-        if (queue.settings.when_full == WhenFull::refuse || room.ready == 0)
+        if (queue.settings.when_full == WhenFull::refuse || room.droppable == 0)
           return std::unexpected(queue_full(queue.name));
-        --room.ready;
+        --room.droppable;
         --room.unfinished;
       }
       ++room.unfinished;
-      if (!is_scheduled) ++room.ready;
+      if (!is_scheduled && !state.ready().is_closed(spec.type)) ++room.droppable;
     }
     if (!spec.id.empty()) ids.insert(spec.id);
     if (claims_key) keys.insert({spec.queue, spec.unique_key});
@@ -85,8 +92,8 @@ EnqueuedJob enqueue_one(Bytes const& bytes, JobSpecView const& spec, State const
   }
   if (state.limited_queues() > 0) {
     QueueIndex const queue = state.find_queue(spec.queue);
-    // check_room() has looked. Only where this bulk has dropped a job whose key a later one of it brings again can the
-    // queue end up over its bound, by that one.
+    // check_room() has looked. Only where this bulk has dropped a job whose key a later one of it brings again, or jobs
+    // that wait for gates stand behind those that it drops, can the queue end up over its bound, by those.
     if (queue != kNone<QueueIndex>) (void)make_room(state.queue(queue), state, context, out);
   }
   Instant const at = ready_at(spec, context.now);

@@ -292,6 +292,32 @@ TEST_F(Flags, JobsThatWaitForAGateCanBeCancelledAndExpire) {
   EXPECT_EQ(engine.status().held_back, 0U);
 }
 
+TEST_F(Flags, AFullQueueOfJobsThatWaitForAGateRefusesMore) {
+  execute(PatchQueue{.name = "default", .max_depth = 2, .when_full = WhenFull::drop_oldest});
+  set("f", gate({"mail"}, false));
+  enqueue({.type = "mail"});
+  enqueue({.type = "mail"});
+  Bytes const one = bytes({.type = "other", .queue = "default"});
+  EXPECT_EQ(expect_error(Enqueue{.specs = {one}}), ErrorCode::queue_full);
+
+  set("f", gate({"mail"}, true));
+
+  EXPECT_EQ(expect<EnqueueReply>(Enqueue{.specs = {one}}).jobs.size(), 1U);
+  EXPECT_EQ(queue().depth[static_cast<std::size_t>(JobState::ready)], 2U);
+}
+
+TEST_F(Flags, AFullQueueTakesABulkOnlyAsFarAsItDropsJobsThatMayBeLeased) {
+  execute(PatchQueue{.name = "default", .max_depth = 2, .when_full = WhenFull::drop_oldest});
+  set("f", gate({"mail"}, false));
+  enqueue({.type = "other"});
+  enqueue({.type = "other"});
+  Bytes const waits = bytes({.type = "mail", .queue = "default"});
+
+  EXPECT_EQ(expect_error(Enqueue{.specs = {waits, waits, waits}}), ErrorCode::queue_full);
+  EXPECT_EQ(expect<EnqueueReply>(Enqueue{.specs = {waits, waits}}).jobs.size(), 2U);
+  EXPECT_EQ(queue().depth[static_cast<std::size_t>(JobState::ready)], 2U);
+}
+
 TEST_F(Flags, AFullQueueDropsNoneThatWaitsForAGate) {
   execute(PatchQueue{.name = "default", .max_depth = 2, .when_full = WhenFull::drop_oldest});
   set("f", gate({"mail"}, false));
