@@ -35,6 +35,7 @@ void Simulator::die(Death death) {
     ++figures_[Figure::died_with_several_turns_open];
   }
   if (model_.is_deleting_cached()) ++figures_[Figure::died_in_deletion];
+  if (is_flag_change_open()) ++figures_[Figure::died_with_flag_change_open];
   if (front_) evicted_before_ = evicted();
   front_.reset();
   loop_.reset();
@@ -76,6 +77,7 @@ void Simulator::die(Death death) {
 
 void Simulator::start() {
   if (open_.empty() && chance_.chance(40)) flip_a_bit();
+  if (ok() && doctor_chance_.chance(20)) let_the_doctor_look();
   watch_.is_recovering = true;
   for (int attempt = 0; ok(); ++attempt) {
     clock_.advance(Duration{static_cast<Duration::rep>(chance_.below(chance_.chance(100) ? 100'000 : 50))});
@@ -254,6 +256,7 @@ void Simulator::flip_a_bit() {
   auto const before = all_jobs(right.engine, *right.log, true);
   auto const after = all_jobs(flipped.engine, *flipped.log, true);
   bool const same =
+      flag_histories(right.engine) == flag_histories(flipped.engine) &&
       std::equal(before.begin(), before.end(), after.begin(), after.end(), [](auto const& a, auto const& b) {
         return a.number == b.number && a.state == b.state && a.attempt == b.attempt && a.spec == b.spec &&
                a.history == b.history && a.ready_at == b.ready_at;

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <utility>
 
+#include "flags/flag.h"
 #include "log/record.h"
 
 namespace workmill::sim {
@@ -50,6 +51,13 @@ class LyingDisk final : public log::Disk {
   std::unique_ptr<log::Disk> disk_;
 };
 
+bool is_kill(Effect const& effect) {
+  auto const* const changed = std::get_if<effect::FlagChanged>(&effect);
+  if (changed == nullptr) return false;
+  auto const flag = flags::decode_flag(changed->definition);
+  return flag && !flag->enabled;
+}
+
 bool is_skipped(Mutation mutation, Effect const& effect) {
   switch (mutation) {
     case Mutation::replay_skips_completions: return std::holds_alternative<effect::JobCompleted>(effect);
@@ -63,12 +71,15 @@ bool is_skipped(Mutation mutation, Effect const& effect) {
     case Mutation::replay_skips_snapshots: return std::holds_alternative<effect::JobSnapshot>(effect);
     case Mutation::replay_skips_cached_values: return std::holds_alternative<effect::CacheStored>(effect);
     case Mutation::replay_skips_cache_deletions: return std::holds_alternative<effect::CacheForgotten>(effect);
+    case Mutation::replay_skips_flag_changes: return std::holds_alternative<effect::FlagChanged>(effect);
+    case Mutation::replay_skips_kills: return is_kill(effect);
+    case Mutation::replay_skips_flag_removals: return std::holds_alternative<effect::FlagRemoved>(effect);
     default: return false;
   }
 }
 
 bool skips(Mutation mutation) {
-  return mutation >= Mutation::replay_skips_completions && mutation <= Mutation::replay_skips_cache_deletions;
+  return mutation >= Mutation::replay_skips_completions && mutation <= Mutation::replay_skips_flag_removals;
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 #pragma once
 #include <array>
 #include <cstdint>
+#include <iterator>
 #include <string_view>
 
 // What a run has met: what is not counted was not tested. A long run that never met one of the rare states fails.
@@ -23,6 +24,8 @@ enum class FigureKind : std::uint8_t { amount, fault, rare };
   X(audits, amount, "comparisons of every job and queue with the model")                                              \
   X(invariant_checks, amount, "recounts of the engine by itself")                                                     \
   X(disk_bound_checks, amount, "checks of 2.5 times what lives and two segments, at rest")                            \
+  X(flags_evaluated, amount, "flags evaluated for somebody")                                                          \
+  X(doctor_visits, amount, "logs that the doctor has read")                                                           \
   X(stream_again_damaged, amount, "jobs that were to be sent again on a stream, and turned out to be damaged")        \
                                                                                                                       \
   X(fault_kill, fault, "the process is killed")                                                                       \
@@ -248,10 +251,42 @@ enum class FigureKind : std::uint8_t { amount, fault, rare };
   X(cache_value_copied, rare, "a value is copied ahead")                                                              \
   X(cache_failure_copied, rare, "a remembered failure is copied ahead")                                               \
   X(cache_damaged, rare, "a bit turns under a cached value")                                                          \
-  X(died_with_flight, rare, "death while somebody waits for a flight")
+  X(died_with_flight, rare, "death while somebody waits for a flight")                                                \
+                                                                                                                      \
+  X(flag_made, rare, "a flag is made")                                                                                \
+  X(flag_made_again, rare, "a flag is made that was removed")                                                         \
+  X(flag_changed, rare, "a flag is changed")                                                                          \
+  X(flag_killed, rare, "a flag is switched off")                                                                      \
+  X(flag_removed, rare, "a flag is removed")                                                                          \
+  X(flag_repeated, rare, "a change is asked for again that was made")                                                 \
+  X(flag_changed_meanwhile, rare, "a change of another version than there is is refused")                             \
+  X(flags_full, rare, "a flag is refused, as there are as many as may be")                                            \
+  X(flag_history_read, rare, "the history of a flag is asked for")                                                    \
+  X(flag_history_of_a_hundred, rare, "the oldest of more than a hundred changes goes")                                \
+  X(flag_history_of_64_kib, rare, "the oldest change goes, as the definitions take more than 64 KiB")                 \
+  X(flag_copied, rare, "a flag is copied ahead")                                                                      \
+  X(flag_history_copied, rare, "an earlier change of a flag is copied ahead")                                         \
+  X(flag_seen_disabled, rare, "somebody sees a flag that is switched off")                                            \
+  X(flag_seen_split, rare, "a roll-out decides what he sees")                                                         \
+  X(flag_seen_targeted, rare, "a rule with conditions does")                                                          \
+  X(flag_seen_while_undurable, rare, "somebody looks while a change of a flag is not yet durable")                    \
+  X(died_with_flag_change_open, rare, "death while a change of a flag is decided and not durable")                    \
+  X(gate_closed, rare, "a flag closes the gate of a type of jobs")                                                    \
+  X(gate_closed_on_jobs, rare, "it does so while such jobs are ready")                                                \
+  X(gate_opened, rare, "the gate of a type opens")                                                                    \
+  X(gate_opened_for_jobs, rare, "it does so while such jobs wait for it")                                             \
+  X(gate_of_two_flags, rare, "one of two flags that gate a type lets it through, and the other does not")             \
+  X(gate_unsettled, rare, "more jobs of closed types stand in front than step aside at once")                         \
+  X(gated_job_passed_over, rare, "a job is leased before one that waits for its gate")                                \
+  X(gated_job_leased, rare, "a job that has waited for its gate is leased")                                           \
+  X(gated_over_restart, rare, "jobs wait for gates when the server starts")                                           \
+  X(gated_jobs_not_dropped, rare, "a full queue drops none of its ready jobs, as all wait for gates")                 \
+  X(waiter_served_by_gate, rare, "a gate opens, and a worker that waits gets a job that was behind it")               \
+  X(doctor_found_flags, rare, "the doctor reads a log with flags, and finds them")                                    \
+  X(doctor_rebuilt_flags, rare, "it writes a new log of what is left, and they are there with their histories")
 // clang-format on
 
-enum class Figure : std::uint8_t {
+enum class Figure : std::uint16_t {
 #define WM_SIM_NAME(name, kind, text) name,
   WM_SIM_FIGURES(WM_SIM_NAME)
 #undef WM_SIM_NAME
@@ -262,9 +297,9 @@ struct FigureText {
   std::string_view name, text;
 };
 #define WM_SIM_TEXT(name, kind, text) FigureText{FigureKind::kind, #name, text},
-inline constexpr std::array kFigureTexts{WM_SIM_FIGURES(WM_SIM_TEXT)};
+inline constexpr FigureText kFigureTexts[] = {WM_SIM_FIGURES(WM_SIM_TEXT)};  // Too many for std::array to count.
 #undef WM_SIM_TEXT
-inline constexpr std::size_t kFigures = kFigureTexts.size();
+inline constexpr std::size_t kFigures = std::size(kFigureTexts);
 
 struct Figures {
   std::array<std::uint64_t, kFigures> counts{};

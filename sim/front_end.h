@@ -42,6 +42,8 @@ class FrontEnd final : public service::AnswerSink {
   // To look into, as I/O threads do.
   cache::Cache* cache() { return service_.cache(); }
   cache::Cache const* cache() const { return const_cast<FrontEnd*>(this)->service_.cache(); }
+  // Lent until it is asked again.
+  flags::FlagSet const& flags() const { return service_.flags(); }
   // What was wrong; empty: nothing.
   std::string const& complaint() const { return complaint_; }
 

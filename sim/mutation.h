@@ -25,6 +25,9 @@ namespace workmill::sim {
   X(replay_skips_snapshots, "a restart forgets what was copied ahead")                               \
   X(replay_skips_cached_values, "a restart forgets what was cached")                                 \
   X(replay_skips_cache_deletions, "a restart brings back what was deleted from the cache")           \
+  X(replay_skips_flag_changes, "a restart forgets that flags were changed")                          \
+  X(replay_skips_kills, "a restart forgets that flags were switched off")                            \
+  X(replay_skips_flag_removals, "a restart brings back flags that were removed")                     \
   X(replay_loses_last_batch, "a restart loses the newest batch")                                     \
   X(replay_time_is_wrong, "a restart takes the newest batch for an hour older")                      \
   X(forgets_fencing, "a report under an old token counts as if it were the new one")                 \
@@ -85,7 +88,20 @@ namespace workmill::sim {
   X(readers_see_what_is_not_durable, "a value is in the index before it is on disk")                 \
   X(evicted_values_come_back, "that a value gave way to others is not written down")                 \
   X(deletes_only_what_is_durable, "a deletion by tag or prefix passes over what is not yet on disk")   \
-  X(deletion_ends_with_its_first_part, "a deletion by tag or prefix is answered when it has looked once")
+  X(deletion_ends_with_its_first_part, "a deletion by tag or prefix is answered when it has looked once") \
+  /* src/flags, src/engine, src/shard: feature flags, and jobs that wait for them */                  \
+  X(kill_switch_is_ignored, "a flag that is switched off goes on by its rules")                      \
+  X(share_is_too_wide, "a share of a roll-out takes one from the next")                              \
+  X(readers_see_flags_too_early, "a flag is seen changed before that is on disk")                    \
+  X(copy_loses_flag_history, "of a flag only the newest change is copied ahead")                     \
+  X(flag_history_is_cut_short, "one change too few is kept")                                         \
+  X(flag_versions_begin_again, "a flag that was removed and is made again has a version that it had")  \
+  X(removed_flag_keeps_its_gate, "the gate of a flag that is removed stays closed")                  \
+  X(restart_opens_all_gates, "after a restart no job waits for a flag, until one is changed")        \
+  X(closed_gate_lets_the_first_through, "who stands first when his gate closes is leased all the same") \
+  X(opened_gate_stays_closed, "who stands aside does so for good")                                   \
+  X(opened_gate_tells_nobody, "a worker that waits does not hear that a gate has opened")            \
+  X(jobs_let_through_lose_their_order, "jobs whose gates have opened are leased out of their order")
 // clang-format on
 
 enum class Mutation : std::uint8_t {

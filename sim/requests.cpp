@@ -32,6 +32,7 @@ void Simulator::send_requests() {
   }
   if (!stream_workers_.empty() && !is_stuck) send_on_streams();
   if (!cache_callers_.empty() && !is_stuck) use_cache();
+  if (!flag_callers_.empty() && !is_stuck) use_flags();
   if (chance_.chance(15)) hang_up();
 }
 

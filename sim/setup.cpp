@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 #include <initializer_list>
 
@@ -46,6 +47,37 @@ void draw_cache_desk(shard::CacheDeskOptions& desk, Rng chance) {
   desk.found_per_part = one_of({1, 3, desk.found_per_part, desk.found_per_part});
   desk.swept_per_turn = one_of({1, 10, desk.swept_per_turn, desk.swept_per_turn});
   desk.gone_bytes_min = one_of({1, desk.gone_bytes_min, desk.gone_bytes_min});
+}
+
+// Who uses flags, and whether the jobs of a type come one after the other.
+void draw_flags(Setup& setup, Rng chance) {
+  auto const one_of = [&](std::initializer_list<std::uint64_t> values) {
+    return *(values.begin() + static_cast<std::ptrdiff_t>(chance.below(values.size())));
+  };
+  FlagWorkload& callers = setup.flag_callers;
+  callers.keys = static_cast<std::uint32_t>(one_of({0, 0, 1, 2, 5}));
+  callers.turns_permille = static_cast<std::uint32_t>(one_of({20, 100, 300}));
+  callers.gates = static_cast<std::uint32_t>(one_of({0, 500, 900}));
+  callers.open = static_cast<std::uint32_t>(one_of({300, 600, 800}));
+  callers.definition_bytes = one_of({0, 0, 0, 100, 1'000});
+  setup.engine.flags_max = one_of({1, 3, 1'000, 1'000});
+  if (setup.disk_bytes > 0) {  // All that is kept of a flag stays on the disk.
+    callers.keys = std::min<std::uint32_t>(callers.keys, 1);
+    callers.definition_bytes = 0;
+  } else if (chance.chance(60)) {
+    callers.keys = 1;
+    callers.definition_bytes = 15'000;
+  }
+  callers.weights[static_cast<std::size_t>(FlagUse::remove)] = static_cast<std::uint32_t>(one_of({0, 10, 60}));
+  if (callers.keys == 0 || !chance.chance(400)) return;
+  WorkloadOptions& work = setup.workload;
+  work.type_run = static_cast<std::uint32_t>(one_of({5, 100, 100, 150}));
+  if (work.type_run == 5) return;
+  // One long line in which very many of a closed type stand behind each other.
+  callers.gates = 900;
+  work.queues = setup.streams.queues = 1;
+  work.groups = work.priority = 0;
+  work.backlog = std::max<std::uint64_t>(work.backlog, 300);
 }
 
 }  // namespace
@@ -135,6 +167,7 @@ Setup draw_setup(std::uint64_t seed) {
   streams.window_bytes_all = one_of({1'000, 5'000, 256 << 20, 256 << 20});
   draw_cache(setup, chance);
   draw_cache_desk(setup.shard.cache_desk, Rng{mix64(seed ^ 0xde5c)});  // Apart, so that all else stays as it was.
+  draw_flags(setup, Rng{mix64(seed ^ 0xf1a6)});
   return setup;
 }
 
@@ -147,7 +180,7 @@ std::string describe(Setup const& setup) {
       "volatile, "
       "in {} bytes of memory and {} on disk, of which a turn walks {}, finds {}, sweeps {} and writes {} bytes of what "
       "is "
-      "gone",
+      "gone, {} flags of {} in all, types in runs of {}",
       setup.log.segments.segment_bytes, setup.log.segments.recent_bytes, setup.engine.finished_kept_per_queue,
       setup.engine.idempotency_keys_max, setup.engine.steps_max, setup.shard.commands_per_turn, setup.shard.waiters_max,
       setup.shard.survivors.scan_bytes_per_step, setup.shard.survivors.copy_bytes_per_step, setup.workload.queues,
@@ -156,7 +189,8 @@ std::string describe(Setup const& setup) {
       static_cast<int>(setup.shard.flush_by), static_cast<int>(setup.log.segments.durability), setup.streams.workers,
       setup.cache_callers.keys, setup.cache_callers.volatile_keys, setup.cache.memory_bytes, setup.cache.disk_bytes,
       setup.shard.cache_desk.looks_per_part, setup.shard.cache_desk.found_per_part,
-      setup.shard.cache_desk.swept_per_turn, setup.shard.cache_desk.gone_bytes_min);
+      setup.shard.cache_desk.swept_per_turn, setup.shard.cache_desk.gone_bytes_min, setup.flag_callers.keys,
+      setup.engine.flags_max, setup.workload.type_run);
 }
 
 }  // namespace workmill::sim

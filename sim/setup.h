@@ -8,6 +8,7 @@
 #include "sim/faulty_log.h"
 #include "sim/workloads/cache_callers.h"
 #include "sim/workloads/clients.h"
+#include "sim/workloads/flag_callers.h"
 #include "sim/workloads/stream_workers.h"
 
 namespace workmill::sim {
@@ -22,9 +23,10 @@ enum class Without : std::uint32_t {
   slow_flush = 32,
   streams = 64,  // Workers with streams.
   cache = 128,   // Those who use the cache.
+  flags = 256,   // Those who use feature flags.
 };
-inline constexpr std::size_t kWithouts = 8;
-inline constexpr std::size_t kWithoutActionsFrom = 8;  // A bit for each Action.
+inline constexpr std::size_t kWithouts = 9;
+inline constexpr std::size_t kWithoutActionsFrom = 9;  // A bit for each Action.
 
 // How one run is set up: drawn from the seed, so that rare paths are common in some runs (small segments, tiny
 // channels, steps of one) and whole features are missing in others.
@@ -36,6 +38,7 @@ struct Setup {
   StreamWorkload streams;
   cache::CacheOptions cache;
   CacheWorkload cache_callers;
+  FlagWorkload flag_callers;
   std::uint64_t requests_per_turn_max = 8;
   // How often the process dies, and how often the disk is told to fail, which ends it too: once in so many requests, or
   // never (0). By requests, as a world with few in a turn would else do little but restart.

@@ -90,11 +90,16 @@ Simulator::Simulator(SimOptions const& options)
               .stream_window_all = setup_.shard.streams.window_bytes_all,
               .cache_jitter_permille = setup_.engine.cache_jitter_permille,
               .cache_volatile = setup_.engine.cache_volatile,
-              .cache_is_small = setup_.cache.memory_bytes < kCacheEnough},
+              .cache_is_small = setup_.cache.memory_bytes < kCacheEnough,
+              .flags_max = setup_.engine.flags_max},
              figures_),
       clients_(without(setup_.workload, options.without), chance_.fork(), figures_),
       stream_workers_(is_without(Without::streams) ? StreamWorkload{} : setup_.streams, chance_.fork()),
-      cache_callers_(is_without(Without::cache) ? CacheWorkload{} : setup_.cache_callers, chance_.fork()) {
+      cache_callers_(is_without(Without::cache) ? CacheWorkload{} : setup_.cache_callers, chance_.fork()),
+      // Apart, so that all else stays as it was.
+      flag_callers_(is_without(Without::flags) ? FlagWorkload{} : setup_.flag_callers,
+                    Rng{mix64(options.seed ^ 0xf1a65)}),
+      doctor_chance_(mix64(options.seed ^ 0xd0c)) {
   (void)turn_on(options.mutation);
   setup_.log.mutation = options.mutation;
   setup_.shard.make_flusher = [this](log::Log& log) { return writer_.make(log); };
@@ -365,9 +370,8 @@ void Simulator::tell_model() {
 void Simulator::tell_model(Open& open, bool was_answered) {
   if (open.restart) {
     model_.restarted(open.restart->resumed_at, open.restart->last_in_life_at, open.restart->evicted);
-    for (CacheSeen const& seen : open.seen) {
-      if (!model_.saw(seen)) return complain(model_.complaint());
-    }
+    tell_model_of_looks(open);
+    if (!ok()) return;
     // Not before: should this start be lost, one that failed before it may not be, and the next goes by the life
     // before.
     for (LogWatch::Batch& batch : watch_.batches) {
@@ -391,7 +395,14 @@ void Simulator::tell_model(Open& open, bool was_answered) {
   if (!model_.turn(open.record)) {
     return complain(was_answered ? model_.complaint() : "in a turn that nobody was answered in: " + model_.complaint());
   }
+  tell_model_of_looks(open);
+}
+
+void Simulator::tell_model_of_looks(Open const& open) {
   for (CacheSeen const& seen : open.seen) {
+    if (!model_.saw(seen)) return complain("somebody looked, and " + model_.complaint());
+  }
+  for (FlagsSeen const& seen : open.flags_seen) {
     if (!model_.saw(seen)) return complain("somebody looked, and " + model_.complaint());
   }
 }
@@ -443,6 +454,7 @@ void Simulator::look_closely(bool with_content) {
   engine_->queue_views(queues);
   if (!model_.compare_queues(queues)) return complain(model_.complaint());
   check_cache();
+  if (ok()) check_flags();
   if (!ok() || !with_content) return;
   shard::JobReader reader{*log_};
   for (auto const& [number, job] : model_.jobs()) {

@@ -23,6 +23,7 @@
 #include "sim/setup.h"
 #include "sim/workloads/cache_callers.h"
 #include "sim/workloads/clients.h"
+#include "sim/workloads/flag_callers.h"
 #include "sim/workloads/stream_workers.h"
 #include "sim/writer_script.h"
 
@@ -79,7 +80,8 @@ class Simulator {
     std::unordered_map<shard::Cookie, Reply> replies;
     Pushes pushes;
     std::vector<shard::Cookie> gone;  // Of those who asked: nobody reads these.
-    std::vector<CacheSeen> seen;      // By those who looked into the cache when it was the newest to be answered.
+    std::vector<FlagsSeen> flags_seen;
+    std::vector<CacheSeen> seen;  // By those who looked into the cache when it was the newest to be answered.
   };
   struct Claim {      // Of a value, by whoever refreshes it.
     CacheTimes of{};  // All of them: an empty value may be stored twice in one millisecond.
@@ -117,6 +119,7 @@ class Simulator {
   void take_answers(std::uint64_t durable);
   void tell_model();
   void tell_model(Open& open, bool was_answered);
+  void tell_model_of_looks(Open const& open);
   void hurry();   // Flushes and syncs what is under way.
   bool settle();  // True: no turn is open any more.
   void look_closely(bool with_content);
@@ -132,7 +135,14 @@ class Simulator {
   void check_cache();
   std::uint64_t evicted() const;
 
-  // --- death.cpp: the end of a process, and the next one.
+  // --- flag_calls.cpp
+  void use_flags();
+  void look_at_flags();
+  void check_flags();
+  bool is_flag_change_open() const;
+  std::map<std::string, FlagHistory> flag_histories(engine::Engine& engine);
+
+  // --- death.cpp and doctor.cpp: the end of a process, and the next one.
   void die(Death death);
   void start();
   Result<> boot();
@@ -143,6 +153,7 @@ class Simulator {
   LogWatch::Batch draw_batch_to_damage();
   void tell_model_of_damage(LogWatch::Batch const& batch);
   void flip_back();
+  void let_the_doctor_look();
   Death draw_death();
 
   // --- mutate.cpp
@@ -166,6 +177,8 @@ class Simulator {
   Clients clients_;
   StreamWorkers stream_workers_;
   CacheCallers cache_callers_;
+  FlagCallers flag_callers_;
+  Rng doctor_chance_;
   std::map<std::string, Claim> claims_;
   std::optional<shard::Cookie> forgetting_by_;  // Who deletes by tag or prefix. Meanwhile nobody deletes otherwise.
   std::set<shard::Cookie> quiet_;               // Refreshes, which nobody waits for.

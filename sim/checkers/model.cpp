@@ -21,6 +21,7 @@ bool Model::turn(TurnRecord const& record) {
   ended_flights_.clear();
   landed_.clear();
   flight_looks_ = 0;
+  has_gate_opened_ = false;
   evicted_before_ = record.evicted_before;
   evicted_after_ = record.evicted_after;
   is_disk_low_ = record.is_disk_low;
@@ -58,7 +59,10 @@ bool Model::turn(TurnRecord const& record) {
   if (replies_ != nullptr) {
     WM_SIM_HOLD(replies_taken_ == replies_->size(), "{} answers in a turn that owed {}", replies_->size(),
                 replies_taken_);
-    if (record.is_settled) return check_settled();
+    if (record.is_settled) {
+      settle_lines();
+      return check_settled();
+    }
     ++figures_[Figure::advance_in_parts];
   }
   return true;
@@ -92,10 +96,8 @@ bool Model::restarted(Instant now, Instant last_batch_at, std::uint64_t evicted)
     if (queue.jobs() == 0 && queue.settings == QueueSettings{} && queue.known == ModelQueue::Known::yes) {
       queue.known = ModelQueue::Known::maybe;
     }
-    for (auto& lines : queue.lines) {
-      for (auto& [group, line] : lines) line.turn = moment_;  // Whose turn it was is not written down.
-    }
   }
+  restart_lines();
   now_ = now;
   return true;
 }
@@ -108,7 +110,7 @@ bool Model::is_passed_over(Asked const& asked) {
         return !(std::is_same_v<T, Enqueue> || std::is_same_v<T, GetJob> || std::is_same_v<T, GetJobLog> ||
                  std::is_same_v<T, ListJobs> || std::is_same_v<T, ListQueues> || std::is_same_v<T, GetQueue> ||
                  std::is_same_v<T, GetStatus> || std::is_same_v<T, OpenStream> || std::is_same_v<T, ComputeCached> ||
-                 std::is_same_v<T, ReadCached>);
+                 std::is_same_v<T, ReadCached> || std::is_same_v<T, GetFlagHistory>);
       },
       asked.command);
   return !frees && gone_.erase(asked.cookie) > 0;

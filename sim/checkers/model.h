@@ -26,6 +26,7 @@
 #include "model/reply.h"
 #include "shard/request.h"
 #include "sim/checkers/model_cache.h"
+#include "sim/checkers/model_flags.h"
 #include "sim/figures.h"
 
 // What a shard must do, said a second time: slow, with nothing but sets and maps, and written from the contract rather
@@ -51,6 +52,7 @@ struct ModelOptions {
   std::uint32_t cache_jitter_permille = 0;
   std::vector<std::string> cache_volatile;
   bool cache_is_small = false;  // Values may be on disk only, though nothing was evicted.
+  std::size_t flags_max = 0;
 };
 
 struct ModelJob {
@@ -78,6 +80,8 @@ struct ModelJob {
   Instant due{};            // Ready since, becomes ready, leased until, or finished at.
   Instant since{};          // Waiting: when it was put in line.
   std::uint64_t place = 0;  // In line: what became ready at one moment shares it.
+  std::uint64_t order = 0;  // In line, as the log has it: nobody shares that.
+  TypeIndex type_index = 0;
   LeaseToken token{};
 
   std::optional<Instant> started_at, finished_at;
@@ -103,9 +107,18 @@ struct ModelJob {
 };
 
 struct ModelQueue {
-  struct Line {                                              // The ready jobs of one group at one priority.
-    std::uint64_t turn = 0;                                  // Its place among the groups: the smallest is served next.
-    std::set<std::pair<std::uint64_t, std::uint64_t>> jobs;  // Place and number.
+  // Is there one to lease, at once?
+  enum class Offer : std::uint8_t { no, maybe, yes };
+  struct Line {              // The ready jobs of one group at one priority.
+    std::uint64_t turn = 0;  // Its place among the groups: the smallest is served next.
+    bool is_turn_known = true;
+    std::map<std::uint64_t, std::uint64_t> jobs;           // Numbers, by their order.
+    std::map<TypeIndex, std::set<std::uint64_t>> by_type;  // Their orders.
+    // All up to this order have been at the front, and those that are left stand aside: the gate of their type was
+    // closed then (docs/adr/0021).
+    std::uint64_t passed = 0;
+    bool is_unsettled = false;  // Perhaps: at the front are closed ones, more than step aside at once.
+    Offer offer{};
   };
   enum class Known : std::uint8_t { no, yes, maybe };
 
@@ -113,6 +126,7 @@ struct ModelQueue {
   QueueCounters counters;
   std::array<std::uint64_t, kJobStates> depth{};
   std::array<std::map<std::string, Line>, kPriorityMax + 1> lines;
+  std::array<std::array<std::uint32_t, 3>, kPriorityMax + 1> offers{};  // How many lines have each Offer.
   std::set<std::pair<Instant, std::uint64_t>> kept;  // Completed and cancelled, by when they finished.
   Known known = Known::no;
 
@@ -121,7 +135,20 @@ struct ModelQueue {
   std::uint64_t unfinished() const {
     return depth_in(JobState::scheduled) + depth_in(JobState::ready) + depth_in(JobState::leased);
   }
-  bool can_lease() const { return depth_in(JobState::ready) > 0 && !settings.paused; }
+  std::uint32_t lines_with(Offer offer) const {
+    std::uint32_t sum = 0;
+    for (auto const& lines_there : offers) sum += lines_there[static_cast<std::size_t>(offer)];
+    return sum;
+  }
+  bool can_lease() const { return !settings.paused && lines_with(Offer::yes) > 0; }
+  // The highest priority at which a line surely has one to lease; below 0: none has.
+  int highest() const {
+    int priority = kPriorityMax;
+    while (priority >= 0 && offers[static_cast<std::size_t>(priority)][static_cast<std::size_t>(Offer::yes)] == 0) {
+      --priority;
+    }
+    return priority;
+  }
 };
 
 // What is out on one worker stream, and what it was promised. One that is away has no connection.
@@ -213,6 +240,12 @@ class Model {
   bool compare_cache(std::span<std::string const> keys, std::function<CacheSeen(std::string const&)> const& look);
   // The record of this key's value cannot be read any more.
   void damage_cached(std::string const& key);
+  // Flags (model_flags.cpp), as somebody saw them after the last turn of which we were told, and before the next was
+  // durable; then what the engine has, and how many jobs it holds back.
+  bool saw(FlagsSeen const& seen);
+  bool compare_flags(flags::FlagSet const& set);
+  bool compare_history(std::string const& key, FlagHistory const& changes);
+  bool compare_gates(engine::EngineStatus const& status);
 
   std::string const& complaint() const { return complaint_; }
 
@@ -233,6 +266,7 @@ class Model {
                                [](Bulk const& bulk) { return std::holds_alternative<ForgetCachedBy>(bulk.command); });
   }
   std::map<std::string, ModelCached> const& cached() const { return cached_; }
+  std::map<std::string, ModelFlag> const& flags() const { return flags_; }
 
  private:
   struct Waiter {
@@ -293,15 +327,18 @@ class Model {
   bool run(shard::Cookie cookie, ReadCached const& command);
   bool run(shard::Cookie cookie, ForgetCached const& command);
   bool run(shard::Cookie cookie, ForgetCachedBy const& command);
-  // No workload asks for flags yet.
-  bool run(shard::Cookie, SetFlag const&) { return complain("the model knows no flags"); }
-  bool run(shard::Cookie, RemoveFlag const&) { return complain("the model knows no flags"); }
-  bool run(shard::Cookie, GetFlagHistory const&) { return complain("the model knows no flags"); }
+  bool run(shard::Cookie cookie, SetFlag const& command);
+  bool run(shard::Cookie cookie, RemoveFlag const& command);
+  bool run(shard::Cookie cookie, GetFlagHistory const& command);
 
   bool bulk_part(Bulk bulk);
   Room room_to_wait() const;
   bool enqueue_one(Bytes const& spec, EnqueuedJob& answer);
-  bool has_room(std::vector<Bytes> const& specs) const;
+  enum class Fits : std::uint8_t { no, maybe, yes };
+  bool is_let_in(shard::Cookie cookie, Enqueue const& command) const;
+  Fits fits(std::vector<Bytes> const& specs) const;
+  bool fits_with(std::vector<Bytes> const& specs, Fits how) const;
+  bool has_room(std::vector<Bytes> const& specs) const { return fits(specs) == Fits::yes; }
   bool make_room(std::string const& queue, bool& has_room);
   bool decide_report(Report const& report, ReportResult& result);
   bool lease_jobs(Lease const& request, std::vector<LeasedJob>& leased, ModelStream const* stream = nullptr);
@@ -395,6 +432,43 @@ class Model {
   bool take_cache_copy(effect::CacheStored const& copy);
   bool take_cache_copy(effect::CacheFailed const& copy);
 
+  // --- Flags (model_flags.cpp).
+  bool compare_change(std::string const& key, ModelFlagChange const& wanted, ModelFlagChange const& got);
+  bool take_flag_copy(effect::FlagChanged const& copy);
+
+  // --- Gates, and the lines of jobs that wait for them (model_gates.cpp).
+  using Line = ModelQueue::Line;
+  using Offer = ModelQueue::Offer;
+  TypeIndex type_index(std::string const& type);
+  std::pair<std::size_t, std::size_t> gates_of(std::string const& type) const;  // Closed, and open ones.
+  bool is_gated(std::string const& type) const { return !flags_.empty() && gates_of(type).first > 0; }
+  bool is_closed(TypeIndex type) const { return !closed_.empty() && closed_.contains(type); }
+  std::optional<std::uint64_t> first_open(Line const& line) const;  // Its order.
+  ModelJob const* next_of(Line const& line) const;                  // Null: nobody there may be leased.
+  void join_line(ModelQueue& queue, ModelJob const& job);
+  void leave_line(ModelQueue& queue, ModelJob const& job);
+  void restore_line(ModelQueue& queue, ModelJob const& job, Line const& before);
+  std::uint64_t passed_from(Line const& line, std::uint64_t steps, std::uint64_t& taken) const;
+  void step_aside(Line& line);
+  void offer(ModelQueue& queue, std::size_t priority, Line& line);
+  void set_gates();
+  void restart_lines();
+  void pass_all();
+  void settle_lines();
+  template <class Visit>
+  void for_each_line(Visit const& visit) {
+    for (auto& [name, queue] : queues_) {
+      for (std::size_t priority = 0; priority < queue.lines.size(); ++priority) {
+        for (auto& [group, line] : queue.lines[priority]) visit(queue, priority, line);
+      }
+    }
+  }
+  std::uint64_t held_back() const;
+  std::uint64_t held_back(ModelQueue const& queue) const;
+  std::uint64_t held_aside(ModelQueue const& queue) const;
+  std::uint64_t droppable(ModelQueue const& queue, Fits how) const;
+  bool compare_held_back(std::uint64_t got);
+
   // --- State.
   ModelJob* find(JobRef const& ref);
   ModelJob* find_same(JobSpecView const& spec);
@@ -402,7 +476,7 @@ class Model {
   ModelJob* flight_of(std::string const& cache_key) { return holder_of({}, cache_key); }
   static bool holds_key(ModelJob const& job);
   static bool can_expire(ModelJob const& job);
-  void read_spec(ModelJob& job, Bytes const& spec) const;
+  void read_spec(ModelJob& job, Bytes const& spec);
   ModelJob& add(ModelJob job);
   void enter(ModelJob& job, bool keeps_place = false);  // Into the indexes of its state.
   void leave(ModelJob& job);
@@ -466,6 +540,7 @@ class Model {
   std::uint64_t last_stream_ = 0;
   std::uint64_t unfinished_ = 0;
   std::uint64_t last_number_ = 0;
+  std::uint64_t last_order_ = 0;          // In a line.
   std::uint64_t last_number_before_ = 0;  // This turn.
   std::uint64_t last_token_ = 0;
   std::uint64_t moment_ = 0;
@@ -473,6 +548,13 @@ class Model {
   std::map<std::string, ModelCached> cached_;
   std::map<std::uint64_t, ModelCached::Value> landed_;  // What flights have computed in this turn.
   std::uint64_t cache_serial_ = 0;
+
+  std::map<std::string, ModelFlag> flags_;
+  std::map<std::string, std::uint64_t> flag_versions_;  // The highest that each had, whatever became of it.
+  std::map<std::string, TypeIndex> types_;              // Of jobs, by when they came first.
+  std::set<TypeIndex> closed_;
+  bool is_any_unsettled_ = false;  // Of the lines, perhaps.
+  bool has_gate_opened_ = false;   // In this turn, for jobs that waited.
 
   std::set<std::uint64_t> damaged_specs_, damaged_events_;
 

@@ -32,7 +32,7 @@ bool Model::run(shard::Cookie cookie, Enqueue const& command) {
   }
   bool const is_limited = std::any_of(queues_.begin(), queues_.end(),
                                       [](auto const& q) { return q.second.settings.max_depth.has_value(); });
-  if (is_limited && !has_room(command.specs)) {
+  if (is_limited && !is_let_in(cookie, command)) {
     ++figures_[Figure::queue_full_refused];
     return expect_error(cookie, ErrorCode::queue_full);
   }
@@ -125,9 +125,29 @@ bool Model::enqueue_one(Bytes const& spec, EnqueuedJob& answer) {
   return true;
 }
 
-// All of the bulk or nothing: played through on figures, with what of it is a duplicate left out.
-bool Model::has_room(std::vector<Bytes> const& specs) const {
-  std::map<std::string, std::pair<std::uint64_t, std::uint64_t>> rooms;  // Unfinished and ready.
+// Is there room for all of them? Where that depends on how many jobs wait for gates behind others, the server decides.
+bool Model::is_let_in(shard::Cookie cookie, Enqueue const& command) const {
+  Fits const fits_in = fits(command.specs);
+  if (fits_in != Fits::maybe) return fits_in == Fits::yes;
+  if (replies_ != nullptr) {
+    auto const reply = replies_->find(cookie);
+    return reply == replies_->end() || !std::holds_alternative<Error>(reply->second);
+  }
+  return std::any_of(effects_.begin() + static_cast<std::ptrdiff_t>(at_), effects_.end(), [&](Effect const& effect) {
+    auto const* const made = std::get_if<effect::JobEnqueued>(&effect);
+    return made != nullptr && std::ranges::find(command.specs, made->spec) != command.specs.end();
+  });
+}
+
+Model::Fits Model::fits(std::vector<Bytes> const& specs) const {
+  if (fits_with(specs, Fits::yes)) return Fits::yes;
+  return !closed_.empty() && fits_with(specs, Fits::maybe) ? Fits::maybe : Fits::no;
+}
+
+// All of the bulk or nothing: played through on figures, with what of it is a duplicate left out. `how` says which of
+// the ready jobs are taken for such as may be dropped: those that surely may, or that perhaps may.
+bool Model::fits_with(std::vector<Bytes> const& specs, Fits how) const {
+  std::map<std::string, std::pair<std::uint64_t, std::uint64_t>> rooms;  // Unfinished, and ready to be dropped.
   std::set<std::string> ids;
   std::set<std::pair<std::string, std::string>> keys;
   for (Bytes const& bytes : specs) {
@@ -141,15 +161,14 @@ bool Model::has_room(std::vector<Bytes> const& specs) const {
     auto const found = queues_.find(key.first);
     if (found != queues_.end() && found->second.settings.max_depth) {
       ModelQueue const& queue = found->second;
-      auto& [unfinished, ready] =
-          rooms.try_emplace(key.first, queue.unfinished(), queue.depth_in(JobState::ready)).first->second;
+      auto& [unfinished, ready] = rooms.try_emplace(key.first, queue.unfinished(), droppable(queue, how)).first->second;
       if (unfinished >= queue.settings.max_depth.value_or(UINT64_MAX)) {
         if (queue.settings.when_full == WhenFull::refuse || ready == 0) return false;
         --ready;
         --unfinished;
       }
       ++unfinished;
-      if (!is_scheduled) ++ready;
+      if (!is_scheduled && (closed_.empty() || !is_gated(std::string(spec.type)))) ++ready;
     }
     if (!spec.id.empty()) ids.insert(std::string(spec.id));
     if (!spec.unique_key.empty() && (is_scheduled || spec.unique_while != UniqueWhile::scheduled)) keys.insert(key);
@@ -165,17 +184,29 @@ bool Model::make_room(std::string const& name, bool& has_room) {
   if (!queue.settings.max_depth || queue.unfinished() < *queue.settings.max_depth) return true;
   has_room = false;
   if (queue.settings.when_full == WhenFull::refuse || queue.depth_in(JobState::ready) == 0) return true;
+  auto const* cancelled = next<effect::JobCancelled>();
+  ModelJob* const victim = cancelled == nullptr ? nullptr : find(JobRef{.number = cancelled->number, .text = {}});
+  bool const is_its = victim != nullptr && victim->queue == name && victim->state == JobState::ready;
+  bool const is_sure = queue.lines_with(Offer::yes) > 0;
+  if (!is_sure && !(is_its && queue.lines_with(Offer::maybe) > 0)) {
+    ++figures_[Figure::gated_jobs_not_dropped];
+    return true;
+  }
   has_room = true;
   ++figures_[Figure::queue_full_dropped_oldest];
-  auto const lowest = std::find_if(queue.lines.begin(), queue.lines.end(), [](auto const& l) { return !l.empty(); });
-  std::uint64_t oldest = UINT64_MAX;
-  for (auto const& [group, line] : *lowest) oldest = std::min(oldest, line.jobs.begin()->first);
-  auto const* cancelled = next<effect::JobCancelled>();
   WM_SIM_HOLD(cancelled != nullptr, "a full queue dropped nothing");
-  ModelJob* const victim = find(JobRef{.number = cancelled->number, .text = {}});
-  WM_SIM_HOLD(victim != nullptr && victim->queue == name && victim->state == JobState::ready &&
-                  victim->priority == lowest - queue.lines.begin() && victim->place == oldest,
-              "a full queue dropped job {:x}, which is not the oldest of the lowest priority", raw(cancelled->number));
+  WM_SIM_HOLD(is_its, "a full queue dropped job {:x}, which is none of its ready ones", raw(cancelled->number));
+  WM_SIM_HOLD(!is_closed(victim->type_index), "a full queue dropped job {:x}, which waits for a gate",
+              raw(victim->number));
+  bool const is_any_unsure = queue.lines_with(Offer::maybe) > 0;
+  std::size_t lowest = 0;
+  while (is_sure && queue.offers[lowest][static_cast<std::size_t>(Offer::yes)] == 0) ++lowest;
+  std::uint64_t oldest = UINT64_MAX;
+  for (auto const& [group, line] : queue.lines[lowest]) {
+    if (auto const* const job = next_of(line)) oldest = std::min(oldest, job->place);
+  }
+  WM_SIM_HOLD(is_any_unsure || (victim->priority == lowest && victim->place == oldest),
+              "a full queue dropped job {:x}, which is not the oldest of the lowest priority", raw(victim->number));
   return cancel_now(*victim);
 }
 

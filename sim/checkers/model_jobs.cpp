@@ -179,7 +179,8 @@ bool Model::run(shard::Cookie cookie, PatchJob const& command) {
   bool const was_ready = job->state == JobState::ready;
   bool const is_ready = changes.run_at ? *changes.run_at <= now_ : was_ready;
   bool const keeps_place = is_ready && was_ready && !is_elsewhere && !is_other_priority;
-  std::uint64_t const turn = keeps_place ? queues_[job->queue].lines[job->priority][job->group].turn : 0;
+  Line line;  // As it is, jobs aside.
+  if (keeps_place) line = queues_[job->queue].lines[job->priority][job->group];
   leave(*job);
   std::uint64_t const number = raw(job->number);
   if (!job->unique_key.empty()) unique_[job->key()].erase(number);
@@ -193,7 +194,7 @@ bool Model::run(shard::Cookie cookie, PatchJob const& command) {
   }
   enter(*job, keeps_place);
   if (keeps_place) {
-    queues_[job->queue].lines[job->priority][job->group].turn = turn;
+    restore_line(queues_[job->queue], *job, line);
     ++figures_[Figure::patched_kept_place];
   }
   if (is_elsewhere) ++figures_[Figure::patched_to_other_queue];

@@ -68,6 +68,8 @@ bool Model::lease_jobs(Lease const& request, std::vector<LeasedJob>& leased, Mod
     WM_SIM_HOLD(job->state == JobState::ready, "job {:x} was leased while {}", raw(job->number), to_string(job->state));
     ModelQueue& queue = queues_[job->queue];
     WM_SIM_HOLD(!queue.settings.paused, "job {:x} was leased from a paused queue", raw(job->number));
+    WM_SIM_HOLD(!is_closed(job->type_index), "job {:x} was leased, and the gate of its type {} is closed",
+                raw(job->number), job->type);
 
     std::size_t weighted = 0;
     bool is_asked_for = false;
@@ -88,17 +90,22 @@ bool Model::lease_jobs(Lease const& request, std::vector<LeasedJob>& leased, Mod
     WM_SIM_HOLD(is_asked_for, "job {:x} was leased from a queue that was not asked for", raw(job->number));
     if (!is_served_strictly && weighted > 1) ++figures_[Figure::weighted_choice];
 
-    std::size_t highest = kPriorityMax;
-    while (queue.lines[highest].empty()) --highest;
-    WM_SIM_HOLD(job->priority == highest, "job {:x} of priority {} was leased before one of {}", raw(job->number),
+    int const highest = queue.highest();
+    WM_SIM_HOLD(job->priority >= highest, "job {:x} of priority {} was leased before one of {}", raw(job->number),
                 job->priority, highest);
-    ModelQueue::Line& line = queue.lines[highest][job->group];
-    for (auto const& [group, other] : queue.lines[highest]) {
-      WM_SIM_HOLD(other.turn >= line.turn, "group '{}' was served in the turn of '{}'", job->group, group);
+    auto& lines = queue.lines[job->priority];
+    Line& line = lines[job->group];
+    for (auto const& [group, other] : lines) {
+      bool const is_comparable = other.offer == Offer::yes && other.is_turn_known && line.is_turn_known;
+      WM_SIM_HOLD(!is_comparable || other.turn >= line.turn, "group '{}' was served in the turn of '{}'", job->group,
+                  group);
     }
-    if (queue.lines[highest].size() > 1) ++figures_[Figure::groups_in_turn];
-    WM_SIM_HOLD(line.jobs.begin()->first == job->place, "job {:x} was leased before {:x}, which is older",
-                raw(job->number), line.jobs.begin()->second);
+    if (lines.size() > 1) ++figures_[Figure::groups_in_turn];
+    ModelJob const* const first = next_of(line);
+    WM_SIM_HOLD(first != nullptr && first->place == job->place, "job {:x} was leased before {:x}, which is older",
+                raw(job->number), first == nullptr ? 0 : raw(first->number));
+    if (line.jobs.begin()->first < first->order) ++figures_[Figure::gated_job_passed_over];
+    if (job->order <= line.passed) ++figures_[Figure::gated_job_leased];
 
     WM_SIM_HOLD(std::to_underlying(granted->token) > last_token_, "token {:x} comes after {:x}",
                 std::to_underlying(granted->token), last_token_);
@@ -107,6 +114,7 @@ bool Model::lease_jobs(Lease const& request, std::vector<LeasedJob>& leased, Mod
     WM_SIM_HOLD(granted->at == now_ && granted->deadline == deadline, "job {:x} is leased until {} instead of {}",
                 raw(job->number), to_ms(granted->deadline), to_ms(deadline));
     line.turn = ++moment_;
+    line.is_turn_known = true;
     move(*job, JobState::leased, deadline);
     job->token = granted->token;
     job->attempt += 1;

@@ -69,6 +69,9 @@ bool Model::run(shard::Cookie cookie, GetStatus const&) {
   }
   WM_SIM_HOLD(reply->jobs == jobs_.size() && reply->depth == depth, "the status counts {} jobs, and there are {}",
               reply->jobs, jobs_.size());
+  WM_SIM_HOLD(reply->flags == flags_.size(), "the status counts {} flags, and there are {}", reply->flags,
+              flags_.size());
+  WM_SIM_STEP(compare_held_back(reply->gated_jobs));
   WM_SIM_HOLD(reply->streams_away == streams_.size() - streams_attached() && reply->stream_jobs_out == out_on_.size(),
               "the status counts {} streams away and {} jobs out on streams, and there are {} and {}",
               reply->streams_away, reply->stream_jobs_out, streams_.size() - streams_attached(), out_on_.size());

@@ -61,12 +61,13 @@ bool Model::can_expire(ModelJob const& job) {
   return job.expires_at != Instant::max() && job.attempt == 0 && job.is_waiting() && job.expires_at > job.since;
 }
 
-void Model::read_spec(ModelJob& job, Bytes const& bytes) const {
+void Model::read_spec(ModelJob& job, Bytes const& bytes) {
   JobSpecView spec;
   bool const is_spec = decode_spec(bytes, spec).has_value();
   WM_ASSERT(is_spec);
   job.spec = bytes;
   job.type = spec.type;
+  job.type_index = type_index(job.type);
   job.queue = spec.queue;
   job.group = spec.group;
   job.client_id = spec.id;
@@ -103,6 +104,7 @@ void Model::enter(ModelJob& job, bool keeps_place) {
   std::uint64_t const number = raw(job.number);
   if (!keeps_place) {
     job.place = moment_;
+    job.order = ++last_order_;
     job.since = now_;
   }
   ModelQueue& queue = queues_[job.queue];
@@ -111,12 +113,7 @@ void Model::enter(ModelJob& job, bool keeps_place) {
   if (job.state != JobState::leased) job.cancel_requested = false;
   if (can_expire(job)) expiries_.emplace(job.expires_at, number);
   switch (job.state) {
-    case JobState::ready: {
-      auto const [line, is_new] = queue.lines[job.priority].try_emplace(job.group);
-      if (is_new) line->second.turn = moment_;
-      line->second.jobs.emplace(job.place, number);
-      break;
-    }
+    case JobState::ready: join_line(queue, job); break;
     case JobState::scheduled:
     case JobState::leased: timers_.emplace(job.due, number); break;
     case JobState::dead: keepers_.emplace(job.due + options_.dead_kept, number); break;
@@ -147,12 +144,7 @@ void Model::leave(ModelJob& job) {
   --queue.depth[at(job.state)];
   if (can_expire(job)) expiries_.erase({job.expires_at, number});
   switch (job.state) {
-    case JobState::ready: {
-      auto const line = queue.lines[job.priority].find(job.group);
-      line->second.jobs.erase({job.place, number});
-      if (line->second.jobs.empty()) queue.lines[job.priority].erase(line);
-      break;
-    }
+    case JobState::ready: leave_line(queue, job); break;
     case JobState::leased: end_out(number); [[fallthrough]];
     case JobState::scheduled: timers_.erase({job.due, number}); break;
     case JobState::dead: keepers_.erase({job.due + options_.dead_kept, number}); break;

@@ -126,6 +126,7 @@ bool Model::serve_waiting(bool is_last) {
     if (leased.empty()) continue;  // All of them were damaged: it goes on waiting.
     waiters_.erase(waiter);
     ++figures_[Figure::waiter_served];
+    if (has_gate_opened_) ++figures_[Figure::waiter_served_by_gate];
     LeaseReply const* reply = nullptr;
     WM_SIM_STEP(expect(cookie, reply));
     if (reply == nullptr) continue;
@@ -235,6 +236,10 @@ bool Model::take_copies() {
     }
     if (auto const* copy = next<effect::CacheFailed>()) {
       WM_SIM_STEP(take_cache_copy(*copy));
+      continue;
+    }
+    if (auto const* copy = next<effect::FlagChanged>()) {
+      WM_SIM_STEP(take_flag_copy(*copy));
       continue;
     }
     if (auto const* copy = next<effect::QueueChanged>()) {

@@ -109,7 +109,9 @@ Command Clients::next(Model const& model, Instant now, shard::Cookie cookie) {
 
 Bytes Clients::make_spec(Instant now) {
   JobSpecView spec;
-  std::string const type = "t" + std::to_string(below(3));
+  std::uint64_t const drawn_type = below(3);
+  std::uint64_t const type_number = options_.type_run == 0 ? drawn_type : serial_ / options_.type_run % 3;
+  std::string const type = "t" + std::to_string(type_number);
   std::string const queue = queue_name();
   std::string const id = "c" + std::to_string(below(60));
   std::string const key = "k" + std::to_string(below(12));

@@ -53,6 +53,7 @@ struct WorkloadOptions {
   std::uint32_t idempotent = 200;  // Requests with a key.
   std::uint32_t reply_lost = 30;
   std::uint32_t long_poll = 500;  // Leases that wait.
+  std::uint32_t type_run = 0;     // Jobs that are of the same type, one after the other; 0: as chance has it.
   std::uint32_t vanish = 20;      // Workers that forget what they hold when they ask for more.
 };
 

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/assert.h"
+#include "base/mutation.h"
 
 namespace workmill::engine {
 
@@ -52,7 +53,8 @@ void FlagTable::apply(effect::FlagRemoved const& e) {
 void FlagTable::shorten(Changes& changes) {
   std::size_t bytes = 0;
   for (Change const& change : changes) bytes += change.definition.size();
-  while (changes.size() > 1 && (changes.size() > kChangesMax || bytes > kChangeBytesMax)) {
+  std::size_t const most = kChangesMax - (WM_MUTATION(flag_history_is_cut_short) ? 1 : 0);
+  while (changes.size() > 1 && (changes.size() > most || bytes > kChangeBytesMax)) {
     bytes -= changes.front().definition.size();
     drop_oldest(changes);
   }

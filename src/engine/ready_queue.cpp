@@ -115,10 +115,13 @@ void ReadyQueue::set_closed(std::span<std::string const> types) {
     line.is_closed = is_closed_type(NameIndex{type});
     if (line.is_closed) held_back_ += line.ready;
   }
-  asides_.walk([this](AsideIndex index) { open_or_close(index, is_closed(asides_[index].head)); });
+  asides_.walk([this](AsideIndex index) {
+    Aside const& aside = asides_[index];
+    open_or_close(index, is_closed(aside.head) || (aside.is_closed && WM_MUTATION(opened_gate_stays_closed)));
+  });
   std::uint32_t steps = kStepsOfChange;
   lanes_.walk([&](LaneIndex index) {
-    if (!lanes_[index].is_empty()) settle_lane(index, steps);
+    if (!lanes_[index].is_empty() && !WM_MUTATION(closed_gate_lets_the_first_through)) settle_lane(index, steps);
   });
 }
 
@@ -198,6 +201,9 @@ void ReadyQueue::leave_aside(AsideIndex index, JobIndex job) {
 // A lane that is in no ring has none.
 JobIndex ReadyQueue::next_of(LaneIndex index) const {
   Lane const& lane = lanes_[index];
+  if (WM_MUTATION(jobs_let_through_lose_their_order) && !lane.is_unsettled && lane.head != kNone<JobIndex>) {
+    return lane.head;
+  }
   if (lane.asides > 0) {
     auto const oldest = open_.lower_bound({.lane = index, .order = 0, .aside = AsideIndex{0}});
     if (oldest != open_.end() && oldest->lane == index) return asides_[oldest->aside].head;

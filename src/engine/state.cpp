@@ -689,7 +689,7 @@ void State::apply(effect::FlagChanged const& e, Written w, Instant, JobIndex) {
 void State::apply(effect::FlagRemoved const& e, Written, Instant, JobIndex) {
   std::uint64_t const before = flags_.revision();
   flags_.apply(e);
-  if (flags_.revision() != before) set_gates();
+  if (flags_.revision() != before && !WM_MUTATION(removed_flag_keeps_its_gate)) set_gates();
 }
 
 // What the flags say of types of jobs holds at once. Whoever waits for a queue in which something was let through hears
@@ -699,6 +699,7 @@ void State::set_gates() {
   if (closed == closed_types_) return;
   closed_types_ = std::move(closed);
   ready_.set_closed(closed_types_);
+  if (WM_MUTATION(opened_gate_tells_nobody)) return;
   queues_.walk({}, [this](QueueIndex index) {
     if (queues_[index].can_lease()) announce(index);
     return true;

@@ -4,6 +4,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/mutation.h"
 #include "engine/state.h"
 
 // Replay: effects that come out of the log are looked at before they are applied, since a log can be damaged where
@@ -142,7 +143,7 @@ void State::finish_replay(Instant now) {
   for (auto const& [due, job] : finished) link(job);
   idempotency_.finish_replay(now);
   flags_.finish_replay();
-  set_gates();
+  if (!WM_MUTATION(restart_opens_all_gates)) set_gates();
   queues_.walk({}, [&](QueueIndex index) {
     Queue& queue = queues_[index];
     queue.counters = {};  // They count from the start of the process.

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "base/assert.h"
+#include "base/mutation.h"
 
 namespace workmill::flags {
 namespace {
@@ -66,14 +67,15 @@ std::uint32_t share_of(std::vector<Share> const& shares, std::uint64_t hash) {
   std::uint64_t end = 0;
   for (Share const& share : shares) {
     end += share.weight;
-    if (point < end) return share.variant;
+    if (point < end || (point == end && WM_MUTATION(share_is_too_wide))) return share.variant;
   }
   WM_ASSERT(false);  // The point lies below the sum.
   return 0;
 }
 
 Evaluation evaluate(std::string_view key, Flag const& flag, Context const& context) {
-  if (!flag.enabled) return {.variant = flag.default_variant, .reason = Reason::disabled};
+  if (!flag.enabled && !WM_MUTATION(kill_switch_is_ignored))
+    return {.variant = flag.default_variant, .reason = Reason::disabled};
   if (flag.rules.empty()) return {.variant = flag.default_variant, .reason = Reason::fixed};
   for (Rule const& rule : flag.rules) {
     if (!holds(rule, context)) continue;

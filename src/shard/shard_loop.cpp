@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/assert.h"
+#include "base/mutation.h"
 #include "shard/access.h"
 #include "shard/attempt_traces.h"
 
@@ -460,6 +461,7 @@ Result<> ShardLoop::finish_batch(std::uint64_t commands) {
     if (engine_.flags_revision() != flags_revision_) {
       flags_revision_ = engine_.flags_revision();
       new_flags_.emplace_back(staged_, engine_.flags());
+      if (WM_MUTATION(readers_see_flags_too_early)) flag_board_.publish(engine_.flags());
     }
     recorder_.staged(staged_, filled, answers, batch_.payload().size());
     if (traces_) traces_->staged(staged_);

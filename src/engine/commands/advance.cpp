@@ -96,7 +96,11 @@ Engine::Survival decide_survival(Effect const& record, Position at, State const&
   if (auto const* store = std::get_if<effect::StoreCreated>(&record)) out.emit(*store);
   if (auto const* queue = std::get_if<effect::QueueChanged>(&record)) out.emit(*queue);
   if (auto const* request = std::get_if<effect::RequestRemembered>(&record)) out.emit(*request);
-  if (auto const* flag = std::get_if<effect::FlagChanged>(&record)) out.emit(*flag);
+  if (auto const* flag = std::get_if<effect::FlagChanged>(&record)) {
+    if (!WM_MUTATION(copy_loses_flag_history) || state.flags().find(flag->key)->back().version == flag->version) {
+      out.emit(*flag);
+    }
+  }
   return Engine::Survival::rewritten;
 }
 

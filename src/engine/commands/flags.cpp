@@ -1,6 +1,7 @@
 #include <string>
 #include <string_view>
 
+#include "base/mutation.h"
 #include "engine/commands/decide.h"
 
 // What callers do to flags.
@@ -38,8 +39,9 @@ Reply decide(SetFlag const& command, State const& state, Context const& context,
                  .message = "there are " + std::to_string(state.flags().size()) + " flags, as many as may be"};
   }
   if (!is_there) {
+    std::uint64_t const removed = WM_MUTATION(flag_versions_begin_again) ? 0 : state.flags().removed_version();
     out.emit(effect::FlagChanged{.key = command.key,
-                                 .version = 1 + (known != nullptr ? version : state.flags().removed_version()),
+                                 .version = 1 + (known != nullptr ? version : removed),
                                  .at = context.now,
                                  .by = command.by,
                                  .definition = command.definition});
