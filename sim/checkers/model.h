@@ -389,7 +389,7 @@ class Model {
   bool check_jobs(Heard& heard, Heading& at, StreamJobs const& sent);
   bool check_cancel(Heard& heard, StreamCancel const& cancel);
 
-  // --- The shared cache (model_cache.cpp).
+  // --- The shared cache (model_cache*.cpp).
   struct Windows {
     Duration fresh{}, stale{};
     Duration compute_least{}, compute_most{};
