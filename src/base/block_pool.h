@@ -9,7 +9,7 @@
 #include "base/guarded.h"
 
 // Memory for very many blocks of up to 32 KiB that live long and differ in size, with little of it lost: a block takes
-// its bytes rounded up to the next 16 (to the next 64th of itself above 4 KiB), where general allocators have four
+// its bytes rounded up to the next 16 (to the next 64th of itself above 8 KiB), where general allocators have four
 // sizes to a doubling and lose a tenth.
 //
 // Pages of 256 KiB (of 1 MiB above 2 KiB) hold blocks of one size each. What fine sizes cost is what stays free in

@@ -62,7 +62,7 @@ struct EngineStatus {
   std::uint64_t idempotency_keys = 0;
   std::uint64_t flights = 0;  // Jobs that compute a cached value, and hold its key.
   std::uint64_t flags = 0;
-  std::uint64_t held_back = 0;     // Ready jobs that were passed over, as a flag that gates their type is off.
+  std::uint64_t held_back = 0;     // Ready jobs of types that a flag which is off gates, wherever they stand.
   std::uint64_t memory_bytes = 0;  // Of the tables, as far as they can be counted cheaply.
 };
 
@@ -137,7 +137,7 @@ class Engine {
   // Is it a flight that was overtaken (effect::FlightOvertaken)? False where there is no such job.
   bool is_overtaken(JobNumber job) const;
   // The flights under way whose keys begin with `prefix` and which `is_meant` picks are overtaken: all of them, as many
-  // as there may be leased. So many were looked at.
+  // as are leased or have a checkpoint. So many were looked at.
   std::size_t overtake_flights(std::string_view prefix, FlightFilter const& is_meant, EffectSink& sink);
   // Writes down that a key has no value and no failure any more, which nobody has asked for: flights go on.
   void note_cached_gone(std::string_view cache_key, EffectSink& sink);

@@ -14,7 +14,7 @@ namespace workmill {
 
 // Whether it is worth while to look for values that should move: a look at one number.
 bool should_cache_values_move();
-// This one should. Never true of a copy, unless what is around it has changed since.
+// This one should. Of its copy it is rarely true, and that comes to an end as pages fill up.
 bool should_move(CacheValue const& value);
 // An equal one, somewhere else.
 CacheValuePtr copy_of(CacheValue const& value);
