@@ -100,6 +100,7 @@ class WorkerCore final : public LinkEvents {
   void end(std::optional<Error> error);
   void give_back_waiting();
   void reap();  // Forgets the jobs that are done.
+  void forget(std::vector<HeldJob*> const& done);
   void look_for_end();
 
   // ---- On any thread.

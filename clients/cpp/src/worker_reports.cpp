@@ -44,12 +44,15 @@ void WorkerCore::release(JobView const& view, HeldJob* done) {
 // The loop's own reports go out when it is done with what it does: it calls this then.
 void WorkerCore::flush() {
   std::deque<ReportBatchPtr> batches;
+  std::vector<HeldJob*> done;
   {
+    // Both at once: a job must not be forgotten while its report is still here, or the link takes itself for idle.
     std::lock_guard const lock{outbox_mutex_};
     woken_ = false;
     if (link_ && phase_ != Phase::ended) std::swap(batches, outbox_);
+    std::swap(done, done_);
   }
-  reap();
+  forget(done);
   for (ReportBatchPtr& batch : batches) link_->send(std::move(batch));
 }
 
@@ -59,6 +62,10 @@ void WorkerCore::reap() {
     std::lock_guard const lock{outbox_mutex_};
     std::swap(done, done_);
   }
+  forget(done);
+}
+
+void WorkerCore::forget(std::vector<HeldJob*> const& done) {
   if (done.empty()) return;
   std::size_t const foreign_before = foreign_;
   for (HeldJob* const job : done) {
