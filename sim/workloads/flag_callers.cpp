@@ -62,7 +62,7 @@ flags::Rule FlagCallers::draw_rule(Flag const& flag) {
   for (std::uint32_t i = 0; i < flag.variants.size(); ++i) {
     rule.shares.push_back({.variant = i, .weight = static_cast<std::uint32_t>(below(chance(500) ? 3 : 1'000'000))});
   }
-  rule.shares[below(rule.shares.size())].weight += chance(500) ? 1 : 0;
+  rule.shares[below(rule.shares.size())].weight += chance(500) ? 1U : 0U;
   bool is_any = false;
   for (flags::Share const& share : rule.shares) is_any = is_any || share.weight > 0;
   if (!is_any) rule.shares.front().weight = 1;
