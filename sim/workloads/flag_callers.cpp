@@ -144,7 +144,7 @@ SetFlag FlagCallers::change(flags::FlagEntry const& known) {
     flag.rules.clear();
   }
   std::optional<std::uint64_t> version;
-  if (chance(500)) version = known.version - (chance(100) ? 1 : 0);
+  if (chance(500)) version = known.version - (chance(100) ? 1U : 0U);
   return set(known.key, flag, version);
 }
 
