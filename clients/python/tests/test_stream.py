@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import sys
 import threading
+import types
 
 import pytest
 
 from workmill import AsyncWorker, Cancelled, LeaseLost, UserError, Worker, WorkmillError
 from workmill._silence import Silence
-from workmill._stream import Stream
+from workmill._stream import KEEP_ALIVE, Connection, Stream, keep_alive, name_of
 
 DEADLINE = 30
 
@@ -445,6 +447,92 @@ def test_the_kernel_looks_after_a_stream_that_nobody_is_between(stream, start, i
     stream.wait_for(lambda: stream.reports)
 
     assert bool(sockets[0].getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)) is is_direct
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have other options")
+def test_the_kernel_asks_after_a_minute_each_ten_seconds_and_gives_up_after_four_answers_that_did_not_come():
+    with socket.socket() as one:
+        keep_alive(one)
+
+        assert one.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+        names = ["TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_KEEPCNT", "TCP_USER_TIMEOUT"]
+        options = [one.getsockopt(socket.IPPROTO_TCP, getattr(socket, name)) for name in names]
+        assert options == [60, 10, 4, 100_000]
+
+
+class Picky:
+    """A socket that refuses one option."""
+
+    def __init__(self, refuses=None):
+        self.refuses = refuses
+        self.set = {}
+
+    def setsockopt(self, level, option, value):
+        if (level, option) == self.refuses:
+            raise OSError("no such option")
+        self.set[level, option] = value
+
+
+def test_an_option_that_the_system_does_not_have_keeps_none_of_the_others_from_being_set():
+    every = Picky()
+    keep_alive(every)
+    assert len(every.set) > 1
+
+    for refused in every.set:
+        one = Picky(refused)
+        keep_alive(one)
+        assert one.set == {option: value for option, value in every.set.items() if option != refused}
+
+
+def test_the_idle_time_has_another_name_on_macos(monkeypatch):
+    monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.delattr(socket, "TCP_KEEPIDLE", raising=False)
+    one = Picky()
+    keep_alive(one)
+    assert one.set[socket.IPPROTO_TCP, 0x10] == KEEP_ALIVE["TCP_KEEPIDLE"]
+
+
+@pytest.mark.parametrize(
+    ("address", "name"),
+    [
+        (("10.0.0.7", 4711), "10.0.0.7:4711"),
+        (("fe80::1%eth0", 4711, 0, 2), "[fe80::1]:4711"),
+        (("", 0), None),
+        ("", None),
+        (None, None),
+    ],
+)
+def test_what_a_worker_says_of_its_address(address, name):
+    assert name_of(address) == name
+
+
+def test_a_worker_that_does_not_know_its_address_says_none(stream, start, monkeypatch):
+    monkeypatch.setattr(Connection, "local_address", None)
+    start(make(stream))
+
+    stream.wait_for(lambda: stream.subscribed)
+
+    assert "from" not in stream.subscribed[0]
+
+
+def test_whoever_watches_a_silent_server_ends_when_he_is_told_to_though_a_ping_has_just_gone_out(monkeypatch):
+    monkeypatch.setattr("workmill._stream.TURN", 0.001)
+
+    async def main():
+        pings = []
+
+        async def ping():
+            pings.append(1)
+            watch.cancel()  # And then the ping is done, before the other learns of it.
+
+        transport = types.SimpleNamespace(abort=lambda: None)
+        quiet = types.SimpleNamespace(take_heard=lambda: False, ping=ping, transport=transport)
+        busy = types.SimpleNamespace(_engine=types.SimpleNamespace(is_idle=False), _is_direct=False)
+        watch = asyncio.ensure_future(Stream._watch(busy, quiet))
+        await asyncio.wait({watch})
+        return watch.cancelled(), len(pings)
+
+    assert asyncio.run(main()) == (True, 1)
 
 
 def test_a_server_that_falls_silent_is_left_for_the_next(fake, stream, start, monkeypatch):

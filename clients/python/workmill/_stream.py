@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import logging
 import socket as sockets
+import sys
 from collections import deque
 from typing import Any, Deque, Dict, List, Optional, Union
 
@@ -45,19 +46,39 @@ class Connection(ClientConnection):
         return heard
 
     @property
-    def own_name(self) -> str:
-        """Its own address and port, as the server sees them where nobody is between."""
-        host, port = self.local_address[:2]
-        host = host.partition("%")[0]  # The zone has another number at the other side.
-        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    def own_name(self) -> Optional[str]:
+        return name_of(self.local_address)
 
     def keep_alive(self) -> None:
-        """From now on the kernel finds out whether the other side is there."""
-        socket = self.transport.get_extra_info("socket")
-        for name, value in KEEP_ALIVE.items():
-            if hasattr(sockets, name):
-                socket.setsockopt(sockets.IPPROTO_TCP, getattr(sockets, name), value)
-        socket.setsockopt(sockets.SOL_SOCKET, sockets.SO_KEEPALIVE, 1)
+        keep_alive(self.transport.get_extra_info("socket"))
+
+
+def name_of(address: Any) -> Optional[str]:
+    """The address of a socket and its port, as the server sees them where nobody is between. None: it has none, as
+    one that was closed."""
+    if not isinstance(address, tuple) or not address[0]:
+        return None
+    host, port = address[:2]
+    host = host.partition("%")[0]  # The zone has another number at the other side.
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def keep_alive(socket: Any) -> None:
+    """From now on the kernel finds out whether the other side is there."""
+    options = [(sockets.IPPROTO_TCP, option_of(name), value) for name, value in KEEP_ALIVE.items()]
+    for level, option, value in [*options, (sockets.SOL_SOCKET, sockets.SO_KEEPALIVE, 1)]:
+        # A system may know an option by name and not have it; then its own time counts. And on a connection that has
+        # just broken some refuse all of them: whoever reads from it finds out. Neither is a reason to connect again.
+        with contextlib.suppress(OSError):
+            if option is not None:
+                socket.setsockopt(level, option, value)
+
+
+def option_of(name: str) -> Optional[int]:
+    """Its number, or None where the system has none."""
+    if name == "TCP_KEEPIDLE" and sys.platform == "darwin":
+        return 0x10  # TCP_KEEPALIVE there; Python has that name from 3.10 on.
+    return getattr(sockets, name, None)
 
 
 class Stream:
@@ -141,8 +162,12 @@ class Stream:
                 socket.transport.abort()
                 return
             if finding == "ask":
-                with contextlib.suppress(asyncio.TimeoutError, ConnectionClosed):
-                    await asyncio.wait_for(socket.ping(), TURN)
+                asking = asyncio.ensure_future(_ping(socket))
+                try:
+                    # Not wait_for: before Python 3.12 it may swallow that we are cancelled, and we would go on.
+                    await asyncio.wait({asking}, timeout=TURN)
+                finally:
+                    asking.cancel()
 
     async def _subscribe(self, socket: Connection) -> None:
         settings = self._engine.settings
@@ -150,8 +175,9 @@ class Stream:
             "queues": _calls.queue_choices(settings.queues),
             "credit": 0 if self._engine.is_draining else settings.credit,
             "lease": settings.lease_text,
-            "from": socket.own_name,
         }
+        if socket.own_name is not None:
+            wanted["from"] = socket.own_name
         if settings.worker is not None:
             wanted["worker"] = settings.worker
         if self._resume is not None:
@@ -225,6 +251,12 @@ class Stream:
             self._resume = None
             return WorkmillError(error.message, code=error.code)
         return error
+
+
+async def _ping(socket: ClientConnection) -> None:
+    """Waits only where the connection takes no more."""
+    with contextlib.suppress(ConnectionClosed):
+        await socket.ping()
 
 
 def _refusal(refused: InvalidStatus) -> WorkmillError:
