@@ -46,7 +46,10 @@ const busyTurns = 2;
 const idleTurns = 12;
 /** And left, when it has said nothing for so many more. */
 const answerTurns = 2;
-/** Of the kernel, where nobody is between; it gives up after ten more, a second each. */
+/**
+ * Of the kernel, where nobody is between. How often it asks then, and when it gives up, Node sets itself and lets nobody
+ * choose: on Linux after ten times, a second each; on other systems these may be the system's own, minutes in all.
+ */
 const keepAliveMs = 60_000;
 const neverMind = new Set(['unauthorized', 'forbidden']);
 
@@ -181,8 +184,10 @@ export class Stream implements Transport {
   // Counted in turns of the timer and not by the clock: after a handler that held the loop for a minute, what the
   // server said meanwhile is read before the next turn.
   #listen(socket: WebSocket): void {
-    const idle = this.#subscribed && !this.#draining && this.#desk.held().length === 0;
-    // Nobody waits for anything but jobs, and the kernel finds out by itself whether the server is there.
+    // Nobody waits for anything but jobs. A report may be on its way though no job is held: of one that was lost meanwhile.
+    const waits = this.#unanswered.length > 0 || this.#desk.held().length > 0;
+    const idle = this.#subscribed && !this.#draining && !waits;
+    // The kernel finds out by itself whether the server is there.
     this.#quietTicks = idle && this.#direct ? 0 : this.#quietTicks + 1;
     const patience = idle ? idleTurns : busyTurns;
     if (this.#quietTicks >= patience + answerTurns) {

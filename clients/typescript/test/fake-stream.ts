@@ -64,10 +64,15 @@ export class Peer {
   async subscribed(answer: Message = {}): Promise<Message> {
     const subscribe = (await this.next('subscribe')) as Message;
     this.send({ subscribed: { resume: 'token', reconnect_within: '5s', resumed: false, lease: '60s', ...answer } });
+    await this.heard();
+    return subscribe;
+  }
+
+  /** Resolves when the worker has read what was sent to it, and what it had sent by then has come. */
+  async heard(): Promise<void> {
     const read = once(this.#socket, 'pong');
     this.#socket.ping();
     await read;
-    return subscribe;
   }
 
   /** The next frame of reports, each answered as given, or with ok. */

@@ -1,9 +1,9 @@
 // What the worker does on its stream, against a server that does what the test says.
 import assert from 'node:assert/strict';
 import { Socket } from 'node:net';
-import { after, before, test } from 'node:test';
+import { after, before, test, type TestContext } from 'node:test';
 import { FatalError, UserError, Worker, type WorkerOptions } from 'workmill';
-import { FakeStreamServer, leased, problem, type Peer } from './fake-stream.js';
+import { FakeStreamServer, leased, problem, type Message, type Peer } from './fake-stream.js';
 import { eventually, gate } from './server.js';
 
 let server: FakeStreamServer;
@@ -407,48 +407,106 @@ test('a report that the server cannot decide just now is sent again', async () =
   await end(worker, running, peer);
 });
 
-test('a quiet server is asked whether it is there, and left where it does not answer', async () => {
+/** A server that answers nothing, and turns of a worker that go round when the test says so. */
+async function silence(context: TestContext) {
+  context.mock.timers.enable({ apis: ['setInterval'] });
   const quiet = await FakeStreamServer.start({ autoPong: false });
-  const worker = make({ url: quiet.url, quietMs: 20 });
+  context.after(() => quiet.stop());
+  const turns = (count: number) => context.mock.timers.tick(count * 5_000);
+  return { quiet, turns };
+}
+
+/** The worker's end, though the server says nothing. */
+async function leave(worker: Worker, running: Promise<void>): Promise<void> {
+  await worker.stop({ timeout: 1 });
+  await running;
+}
+
+test('a quiet server is asked whether it is there, and left where it does not answer', async (context) => {
+  const { quiet, turns } = await silence(context);
+  const worker = make({ url: quiet.url });
   const running = worker.run();
   const silent = await quiet.peer();
   await silent.subscribed();
 
+  turns(11);
+  await silent.heard(); // A word of the server, from which it counts anew.
+  assert.equal(silent.pings, 0);
+  turns(12);
+  await eventually(() => silent.pings === 1);
+  turns(2);
   await silent.closed;
 
-  assert.ok(silent.pings > 0);
   const next = await quiet.peer();
   await next.subscribed();
   await end(worker, running, next);
-  await quiet.stop();
 });
 
 test('where nobody is between, a quiet server is left to the kernel until jobs are held', async (context) => {
-  const quiet = await FakeStreamServer.start({ autoPong: false });
+  const { quiet, turns } = await silence(context);
   const keepAlive = context.mock.method(Socket.prototype, 'setKeepAlive');
-  const never = gate();
-  const worker = make({ url: quiet.url, quietMs: 5, drainTimeout: 1 }).on('t', () => never.promise);
+  const { promise, open } = gate();
+  const worker = make({ url: quiet.url }).on('t', () => promise);
   const running = worker.run();
-  const direct = await quiet.peer();
-  await direct.subscribed({ direct: true });
-  const other = make({ url: quiet.url, quietMs: 20, drainTimeout: 1 });
-  const otherRunning = other.run();
-  const doubted = await quiet.peer();
-  await doubted.subscribed();
-
-  await doubted.closed; // Later than the first would have been.
-
-  assert.ok(doubted.pings > 0);
-  assert.equal(direct.pings, 0);
+  const peer = await quiet.peer();
+  await peer.subscribed({ direct: true });
   assert.deepEqual(
     keepAlive.mock.calls.map((call) => call.arguments),
     [[true, 60_000]],
   );
-  direct.send({ jobs: [leased('a')] });
-  await direct.closed;
-  assert.ok(direct.pings > 0);
-  await Promise.all([worker.stop(), other.stop(), running, otherRunning]);
-  await quiet.stop();
+
+  turns(100);
+  await peer.heard();
+  assert.equal(peer.pings, 0);
+
+  peer.send({ jobs: [leased('a')] });
+  await eventually(() => worker.load.running === 1);
+  turns(2);
+  await eventually(() => peer.pings === 1);
+  turns(2);
+  await peer.closed;
+  open();
+  await leave(worker, running);
+});
+
+test('the kernel is asked for nothing where the server does not say that nobody is between', async (context) => {
+  const keepAlive = context.mock.method(Socket.prototype, 'setKeepAlive');
+  const worker = make();
+  const running = worker.run();
+  const peer = await server.peer();
+
+  await peer.subscribed();
+
+  assert.equal(keepAlive.mock.callCount(), 0);
+  await end(worker, running, peer);
+});
+
+test('a server that owes an answer is watched though nobody is between and no job is held', async (context) => {
+  const { quiet, turns } = await silence(context);
+  const [saved, lost] = [gate(), gate()];
+  const worker = make({ url: quiet.url }).on('t', async (_job, ctx) => {
+    void ctx.checkpoint(1).catch(() => lost.open());
+    await saved.promise;
+    ctx.log('one more');
+    await new Promise(() => {});
+  });
+  const running = worker.run();
+  const peer = await quiet.peer();
+  await peer.subscribed({ direct: true });
+  peer.send({ jobs: [leased('a')] });
+  const [checkpoint] = (await peer.next('reports')) as Message[];
+  saved.open();
+  await peer.next('reports'); // It gets no answer.
+  peer.send({ reports: [{ id: checkpoint!['id'], ok: false, error: problem('lease_lost', 'user', 409) }] });
+  await lost.promise;
+  await peer.heard();
+
+  turns(2);
+  await eventually(() => peer.pings === 1);
+  turns(2);
+  await peer.closed;
+
+  await leave(worker, running);
 });
 
 test('a worker whom the server will not have ends with its error', async () => {
