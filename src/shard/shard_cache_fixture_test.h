@@ -37,9 +37,9 @@ class ShardCacheTest : public ShardTest {
     report.outcome = Failed{.error_class = error_class, .code = "bad_input", .message = "no such user"};
     ask<ReportsReply>(ReportBatch{.reports = {report}});
   }
-  void expect_sound() {
-    EXPECT_EQ(engine_->check_invariants(), "");
-    EXPECT_EQ(cache_->check_invariants(), "");
+  void expect_sound(std::string_view when = "") {
+    EXPECT_EQ(engine_->check_invariants(), "") << when;
+    EXPECT_EQ(cache_->check_invariants(), "") << when;
   }
 };
 

@@ -1,6 +1,6 @@
 #include <gtest/gtest.h>
 
-#include "shard/shard_fixture_test.h"
+#include "shard/shard_cache_fixture_test.h"
 
 // The shared cache and the log: what is durable when, what outlives its segment, a power cut, and damage.
 namespace workmill::shard {
@@ -11,22 +11,8 @@ using std::chrono::minutes;
 using std::chrono::seconds;
 using What = cache::Lookup::What;
 
-class CacheLogTest : public ShardTest {
+class CacheLogTest : public ShardCacheTest {
  protected:
-  CacheLogTest() {
-    engine_options_.cache_jitter_permille = 0;
-    log_options_.segment_bytes = 64 * 1024;
-  }
-
-  cache::Lookup find(std::string_view key) const { return cache_->find(key, clock_.now()); }
-  std::string body(std::string_view key) const {
-    auto const found = find(key);
-    return found.value ? std::string{found.value->body()} : "(none)";
-  }
-  void expect_sound(std::string_view when = "") {
-    EXPECT_EQ(engine_->check_invariants(), "") << when;
-    EXPECT_EQ(cache_->check_invariants(), "") << when;
-  }
   // Jobs that come and go, until the log begins behind this segment.
   void churn(std::uint32_t beyond) {
     for (int i = 0; i < 3'000 && log_->status().segments.front().ordinal <= beyond; ++i) {
