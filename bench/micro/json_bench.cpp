@@ -8,8 +8,8 @@
 
 #include "base/json_writer.h"
 #include "model/job.h"
-#include "protocols/http/json_in.h"
-#include "protocols/http/json_out.h"
+#include "protocols/http/json/json_in.h"
+#include "protocols/http/json/json_out.h"
 #include "service/service.h"
 
 namespace workmill {

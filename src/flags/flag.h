@@ -11,8 +11,8 @@
 // What a flag is: its variants, which of them is served to whom, and which types of jobs wait for it.
 //
 // Values only: any thread may own one, and a Flag that is shared is never changed. Its JSON is the adapters'
-// (protocols/http/flags_json.h); here is the one byte form that goes into commands and the log, and the rules of the
-// contract (docs/reference/flags.md).
+// (protocols/http/json/flags_json.h); here is the one byte form that goes into commands and the log, and the rules of
+// the contract (docs/reference/flags.md).
 namespace workmill::flags {
 
 inline constexpr std::size_t kFlagsMax = 1'000;          // In a store.

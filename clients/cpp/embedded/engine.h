@@ -14,7 +14,7 @@
 #include "cache/cache.h"
 #include "log/log.h"
 #include "net/io_loop.h"
-#include "protocols/http/endpoints.h"
+#include "protocols/http/calls/endpoints.h"
 #include "service/inline_service.h"
 #include "shard/recovery.h"
 #include "shard/shard_loop.h"

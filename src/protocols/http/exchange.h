@@ -11,7 +11,7 @@
 #include "model/client.h"
 #include "model/command.h"
 #include "protocols/http/audit.h"
-#include "protocols/http/json_out.h"
+#include "protocols/http/json/json_out.h"
 #include "protocols/http/request_trace.h"
 #include "protocols/http/response.h"
 #include "protocols/http/router.h"

@@ -5,7 +5,7 @@
 #include <string_view>
 
 #include "base/assert.h"
-#include "protocols/http/cache_heads.h"
+#include "protocols/http/calls/cache_heads.h"
 #include "protocols/http/router.h"
 
 // Any path and any query, a line break between. What is found is a part of what was sent, and no parameter of a path
