@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Sequence
+from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 from . import _reports
 from ._errors import Cancelled
+from ._held import Held, Teller
 from ._models import value_of
 from ._time import DurationLike
-
-if TYPE_CHECKING:
-    from ._running import Held, Runner
 
 
 class BaseContext:
     """The job, and what can be asked and told without waiting. Made by a worker, for one attempt."""
 
-    def __init__(self, runner: Runner, held: Held) -> None:
-        self._runner = runner
+    def __init__(self, teller: Teller, held: Held) -> None:
+        self._teller = teller
         self._held = held
 
     @property
@@ -82,12 +80,12 @@ class BaseContext:
 
     def progress(self, percent: float, message: str = "") -> None:
         """How far it is, 0 to 100. Sent soon, with other reports; does not wait."""
-        self._runner.tell(self._held, _reports.progress(self._held.job, percent, message))
+        self._teller.tell(self._held, _reports.progress(self._held.job, percent, message))
 
     def log(self, *lines: str) -> None:
         """Lines for the job's log, which Client.log() shows. Sent soon; does not wait."""
         for first in range(0, len(lines), 1_000):
-            self._runner.tell(self._held, _reports.log(self._held.job, lines[first : first + 1_000]))
+            self._teller.tell(self._held, _reports.log(self._held.job, lines[first : first + 1_000]))
 
     def cache(
         self,
@@ -108,8 +106,8 @@ class BaseContext:
 class JobContext(BaseContext):
     """For plain functions. All of it may be called from any thread."""
 
-    def __init__(self, runner: Runner, held: Held, is_inline: bool) -> None:
-        super().__init__(runner, held)
+    def __init__(self, teller: Teller, held: Held, is_inline: bool) -> None:
+        super().__init__(teller, held)
         self._is_inline = is_inline
 
     def checkpoint(self, data: Any) -> None:
@@ -118,7 +116,7 @@ class JobContext(BaseContext):
         if self._is_inline:
             raise RuntimeError("an inline handler cannot wait: register it without inline=True to use checkpoints")
         done: concurrent.futures.Future[None] = concurrent.futures.Future()
-        self._runner.tell(self._held, _reports.checkpoint(self._held.job, data), done)
+        self._teller.tell(self._held, _reports.checkpoint(self._held.job, data), done)
         done.result()
 
     def wait_cancelled(self, timeout: Optional[float] = None) -> bool:
@@ -134,5 +132,5 @@ class AsyncJobContext(BaseContext):
     async def checkpoint(self, data: Any) -> None:
         """As JobContext.checkpoint."""
         done: concurrent.futures.Future[None] = concurrent.futures.Future()
-        self._runner.tell(self._held, _reports.checkpoint(self._held.job, data), done)
+        self._teller.tell(self._held, _reports.checkpoint(self._held.job, data), done)
         await asyncio.wrap_future(done)

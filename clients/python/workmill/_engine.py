@@ -35,7 +35,8 @@ from ._calls import REPORTS_MAX, QueueChoice
 from ._context import AsyncJobContext, JobContext
 from ._errors import LeaseLost, WorkmillError, from_problem
 from ._handlers import INLINE, THREAD, Entry, Handler, Registry
-from ._running import Held, Runner, logger
+from ._held import Held
+from ._running import Runner, logger
 from ._threads import Threads
 
 FRAME_BYTES_MAX = 4 * 1024 * 1024  # Of reports that are sent together; one that is longer goes alone.

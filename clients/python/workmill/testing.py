@@ -23,10 +23,11 @@ from ._cache import AsyncCache, Cache
 from ._fake_problem import Problem
 from ._fake_server import FakeServer
 from ._handlers import TASK, Handler
+from ._held import Held
 from ._models import Job
 from ._retry import RetryPolicy
 from ._time import DurationLike, duration_seconds
-from ._running import Held, Runner
+from ._running import Runner
 from ._worker import AsyncWorker, Worker
 
 DRAIN_MAX = 100_000  # Attempts of one drain(): a job that enqueues itself ends nowhere else.
