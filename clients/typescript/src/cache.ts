@@ -1,10 +1,10 @@
 // Values under keys, which jobs compute where they are missing: `client.cache`.
-import { durationText, milliseconds, type Duration } from './duration.js';
+import { durationText, milliseconds } from './duration.js';
 import { FatalError, isWorkmillError, RetryableError, UserError } from './errors.js';
 import type { HttpAnswer } from './http.js';
 import { newJobToWire } from './names.js';
 import { backoffMs, sleep, type Retry } from './retry.js';
-import type { CallOptions, JobState, NewJob } from './types.js';
+import type { CallOptions, Duration, JobState, NewJob } from './types.js';
 
 /** A value of the cache, as it was when it was asked for. */
 export interface Cached<T = any> {

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { Cache } from './cache.js';
-import { durationText, milliseconds, type Duration } from './duration.js';
+import { durationText, milliseconds } from './duration.js';
 import { FatalError, isWorkmillError, JobFailedError, RetryableError, UserError, WorkmillError } from './errors.js';
 import { answerError, Http, mayHaveHappened, type HttpAnswer, type TlsOptions } from './http.js';
 import {
@@ -15,15 +15,17 @@ import {
 } from './names.js';
 import { backoffMs, bounded, retryOf, sleep, type Retry, type RetryOptions } from './retry.js';
 import { loadTelemetry, type Telemetry } from './telemetry.js';
+import type { WorkmillApi } from './api.js';
 import type {
   CallOptions,
+  Duration,
   EnqueueCallOptions,
   Job,
   JobChanges,
   JobFilter,
   JobOptions,
-  LeasedJobs,
   LeaseRequest,
+  LeasedJobs,
   ListOptions,
   NewJob,
   Payload,
@@ -32,7 +34,6 @@ import type {
   Report,
   ReportResult,
   WaitOptions,
-  WorkmillApi,
 } from './types.js';
 import type * as wire from './wire.js';
 

@@ -1,7 +1,5 @@
 import { UserError } from './errors.js';
-
-/** A time span: milliseconds, or a text such as `"250ms"`, `"30s"`, `"5m"`, `"1h30m"`, `"7d"`. */
-export type Duration = number | string;
+import type { Duration } from './types.js';
 
 const units = { d: 86_400_000, h: 3_600_000, m: 60_000, s: 1_000, ms: 1 } as const;
 const pattern = /^(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?(?:(\d+)ms)?$/;

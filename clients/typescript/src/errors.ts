@@ -1,8 +1,7 @@
 // What can go wrong, as classes. Each error has a class, which says what a program does next, and a code, which says
 // what it was; docs/reference/errors.md of the server lists its codes. The client has some of its own: `no_server`
 // (nobody there, no answer in time, or a connection that broke), `pool_full`, `not_finished`, `closed` and `protocol_error`.
-import type { Job } from './types.js';
-import type { Duration } from './duration.js';
+import type { Duration, Job } from './types.js';
 import type { Enqueued, ErrorClass, Problem } from './wire.js';
 
 export type { ErrorClass } from './wire.js';

@@ -19,7 +19,8 @@ export {
 } from './errors.js';
 export { JobStoppedError, type JobContext } from './run.js';
 export { consoleLogger, type Logger, type LogLevel } from './logger.js';
-export { milliseconds, type Duration } from './duration.js';
+export { milliseconds } from './duration.js';
 export type { RetryOptions } from './retry.js';
 export type { TlsOptions } from './http.js';
+export type { WorkmillApi } from './api.js';
 export type * from './types.js';

@@ -1,5 +1,6 @@
-import { milliseconds, type Duration } from './duration.js';
+import { milliseconds } from './duration.js';
 import { UserError } from './errors.js';
+import type { Duration } from './types.js';
 
 /** How often and when what failed is tried again. */
 export interface RetryOptions {

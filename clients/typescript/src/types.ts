@@ -1,11 +1,12 @@
 // What programs send and read. Names are in camelCase here and in snake_case on the wire; these types are computed from
 // those that are made from the server's OpenAPI document, so that a field which it gains or loses shows when this
 // package is compiled.
-import type { CacheApi } from './cache.js';
-import type { Duration } from './duration.js';
 import type * as wire from './wire.js';
 
 export type { ErrorClass, JobState, JobError, Progress, Enqueued } from './wire.js';
+
+/** A time span: milliseconds, or a text such as `"250ms"`, `"30s"`, `"5m"`, `"1h30m"`, `"7d"`. */
+export type Duration = number | string;
 
 type CamelName<S> = S extends `${infer Head}_${infer Tail}` ? `${Head}${Capitalize<CamelName<Tail>>}` : S;
 /** The outermost names only: what lies deeper is the user's own, or has one-word names. */
@@ -127,31 +128,4 @@ export interface WaitOptions {
   /** How long at most; for ever without it. */
   timeout?: Duration | undefined;
   signal?: AbortSignal | undefined;
-}
-
-/** What `Client` and the fake of `workmill/testing` both are: let your code ask for this one. */
-export interface WorkmillApi {
-  readonly cache: CacheApi;
-  enqueue<In = Payload>(
-    type: string,
-    payload?: In,
-    options?: JobOptions,
-    call?: EnqueueCallOptions,
-  ): Promise<wire.Enqueued>;
-  enqueueMany(jobs: Iterable<NewJob> | AsyncIterable<NewJob>, call?: CallOptions): Promise<wire.Enqueued[]>;
-  get<In = any, Out = any>(id: string, call?: CallOptions): Promise<Job<In, Out>>;
-  waitFor<In = any, Out = any>(id: string, options?: WaitOptions): Promise<Job<In, Out>>;
-  result<Out = any>(id: string, options?: WaitOptions): Promise<Out>;
-  cancel(id: string, call?: CallOptions): Promise<void>;
-  retry(id: string, call?: CallOptions): Promise<void>;
-  delete(id: string, call?: CallOptions): Promise<void>;
-  update(id: string, changes: JobChanges, call?: CallOptions): Promise<Job>;
-  log(id: string, call?: CallOptions): Promise<string[]>;
-  list(filter?: JobFilter, options?: ListOptions): AsyncIterableIterator<Job>;
-  queues(options?: ListOptions): AsyncIterableIterator<Queue>;
-  queue(name: string, call?: CallOptions): Promise<Queue>;
-  updateQueue(name: string, changes: QueueChanges, call?: CallOptions): Promise<Queue>;
-  lease(request: LeaseRequest, call?: CallOptions): Promise<LeasedJobs>;
-  report(reports: Report[], call?: CallOptions): Promise<ReportResult[]>;
-  close(): void;
 }

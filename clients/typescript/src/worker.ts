@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { EventEmitter } from 'node:events';
 import { hostname } from 'node:os';
-import { durationText, milliseconds, type Duration } from './duration.js';
+import { durationText, milliseconds } from './duration.js';
 import { errorOf, FatalError, RetryableError, UserError, type WorkmillError } from './errors.js';
 import { Http, type TlsOptions } from './http.js';
 import { loggerOf, type Logger } from './logger.js';
@@ -22,7 +22,7 @@ import { jobOf, Run, type JobContext, type RunOwner } from './run.js';
 import { Stream } from './stream.js';
 import { loadTelemetry, type Telemetry } from './telemetry.js';
 import { reportsPerFrame, type Desk, type Transport } from './transport.js';
-import type { LeasedJob, QueueChoice } from './types.js';
+import type { Duration, LeasedJob, QueueChoice } from './types.js';
 import type * as wire from './wire.js';
 
 export interface WorkerOptions {

@@ -10,10 +10,10 @@ import {
   type CacheOptions,
   type ComputeOptions,
 } from '../cache.js';
-import { milliseconds, type Duration } from '../duration.js';
+import { milliseconds } from '../duration.js';
 import { FatalError, RetryableError, UserError, type WorkmillError } from '../errors.js';
 import { fromBase64 } from '../names.js';
-import type { CallOptions, Job, JobState, NewJob } from '../types.js';
+import type { CallOptions, Duration, Job, JobState, NewJob } from '../types.js';
 import type { CacheEntry } from '../wire.js';
 
 /** What the cache asks of the fake whose it is. */

@@ -1,4 +1,5 @@
-import { milliseconds, type Duration } from '../duration.js';
+import { milliseconds } from '../duration.js';
+import type { Duration } from '../types.js';
 
 /** The time of a fake, which stands still until it is told otherwise. */
 export class FakeClock {

@@ -4,6 +4,7 @@ import { milliseconds } from '../duration.js';
 import { FatalError, JobFailedError, RetryableError, UserError } from '../errors.js';
 import { failureOf } from '../reports.js';
 import { Run, type RunOwner } from '../run.js';
+import type { WorkmillApi } from '../api.js';
 import type {
   CallOptions,
   Enqueued,
@@ -22,7 +23,6 @@ import type {
   Report,
   ReportResult,
   WaitOptions,
-  WorkmillApi,
 } from '../types.js';
 import type { CacheEntry } from '../wire.js';
 import type { Worker } from '../worker.js';

@@ -1,9 +1,10 @@
 // What the server's engine does with jobs, small and in memory: the states and moves of docs/states.md. Left out is what
 // a test of a program has no use for: groups taking turns, jitter, budgets for finished jobs, bounds of sizes.
-import { milliseconds, type Duration } from '../duration.js';
+import { milliseconds } from '../duration.js';
 import { FatalError, RetryableError, UserError, type ErrorDetails } from '../errors.js';
 import { fromBase64 } from '../names.js';
 import type {
+  Duration,
   Enqueued,
   Job,
   JobChanges,
