@@ -8,18 +8,20 @@ PROCESS = ROOT / "tests/process"
 WIRE = ROOT / "tests/wire"
 
 
+def layer_of(path):
+    """As cmake names it: the first folder below src/, or the one below protocols/."""
+    first, second, *_ = path.relative_to(ROOT / "src").parts
+    return second if first == "protocols" else first
+
+
 def exists(name):
     """Whether there is such a test, by how docs/security.md writes it."""
     if match := re.fullmatch(r"(test_\w+\.py)::(test_\w+)", name):
         path = PROCESS / match[1]
         return path.exists() and f"def {match[2]}(" in path.read_text()
     if match := re.fullmatch(r"fuzz_(\w+)", name):
-        found = {
-            f"{'_'.join(path.relative_to(ROOT / 'src').parts[:-1])}_{path.stem.removesuffix('_fuzz')}": path
-            for path in (ROOT / "src").rglob("*_fuzz.cpp")
-        }
-        layers = {key.removeprefix("protocols_"): path for key, path in found.items()}
-        return match[1] in layers and any((ROOT / "tests/corpus" / match[1]).iterdir())
+        targets = {f"{layer_of(path)}_{path.stem.removesuffix('_fuzz')}" for path in (ROOT / "src").rglob("*_fuzz.cpp")}
+        return match[1] in targets and any((ROOT / "tests/corpus" / match[1]).iterdir())
     if match := re.fullmatch(r"(\w+/\w+\.txt)(?:: (.+))?", name):
         path = WIRE / match[1]
         return path.exists() and (match[2] is None or f"\n== {match[2]}\n" in path.read_text())
