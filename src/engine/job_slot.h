@@ -32,6 +32,9 @@ enum class LineIndex : std::uint32_t {};
 enum class NameIndex : std::uint32_t {};
 enum class PolicyIndex : std::uint32_t {};
 
+// When a number was given that next_in_time() makes, as `order` below is.
+constexpr Instant time_of(std::uint64_t in_time) { return created_at(JobNumber{in_time}); }
+
 struct JobSlot {
   JobNumber number{};
   Position spec_at{};       // The JobEnqueued or JobSnapshot record that holds its spec.

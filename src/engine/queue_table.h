@@ -17,6 +17,9 @@
 // (retention.h).
 namespace workmill::engine {
 
+// How long a queue that is empty and set to nothing is kept, with its figures.
+inline constexpr Duration kIdleQueueKept = std::chrono::hours{1};
+
 struct Queue {
   std::string name;
   QueueSettings settings;

@@ -1,27 +1,13 @@
 #include "engine/state.h"
 
-#define XXH_INLINE_ALL
-#include <fmt/format.h>
-#include <xxhash.h>
-
 #include <algorithm>
+#include <utility>
 
 #include "base/assert.h"
 #include "base/mutation.h"
-#include "model/cache_set.h"
 
 namespace workmill::engine {
 namespace {
-
-// How long a queue that is empty and set to nothing is kept, with its figures.
-constexpr Duration kIdleQueueKept = std::chrono::hours{1};
-
-Instant time_of(std::uint64_t in_time) { return created_at(JobNumber{in_time}); }
-
-Hash128 hash_bytes(std::string_view text, std::uint64_t seed) {
-  XXH128_hash_t const hash = XXH3_128bits_withSeed(text.data(), text.size(), seed);
-  return {.high = hash.high64, .low = hash.low64};
-}
 
 bool keeps_key(UniqueWhile unique_while, JobState state) {
   if (WM_MUTATION(key_is_held_to_the_end)) return true;
@@ -33,8 +19,6 @@ bool keeps_key(UniqueWhile unique_while, JobState state) {
   return false;
 }
 
-std::size_t at(JobState state) { return static_cast<std::size_t>(state); }
-
 }  // namespace
 
 State::State(EngineOptions const& options)
@@ -43,160 +27,6 @@ State::State(EngineOptions const& options)
       wheel_(slots_),
       retention_(slots_, queues_),
       idempotency_(options.idempotency_keys_max, segments_) {}
-
-// --- To look at.
-
-Hash128 State::hash_of(std::string_view text) const { return hash_bytes(text, salt_); }
-
-Hash128 State::hash_of(std::string_view queue, std::string_view key) const {
-  return hash_bytes(key, hash_bytes(queue, salt_).low);
-}
-
-JobIndex State::find_client_id(std::string_view id) const {
-  auto const found = by_client_id_.find(id);
-  return found == by_client_id_.end() ? kNone<JobIndex> : found->second;
-}
-
-JobIndex State::find(JobRef const& ref) const {
-  if (ref.number) {
-    JobIndex const found = by_number_.find(*ref.number);
-    if (found != kNone<JobIndex> || by_client_id_.empty()) return found;
-    // A client may bring an id that this store made once, for a job that it has forgotten since.
-    JobIdCodec::Text const text = JobIdCodec{salt_}.encode(*ref.number);
-    return find_client_id({text.data(), text.size()});
-  }
-  return find_client_id(ref.text);
-}
-
-// The oldest that holds it: more than one can, when a job was retried whose key had gone to another meanwhile.
-JobIndex State::find_unique(std::string_view queue, std::string_view key, Instant at) const {
-  if (by_unique_key_.empty()) return kNone<JobIndex>;
-  Hash128 const hash = hash_of(queue, key);
-  for (auto entry = by_unique_key_.lower_bound({hash, JobNumber{0}});
-       entry != by_unique_key_.end() && entry->key == hash; ++entry) {
-    JobIndex const job = find(entry->number);
-    if (extra(slots_[job])->unique_until > at) return job;
-  }
-  return kNone<JobIndex>;
-}
-
-JobView State::view(JobIndex index) const {
-  JobSlot const& slot = slots_[index];
-  JobExtra const* const more = extra(slot);
-  JobView view{.number = slot.number,
-               .state = slot.state,
-               .cancel_requested = slot.cancel_requested,
-               .attempt = slot.attempt,
-               .max_attempts = policy(slot).max_attempts,
-               .spec_at = slot.spec_at,
-               .spec_bytes = slot.spec_bytes,
-               .event_at = slot.event_at};
-  if (slot.state == JobState::scheduled || slot.state == JobState::ready) view.ready_at = slot.due;
-  if (slot.state == JobState::leased) view.lease_expires_at = slot.due;
-  if (is_finished(slot.state)) view.finished_at = slot.due;
-  if (more) {
-    view.client_id = more->client_id;
-    view.log_at = more->log_at;
-    view.checkpoint_at = more->checkpoint_at;
-    view.progress = more->progress;
-  }
-  return view;
-}
-
-Bytes State::known_spec(JobIndex index) const {
-  JobSlot const& slot = slots_[index];
-  Lane const& lane = ready_.lane(slot.lane);
-  Policy const& kept = policy(slot);
-  JobSpecView spec;
-  spec.type = names_.text(slot.type);
-  spec.queue = queues_[lane.queue].name;
-  spec.payload_kind = PayloadKind::lost;
-  spec.priority = lane.priority;
-  spec.group = names_.text(lane.group);
-  spec.lease = kept.lease;
-  spec.keep_result = kept.keep_result;
-  spec.backoff = kept.backoff;
-  spec.max_attempts = kept.max_attempts;
-  if (JobExtra const* const more = extra(slot)) {
-    spec.id = more->client_id;
-    if (more->expires_at != kInstantMax) spec.expires_in = more->expires_at - created_at(slot.number);
-    if (more->flight) {
-      spec.cache_key = more->flight->key;
-      spec.cache_fresh = more->flight->fresh;
-      spec.cache_stale = more->flight->stale;
-      spec.cache_error_for = more->flight->error_for;
-      bool const are_tags = decode_cache_tags(more->flight->tags, spec.cache_tags);
-      WM_ASSERT(are_tags);
-    }
-  }
-  Bytes bytes;
-  encode_spec(spec, bytes);
-  return bytes;
-}
-
-QueueView State::queue_view(Queue const& queue) const {
-  return {.name = queue.name,
-          .settings = queue.settings,
-          .depth = queue.depth,
-          .oldest_ready_at = ready_.oldest_ready_at(queue),
-          .counters = queue.counters};
-}
-
-JobIndex State::first_to_expire(Instant at) const {
-  if (by_expiry_.empty() || by_expiry_.begin()->first > at) return kNone<JobIndex>;
-  return find(by_expiry_.begin()->second);
-}
-
-QueueIndex State::first_idle_queue(Instant at) const {
-  if (idle_checks_.empty() || idle_checks_.begin()->first > at) return kNone<QueueIndex>;
-  QueueIndex const index = idle_checks_.begin()->second;
-  Queue const& queue = queues_[index];
-  return queue.is_forgettable() && queue.idle_since + kIdleQueueKept <= at ? index : kNone<QueueIndex>;
-}
-
-std::optional<Instant> State::next_due() const {
-  std::optional<Instant> due = wheel_.next();
-  auto const take = [&due](std::optional<Instant> other) {
-    if (other && (!due || *other < *due)) due = other;
-  };
-  take(retention_.next());
-  take(idempotency_.next());
-  if (ready_.is_unsettled()) take(floor_);
-  if (!by_expiry_.empty()) take(by_expiry_.begin()->first);
-  if (!idle_checks_.empty()) take(idle_checks_.begin()->first);
-  return due;
-}
-
-EngineStatus State::status() const {
-  std::size_t const memory = slots_.memory_bytes() + extras_.memory_bytes() + by_number_.memory_bytes() +
-                             names_.memory_bytes() + policies_.memory_bytes() + queues_.memory_bytes() +
-                             ready_.memory_bytes() + retention_.memory_bytes() + idempotency_.memory_bytes() +
-                             by_client_id_.capacity() * 25 + by_unique_key_.size() * 26 + by_expiry_.size() * 18 +
-                             begun_flights_.size() * 26;
-  return {.jobs = by_number_.size(),
-          .depth = depth_,
-          .queues = queues_.size(),
-          .idempotency_keys = idempotency_.size(),
-          .flights = flights_,
-          .flags = flags_.size(),
-          .held_back = ready_.held_back(),
-          .memory_bytes = memory};
-}
-
-bool State::stands_on(Effect const& record, Position at) const {
-  if (std::holds_alternative<effect::StoreCreated>(record)) return store_at_ == at;
-  if (auto const* changed = std::get_if<effect::QueueChanged>(&record)) {
-    QueueIndex const index = queues_.find(changed->name);
-    return index != kNone<QueueIndex> && queues_[index].settings_at == at;
-  }
-  if (auto const* flag = std::get_if<effect::FlagChanged>(&record)) return flags_.stands_on(*flag, at);
-  if (auto const* request = std::get_if<effect::RequestRemembered>(&record)) {
-    // One whose time is up counts until it is dropped, which takes its steps.
-    IdempotencyTable::Answer const* const kept = remembered(request->key, kInstantMin);
-    return kept && kept->at == at;
-  }
-  return false;
-}
 
 // --- Making and unmaking jobs.
 
@@ -324,8 +154,8 @@ void State::index_flight(JobIndex job, JobExtra& extra) {
 void State::leave(JobIndex job) {
   JobSlot const& slot = slots_[job];
   Lane const& lane = ready_.lane(slot.lane);
-  --queues_[lane.queue].depth[at(slot.state)];
-  --depth_[at(slot.state)];
+  --queues_[lane.queue].depth[std::to_underlying(slot.state)];
+  --depth_[std::to_underlying(slot.state)];
   if (!is_live_) return;
   switch (slot.state) {
     case JobState::ready: {
@@ -348,8 +178,8 @@ void State::leave(JobIndex job) {
 void State::enter(JobIndex job, JobState state) {
   JobSlot& slot = slots_[job];
   slot.state = state;
-  ++queue_at(job).depth[at(state)];
-  ++depth_[at(state)];
+  ++queue_at(job).depth[std::to_underlying(state)];
+  ++depth_[std::to_underlying(state)];
   if (is_live_) {
     link(job);
     if (state == JobState::ready) announce(ready_.lane(slot.lane).queue);
@@ -434,292 +264,6 @@ void State::note_idle(QueueIndex index, Instant at) {
   if (!is_live_ || queue.idle_check || !queue.is_forgettable()) return;
   queue.idle_check = at + kIdleQueueKept;
   idle_checks_.emplace(*queue.idle_check, index);
-}
-
-// --- Effects.
-
-void State::apply(effect::StoreCreated const& e, Written w, Instant, JobIndex) {
-  salt_ = e.salt;
-  last_number_ = std::max(last_number_, std::to_underlying(e.last_number));
-  last_order_ = std::max(last_order_, e.last_order);
-  last_token_ = std::max(last_token_, std::to_underlying(e.last_token));
-  flags_.apply(e);
-  segments_.add(w.at, w.bytes);
-  segments_.drop(store_at_, store_bytes_);
-  store_at_ = w.at;
-  store_bytes_ = w.bytes;
-}
-
-void State::apply(effect::ServerResumed const& e, Written, Instant, JobIndex) {
-  if (depth_[at(JobState::leased)] == 0 || WM_MUTATION(restart_shortens_leases)) return;
-  if (!is_live_) {
-    by_number_.walk([&](JobNumber, JobIndex job) {
-      if (slots_[job].state == JobState::leased) slots_[job].due += e.down;
-    });
-    return;
-  }
-  std::vector<JobIndex> leased;
-  wheel_.walk([&](JobIndex job) {
-    if (slots_[job].state == JobState::leased) leased.push_back(job);
-  });
-  for (JobIndex const job : leased) {
-    wheel_.remove(job);
-    slots_[job].due += e.down;
-    wheel_.insert(job);
-  }
-}
-
-void State::apply(effect::Alive const&, Written, Instant, JobIndex) {}  // It is the batch's time that counts.
-
-void State::apply(effect::JobEnqueued const& e, JobSpecView const& spec, Written w, Instant) {
-  JobIndex const job = make_job(e.number, spec, w);
-  JobSlot& slot = slots_[job];
-  slot.due = e.ready_at;
-  slot.order = e.order;
-  ++queue_at(job).counters.enqueued;
-  if (is_measuring()) {
-    ++types_.of(slot.type).enqueued;
-    if (!e.scheduled) stage(JobStage::enqueued_to_ready).observe(e.ready_at - created_at(e.number));
-  }
-  enter(job, e.scheduled ? JobState::scheduled : JobState::ready);
-}
-
-void State::apply(effect::JobReady const& e, Written, Instant, JobIndex job) {
-  if (slots_[job].attempt == 0 && is_measuring()) {
-    stage(JobStage::enqueued_to_ready).observe(time_of(e.order) - created_at(e.number));
-  }
-  change(job, JobState::ready, time_of(e.order), e.order);
-}
-
-void State::apply(effect::JobLeased const& e, Written w, Instant, JobIndex job) {
-  JobSlot& slot = slots_[job];
-  if (is_live_) ready_.pass_turn(slot.lane);
-  if (is_measuring()) stage(JobStage::ready_to_leased).observe(e.at - slot.due);
-  ++slot.attempt;
-  slot.event_at = w.at;
-  if (slot.extra != kNone<ExtraIndex>) extras_[slot.extra].progress.reset();
-  ++queue_at(job).counters.leased;
-  change(job, JobState::leased, e.deadline, std::to_underlying(e.token));
-}
-
-void State::apply(effect::LeaseExtended const& e, Written, Instant, JobIndex job) {
-  if (is_live_) wheel_.remove(job);
-  slots_[job].due = e.deadline;
-  if (is_live_) wheel_.insert(job);
-}
-
-void State::apply(effect::JobCompleted const& e, Written w, Instant, JobIndex job) {
-  slots_[job].event_at = w.at;
-  ++queue_at(job).counters.completed;
-  if (is_measuring()) {
-    note_attempt_over(slots_[job], e.at);
-    ++types_.of(slots_[job].type).completed;
-  }
-  set_checkpoint(job, {});  // There is no next attempt.
-  change(job, JobState::completed, e.at, std::to_underlying(e.number));
-}
-
-void State::apply(effect::JobFailed const& e, Written w, Instant, JobIndex job) {
-  slots_[job].event_at = w.at;
-  QueueCounters& counters = queue_at(job).counters;
-  if (slots_[job].state == JobState::leased) {
-    ++counters.failed;
-    if (is_measuring()) {
-      note_attempt_over(slots_[job], e.at);
-      ++types_.of(slots_[job].type).failed;
-    }
-  }
-  if (e.code == kLeaseExpired) ++counters.lease_expired;
-  std::uint64_t order = std::to_underlying(e.number);
-  Instant due = e.at;
-  switch (e.next) {
-    case JobState::ready: order = e.order; break;
-    case JobState::scheduled: due = e.ready_at; break;
-    case JobState::dead: ++counters.died; break;
-    case JobState::cancelled: ++counters.cancelled; break;
-    case JobState::leased:
-    case JobState::completed: WM_ASSERT(false);
-  }
-  change(job, e.next, due, order);
-}
-
-// A token says when it was granted.
-void State::note_attempt_over(JobSlot const& job, Instant at) {
-  stage(JobStage::leased_to_done).observe(at - time_of(job.order));
-}
-
-void State::apply(effect::JobReleased const& e, Written, Instant, JobIndex job) {
-  JobSlot& slot = slots_[job];
-  WM_ASSERT(slot.attempt > 0);
-  --slot.attempt;
-  QueueCounters& counters = queue_at(job).counters;
-  ++counters.released;
-  if (e.next == JobState::cancelled) ++counters.cancelled;
-  change(job, e.next, e.at, e.next == JobState::ready ? e.order : std::to_underlying(e.number));
-}
-
-void State::apply(effect::JobCancelled const& e, Written w, Instant, JobIndex job) {
-  slots_[job].event_at = w.at;
-  ++queue_at(job).counters.cancelled;
-  change(job, JobState::cancelled, e.at, std::to_underlying(e.number));
-}
-
-void State::apply(effect::CancelRequested const&, Written, Instant, JobIndex job) {
-  slots_[job].cancel_requested = true;
-}
-
-void State::apply(effect::JobRetried const& e, Written, Instant, JobIndex job) {
-  slots_[job].attempt = 0;
-  change(job, JobState::ready, time_of(e.order), e.order);
-}
-
-void State::apply(effect::ProgressMade const& e, Written, Instant, JobIndex job) {
-  ensure_extra(job).progress = JobProgress{.percent = e.percent, .message = Bytes{e.message}};
-}
-
-void State::apply(effect::LinesLogged const&, Written w, Instant, JobIndex job) { ensure_extra(job).log_at = w.at; }
-
-void State::apply(effect::JobForgotten const& e, Written, Instant at, JobIndex job) {
-  leave(job);
-  JobSlot const& slot = slots_[job];
-  segments_.drop(slot.spec_at, slot.spec_bytes);
-  by_number_.erase(e.number);
-  if (slot.is_watched && !is_finished(slot.state)) finished_.push_back(slot.number);
-  detach(job, at);
-  if (slot.extra != kNone<ExtraIndex>) extras_.give(slot.extra);
-  slots_.give(job);
-}
-
-void State::apply(effect::JobSnapshot const& e, JobSpecView const& spec, Written w, Instant at, JobIndex job) {
-  Position const checkpoint_at = e.checkpoint.empty() && !e.checkpoint_lost ? Position{} : w.at;
-  if (job != kNone<JobIndex>) {
-    move_record(job, w);
-    set_checkpoint(job, checkpoint_at);
-  }
-  if (job != kNone<JobIndex> && !e.patched) {
-    if (spec.payload_kind == PayloadKind::lost) release_key(job);
-    return;
-  }
-
-  bool keeps_place = false;
-  if (job == kNone<JobIndex>) {
-    job = make_job(e.number, spec, w);
-    slots_[job].event_at = w.at;
-    restore_history(job, e.history, w);
-    set_checkpoint(job, checkpoint_at);
-  } else {
-    JobSlot const& slot = slots_[job];
-    LaneIndex const lane = ready_.take_lane(queues_.ensure(spec.queue), spec.priority, spec.group);
-    keeps_place =
-        lane == slot.lane && slot.state == JobState::ready && e.state == JobState::ready && slot.order == e.order;
-    NameIndex const type = names_.take(names_.text(slot.type));
-    if (!keeps_place) leave(job);
-    detach(job, at);
-    attach(job, spec);
-    // Counted twice until now, so that a lane that stays is not taken down in between; nor the name by which it counts
-    // there.
-    ready_.give_lane(lane);
-    names_.give(type);
-  }
-  JobSlot& slot = slots_[job];
-  slot.due = e.due;
-  slot.order = e.state == JobState::leased ? std::to_underlying(e.token) : e.order;
-  slot.attempt = static_cast<std::uint16_t>(e.attempt);
-  slot.cancel_requested = e.cancel_requested;
-  if (slot.extra != kNone<ExtraIndex> && extras_[slot.extra].flight) {
-    extras_[slot.extra].flight->is_overtaken = e.is_overtaken && !WM_MUTATION(copy_loses_overtaking);
-  }
-  if (!keeps_place) return enter(job, e.state);
-  if (slot.extra != kNone<ExtraIndex>) reindex(job);
-}
-
-void State::apply(effect::QueueChanged const& e, Written w, Instant at, JobIndex) {
-  QueueIndex const index = queues_.ensure(e.name);
-  Queue& queue = queues_[index];
-  limited_queues_ -= queue.settings.max_depth ? 1U : 0U;
-  // Defaults need no record once those that said otherwise are gone, and they go first.
-  Position const stands_at = e.settings == QueueSettings{} ? Position{} : w.at;
-  segments_.add(stands_at, w.bytes);
-  segments_.drop(queue.settings_at, queue.settings_bytes);
-  queue.settings = e.settings;
-  queue.settings_at = stands_at;
-  queue.settings_bytes = w.bytes;
-  limited_queues_ += queue.settings.max_depth ? 1U : 0U;
-  if (queue.jobs == 0) note_idle(index, at);
-  if (is_live_ && queue.can_lease()) announce(index);
-}
-
-void State::apply(effect::QueueRemoved const& e, Written, Instant, JobIndex) {
-  QueueIndex const index = queues_.find(e.name);
-  if (index == kNone<QueueIndex>) return;
-  Queue const& queue = queues_[index];
-  limited_queues_ -= queue.settings.max_depth ? 1U : 0U;
-  std::erase(announced_, index);
-  if (queue.idle_check) idle_checks_.erase({*queue.idle_check, index});
-  segments_.drop(queue.settings_at, queue.settings_bytes);
-  retention_.remove_lines(index);
-  queues_.remove(index);
-}
-
-void State::apply(effect::RequestRemembered const& e, Written w, Instant, JobIndex) {
-  idempotency_.remember(
-      hash_of(e.key),
-      {.fingerprint = e.fingerprint, .until = e.until, .at = w.at, .bytes = w.bytes, .reply = Bytes{e.reply}});
-}
-
-void State::apply(effect::CheckpointMade const& e, Written w, Instant, JobIndex job) {
-  if (WM_MUTATION(first_checkpoint_wins) && slots_[job].extra != kNone<ExtraIndex> &&
-      extras_[slots_[job].extra].checkpoint_at)
-    return;
-  set_checkpoint(job, e.data.empty() ? Position{} : w.at);
-}
-
-void State::apply(effect::FlightOvertaken const&, Written, Instant, JobIndex job) {
-  JobExtra& more = extras_[slots_[job].extra];
-  more.flight->is_overtaken = true;
-  drop_key(job, more);
-}
-
-void State::apply(effect::FlagChanged const& e, Written w, Instant, JobIndex) {
-  std::uint64_t const before = flags_.revision();
-  flags_.apply(e, w);
-  if (flags_.revision() != before) set_gates();
-}
-
-void State::apply(effect::FlagRemoved const& e, Written, Instant, JobIndex) {
-  std::uint64_t const before = flags_.revision();
-  flags_.apply(e);
-  if (flags_.revision() != before && !WM_MUTATION(removed_flag_keeps_its_gate)) set_gates();
-}
-
-// What the flags say of types of jobs holds at once. Whoever waits for a queue in which something was let through hears
-// of it.
-void State::set_gates() {
-  std::vector<std::string> closed = flags::closed_types(*flags_.set());
-  if (closed == closed_types_) return;
-  closed_types_ = std::move(closed);
-  ready_.set_closed(closed_types_);
-  if (WM_MUTATION(opened_gate_tells_nobody)) return;
-  queues_.walk({}, [this](QueueIndex index) {
-    if (queues_[index].can_lease()) announce(index);
-    return true;
-  });
-}
-
-void State::set_checkpoint(JobIndex job, Position at) {
-  if (at) {
-    ensure_extra(job).checkpoint_at = at;
-  } else if (slots_[job].extra != kNone<ExtraIndex>) {
-    extras_[slots_[job].extra].checkpoint_at = {};
-  }
-}
-
-void State::restore_history(JobIndex job, BytesView history, Written w) {
-  if (history.empty()) return;
-  auto decoded = decode_history(history);
-  if (!decoded) return;
-  if (decoded->progress) ensure_extra(job).progress = std::move(decoded->progress);
-  if (!decoded->log_lines.empty()) ensure_extra(job).log_at = w.at;
 }
 
 void State::turn(Instant now, std::uint32_t steps_max) {
