@@ -19,9 +19,6 @@ constexpr std::size_t kGoneMax = 65'536;  // Beyond it a request is decided as i
 constexpr std::size_t kStreamJobsPerTurn = 8'192;
 // Of cached values that a turn reads back from the disk: some milliseconds. Whoever comes behind waits for the next.
 constexpr std::uint64_t kColdBytesPerTurn = std::uint64_t{16} << 20;
-constexpr double kFlushWeight = 0.05;  // Of a new flush in the moving average.
-
-std::uint64_t count(std::chrono::nanoseconds time) { return static_cast<std::uint64_t>(time.count()); }
 
 // Commands that may be dropped when their asker has gone: nobody hears the answer, and nothing is freed by them.
 bool only_makes_work(Command const& command) {
@@ -171,7 +168,7 @@ Result<Turn> ShardLoop::turn() {
       engine_.note_alive(batch_);
     }
   }
-  decide_ns_ += count(clock_.monotonic() - start) - (read_ns_ - read_before);
+  decide_ns_ += static_cast<std::uint64_t>((clock_.monotonic() - start).count()) - (read_ns_ - read_before);
   WM_TRY_VOID(finish_batch(commands_ - commands_before));
 
   turn.more = has_room() && (inbox_done_ < inbox_.size() || !unfinished_.empty() || advance_more_ ||
@@ -440,155 +437,6 @@ void ShardLoop::answer(Port port, Cookie cookie, Reply reply) {
       {.batch = 0, .port = port, .answer = {.cookie = cookie, .reply = std::move(reply), .turn = turns_}});
 }
 
-Result<> ShardLoop::finish_batch(std::uint64_t commands) {
-  auto const start = clock_.monotonic();
-  std::size_t answers = 0;
-  for (Held& held : pending_) {
-    WM_TRY_VOID(fill(held));
-    answers += 1 + held.answer.also.size();
-  }
-  reader_.set_open_batch({}, nullptr);
-  auto const filled = clock_.monotonic();
-  read_ns_ += count(filled - start);
-  recorder_.decided(filled - turn_at_, commands);
-  auto ready_at = filled;
-
-  last_batch_bytes_ = batch_.payload().size();
-  if (!batch_.empty()) {
-    log_.stage(batch_.payload(), now_);
-    batch_at_ = now_;
-    staged_ += 1;
-    if (engine_.flags_revision() != flags_revision_) {
-      flags_revision_ = engine_.flags_revision();
-      new_flags_.emplace_back(staged_, engine_.flags());
-      if (WM_MUTATION(readers_see_flags_too_early)) flag_board_.publish(engine_.flags());
-    }
-    recorder_.staged(staged_, filled, answers, batch_.payload().size());
-    if (traces_) traces_->staged(staged_);
-    if (on_writer_) {
-      unflushed_.emplace_back(staged_, batch_.payload().size());
-      unflushed_bytes_ += batch_.payload().size();
-      writer_->request(staged_);
-    } else {
-      WM_TRY_VOID(log_.flush());
-      durable_ = staged_;
-      publish_flags();
-      ready_at = clock_.monotonic();
-      recorder_.durable(durable_, ready_at);
-      note_flush(ready_at - filled, 1);
-      tell_traces();
-    }
-  }
-  if (desk_) {  // Before an answer leaves: whoever has it finds in the index what it says.
-    desk_->staged(staged_);
-    desk_->durable(durable_);
-  }
-  for (Held& held : pending_) {
-    if (staged_ == durable_) {
-      make_ready(std::move(held), ready_at);
-    } else {
-      held.batch = staged_;
-      held_.push_back(std::move(held));
-    }
-  }
-  pending_.clear();
-  choose_flusher();
-  return {};
-}
-
-Result<> ShardLoop::harvest() {
-  if (!on_writer_) return {};
-  auto progress = writer_->progress();
-  if (progress.error) return std::unexpected(std::move(*progress.error));
-  std::uint64_t const fresh = progress.flushes - writer_flushes_seen_;
-  if (fresh > 0) {
-    writer_flushes_seen_ = progress.flushes;
-    note_flush(progress.last, fresh);
-  }
-  release(progress.durable);
-  return {};
-}
-
-void ShardLoop::release(std::uint64_t durable) {
-  durable_ = std::max(durable_, durable);
-  publish_flags();
-  while (!unflushed_.empty() && unflushed_.front().first <= durable_) {
-    unflushed_bytes_ -= unflushed_.front().second;
-    unflushed_.pop_front();
-  }
-  if (desk_) desk_->durable(durable_);
-  while (!held_.empty() && held_.front().batch <= durable_) {
-    make_ready(std::move(held_.front()), turn_at_);
-    held_.pop_front();
-  }
-  recorder_.durable(durable_, turn_at_);
-  tell_traces();
-}
-
-// Before the answers that tell of them: whoever has heard that a flag is set sees it so on every thread.
-void ShardLoop::publish_flags() {
-  if (new_flags_.empty() || new_flags_.front().first > durable_) return;
-  flags::FlagSetPtr newest;
-  for (; !new_flags_.empty() && new_flags_.front().first <= durable_; new_flags_.pop_front()) {
-    newest = std::move(new_flags_.front().second);
-  }
-  flag_board_.publish(std::move(newest));
-}
-
-// Spans tell of what is durable, and no sooner.
-void ShardLoop::tell_traces() {
-  if (traces_ && traces_->has_ended()) traces_->durable(durable_, clock_.monotonic());
-}
-
-void ShardLoop::make_ready(Held&& held, std::chrono::nanoseconds at) {
-  held.answer.ready_at = at;
-  ready_[held.port].push_back(std::move(held.answer));
-  ready_count_ += 1;
-}
-
-void ShardLoop::note_flush(std::chrono::nanoseconds took, std::uint64_t flushes) {
-  flushes_ += flushes;
-  recorder_.flushed(took, flushes);
-  flush_ns_ += count(took) * flushes;  // The writer tells of its last flush only; close enough for where time goes.
-  double const ns = static_cast<double>(took.count());
-  flush_ns_average_ = flushes_ <= 1 ? ns : flush_ns_average_ + kFlushWeight * (ns - flush_ns_average_);
-}
-
-bool ShardLoop::has_room() const {
-  return unflushed_bytes_ <= options_.unflushed_bytes_max && !(leaving_writer_ && staged_ != durable_);
-}
-
-// Changes hands between flushes only. On a busy server the writer always has one under way, so to leave it takes a
-// pause of one flush.
-void ShardLoop::choose_flusher() {
-  double const slow = static_cast<double>(std::chrono::nanoseconds(options_.flush_slow).count());
-  double const fast = static_cast<double>(std::chrono::nanoseconds(options_.flush_fast).count());
-  bool wanted = on_writer_;
-  switch (options_.flush_by) {
-    case FlushBy::turn: wanted = false; break;
-    case FlushBy::writer: wanted = true; break;
-    case FlushBy::adaptive:
-      if (flush_ns_average_ > slow) wanted = true;
-      if (flush_ns_average_ < fast) wanted = false;
-      break;
-  }
-  leaving_writer_ = on_writer_ && !wanted;
-  if (staged_ != durable_) return;
-  leaving_writer_ = false;
-  if (wanted && !writer_) {
-    if (options_.make_flusher) {
-      writer_ = options_.make_flusher(log_);
-    } else {
-      writer_ = std::make_unique<FlushWriter>(log_, clock_, [this] { wake_(); });
-    }
-  }
-  if (wanted && !on_writer_) {
-    // The writer counts batches from its own start; what came before is durable already.
-    writer_flushes_seen_ = writer_->progress().flushes;
-  }
-  on_writer_ = wanted;
-}
-
 void ShardLoop::sample_rates() {
   if (!rates_.is_stale(now_)) return;
   engine_.queue_views(queue_views_);
@@ -603,58 +451,6 @@ void ShardLoop::look_around() {
   survivors_.look_again(low);
   if (desk_ && to_sweep_ == 0) to_sweep_ = desk_->index().places();
   sample_rates();
-}
-
-StatusReply ShardLoop::status(bool with_queues) {
-  auto const engine = engine_.status();
-  auto const log = log_.status();
-  StatusReply reply;
-  reply.jobs = engine.jobs;
-  reply.depth = engine.depth;
-  reply.queue_count = engine.queues;
-  reply.idempotency_keys = engine.idempotency_keys;
-  reply.engine_memory_bytes = engine.memory_bytes;
-  reply.turns = turns_;
-  reply.commands = commands_;
-  reply.given_up = given_up_;
-  reply.decide_ns = decide_ns_;
-  reply.flush_ns = flush_ns_;
-  reply.flushes = flushes_;
-  reply.read_ns = read_ns_;
-  reply.flush_ms_typical = flush_ns_average_ / 1e6;
-  reply.flush_on_writer_thread = on_writer_;
-  reply.epoch = std::to_underlying(log.epoch);
-  reply.segments = log.segments.size();
-  for (auto const& segment : log.segments) reply.log_bytes += segment.bytes;
-  reply.live_bytes = engine_.live_bytes() + (desk_ ? desk_->live_bytes() : 0);
-  reply.disk_free_bytes = log.free_bytes;
-  reply.copied_ahead_jobs = survivors_.figures().copied_jobs;
-  reply.trimmed_segments = survivors_.figures().trimmed_segments;
-  reply.recovered_batches = recovery_.replay.batches;
-  reply.recovery_ms = static_cast<std::uint64_t>(recovery_.took.count());
-  reply.recovery_cut_bytes = recovery_.replay.cut_bytes;
-  reply.flags = engine.flags;
-  reply.gated_jobs = engine.held_back;
-  reply.bounds = {
-      {.name = "idempotency_keys", .used = engine.idempotency_keys, .limit = engine_.options().idempotency_keys_max},
-      {.name = "flags", .used = engine.flags, .limit = engine_.options().flags_max},
-      {.name = "inbox", .used = inbox_.size() - inbox_done_, .limit = options_.inbox_max},
-      {.name = "waiters", .used = waiters_.size(), .limit = options_.waiters_max},
-      {.name = "streams", .used = streams_.attached(), .limit = options_.streams.streams_max},
-      {.name = "stream_bytes", .used = streams_.window_used(), .limit = options_.streams.window_bytes_all},
-      {.name = "unflushed_bytes", .used = unflushed_bytes_, .limit = options_.unflushed_bytes_max},
-  };
-  if (desk_) fill_status_of_cache(reply);
-  reply.streams_away = streams_.away();
-  reply.stream_jobs_out = streams_.jobs_out();
-  reply.job_stages.assign(engine_.job_stages().begin(), engine_.job_stages().end());
-  reply.types = engine_.types();
-  if (with_queues) {
-    engine_.queue_views(reply.queues);
-    sample_rates();
-    for (QueueView& queue : reply.queues) rates_.fill(queue);
-  }
-  return reply;
 }
 
 }  // namespace workmill::shard
