@@ -162,6 +162,13 @@ class TestClient {
   bool connected_ = false;
 };
 
+// How often `part` stands in `text`.
+inline std::size_t count_of(std::string_view text, std::string_view part) {
+  std::size_t count = 0;
+  for (auto at = text.find(part); at != std::string_view::npos; at = text.find(part, at + 1)) ++count;
+  return count;
+}
+
 class ServerTest : public testing::Test {
  protected:
   ServerTest() { remake({}); }

@@ -157,6 +157,11 @@ class Session {
   void drain();
 
  private:
+  // An answer that waits for those before it, and is longer: no further request is taken meanwhile. Each could be
+  // answered by megabytes that are in memory once, and would be so many times.
+  static constexpr std::size_t kWaitingTextBytesMax = 64 * 1024;
+  static constexpr std::string_view kContinue = "HTTP/1.1 100 Continue\r\n\r\n";
+
   enum class Deadline : std::uint8_t { none, handshake, idle, first, header, request, write, linger };
 
   net::Connection::WaitFor wanted() const;
