@@ -3,7 +3,7 @@
 
     bench/streams.py life      [--rounds 5]   whole life over a stream in batches, durable
     bench/streams.py http      [--rounds 5]   whole life over HTTP, 16 producers and 16 workers, one job a call, beside Redis
-    bench/streams.py latency   [--rounds 5]   one stream, 1,000 jobs/s: enqueue to handler start
+    bench/streams.py latency   [--rounds 5]   one stream, 1,000 jobs/s: enqueue to handler start, beside Redis and the disk alone
     bench/streams.py idle      [--streams 10000] [--seconds S] [--only direct|silent|clients]   memory and CPU of the server with idle streams
     bench/streams.py probes    [--rounds 5] [--streams 5000]      what the kernel spends on asking for a connection that is quiet
     bench/streams.py killed    [--rounds 5] [--jobs 1000]         SIGKILL of a worker: until all of its jobs run elsewhere
@@ -151,14 +151,57 @@ def http(options):
     return result
 
 
+def flush_times(folder, flushes):
+    """What the disk alone takes for 4 KiB a millisecond, written into blocks that are there already, as a log ahead of
+    its end has them: the least that a durable job can take."""
+    size, blocks = 4_096, 4_096
+    times = []
+    with open(os.path.join(folder, "flushes"), "w+b") as file:
+        file.write(b"x" * (size * blocks))
+        file.flush()
+        os.fsync(file.fileno())
+        due = time.monotonic()
+        for number in range(flushes):
+            due += 0.001
+            time.sleep(max(0.0, due - time.monotonic()))
+            began = time.monotonic()
+            os.pwrite(file.fileno(), b"y" * size, number % blocks * size)
+            os.fdatasync(file.fileno())
+            times.append((time.monotonic() - began) * 1e6)
+    os.unlink(file.name)
+    times.sort()
+    return {"jobs_per_second": 1_000, "p50_us": times[len(times) // 2], "p99_us": times[len(times) * 99 // 100]}
+
+
 def latency(options):
-    runs = []
+    """Takes turns with a Redis list under the same load, and with a program that does nothing but write and flush."""
+    jobs = options.jobs or 5_000
+    redis_load = os.path.abspath(os.path.join(options.build, "wm_bench_redis"))
+    runs = {"workmill": [], "redis": [], "flush": []}
     with Started(options) as started:
-        for round_ in range(options.rounds + 1):
-            figures = started.bench("latency", "--transport", "stream", "--jobs", options.jobs or 5_000)
-            runs += [figures] if round_ > 0 else []
-    result = {"rounds": options.rounds, **medians(runs)}
-    tell("one stream, 1,000 jobs/s", result)
+        redis = Redis(started.root) if shutil.which("redis-server") and os.path.exists(redis_load) else None
+        try:
+            for round_ in range(options.rounds + 1):
+                figures = {"workmill": started.bench("latency", "--transport", "stream", "--jobs", jobs),
+                           "flush": flush_times(started.root, jobs)}
+                if redis:
+                    figures["redis"] = run(redis_load, "--server", f"127.0.0.1:{redis.port}", "--jobs", jobs, "--producers", 1,
+                                           "--workers", 1, "--rate", 1_000)
+                for name, one in figures.items() if round_ > 0 else ():
+                    runs[name].append(one)
+        finally:
+            if redis:
+                redis.stop()
+    names = {"workmill": "one stream, 1,000 jobs/s", "redis": "Redis lists, always", "flush": "the disk alone"}
+    result = {"rounds": options.rounds}
+    for name, some in runs.items():
+        if some:
+            result[name] = medians(some)
+            tell(names[name], result[name])
+    for name in ("redis", "flush") if redis else ("flush",):
+        for part in ("p50_us", "p99_us"):
+            ratios = [ours[part] / theirs[part] for ours, theirs in zip(runs["workmill"], runs[name])]
+            result[f"{part[:3]}_of_{name}"] = round(statistics.median(ratios), 2)
     return result
 
 

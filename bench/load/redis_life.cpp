@@ -17,7 +17,8 @@
 // The whole life of jobs on Redis, as its users do it by hand: producers LPUSH, workers take one with BLMOVE into a
 // list of what is being done, and LREM it there when it is. A worker sends the LREM with its next BLMOVE, as a worker
 // of ours sends its reports with its next lease; or as client libraries do it call by call, which waits for the answer
-// to each. What it costs beside `workmill bench end-to-end`: bench/streams.py http.
+// to each. What it costs beside `workmill bench end-to-end`: bench/streams.py http. At a pace, how long a job takes
+// from its producer to its worker, beside `workmill bench latency`: bench/streams.py latency.
 //
 // One thread, and the same sockets and loop as our own loads.
 namespace workmill::app {
@@ -31,6 +32,7 @@ struct Options {
   std::size_t workers = 16;
   std::uint64_t jobs = 100'000;
   std::size_t payload_bytes = 100;
+  double rate = 0;          // Jobs a second, whether those before are answered or not. 0: as fast as they are answered.
   bool acks_alone = false;  // A BLMOVE is sent when the LREM before it is answered.
 };
 
@@ -84,7 +86,9 @@ class Life {
   Life(Options const& options, PeerLoop& loop) : options_(options), loop_(loop) {}
 
   Result<> run() {
-    RedisPeer::OnReply const on_producer = [this](RedisPeer& one, std::string_view) { push(one); };
+    RedisPeer::OnReply const on_producer = [this](RedisPeer& one, std::string_view) {
+      if (!is_paced()) push(one);
+    };
     RedisPeer::OnReply const on_worker = [this](RedisPeer& one, std::string_view reply) {
       this->on_worker(one, reply);
     };
@@ -92,7 +96,11 @@ class Life {
     WM_TRY(workers_, connect_all<RedisPeer>(loop_, options_.workers, on_worker));
     began_at_ = loop_.now();
     for (auto* const worker : workers_) worker->send(take_);
-    for (auto* const producer : producers_) push(*producer);
+    if (is_paced()) {
+      WM_TRY_VOID(push_at_a_pace());
+    } else {
+      for (auto* const producer : producers_) push(*producer);
+    }
     while (done_ < options_.jobs) {
       WM_TRY(bool const stopped, loop_.run_until(loop_.now() + std::chrono::seconds{60}));
       if (!stopped) return fail(ErrorCode::outcome_unknown, "Redis does not answer any more");
@@ -117,6 +125,19 @@ class Life {
 
  private:
   static constexpr std::size_t kTimeDigits = 19;
+
+  bool is_paced() const { return options_.rate > 0; }
+
+  // The producers take turns.
+  Result<> push_at_a_pace() {
+    nanoseconds const gap{static_cast<nanoseconds::rep>(1e9 / options_.rate)};
+    auto due = loop_.now() + gap;
+    while (sent_ < options_.jobs) {
+      WM_TRY_VOID(loop_.run_until(due));
+      for (; sent_ < options_.jobs && due <= loop_.now(); due += gap) push(*producers_[sent_ % producers_.size()]);
+    }
+    return {};
+  }
 
   void push(RedisPeer& producer) {
     if (sent_ == options_.jobs) return;
@@ -163,6 +184,8 @@ int main(int count, char** arguments) {
   app.add_option("--workers", options.workers)->check(CLI::Range(1, 10'000))->capture_default_str();
   app.add_option("--jobs", options.jobs)->check(CLI::Range(1, 1'000'000'000))->capture_default_str();
   app.add_option("--payload", options.payload_bytes)->check(CLI::Range(1, 1'000'000))->capture_default_str();
+  app.add_option("--rate", options.rate, "Jobs a second, in place of as many as are answered")
+      ->check(CLI::Range(0.0, 1e6));
   app.add_flag("--acks-alone", options.acks_alone, "Each call is answered before the next, as client libraries do it");
   CLI11_PARSE(app, count, arguments);
   return workmill::app::run_load<workmill::app::Life>("http://" + options.address, options);
