@@ -185,6 +185,7 @@ RequestDecoder::~RequestDecoder() = default;
 
 RequestDecoder::Status RequestDecoder::next(std::string_view in, Request& request) {
   consumed_ = 0;
+  if (std::exchange(is_put_back_, false) && chunked_) return tell_chunked(request);
   if (chunked_ && !chunked_->parser.is_done()) return go_on_chunked(in, request);
   chunked_.reset();
   if (skip_bytes_ > 0) {
@@ -312,11 +313,20 @@ RequestDecoder::Status RequestDecoder::go_on_chunked(std::string_view in, Reques
   }
   if (error)
     return refuse(ErrorCode::malformed_request, "the body is not chunked as HTTP/1.1 has it: " + error.message());
-  if (!chunked.parser.is_done()) return need_more(Phase::body);
-  request = chunked.request;
-  request.keep_alive = chunked.parser.keep_alive();
-  request.body = chunked.body;
+  return chunked.parser.is_done() ? tell_chunked(request) : need_more(Phase::body);
+}
+
+RequestDecoder::Status RequestDecoder::tell_chunked(Request& request) {
+  request = chunked_->request;
+  request.keep_alive = chunked_->parser.keep_alive();
+  request.body = chunked_->body;
   return complete();
+}
+
+// What is chunked has been put together, and is kept. Anything else stands in the input still, whole.
+void RequestDecoder::put_back() {
+  is_put_back_ = true;
+  if (!chunked_) consumed_ = 0;
 }
 
 RequestDecoder::Status RequestDecoder::complete() {

@@ -77,6 +77,10 @@ class RequestDecoder {
   // but in the case of `complete` only when done with the request.
   Status next(std::string_view in, Request& request);
   std::size_t consumed() const { return consumed_; }
+  // After `complete`, in place of dealing with the request: the next call of next() gives it once more, with `in` as it
+  // is then or with more behind it. Drop consumed() bytes before, as always.
+  void put_back();
+  bool has_put_back() const { return is_put_back_; }
 
   // Only after `refused`.
   Error const& error() const {
@@ -114,6 +118,7 @@ class RequestDecoder {
   bool may_skip_parsing(std::string_view in);
   Status begin_chunked(std::string_view head, std::string_view rest, Request& request);
   Status go_on_chunked(std::string_view in, Request& request);
+  Status tell_chunked(Request& request);
   Status need_more(Phase phase);
   Status refuse(ErrorCode code, std::string message);
   std::optional<std::string_view> fault_of_head(Parser const& parser, Request const& request) const;
@@ -135,6 +140,7 @@ class RequestDecoder {
   bool head_told_ = false;      // Of the request under way.
   bool continue_told_ = false;  // Of the request under way: take_expects_continue() has been answered.
   bool expects_continue_ = false;
+  bool is_put_back_ = false;
 };
 
 // `%41` to `A`; `+` stays. Nothing where a `%` is not followed by two hex digits. Appends to `out`.

@@ -208,6 +208,36 @@ TEST(RequestDecoder, RefusesALengthThatCameTwiceThoughItIsTheSame) {
   EXPECT_EQ(refusal("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5, 5\r\n\r\nhello"), ErrorCode::malformed_request);
 }
 
+TEST(RequestDecoder, TellsARequestThatWasPutBackOnceMoreWithWhatCameBehindIt) {
+  std::string const plain = "POST /a HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nabc";
+  std::string const chunked = "POST /b HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n";
+  for (std::string const& text : {plain, chunked}) {
+    RequestDecoder decoder{{}};
+    std::string pending = text;
+    Request request;
+    auto const next = [&] {
+      Status const status = decoder.next(pending, request);
+      return status == Status::head ? decoder.next(pending, request) : status;
+    };
+    for (int times = 0; times < 2; ++times) {
+      ASSERT_EQ(next(), Status::complete);
+      EXPECT_EQ(request.body, "abc");
+      decoder.put_back();
+      EXPECT_TRUE(decoder.has_put_back());
+      pending.erase(0, decoder.consumed());
+    }
+    pending += "GET /behind HTTP/1.1\r\nHost: h\r\n\r\n";
+
+    ASSERT_EQ(next(), Status::complete);
+    EXPECT_EQ(request.path, text == plain ? "/a" : "/b");
+    EXPECT_EQ(request.body, "abc");
+    EXPECT_FALSE(decoder.has_put_back());
+    pending.erase(0, decoder.consumed());
+    ASSERT_EQ(next(), Status::complete);
+    EXPECT_EQ(request.path, "/behind");
+  }
+}
+
 TEST(RequestDecoder, RefusesChunksInHttp10) {
   EXPECT_EQ(refusal("POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"), ErrorCode::malformed_request);
 }

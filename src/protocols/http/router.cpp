@@ -143,6 +143,29 @@ std::string_view to_string(Route route) {
   return "";
 }
 
+bool reads_published(Route route) {
+  switch (route) {
+    case Route::get_cached:
+    case Route::compute_cached:
+    case Route::list_flags:
+    case Route::get_flag:
+    case Route::evaluate_flag:
+    case Route::evaluate_flags: return true;
+    default: return false;
+  }
+}
+
+bool changes_published(Route route) {
+  switch (route) {
+    case Route::put_cached:
+    case Route::forget_cached:
+    case Route::forget_cached_by:
+    case Route::set_flag:
+    case Route::remove_flag: return true;
+    default: return false;
+  }
+}
+
 service::Priority priority_of(Route route) {
   using enum service::Priority;
   switch (route) {

@@ -59,6 +59,11 @@ std::string_view to_string(Route route);  // "create_jobs": for metrics and logs
 // What a call does to the load. Health and metrics must get through when it is highest, and so must what ends it.
 service::Priority priority_of(Route route);
 
+// May be answered by what the shard has published (the cache's index, the flags), without asking it.
+bool reads_published(Route route);
+// Changes that. So may reports on jobs, whichever call brings them: a job's result can be a cached value.
+bool changes_published(Route route);
+
 // What a call asks of its token, where the server has tokens.
 enum class Access : std::uint8_t {
   open,  // Nothing: for those who watch over the server, and must not hold secrets to do so.

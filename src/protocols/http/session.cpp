@@ -134,7 +134,7 @@ void Session::process_input() {
 void Session::parse_input() {
   Request request;
   bool partial = false;
-  while (!last_taken_ && !upgraded_ && !partial && !connection_.input().empty()) {
+  while (!last_taken_ && !upgraded_ && !partial && (!connection_.input().empty() || decoder_.has_put_back())) {
     if (!has_room()) {
       paused_ = true;
       shared_.counters.pauses.add();
@@ -142,7 +142,14 @@ void Session::parse_input() {
     }
     switch (decoder_.next(connection_.input(), request)) {
       case RequestDecoder::Status::head: judge_head(request); break;
-      case RequestDecoder::Status::complete: handle(request); break;
+      case RequestDecoder::Status::complete:
+        awaits_change_ = must_wait(request);
+        if (awaits_change_) {
+          decoder_.put_back();
+        } else {
+          handle(request);
+        }
+        break;
       case RequestDecoder::Status::refused: refuse(decoder_.error(), decoder_.refused_method()); break;
       case RequestDecoder::Status::need_more: partial = true; break;
     }
@@ -249,6 +256,23 @@ void Session::on_partial() {
   }
 }
 
+// What is looked up by this thread itself would not see what a request before it changes, as that is still on its way
+// through the shard. Its answer cannot leave before that one's, so nothing is lost by waiting.
+bool Session::must_wait(Request const& request) {
+  if (exchanges_.empty() || welcome_ != Welcome::served) return false;
+  auto const found = match(request.method, request.path);
+  return found && reads_published(found->route) && has_change_under_way();
+}
+
+bool Session::has_change_under_way() {
+  for (std::size_t i = 0; i < exchanges_.size(); ++i) {
+    Exchange const& exchange = *exchanges_.find(static_cast<std::uint16_t>(exchanges_.front_sequence() + i));
+    if (exchange.is_done || !exchange.is_routed) continue;
+    if (changes_published(exchange.route) || !exchange.reported.empty()) return true;
+  }
+  return false;
+}
+
 void Session::handle(Request const& request) {
   if (takes_request()) deadline_ = Deadline::none;
   auto const sequence = exchanges_.push();
@@ -349,9 +373,9 @@ void Session::end_after_refusal() {
   continue_due_ = false;
 }
 
-bool Session::has_room() const {
-  return exchanges_.size() < shared_.limits.pipelined_max && held_ == 0 && !write_blocked_ && !large_waits_ &&
-         connection_.output_bytes() < kOutputBytesMax;
+bool Session::has_room() {
+  return !(awaits_change_ && has_change_under_way()) && exchanges_.size() < shared_.limits.pipelined_max &&
+         held_ == 0 && !write_blocked_ && !large_waits_ && connection_.output_bytes() < kOutputBytesMax;
 }
 
 Swept Session::sweep() {

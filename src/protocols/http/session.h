@@ -174,6 +174,8 @@ class Session {
   void parse_input();
   void on_partial();
   void judge_head(Request const& request);
+  bool must_wait(Request const& request);
+  bool has_change_under_way();
   void handle(Request const& request);
   void upgrade(Exchange& exchange);
   Result<std::uint64_t> start_profile(std::uint16_t sequence, Duration length);
@@ -190,7 +192,7 @@ class Session {
   void flush();
   void settle();
   bool is_quiet() const;
-  bool has_room() const;
+  bool has_room();
   bool takes_request() const { return deadline_ == Deadline::header || deadline_ == Deadline::request; }
   bool is_too_slow() const;
   void end_too_slow();
@@ -216,12 +218,13 @@ class Session {
   bool touched_ = false;
   std::uint32_t bunch_size_ = 0;
   bool write_blocked_ = false;
-  bool peer_closed_ = false;  // Nothing will come any more.
-  bool last_taken_ = false;   // No further request is read: what comes is dropped.
-  std::uint32_t held_ = 0;    // Refusals held back: nothing more is read until they are out.
-  bool paused_ = false;       // Input is left unparsed until there is room for its answers.
-  bool large_waits_ = false;  // A long answer waits for those before it: likewise.
-  bool linger_due_ = false;   // The peer may still be sending what we refused.
+  bool peer_closed_ = false;    // Nothing will come any more.
+  bool last_taken_ = false;     // No further request is read: what comes is dropped.
+  std::uint32_t held_ = 0;      // Refusals held back: nothing more is read until they are out.
+  bool paused_ = false;         // Input is left unparsed until there is room for its answers.
+  bool awaits_change_ = false;  // … or until what comes before it has happened: see must_wait().
+  bool large_waits_ = false;    // A long answer waits for those before it: likewise.
+  bool linger_due_ = false;     // The peer may still be sending what we refused.
   bool lingering_ = false;
   bool closing_ = false;
   bool upgraded_ = false;

@@ -279,6 +279,41 @@ TEST_F(CacheHttpTest, LargeAnswersBehindOneThatWaitsAreNotMadeInAdvance) {
   EXPECT_EQ(counted("hit"), 10);
 }
 
+// It is looked up by this thread, and what comes before it goes through the shard.
+TEST_F(CacheHttpTest, AReadWaitsForTheChangesBeforeItOnItsConnection) {
+  struct Case {
+    std::string change;
+    Reply reply;
+  };
+  std::string const report = R"({"reports":[{"id":"x","lease":"1","outcome":"completed"}]})";
+  std::vector<Case> const cases{{put("/v1/cache/k", "new"), CachedReply{.times = times()}},
+                                {remove("/v1/cache/k"), DoneReply{}},
+                                {remove("/v1/cache?tag=t"), CountReply{}},
+                                {post("/v1/reports", report), ReportsReply{.reports = {ReportResult{}}}}};
+  for (std::size_t i = 0; i < cases.size(); ++i) {
+    std::string const key = "k" + std::to_string(i);
+    TestClient client{port};
+    client.send(cases[i].change + get("/v1/cache/" + key));
+    ASSERT_TRUE(asked(1)) << cases[i].change;
+    settle();
+
+    keep(key, "there now", times());
+    service.answer_all([&](Command const&) -> Reply { return cases[i].reply; });
+
+    EXPECT_TRUE(received(client, "there now")) << cases[i].change;
+  }
+  EXPECT_EQ(counted("miss"), 0);
+}
+
+TEST_F(CacheHttpTest, AReadDoesNotWaitForCallsThatChangeNothingOfIt) {
+  keep("k", "there", times());
+  TestClient client{port};
+
+  client.send(post("/v1/jobs", kJob) + get("/v1/cache/k"));
+
+  ASSERT_TRUE(until([&] { return counted("hit") == 1; }));
+}
+
 // ---- POST
 
 TEST_F(CacheHttpTest, AnAbsentValueIsComputedByAJobThatKnowsItsKey) {
