@@ -80,8 +80,8 @@ struct CacheFigures {
   std::uint64_t cold_entries = 0;  // Of these: those whose value is not in memory, and those that are a failure only.
   std::uint64_t memory_bytes = 0;
   std::uint64_t disk_bytes = 0;
-  std::uint64_t evictions_memory = 0;  // Values that gave way to others in memory, and cold entries to memory's budget.
-  std::uint64_t evictions_disk = 0;    // Entries that went whole as the budget for records was used up.
+  std::uint64_t evictions_memory = 0;  // Values that gave way to others in memory, and are on disk still.
+  std::uint64_t evictions_disk = 0;    // Entries that went whole, for either budget.
   std::uint64_t expired = 0;           // Entries dropped as nothing of them was good any more.
 };
 

@@ -203,6 +203,16 @@ TEST(Cache, WhoLeavesMemoryIsColdWhileItsRecordIsThere) {
   EXPECT_EQ(figures.evictions_memory, figures.cold_entries);
 }
 
+TEST(Cache, WhatGoesWholeForTheBudgetOfMemoryIsNotCountedAsIfItWereOnDisk) {
+  Cache cache{{.memory_bytes = 20'000}};
+  for (std::uint32_t i = 0; i < 1'000; ++i) put(cache, "key/" + std::to_string(i), place(1, i * 100 + 8), 500);
+
+  CacheFigures const figures = cache.figures();
+  ASSERT_LT(figures.entries, 1'000U);
+  EXPECT_EQ(figures.evictions_disk, 1'000U - figures.entries);
+  EXPECT_GE(figures.evictions_memory, figures.cold_entries);
+}
+
 TEST(Cache, ColdEntriesAloneDoNotUseUpTheMemory) {
   Cache cache{{.memory_bytes = 20'000}};
   put(cache, "warm", place(1, 8), 500);

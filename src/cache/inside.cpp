@@ -399,15 +399,14 @@ void Cache::Inside::keep_budgets() {
     bool const cold_goes = policy_.cold_bytes() > options_.memory_bytes / 2;
     EntryIndex const warm =
         cold_goes ? kNoEntry : policy_.victim(options_.memory_bytes - std::min(others, options_.memory_bytes));
-    evictions_memory_.add();
-    if (warm == kNoEntry) {
-      evict(policy_.coldest());
-    } else if (entries_[warm].bytes > 0) {
+    if (warm != kNoEntry && entries_[warm].bytes > 0) {
       cool(warm);
-    } else {
-      policy_.forget(warm);
-      evict(warm);
+      evictions_memory_.add();
+      continue;
     }
+    if (warm != kNoEntry) policy_.forget(warm);
+    evict(warm != kNoEntry ? warm : policy_.coldest());
+    evictions_disk_.add();
   }
   while (live_.bytes() > options_.disk_bytes) {
     EntryIndex const coldest = policy_.coldest();

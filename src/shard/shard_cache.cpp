@@ -130,7 +130,9 @@ Result<> ShardLoop::compute_cached(Request&& request) {
     return {};
   }
   WM_TRY(auto const found, look_cached(compute.key));
-  if (found.what == What::value) {
+  // To read it back takes its time. Who asks for a value that was over by then is not sent away with nothing.
+  bool const is_over = found.what == What::value && found.times.is_over(std::max(now_, clock_.now()));
+  if (found.what == What::value && !is_over) {
     answer(request.port, request.cookie, CachedReply{.value = found.value, .times = found.times});
     if (!found.times.is_fresh(now_) && !found.failure && !draining_) (void)ensure_flight(compute);
     return {};
@@ -163,7 +165,7 @@ Result<Reply> ShardLoop::end_of_flight(FlightWait const& wait) {
   auto view = engine_.view(wait.job);
   if (view && !is_finished(view->state)) {
     // The wait is over before the flight is. Somebody may have put a value meanwhile.
-    auto const found = desk_->look(wait.key, now_);
+    WM_TRY(auto const found, look_cached(wait.key));
     if (found.what != What::value) {
       return Reply{CachePending{.job = wait.job, .client_id = std::move(view->client_id), .state = view->state}};
     }

@@ -301,6 +301,31 @@ TEST_F(ShardCacheTest, AColdValueIsReadBackFromTheLog) {
   expect_sound();
 }
 
+// To read back megabytes takes its time.
+TEST_F(ShardCacheTest, AColdValueThatIsOverOnceItIsReadIsComputedAnew) {
+  cache_options_.memory_bytes = std::uint64_t{1} << 20;
+  restart();
+  ask<CachedReply>(put("k", std::string(std::size_t{600} << 10, 'x')));
+  ASSERT_EQ(find("k").what, What::cold);
+  clock_.set_step(std::chrono::hours{24});
+
+  ask<CachePending>(compute("k", Duration{0}));
+}
+
+TEST_F(ShardCacheTest, WhoHasWaitedLongEnoughGetsWhatWasPutMeanwhileOnDiskToo) {
+  cache_options_.memory_bytes = std::uint64_t{1} << 20;
+  restart();
+  Cookie const caller = submit(compute("k", seconds{5}));
+  turn();
+  std::string const large(std::size_t{600} << 10, 'x');
+  ask<CachedReply>(put("k", large));
+  ASSERT_EQ(find("k").what, What::cold);
+  clock_.advance(seconds{5});
+  turn();
+
+  EXPECT_EQ(take<CachedReply>(caller).value->body(), large);
+}
+
 TEST_F(ShardCacheTest, ALimitedCallerComputesInHisQueuesAndDoesNothingElse) {
   Allowed const mine{.queues = std::make_shared<QueueSet const>(std::vector<std::string>{"mine"})};
   for (Command& command :

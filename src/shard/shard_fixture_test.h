@@ -20,11 +20,17 @@ namespace workmill::shard {
 class TestClock final : public Clock {
  public:
   Instant now() const override { return now_; }
-  std::chrono::nanoseconds monotonic() const override { return now_.time_since_epoch(); }
+  std::chrono::nanoseconds monotonic() const override {
+    now_ += step_;
+    return now_.time_since_epoch();
+  }
   void advance(Duration by) { now_ += by; }
+  // From now on so much time goes by with each look at the monotonic clock: within a turn, too.
+  void set_step(Duration step) { step_ = step; }
 
  private:
-  Instant now_ = instant_from_ms(1'800'000'000'000);
+  mutable Instant now_ = instant_from_ms(1'800'000'000'000);
+  Duration step_{};
 };
 
 inline Bytes spec_of_job(std::string_view type, std::string_view queue = "default", BytesView payload = "{}") {
