@@ -26,6 +26,8 @@ Result<std::optional<Json>> act(std::string const& worker, Json::Array const& ac
   auto const argument = [&](std::size_t i) { return i < action.size() ? action[i] : Json{}; };
   if (what == "return") return std::optional{argument(1)};
   if (what == "echo") return std::optional{payload.find("data") != nullptr ? *payload.find("data") : Json{}};
+  auto const long_text = [&] { return std::string(static_cast<std::size_t>(argument(1).as_uint().value_or(0)), 'x'); };
+  if (what == "return_long") return std::optional{Json{long_text()}};
   if (what == "return_attempt") return std::optional{Json{context.attempt()}};
   if (what == "return_checkpoint") {
     auto saved = context.saved<Json>();
@@ -38,6 +40,10 @@ Result<std::optional<Json>> act(std::string const& worker, Json::Array const& ac
     }
   } else if (what == "throw") {
     return thrown(argument(1));
+  } else if (what == "throw_long") {
+    return retry_later("long", long_text());
+  } else if (what == "progress_long") {
+    context.progress(50, long_text());
   } else if (what == "progress") {
     context.progress(static_cast<int>(argument(1).as_int().value_or(0)), *argument(2).as_string());
   } else if (what == "log") {

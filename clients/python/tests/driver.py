@@ -114,6 +114,8 @@ class Step:
             self.result = arguments[0]
         elif name == "echo":
             self.result = ctx.payload.get("data")
+        elif name == "return_long":
+            self.result = "x" * arguments[0]
         elif name == "return_attempt":
             self.result = ctx.attempt
         elif name == "return_checkpoint":
@@ -127,6 +129,11 @@ class Step:
         elif name == "throw":
             how = arguments[0]
             raise CLASSES[how["class"]](how["message"], code=how["code"], retry_in=how.get("retry_in"))
+        elif name == "throw_long":
+            raise workmill.RetryableError("x" * arguments[0], code="long")
+        elif name == "progress_long":
+            ctx.progress(50, "x" * arguments[0])
+            return False
         elif name == "progress":
             ctx.progress(*arguments)
             return False

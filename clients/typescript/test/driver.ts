@@ -78,6 +78,8 @@ async function script(worker: string, job: LeasedJob, ctx: JobContext): Promise<
         return args[0];
       case 'echo':
         return job.payload.data;
+      case 'return_long':
+        return 'x'.repeat(args[0]);
       case 'return_attempt':
         return job.attempt;
       case 'return_checkpoint':
@@ -90,6 +92,11 @@ async function script(worker: string, job: LeasedJob, ctx: JobContext): Promise<
         const { class: name, code, message, retry_in: retryIn } = args[0];
         throw new classes[name as keyof typeof classes](message, { code, retryIn });
       }
+      case 'throw_long':
+        throw new RetryableError('x'.repeat(args[0]), { code: 'long' });
+      case 'progress_long':
+        ctx.progress(50, 'x'.repeat(args[0]));
+        break;
       case 'progress':
         ctx.progress(args[0], args[1]);
         break;
