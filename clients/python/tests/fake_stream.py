@@ -26,6 +26,9 @@ class FakeStream:
         self.sees: List[str] = []  # Where each of them came from: address and port.
         self.is_direct = False  # It says that nobody is between.
         self.answers_to_lose = 0  # So many messages of reports are decided, and not answered: the connection ends.
+        self.answers_to_hold = 0  # So many are decided, and their answers are late: an error may come before them.
+        self.poison: Callable[[dict], bool] = lambda report: False  # A message with such a report is refused as a whole.
+        self.says_why = True  # Else it only closes the connection, as a proxy that bounds messages.
         self.refusal: Optional[dict] = None  # A problem, in place of `subscribed`.
         self.status: Optional[int] = None  # In place of the stream.
         self._changed = threading.Condition()
@@ -147,6 +150,13 @@ class FakeStream:
             self._changed.notify_all()
 
     async def _on_message(self, message: dict) -> None:
+        if any(self.poison(report) for report in message.get("reports", ())):
+            assert self._connection is not None
+            problem = {"code": "invalid_field", "class": "user", "detail": "no", "field": "reports[0]", "status": 400}
+            if self.says_why:
+                await self._send({"error": problem})
+            await self._connection.close(1008 if self.says_why else 1009)
+            return
         if "reports" in message:
             answers = self._ask("/v1/reports", message)["reports"]
             self._out = {job.id for job in self.fake.jobs(state="leased") if job.id in self._out}
@@ -156,6 +166,9 @@ class FakeStream:
             if is_lost:
                 assert self._connection is not None
                 self._connection.transport.abort()
+                return
+            if self.answers_to_hold > 0:
+                self.answers_to_hold -= 1
                 return
             await self._send({"reports": answers})
             await self._give()

@@ -10,7 +10,7 @@ import types
 
 import pytest
 
-from workmill import AsyncWorker, Cancelled, LeaseLost, UserError, Worker, WorkmillError
+from workmill import AsyncWorker, Cancelled, LeaseLost, RetryableError, UserError, Worker, WorkmillError
 from workmill._silence import Silence
 from workmill._stream import KEEP_ALIVE, Connection, Stream, keep_alive, name_of
 
@@ -365,6 +365,119 @@ def test_a_report_that_is_refused_fails_its_job_and_not_the_worker(fake, stream,
     stream.wait_for(lambda: fake.get(bad).finished and fake.get(good).finished)
     assert (fake.get(bad).state, fake.get(bad).error.code) == ("dead", "report_refused")
     assert fake.result(good) == "fine"
+
+
+def test_a_message_that_is_refused_as_a_whole_fails_the_job_at_fault_and_not_the_worker(fake, stream, start):
+    stream.poison = lambda report: report.get("result") == "poison"
+    worker = make(stream, concurrency=1, credit=20)
+    worker.job("t")(lambda ctx: ctx.payload)
+    payloads = [*range(6), "poison", *range(6)]
+    ids = [fake.enqueue("t", payload, queue="q").id for payload in payloads]
+
+    start(worker)
+
+    stream.wait_for(lambda: all(fake.get(id).finished for id in ids))
+    bad = fake.get(ids[6])
+    assert (bad.state, bad.error.code, bad.attempt) == ("dead", "report_refused", 1)
+    assert "reports[0]" in bad.error.message
+    assert [fake.result(id) for id in ids if id != bad.id] == [*range(6), *range(6)]
+    later = fake.enqueue("t", "later", queue="q").id
+    stream.give_jobs()
+    stream.wait_for(finished(fake, later))
+
+
+def test_a_checkpoint_that_is_refused_with_its_message_is_its_handlers_error(fake, stream, start):
+    stream.poison = lambda report: report["outcome"] == "checkpoint"
+    worker = make(stream)
+    worker.job("t")(lambda ctx: ctx.checkpoint(1))
+    id = fake.enqueue("t", queue="q").id
+
+    start(worker)
+
+    stream.wait_for(finished(fake, id))
+    assert (fake.get(id).state, fake.get(id).error.code) == ("dead", "invalid_field")
+
+
+def test_a_report_whose_answer_was_under_way_is_not_taken_for_the_one_that_was_refused(fake, stream, start):
+    stream.poison = lambda report: report.get("result") == "poison"
+    stream.answers_to_hold = 1
+    worker = make(stream, concurrency=1)
+    worker.job("t")(lambda ctx: ctx.payload)
+    good = fake.enqueue("t", "good", queue="q").id
+    start(worker)
+    stream.wait_for(finished(fake, good))
+    bad = fake.enqueue("t", "poison", queue="q").id
+    stream.give_jobs()
+
+    stream.wait_for(finished(fake, bad))
+
+    assert fake.get(bad).error.code == "report_refused"
+    assert [report["outcome"] for report in stream.reports if report["id"] == good] == ["completed", "completed"]
+
+
+def test_a_close_without_a_word_says_that_a_message_was_too_large(fake, stream, start):
+    stream.poison, stream.says_why = (lambda report: report.get("result") == "poison"), False
+    worker = make(stream)
+    worker.job("t")(lambda ctx: ctx.payload)
+    id = fake.enqueue("t", "poison", queue="q").id
+
+    start(worker)
+
+    stream.wait_for(finished(fake, id))
+    assert fake.get(id).error.code == "report_refused"
+    assert "too large" in fake.get(id).error.message
+
+
+def test_what_a_handler_may_not_send_is_its_own_error(fake, stream, start):
+    worker = make(stream)
+    told = []
+
+    @worker.job("t")
+    def misuse(ctx):
+        for wrong in (
+            lambda: ctx.checkpoint("x" * (1024 * 1024)),
+            lambda: ctx.cache("k" * 513, 1),
+            lambda: ctx.cache("", 1),
+            lambda: ctx.cache("line\nbreak", 1),
+            lambda: ctx.cache("k", 1, tags=["a space"]),
+            lambda: ctx.cache("k", 1, tags=[f"t{number}" for number in range(21)]),
+            lambda: ctx.cache("k", 1, tags="text"),
+            lambda: ctx.cache("k", 1, fresh="soon"),
+            lambda: ctx.cache("k", 1, fresh="200d", stale="200d"),
+            lambda: ctx.cache("k", 1, stale=-1),
+            lambda: ctx.cache("k", b"1", content_type="text/plain\r\nX: y"),
+        ):
+            try:
+                wrong()
+            except UserError as error:
+                told.append((error.code, error.field))
+        ctx.cache("k" * 512, 1, fresh="364d", stale=0, tags=["a", "b.c:d"], content_type=None)
+
+    id = fake.enqueue("t", queue="q").id
+    start(worker)
+
+    stream.wait_for(finished(fake, id))
+    assert told[0] == ("payload_too_large", "data")
+    fields = ["key"] * 3 + ["tags"] * 3 + ["fresh", "stale", "stale", "content_type"]
+    assert told[1:] == [("invalid_field", field) for field in fields]
+    assert stream.outcomes() == ["completed"]
+
+
+@pytest.mark.parametrize("inline", [True, False])
+@pytest.mark.parametrize("retry_in", ["soon", "99999999d", -5, float("nan"), object()])
+def test_where_retry_in_is_no_duration_the_backoff_decides(fake, stream, start, inline, retry_in):
+    worker = make(stream)
+
+    @worker.job("t", inline=inline)
+    def fail(ctx):
+        raise RetryableError("busy", code="busy", retry_in=retry_in)
+
+    id = fake.enqueue("t", queue="q", max_attempts=1).id
+    start(worker)
+
+    stream.wait_for(finished(fake, id))
+    assert "retry_in" not in stream.reports[0]
+    assert fake.get(id).error.code == "busy"
 
 
 def test_an_inline_handler_cannot_wait(fake, stream, start):

@@ -99,7 +99,8 @@ class BaseContext:
     ) -> None:
         """Sets a key of the cache, as Client.cache.put() does, together with the job's completion: both are durable, or
         neither. Nothing is set where the attempt fails. Of a key's values the last counts; 100 keys a job at most.
-        Raises ValueError or TypeError where the value is no JSON, or all that was set is too large for a report."""
+        Raises ValueError or TypeError where the value is no JSON, or all that was set is too large for a report;
+        UserError for a key, tag, time or content type that the server would refuse."""
         self._held.cache(key, _reports.cache_entry(key, value, fresh, stale, tags, content_type))
 
 
@@ -111,8 +112,9 @@ class JobContext(BaseContext):
         self._is_inline = is_inline
 
     def checkpoint(self, data: Any) -> None:
-        """Saves `data` (any JSON) with the job, for the next attempt. Returns when it is durable. Raises LeaseLost
-        where the job is no longer this worker's; TypeError or ValueError where `data` is no JSON."""
+        """Saves `data` (any JSON, 1 MiB at most) with the job, for the next attempt. Returns when it is durable. Raises
+        LeaseLost where the job is no longer this worker's; TypeError or ValueError where `data` is no JSON; UserError
+        where it is too large."""
         if self._is_inline:
             raise RuntimeError("an inline handler cannot wait: register it without inline=True to use checkpoints")
         done: concurrent.futures.Future[None] = concurrent.futures.Future()

@@ -59,12 +59,14 @@ class Settings:
 class Report:
     """On its way to the server."""
 
-    __slots__ = ("held", "data", "is_final", "waiter")
+    __slots__ = ("held", "data", "is_final", "waiter", "is_suspect")
 
     def __init__(
         self, held: Held, data: bytes, is_final: bool, waiter: Optional[concurrent.futures.Future[None]]
     ) -> None:
         self.held, self.data, self.is_final, self.waiter = held, data, is_final, waiter
+        # It was sent when the server refused a message as a whole: it goes alone, to see whether it is the one.
+        self.is_suspect = False
 
     @property
     def is_told(self) -> bool:
@@ -207,15 +209,22 @@ class Engine(Runner):
         size = 0
         outbox = self._outbox
         while outbox and len(taken) < REPORTS_MAX:
-            size += len(outbox[0].data)
-            if taken and size > FRAME_BYTES_MAX:
+            report = outbox[0]
+            size += len(report.data)
+            if taken and (size > FRAME_BYTES_MAX or report.is_suspect):
                 break
-            report = outbox.popleft()
+            outbox.popleft()
             if report.is_told:
                 self._told_bytes -= len(report.data)
             taken.append(report)
+            if report.is_suspect:
+                break
         self._answered_later += len(taken)
         return taken
+
+    @property
+    def is_next_suspect(self) -> bool:
+        return bool(self._outbox) and self._outbox[0].is_suspect
 
     def put_back(self, reports: Sequence[Report]) -> None:
         """Their answer was lost: they are sent again, before all others."""
@@ -240,10 +249,15 @@ class Engine(Runner):
                     _answer_waiter(report, None)
         self._link.wake()
 
-    def on_refused(self, report: Report, error: WorkmillError) -> None:
-        """The server took none of a request for reports, and it was this one's fault."""
-        self._answered_later -= 1
-        self._refused(report, error)
+    def on_refused(self, reports: Sequence[Report], error: WorkmillError) -> None:
+        """The server refused these as a whole. One of them is at fault, and the others must not suffer for it."""
+        if len(reports) > 1:
+            for report in reports:
+                report.is_suspect = True
+            self.put_back(reports)
+        else:
+            self._answered_later -= 1
+            self._refused(reports[0], error)
         self._link.wake()
 
     def _refused(self, report: Report, error: WorkmillError) -> None:
@@ -265,7 +279,8 @@ class Engine(Runner):
             held.is_extending = False
             if report.is_final:
                 # Else the job would be stuck here until its lease ends, and come back for the same.
-                said = WorkmillError(f"the worker's report was refused: {error.message}", code="report_refused")
+                where = f" ({error.field})" if error.field is not None else ""
+                said = WorkmillError(f"the worker's report was refused: {error.message}{where}", code="report_refused")
                 again = _reports.failed(held.job, said, False)
                 if again == report.data:
                     self._held.pop(held.job["lease"], None)

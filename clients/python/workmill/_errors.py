@@ -19,7 +19,8 @@ class WorkmillError(Exception):
     trace_id: names the request in the server's log.
     status: of the HTTP answer. retry_after: seconds, where the server said so.
     detail: any JSON; of a handler's error, kept with the job.
-    retry_in: of a handler's error: when the next attempt is due, instead of the job's backoff.
+    retry_in: of a handler's error: when the next attempt is due, instead of the job's backoff. What is no duration,
+        or one over 100 years, is not heard.
     """
 
     error_class = "fatal"

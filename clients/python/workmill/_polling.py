@@ -12,7 +12,7 @@ from ._async_client import AsyncClient
 from ._engine import Engine, Report
 from ._errors import UserError, WorkmillError
 from ._retry import Pause, RetryPolicy
-from ._stream import RECONNECT_CAP, RECONNECT_FIRST
+from ._stream import NEVER_MIND, RECONNECT_CAP, RECONNECT_FIRST
 
 logger = logging.getLogger("workmill")
 
@@ -91,10 +91,10 @@ class Polling:
         try:
             answers = await self._client._try(_calls.reports_request([report.data for report in reports]))
         except UserError as error:
-            if error.code in ("unauthorized", "forbidden"):
+            if error.code in NEVER_MIND:
                 self._engine.put_back(reports)
                 raise
-            await self._send_one_by_one(reports)
+            self._engine.on_refused(reports, error)
         except WorkmillError as error:
             self._engine.put_back(reports)
             raise _AreBack(error) from None
@@ -103,19 +103,6 @@ class Polling:
             raise
         else:
             self._engine.on_answers(reports, answers)
-
-    async def _send_one_by_one(self, reports: List[Report]) -> None:
-        """One of them is at fault. The others must not suffer for it."""
-        for number, report in enumerate(reports):
-            try:
-                answers = await self._client._try(_calls.reports_request([report.data]))
-            except UserError as error:
-                self._engine.on_refused(report, error)
-            except WorkmillError as error:
-                self._engine.put_back(reports[number:])
-                raise _AreBack(error) from None
-            else:
-                self._engine.on_answers([report], answers)
 
     async def _wait(self, name: str) -> None:
         event = self._wakeups[name]

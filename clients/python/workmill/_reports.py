@@ -4,20 +4,32 @@ known."""
 from __future__ import annotations
 
 import base64
+import logging
 import re
 import traceback
 from typing import Any, Dict, Mapping, Optional, Sequence
 
 from . import _calls, _json
-from ._errors import Cancelled, WorkmillError
-from ._time import DurationLike, duration_text
+from ._errors import Cancelled, UserError, WorkmillError
+from ._time import DurationLike, duration_seconds, duration_text
+
+logger = logging.getLogger("workmill")
 
 RESULT_BYTES_MAX = 6 * 1024 * 1024  # As the server takes it, and of all that a report sets in the cache.
+CHECKPOINT_BYTES_MAX = 1024 * 1024
 CACHE_ENTRIES_MAX = 100
+_CACHE_KEY_BYTES_MAX = 512
+_CACHE_TAGS_MAX = 20
+_CACHE_SECONDS_MAX = 365 * 86_400.0  # Fresh and stale together.
+_CACHE_FRESH = 60.0  # Of one that is not told.
+_RETRY_IN_MAX = 36_525 * 86_400.0
 TEXT_MAX = 8_192  # What the server keeps of a message or a detail, and
 LINE_MAX = 4_096  # of a line of a log. More is not sent.
 _TRACE_MAX = 6_000  # Characters.
-_CODE_MAX = 128
+_NAME_MAX = 128
+_NAME = re.compile(r"[A-Za-z0-9._:-]{1,%d}" % _NAME_MAX)
+_NOT_IN_KEYS = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+_CONTENT_TYPE = re.compile(r"(?! )[ -~]{1,255}(?<! )")
 
 
 def _head(job: Mapping[str, Any], outcome: str) -> bytes:
@@ -52,7 +64,9 @@ def cache_entry(
     tags: Sequence[str],
     content_type: Optional[str],
 ) -> bytes:
-    """One of a report's `cache`. Raises TypeError or ValueError where the value is no JSON."""
+    """One of a report's `cache`. Raises TypeError or ValueError where the value is no JSON, and UserError for what the
+    server would refuse, and with it the report."""
+    check_cache_entry(key, fresh, stale, tags, content_type)
     data, kind = _calls.cache_value(value, content_type)
     entry: Dict[str, Any] = {"key": key}
     for name, duration in (("fresh", fresh), ("stale", stale)):
@@ -63,6 +77,38 @@ def cache_entry(
     if kind == "application/json" and content_type is None:
         return b"".join((_json.dumps(entry)[:-1], b',"value":', _json.checked(data), b"}"))
     return _json.dumps({**entry, "value_base64": base64.b64encode(data).decode(), "content_type": kind})
+
+
+def check_cache_entry(
+    key: str,
+    fresh: Optional[DurationLike],
+    stale: Optional[DurationLike],
+    tags: Sequence[str],
+    content_type: Optional[str],
+) -> None:
+    if not 1 <= len(key.encode("utf-8", "replace")) <= _CACHE_KEY_BYTES_MAX or _NOT_IN_KEYS.search(key):
+        raise _bad_field("key", f"is 1 to {_CACHE_KEY_BYTES_MAX} bytes without control characters", key)
+    if isinstance(tags, str) or len(tags) > _CACHE_TAGS_MAX:
+        raise _bad_field("tags", f"is a list of {_CACHE_TAGS_MAX} at most", tags)
+    for tag in tags:
+        if not _NAME.fullmatch(tag):
+            raise _bad_field("tags", f"have 1 to {_NAME_MAX} of the characters A-Z a-z 0-9 . _ : -", tag)
+    if content_type is not None and not _CONTENT_TYPE.fullmatch(content_type):
+        raise _bad_field("content_type", "is 1 to 255 visible ASCII characters", content_type)
+    seconds = 0.0
+    for name, window in (("fresh", _CACHE_FRESH if fresh is None else fresh), ("stale", 0 if stale is None else stale)):
+        try:
+            part = duration_seconds(window)
+        except ValueError as error:
+            raise _bad_field(name, "is a duration", window) from error
+        seconds += part
+        if not (part >= 0 and seconds <= _CACHE_SECONDS_MAX):
+            raise _bad_field(name, "is not negative, and fresh and stale are 365d at most together", window)
+
+
+def _bad_field(name: str, rule: str, value: Any) -> UserError:
+    """As the server would say it."""
+    return UserError(f"{name} {rule}, and not {repr(value)[:1_000]}", code="invalid_field", field=name)
 
 
 def check_cache(entries: Mapping[str, bytes]) -> None:
@@ -95,7 +141,13 @@ def _failed(
     error = {"class": kind, "code": _name(code), "message": _text(message)}
     rest: Dict[str, Any] = {"error": error}
     if retry_in is not None:
-        rest["retry_in"] = duration_text(retry_in)
+        try:
+            if duration_seconds(retry_in) <= _RETRY_IN_MAX:
+                rest["retry_in"] = duration_text(retry_in)
+        except (TypeError, ValueError):
+            pass
+        if "retry_in" not in rest:
+            logger.warning("retry_in is no duration, and the backoff decides: %r", retry_in, extra={"job_id": job["id"]})
     if detail is not None:
         try:
             whole = _with(job, "failed", {**rest, "error": {**error, "detail": detail}})
@@ -129,16 +181,17 @@ def log(job: Mapping[str, Any], lines: Sequence[str]) -> bytes:
 
 
 def checkpoint(job: Mapping[str, Any], data: Any) -> bytes:
-    """Raises TypeError or ValueError where it is no JSON, or too large."""
-    report = _with(job, "checkpoint", {"data": data})
-    if len(report) > RESULT_BYTES_MAX:
-        raise ValueError(f"a checkpoint has {RESULT_BYTES_MAX} bytes at most, not {len(report)}")
-    return report
+    """Raises TypeError or ValueError where it is no JSON, UserError where it is too large."""
+    text = _json.checked(_json.dumps(data))
+    if len(text) > CHECKPOINT_BYTES_MAX:
+        message = f"a checkpoint has {CHECKPOINT_BYTES_MAX} bytes at most, not {len(text)}"
+        raise UserError(message, code="payload_too_large", field="data")
+    return b"".join((_head(job, "checkpoint"), b',"data":', text, b"}"))
 
 
 def _name(text: str) -> str:
     """Made to fit the server's names."""
-    return re.sub(r"[^A-Za-z0-9._:-]", "_", text)[:_CODE_MAX] or "failed"
+    return re.sub(r"[^A-Za-z0-9._:-]", "_", text)[:_NAME_MAX] or "failed"
 
 
 def _text(text: Any, most: int = TEXT_MAX) -> str:

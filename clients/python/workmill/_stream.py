@@ -26,6 +26,8 @@ logger = logging.getLogger("workmill")
 MESSAGE_BYTES_MAX = 64 * 1024 * 1024
 # Messages of reports that may wait for their answers. The server stops reading at some such number as well.
 UNANSWERED_MAX = 16
+# What no report is at fault for, and no further connection mends.
+NEVER_MIND = ("unauthorized", "forbidden")
 RECONNECT_FIRST, RECONNECT_CAP = 0.05, 2.0  # Seconds.
 # Of the kernel, for a server from which it heard nothing for a minute. What is sent and not confirmed in 100 s ends the
 # connection too. Where a system lacks one of them, it has times of its own.
@@ -137,20 +139,45 @@ class Stream:
             await self._subscribe(socket)
             sender = asyncio.ensure_future(self._send(socket))
             watch = asyncio.ensure_future(self._watch(socket))
+            refusal: Optional[UserError] = None
             try:
                 await self._receive(socket)
-            except ConnectionClosed:
+            except ConnectionClosed as closed:
                 if watch.done():
                     raise WorkmillError("the server has fallen silent", code="no_server") from None
-                raise
+                refusal = self._refusal(closed)
+                if refusal is None:
+                    raise
+            except UserError as error:
+                refusal = self._refusal(error)
+                if refusal is None:
+                    raise
             finally:
                 # First, since the wait below may be cancelled. The sender touches none of it once it is cancelled.
                 sender.cancel()
                 watch.cancel()
                 lost = [report for reports in self._unanswered for report in reports]
                 self._unanswered.clear()
-                self._engine.put_back(lost)
+                if refusal is None:
+                    self._engine.put_back(lost)
+                else:
+                    self._engine.on_refused(lost, refusal)
                 await asyncio.gather(sender, watch, return_exceptions=True)
+            if refusal is not None:
+                raise WorkmillError(f"reports were refused: {refusal}", code="report_refused") from refusal
+
+    def _refusal(self, why: Exception) -> Optional[UserError]:
+        """Where the stream ended as the server would not have a message of reports: what it said of it."""
+        if not self._unanswered:
+            return None
+        if isinstance(why, UserError):
+            return None if why.code in NEVER_MIND else why
+        # A close without an error before it, as of a proxy that bounds messages.
+        assert isinstance(why, ConnectionClosed)
+        code = why.rcvd.code if why.rcvd is not None else None
+        if code == 1009:
+            return UserError("a message was too large", code="payload_too_large")
+        return UserError(f"the stream was closed with code {code}") if code in (1007, 1008) else None
 
     async def _watch(self, socket: Connection) -> None:
         """Until the server has been silent for too long; then it ends the connection."""
@@ -208,7 +235,7 @@ class Stream:
                 if self._engine.is_draining and not has_drained:
                     has_drained = True
                     await self._send_text(socket, b'{"drain":true}')
-                while len(self._unanswered) < UNANSWERED_MAX:
+                while self._may_send():
                     reports = self._engine.take_reports()
                     if not reports:
                         break
@@ -217,6 +244,14 @@ class Stream:
                 await self._wakeup.wait()
         except ConnectionClosed:
             pass  # The receiver says why.
+
+    def _may_send(self) -> bool:
+        """Whether a message of reports may go out now. A suspect waits until all are answered, and all wait for the
+        answer to a suspect: a refusal does not say which message it is of."""
+        if not self._unanswered:
+            return True
+        is_suspect = self._unanswered[0][0].is_suspect or self._engine.is_next_suspect
+        return len(self._unanswered) < UNANSWERED_MAX and not is_suspect
 
     async def _receive(self, socket: ClientConnection) -> None:
         engine = self._engine
