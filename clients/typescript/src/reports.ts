@@ -1,7 +1,7 @@
 // The texts of reports. Each is made into JSON on its own, as soon as it is known: a result that is no JSON then fails
 // its own job, and no other.
 import { isWorkmillError, UserError } from './errors.js';
-import { durationText } from './duration.js';
+import { durationText, milliseconds } from './duration.js';
 import { toBase64 } from './names.js';
 import type { Run } from './run.js';
 
@@ -22,6 +22,7 @@ export interface Report {
 const resultBytesMax = 6 * 1024 * 1024;
 const checkpointBytesMax = 1024 * 1024;
 const messageCharactersMax = 8 * 1024;
+const retryInMsMax = 36_525 * 86_400_000;
 
 // Ids and tokens have no character that JSON would escape.
 const head = (run: Run, outcome: string) => `{"id":"${run.job.id}","lease":"${run.job.lease}","outcome":"${outcome}"`;
@@ -98,9 +99,9 @@ export function failureOf(thrown: unknown): Failure {
     if (detail !== undefined) failure.detail = detail;
     if (thrown.class === 'retryable' && thrown.retryIn !== undefined) {
       try {
-        failure.retryIn = durationText(thrown.retryIn);
+        if (milliseconds(thrown.retryIn) <= retryInMsMax) failure.retryIn = durationText(thrown.retryIn);
       } catch {
-        // Not a duration: the backoff decides.
+        // Not a duration: the backoff decides, as it does for one that is too long.
       }
     }
     return failure;

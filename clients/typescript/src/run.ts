@@ -1,6 +1,6 @@
 // One job in a worker's hands: what its handler is given, and what the worker knows of it.
 import { jsonOf, storedValue, type CacheOptions } from './cache.js';
-import { durationText } from './duration.js';
+import { durationText, milliseconds } from './duration.js';
 import { FatalError, UserError } from './errors.js';
 import { fromBase64, toBase64 } from './names.js';
 import type { LeasedJob } from './types.js';
@@ -24,7 +24,8 @@ export interface JobContext {
   /**
    * Sets a key of the cache, as `client.cache.put` does, together with the job's completion: both are on disk, or
    * neither. Nothing is set where the attempt fails. Of a key's values the last counts; 100 keys a job at most. Throws a
-   * `UserError` where the value is no JSON, or all that was set is too large for a report.
+   * `UserError` where the value is no JSON, where all that was set is too large for a report, and for a key, tag, time or
+   * content type that the server would refuse.
    */
   cache(key: string, value: unknown, options?: CacheOptions): void;
 }
@@ -45,6 +46,26 @@ const lineCharactersMax = 4 * 1024;
 const charactersMax = 256 * 1024;
 const cacheEntriesMax = 100;
 const cacheBytesMax = 6 * 1024 * 1024; // Of a report, as its result.
+
+const cacheKeyBytesMax = 512;
+const cacheTagsMax = 20;
+const cacheMsMax = 365 * 86_400_000;
+
+/** Throws for what the server would refuse, and with it the report. */
+function checkEntry(key: string, options: CacheOptions): void {
+  const { fresh = '1m', stale = 0, tags = [], contentType } = options;
+  const bad = (field: string, message: string) =>
+    new UserError(`${field} ${message}`, { code: 'invalid_field', field });
+  if (key === '' || Buffer.byteLength(key) > cacheKeyBytesMax || /[\p{Cc}\p{Cs}]/u.test(key))
+    throw bad('key', `is 1 to ${cacheKeyBytesMax} bytes without control characters`);
+  if (!Array.isArray(tags) || tags.length > cacheTagsMax) throw bad('tags', `is a list of ${cacheTagsMax} at most`);
+  for (const tag of tags)
+    if (!/^[A-Za-z0-9._:-]{1,128}$/.test(tag)) throw bad('tags', 'have 1 to 128 of the characters A-Z a-z 0-9 . _ : -');
+  if (contentType !== undefined && !/^(?! )[ -~]{1,255}(?<! )$/.test(contentType))
+    throw bad('contentType', 'is 1 to 255 visible ASCII characters');
+  if (milliseconds(fresh) > cacheMsMax) throw bad('fresh', 'is 365 days at most');
+  if (milliseconds(fresh) + milliseconds(stale) > cacheMsMax) throw bad('stale', 'is 365 days at most, with fresh');
+}
 
 export class Run implements JobContext {
   readonly job: LeasedJob;
@@ -129,6 +150,7 @@ export class Run implements JobContext {
   }
 
   cache(key: string, value: unknown, options: CacheOptions = {}): void {
+    checkEntry(key, options);
     const { fresh, stale, tags, contentType } = options;
     const entry: Record<string, unknown> = { key };
     if (fresh !== undefined) entry['fresh'] = durationText(fresh);

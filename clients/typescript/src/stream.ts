@@ -110,7 +110,7 @@ export class Stream implements Transport {
   kick(): void {
     const socket = this.#socket;
     if (!socket || !this.#subscribed) return;
-    while (socket.bufferedAmount < unsentBytesMax) {
+    while (socket.bufferedAmount < unsentBytesMax && this.#maySend()) {
       const reports = this.#desk.take(reportsPerFrame, charactersPerFrame);
       if (reports.length === 0) return;
       this.#unanswered.push(reports);
@@ -119,6 +119,12 @@ export class Stream implements Transport {
       socket.send(`${frame}]}`);
     }
     // Its answers will come, and each brings us here again.
+  }
+
+  /** A refusal does not say which frame it is of: who is under suspicion goes when nothing else is under way. */
+  #maySend(): boolean {
+    const oldest = this.#unanswered[0]?.[0];
+    return oldest === undefined || !(oldest.alone || this.#desk.alone());
   }
 
   drain(): void {
@@ -278,18 +284,18 @@ export class Stream implements Transport {
       this.#desk.failed(error);
       return;
     }
-    // A report that the server cannot even read ends the stream, and would end the next one too.
-    const oldest = unanswered[0];
-    if (subscribed && error.class === 'user' && error.code !== 'stream_replaced' && oldest) {
-      this.#desk.returned(unanswered.slice(1).flat());
-      this.#desk.refused(oldest, error);
-    } else {
-      this.#desk.returned(unanswered.flat());
-    }
+    // A report that the server cannot even read ends the stream, and would end the next one too. Answers to frames before
+    // it may be on their way still: it is any of those that are not answered.
+    const reports = unanswered.flat();
+    const refused = subscribed && error.class === 'user' && error.code !== 'stream_replaced' && reports.length > 0;
+    if (refused) this.#desk.refused(reports, error);
+    else this.#desk.returned(reports);
     this.#desk.disconnected(error);
     if (this.#draining && this.#leaveIfNothingIsHeld()) return;
 
-    this.#failures = subscribed && performance.now() - this.#openedAt > 1_000 ? 1 : this.#failures + 1;
+    // The jobs of this worker that are well shall not wait long for one that is not.
+    const isWell = subscribed && (refused || performance.now() - this.#openedAt > 1_000);
+    this.#failures = isWell ? 1 : this.#failures + 1;
     const wait = Math.max(error.retryAfterMs ?? 0, backoffMs(reconnect, this.#failures));
     this.#reconnecting = setTimeout(() => this.#connect(), wait);
   }

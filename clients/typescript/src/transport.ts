@@ -18,6 +18,8 @@ export interface Transport {
 export interface Desk {
   /** Reports that are due: so many at most, and not many more characters than that. Its caller sends or returns them. */
   take(max: number, characters: number): Report[];
+  /** Whether the next one has to be sent alone, and nothing else while it is not answered. */
+  alone(): boolean;
   /** One for each that was taken, in order. */
   answered(reports: Report[], results: wire.ReportResult[]): void;
   /** They were taken, and nobody knows what became of them: they will be taken again. */

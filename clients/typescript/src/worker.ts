@@ -276,6 +276,7 @@ export class Worker {
   #desk(): Desk {
     return {
       take: (max, characters) => this.#take(max, characters),
+      alone: () => this.#pending[0]?.alone ?? false,
       answered: (reports, results) => this.#answered(reports, results),
       returned: (reports) => this.#returned(reports),
       refused: (reports, error) => this.#refused(reports, error),

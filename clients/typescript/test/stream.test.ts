@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { Socket } from 'node:net';
 import { after, before, test, type TestContext } from 'node:test';
-import { FatalError, UserError, Worker, type WorkerOptions } from 'workmill';
+import { FatalError, RetryableError, UserError, Worker, type WorkerOptions } from 'workmill';
 import { FakeStreamServer, leased, problem, type Message, type Peer } from './fake-stream.js';
 import { eventually, gate } from './server.js';
 
@@ -391,6 +391,97 @@ test('a report for which the server ends the stream is found, and only its own j
   }
 
   assert.deepEqual(settled, { a: 'completed', bad: 'report_refused', c: 'completed' });
+  await end(worker, running, peer);
+});
+
+test('a report whose answer was under way is not taken for the one that was refused', async () => {
+  const worker = make({ concurrency: 1 }).on('t', (job) => job.id);
+  const running = worker.run();
+  let peer = await server.peer();
+  await peer.subscribed();
+  peer.send({ jobs: [leased('good')] });
+  await peer.next('reports'); // Its answer does not come in time.
+  peer.send({ jobs: [leased('bad')] });
+  await peer.next('reports');
+  peer.send({ error: problem('invalid_field', 'user') });
+  peer.close(1008);
+
+  peer = await server.peer();
+  await peer.subscribed({ resumed: true });
+  const [good, ...others] = await peer.reports();
+  assert.deepEqual([good!['id'], good!['outcome'], others], ['good', 'completed', []]);
+  const bad = await peer.next('reports');
+  assert.deepEqual([bad.length, bad[0].id, bad[0].outcome], [1, 'bad', 'completed']);
+  peer.send({ error: problem('invalid_field', 'user') });
+  peer.close(1008);
+
+  peer = await server.peer();
+  await peer.subscribed({ resumed: true });
+  const [report] = await peer.reports();
+  assert.deepEqual([report!['id'], report!['error'].code], ['bad', 'report_refused']);
+  await end(worker, running, peer);
+});
+
+test('while a report is under suspicion, nothing else is under way', async () => {
+  const worker = make({ concurrency: 1 }).on('t', (job) => job.id);
+  const running = worker.run();
+  let peer = await server.peer();
+  await peer.subscribed();
+  peer.send({ jobs: [leased('a'), leased('b')] });
+  await peer.next('reports');
+  peer.send({ error: problem('invalid_field', 'user') });
+  peer.close(1008);
+
+  peer = await server.peer();
+  await peer.subscribed({ resumed: true });
+  const [a] = await peer.next('reports');
+  peer.send({ jobs: [leased('c')] });
+  await peer.heard();
+  peer.send({ reports: [{ id: a.id, ok: true }] });
+
+  const rest = [];
+  while (rest.length < 2) {
+    const reports = await peer.reports();
+    assert.equal(reports.length, 1);
+    rest.push(reports[0]!['id']);
+  }
+  assert.deepEqual([a.id, ...rest], ['a', 'b', 'c']);
+  await end(worker, running, peer);
+});
+
+test('what a handler may not send is its own error', async () => {
+  const told: unknown[] = [];
+  const worker = make().on('t', (job, ctx) => {
+    const wrongs: Array<() => void> = [
+      () => ctx.cache('k'.repeat(513), 1),
+      () => ctx.cache('', 1),
+      () => ctx.cache('line\nbreak', 1),
+      () => ctx.cache('half a pair \ud83c', 1),
+      () => ctx.cache('k', 1, { tags: ['a space'] }),
+      () => ctx.cache('k', 1, { tags: Array.from({ length: 21 }, (_, i) => `t${i}`) }),
+      () => ctx.cache('k', 1, { fresh: '200d', stale: '200d' }),
+      () => ctx.cache('k', Buffer.from('1'), { contentType: 'text/plain\r\nX: y' }),
+    ];
+    for (const wrong of wrongs) {
+      try {
+        wrong();
+      } catch (error) {
+        told.push((error as UserError).field);
+      }
+    }
+    ctx.cache('k'.repeat(512), 1, { fresh: '364d', tags: ['a', 'b.c:d'] });
+    if (job.id === 'later') throw new RetryableError('busy', { code: 'busy', retryIn: '99999999d' });
+  });
+  const running = worker.run();
+  const peer = await server.peer();
+  await peer.subscribed();
+  peer.send({ jobs: [leased('a')] });
+  assert.equal((await peer.reports())[0]!['outcome'], 'completed');
+  assert.deepEqual(told, ['key', 'key', 'key', 'key', 'tags', 'tags', 'stale', 'contentType']);
+
+  peer.send({ jobs: [leased('later')] });
+  const [later] = await peer.reports();
+  assert.deepEqual([later!['error'].code, later!['retry_in']], ['busy', undefined]);
   await end(worker, running, peer);
 });
 
