@@ -186,6 +186,7 @@ class Story:
 
     def _do_server(self, step: dict) -> None:
         assert self._server is not None
+        time.sleep(step.get("after", 0))
         if step["op"] == "restart":
             self._server.stop()
             self._server.start()

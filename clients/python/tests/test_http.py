@@ -9,9 +9,10 @@ import threading
 
 import pytest
 
-from workmill import AsyncClient, Client, FatalError, NoServer, RetryPolicy, UserError
+from workmill import AsyncClient, Client, FatalError, JobNotFound, NoServer, RetryPolicy, UserError
 
 ONCE = RetryPolicy(attempts=1)
+ONCE_AT_ONCE = RetryPolicy(attempts=1, first=0, cap=0)
 TWICE = RetryPolicy(attempts=2, first=0, cap=0)
 
 
@@ -160,6 +161,69 @@ def test_a_refusal_is_the_error_that_the_server_tells(ask):
         ask(server.url, TWICE)
 
     assert (error.value.code, error.value.status, error.value.trace_id) == ("not_found", 404, "0f")
+    server.join()
+
+
+OVERLOADED = '{"code": "overloaded", "class": "retryable", "detail": "busy"}'
+
+
+def job_as(state: str) -> bytes:
+    counts = '"attempt": 0, "max_attempts": 20, "priority": 5'
+    times = '"created_at": "2030-01-01T00:00:00.000Z"'
+    return answer(f'{{"id": "a", "type": "t", "queue": "q", "state": "{state}", {counts}, {times}, "result": 5}}')
+
+
+@pytest.fixture(params=["sync", "async"])
+def wait(request):
+    """wait(url, method, patience, **client): client.wait or client.result of the job "a"."""
+
+    def wait_sync(url: str, method: str, patience, **options):
+        with Client(url, **options) as client:
+            return getattr(client, method)("a", patience)
+
+    def wait_async(url: str, method: str, patience, **options):
+        async def run():
+            async with AsyncClient(url, **options) as client:
+                return await getattr(client, method)("a", patience)
+
+        return asyncio.run(run())
+
+    return wait_sync if request.param == "sync" else wait_async
+
+
+@pytest.mark.parametrize("timeout", [None, 30])
+def test_a_wait_goes_on_while_the_server_is_away_however_few_attempts_a_call_has(wait, timeout):
+    away = [[answer(OVERLOADED, status="503 Service Unavailable")], []] * 10
+    server = Scripted([job_as("ready")], *away, [job_as("completed")])
+
+    assert wait(server.url, "result", timeout, retry=ONCE_AT_ONCE) == 5
+
+    server.join()
+
+
+def test_where_the_time_of_a_wait_is_over_the_job_is_as_it_was_seen(wait):
+    server = Scripted([job_as("ready")])
+
+    job = wait(server.url, "wait", 0.3, retry=ONCE_AT_ONCE, timeout=0.1)
+
+    server.join()
+    assert job.state == "ready"
+
+
+def test_a_wait_for_which_there_was_never_a_server_tells_so_when_its_time_is_over(wait):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+
+    with pytest.raises(NoServer):
+        wait(f"http://127.0.0.1:{port}", "wait", 0.1)
+
+
+def test_a_wait_for_what_is_not_there_is_not_tried_again(wait):
+    server = Scripted([answer('{"code": "job_not_found", "class": "user", "detail": "no"}', status="404 Not Found")])
+
+    with pytest.raises(JobNotFound):
+        wait(server.url, "wait", None)
+
     server.join()
 
 

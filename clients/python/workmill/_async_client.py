@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from types import TracebackType
 from typing import (
     TYPE_CHECKING,
@@ -24,8 +23,8 @@ from typing import (
 from . import _calls
 from ._cache import AsyncCache
 from ._calls import Call, Page, QueueChoice
-from ._client import EnqueueHook, deadline, hooked, job_of, poll_time, result_of
-from ._errors import WorkmillError
+from ._client import EnqueueHook, Wait, hooked, job_of, result_of
+from ._errors import RetryableError, WorkmillError
 from ._http import REQUEST_TIMEOUT, Address, headers_for, token_from
 from ._http_async import AsyncHttpTransport, AsyncTransport
 from ._models import Enqueued, Job, JobOptions, Leased, NewJob, Queue, Reported
@@ -124,11 +123,15 @@ class AsyncClient:
         return await self._run(_calls.get(id))
 
     async def wait(self, id: str, timeout: Optional[DurationLike] = None) -> Job:
-        end = deadline(timeout)
+        wait = Wait(timeout, self._retry)
         while True:
-            job = await self._run(_calls.get(id, poll_time(end)))
-            if job.finished or time.monotonic() >= end:
-                return job
+            try:
+                pause = wait.pause_after(await self._try(_calls.get(id, wait.next_poll())))
+            except RetryableError as error:
+                pause = wait.pause_after_error(error)
+            if pause is None:
+                return wait.answer()
+            await asyncio.sleep(pause)
 
     async def result(self, id: str, timeout: Optional[DurationLike] = None) -> Any:
         return result_of(await self.wait(id, timeout))

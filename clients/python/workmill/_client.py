@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from . import _calls
 from ._cache import Cache
 from ._calls import Call, Page, QueueChoice
-from ._errors import JobFailed, WorkmillError
+from ._errors import JobFailed, RetryableError, WorkmillError
 from ._http import REQUEST_TIMEOUT, Address, HttpTransport, Transport, headers_for, token_from
 from ._models import Enqueued, Job, JobOptions, Leased, NewJob, Queue, Reported
 from ._retry import Attempts, RetryPolicy
@@ -70,11 +70,9 @@ class Client:
 
     def _run(self, call: Call[T]) -> T:
         attempts = Attempts(self._retry)
-        headers = {**self._headers, **call.headers}
         while True:
             try:
-                answer = self._transport.request(call.method, call.path, headers, call.body, self._timeout + call.wait)
-                return _calls.read(call, answer)
+                return self._try(call)
             except WorkmillError as error:
                 answer_instead = _calls.settled(call, error, attempts)
                 if answer_instead is not None:
@@ -83,6 +81,12 @@ class Client:
                 if pause is None:
                     raise
             time.sleep(pause)
+
+    def _try(self, call: Call[T]) -> T:
+        """Once."""
+        headers = {**self._headers, **call.headers}
+        answer = self._transport.request(call.method, call.path, headers, call.body, self._timeout + call.wait)
+        return _calls.read(call, answer)
 
     # ---- Enqueue.
 
@@ -120,12 +124,17 @@ class Client:
         return self._run(_calls.get(id))
 
     def wait(self, id: str, timeout: Optional[DurationLike] = None) -> Job:
-        """The job when it is finished, or as it is after `timeout` (None: however long it takes)."""
-        end = deadline(timeout)
+        """The job when it is finished, or as it is after `timeout` (None: however long it takes). Rides out restarts of
+        the server: as long as there is time, errors that are worth it are tried again, whatever `retry` says."""
+        wait = Wait(timeout, self._retry)
         while True:
-            job = self._run(_calls.get(id, poll_time(end)))
-            if job.finished or time.monotonic() >= end:
-                return job
+            try:
+                pause = wait.pause_after(self._try(_calls.get(id, wait.next_poll())))
+            except RetryableError as error:
+                pause = wait.pause_after_error(error)
+            if pause is None:
+                return wait.answer()
+            time.sleep(pause)
 
     def result(self, id: str, timeout: Optional[DurationLike] = None) -> Any:
         """Waits for what the job's handler returned. JobFailed where it is dead or cancelled; TimeoutError."""
@@ -253,13 +262,46 @@ def hooked(job: Mapping[str, Any], hooks: Sequence[EnqueueHook]) -> Mapping[str,
     return changed
 
 
-def deadline(timeout: Optional[DurationLike]) -> float:
-    return float("inf") if timeout is None else time.monotonic() + duration_seconds(timeout)
+class Wait:
+    """A wait for a job, as several long polls, over errors too. Who sleeps and asks is somebody else."""
 
+    def __init__(self, timeout: Optional[DurationLike], policy: RetryPolicy) -> None:
+        self._end = float("inf") if timeout is None else time.monotonic() + duration_seconds(timeout)
+        self._asked = 0.0  # When the poll that is under way began, and
+        self._part = 0.0  # how long it may wait.
+        self._pause = policy.pause()
+        self._job: Optional[Job] = None
 
-def poll_time(end: float) -> float:
-    """How long the next long poll waits: 1 ms at least, since a wait of nothing is no wait."""
-    return max(0.001, min(_calls.POLL, end - time.monotonic()))
+    def next_poll(self) -> float:
+        """How long it waits: 1 ms at least, since a wait of nothing is no wait."""
+        self._asked = time.monotonic()
+        self._part = max(0.001, min(_calls.POLL, self._end - self._asked))
+        return self._part
+
+    def pause_after(self, job: Job) -> Optional[float]:
+        """Seconds until the next poll; None where the wait is over."""
+        self._job = job
+        now = time.monotonic()
+        if job.finished or now >= self._end:
+            return None
+        # A server that lets nobody wait any more, or stops, answers at once: it must not be asked again and again.
+        if now - self._asked < self._part / 2:
+            return min(self._pause.next(), self._end - now)
+        self._pause.reset()
+        return 0.0
+
+    def pause_after_error(self, error: RetryableError) -> Optional[float]:
+        """The same. Raises `error` where the wait is over, and nobody has said how the job is."""
+        left = self._end - time.monotonic()
+        if left > (error.retry_after or 0.0):
+            return min(self._pause.next(error.retry_after), left)
+        if self._job is None:
+            raise error
+        return None
+
+    def answer(self) -> Job:
+        assert self._job is not None
+        return self._job
 
 
 def result_of(job: Job) -> Any:

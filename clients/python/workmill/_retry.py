@@ -25,13 +25,16 @@ class RetryPolicy:
     first: DurationLike = 0.1
     cap: DurationLike = 5.0
 
+    def pause(self) -> Pause:
+        return Pause(duration_seconds(self.first), duration_seconds(self.cap))
+
 
 class Attempts:
     """The attempts of one call."""
 
     def __init__(self, policy: RetryPolicy) -> None:
         self._left = policy.attempts - 1
-        self._pause = Pause(duration_seconds(policy.first), duration_seconds(policy.cap))
+        self._pause = policy.pause()
         self._lost = False  # An attempt of which nobody knows whether it was done.
 
     def has_deleted(self, method: str, error: WorkmillError) -> bool:
