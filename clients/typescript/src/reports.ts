@@ -108,7 +108,7 @@ export function failureOf(thrown: unknown): Failure {
   }
   if (thrown instanceof Error) {
     const failure: Failure = { class: 'retryable', code: nameOf(thrown.name), message: messageOf(thrown.message) };
-    if (typeof thrown.stack === 'string') failure.detail = { stack: thrown.stack.slice(0, 4_000) };
+    if (typeof thrown.stack === 'string') failure.detail = { stack: textOf(thrown.stack, 4_000) };
     return failure;
   }
   let message = 'something that is no error was thrown';
@@ -120,13 +120,28 @@ export function failureOf(thrown: unknown): Failure {
   return { class: 'retryable', code: 'thrown', message };
 }
 
-const messageOf = (message: unknown) => String(message).slice(0, messageCharactersMax);
+/**
+ * The beginning of it, in whole characters: half a surrogate pair, which a cut may leave and which the server refuses, is
+ * none.
+ */
+export function textOf(value: unknown, charactersMax: number): string {
+  const text = String(value);
+  if (text.length <= charactersMax) return text.toWellFormed();
+  const isBetween = /[\uD800-\uDBFF]/.test(text[charactersMax - 1]!) && /[\uDC00-\uDFFF]/.test(text[charactersMax]!);
+  return text.slice(0, isBetween ? charactersMax - 1 : charactersMax).toWellFormed();
+}
+
+export const messageOf = (message: unknown): string => textOf(message, messageCharactersMax);
 
 /** What JSON can say of it; only the beginning, as a text, where that is long. */
 function detailOf(value: unknown): unknown {
   try {
     const json = JSON.stringify(value) as string | undefined;
-    return json === undefined || json.length <= messageCharactersMax ? value : json.slice(0, messageCharactersMax);
+    if (json === undefined) return value;
+    // A half of a surrogate pair is the only one of them that is escaped. Behind an escaped backslash it is but text.
+    const whole = json.replace(/\\\\|\\ud[89a-f][0-9a-f]{2}/g, (found) => (found === '\\\\' ? found : '\\ufffd'));
+    if (whole.length > messageCharactersMax) return messageOf(whole);
+    return whole === json ? value : (JSON.parse(whole) as unknown);
   } catch {
     return undefined;
   }

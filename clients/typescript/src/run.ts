@@ -3,6 +3,7 @@ import { jsonOf, storedValue, type CacheOptions } from './cache.js';
 import { durationText, milliseconds } from './duration.js';
 import { FatalError, UserError } from './errors.js';
 import { fromBase64, toBase64 } from './names.js';
+import { messageOf, textOf } from './reports.js';
 import type { LeasedJob } from './types.js';
 import type * as wire from './wire.js';
 
@@ -124,7 +125,7 @@ export class Run implements JobContext {
   progress(percent: number, message?: string): void {
     if (this.reported || this.lost) return;
     this.saidPercent = Math.max(0, Math.min(100, Math.round(percent) || 0));
-    this.saidMessage = message === undefined ? undefined : String(message).slice(0, 8 * 1024);
+    this.saidMessage = message === undefined ? undefined : messageOf(message);
     this.#owner.said(this);
   }
 
@@ -132,7 +133,7 @@ export class Run implements JobContext {
     if (this.reported || this.lost) return;
     this.saidLines ??= [];
     for (const line of lines) {
-      const text = String(line).slice(0, lineCharactersMax);
+      const text = textOf(line, lineCharactersMax);
       if (this.saidLines.length < linesMax - 1 && this.#characters + text.length <= charactersMax) {
         this.saidLines.push(text);
         this.#characters += text.length;

@@ -485,6 +485,50 @@ test('what a handler may not send is its own error', async () => {
   await end(worker, running, peer);
 });
 
+test('what is cut is cut at a whole character, and half a character is replaced', async () => {
+  const pair = '\u{1f389}';
+  const half = pair[0]!;
+  const worker = make()
+    .on('error', () => {
+      const error = new Error(`${'x'.repeat(8_191)}${pair}`);
+      error.stack = `${'s'.repeat(3_999)}${pair}`;
+      throw error;
+    })
+    .on('said', (_job, ctx) => {
+      ctx.log('y'.repeat(4_095) + pair, half);
+      ctx.progress(1, 'z'.repeat(8_191) + pair);
+    })
+    .on('half', () => {
+      throw new UserError(`a ${half} b`, { detail: { [half]: half, text: '\\ud83c', long: pair } });
+    })
+    .on('long', () => {
+      throw new UserError('', { detail: 'd'.repeat(8_190) + pair });
+    });
+  const running = worker.run();
+  const peer = await server.peer();
+  await peer.subscribed();
+  const said = async (type: string, count: number) => {
+    peer.send({ jobs: [leased(type, { type })] });
+    return peer.reportsOf(count);
+  };
+
+  const [error] = await said('error', 1);
+  assert.deepEqual(error!['error'].message, 'x'.repeat(8_191));
+  assert.deepEqual(error!['error'].detail, { stack: 's'.repeat(3_999) });
+
+  const [lines, progress] = await said('said', 3);
+  assert.deepEqual(lines!['lines'], ['y'.repeat(4_095), '\ufffd']);
+  assert.equal(progress!['message'], 'z'.repeat(8_191));
+
+  const [halves] = await said('half', 1);
+  assert.equal(halves!['error'].message, 'a \ufffd b');
+  assert.deepEqual(halves!['error'].detail, { '\ufffd': '\ufffd', text: '\\ud83c', long: pair });
+
+  const [long] = await said('long', 1);
+  assert.equal(long!['error'].detail, `"${'d'.repeat(8_190)}`);
+  await end(worker, running, peer);
+});
+
 test('a report that the server cannot decide just now is sent again', async () => {
   const worker = make().on('t', () => 1);
   const running = worker.run();
