@@ -9,7 +9,17 @@ import threading
 
 import pytest
 
-from workmill import AsyncClient, Client, FatalError, JobNotFound, NoServer, RetryPolicy, UserError
+from workmill import (
+    AsyncClient,
+    AsyncWorker,
+    Client,
+    FatalError,
+    JobNotFound,
+    NoServer,
+    RetryPolicy,
+    UserError,
+    Worker,
+)
 
 ONCE = RetryPolicy(attempts=1)
 ONCE_AT_ONCE = RetryPolicy(attempts=1, first=0, cap=0)
@@ -233,6 +243,20 @@ def test_where_nobody_listens_there_is_no_server(ask):
 
     with pytest.raises(NoServer):
         ask(f"http://127.0.0.1:{port}", ONCE)
+
+
+@pytest.mark.parametrize("token", ["wm_x\n", "wm\r\nX: y", "wm_\x00", "wm_ü"])
+@pytest.mark.parametrize("make", [Client, AsyncClient, Worker, AsyncWorker])
+def test_a_token_that_would_be_no_header_is_refused_and_not_shown(monkeypatch, make, token):
+    with pytest.raises(UserError) as error:
+        make(token=token)
+    assert error.value.code == "bad_configuration"
+    assert "wm" not in str(error.value)
+
+    if "\x00" not in token:
+        monkeypatch.setenv("WORKMILL_TOKEN", token)
+        with pytest.raises(UserError):
+            make()
 
 
 def test_a_token_is_shown(monkeypatch):

@@ -42,7 +42,7 @@ def transport(fake):
 
 
 def work_until(worker, transport, check):
-    worker._make_link = lambda engine: Polling(engine, AsyncClient("http://in.memory", retry=ONCE, transport=transport))
+    worker._make_link = lambda engine: Polling(engine, AsyncClient("http://in.memory", retry=ONCE, transport=transport), "it")
 
     async def main():
         running = asyncio.ensure_future(worker.run())

@@ -14,7 +14,7 @@ from typing import Deque, Dict, Mapping, Optional, Protocol
 from urllib.parse import urlsplit
 
 from ._calls import Answer
-from ._errors import NoServer, protocol_error
+from ._errors import NoServer, UserError, protocol_error
 
 CONNECT_TIMEOUT = 5.0  # Seconds.
 REQUEST_TIMEOUT = 30.0
@@ -51,7 +51,13 @@ class Address:
 
 
 def token_from(token: Optional[str]) -> Optional[str]:
-    return token if token is not None else os.environ.get("WORKMILL_TOKEN") or None
+    """The token that is given, or that of the environment. UserError for what would be no header: without its text, which
+    is a secret."""
+    given = token if token is not None else os.environ.get("WORKMILL_TOKEN") or None
+    if given and not all(" " <= character <= "~" for character in given):
+        message = "the token has a character that no token has, such as a line break at its end"
+        raise UserError(message, code="bad_configuration", field="token")
+    return given
 
 
 class Transport(Protocol):

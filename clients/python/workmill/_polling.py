@@ -11,6 +11,7 @@ from . import _calls
 from ._async_client import AsyncClient
 from ._engine import Engine, Report
 from ._errors import UserError, WorkmillError
+from ._outage import Outage
 from ._retry import Pause, RetryPolicy
 from ._stream import NEVER_MIND, RECONNECT_CAP, RECONNECT_FIRST
 
@@ -21,13 +22,14 @@ LEASES_MAX = 1_000  # Of one call.
 
 
 class Polling:
-    """Owns `client`, and closes it."""
+    """Owns `client`, and closes it. `where`: the server, for the log."""
 
-    def __init__(self, engine: Engine, client: AsyncClient) -> None:
+    def __init__(self, engine: Engine, client: AsyncClient, where: str) -> None:
         self._engine = engine
         self._client = client
         self._wakeups: Dict[str, asyncio.Event] = {"leases": asyncio.Event(), "reports": asyncio.Event()}
         self._leasing: Optional[asyncio.Task[None]] = None
+        self._outage = Outage(where)
 
     def wake(self) -> None:
         for event in self._wakeups.values():
@@ -70,7 +72,7 @@ class Polling:
             except WorkmillError as error:
                 await self._back_off(pause, error)
                 continue
-            pause.reset()
+            self._reached(pause)
             engine.on_jobs(jobs)
 
     async def _report(self) -> None:
@@ -83,7 +85,7 @@ class Polling:
                 continue
             try:
                 await self._send(reports)
-                pause.reset()
+                self._reached(pause)
             except _AreBack as back:
                 await self._back_off(pause, back.error)
 
@@ -109,10 +111,14 @@ class Polling:
         await event.wait()
         event.clear()
 
-    @staticmethod
-    async def _back_off(pause: Pause, error: WorkmillError) -> None:
+    def _reached(self, pause: Pause) -> None:
+        pause.reset()
+        if self._outage.is_over():
+            logger.info("the server answers")
+
+    async def _back_off(self, pause: Pause, error: WorkmillError) -> None:
         wait = pause.next(error.retry_after)
-        logger.info("no answer: %s; it is tried again", error, extra={"pause": wait})
+        self._outage.failed(error, wait)
         await asyncio.sleep(wait)
 
 

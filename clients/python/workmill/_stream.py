@@ -18,6 +18,7 @@ from . import _calls, _json
 from ._engine import Engine, Report
 from ._errors import UserError, WorkmillError, from_problem, protocol_error
 from ._http import CONNECT_TIMEOUT, Address
+from ._outage import Outage
 from ._retry import Pause
 from ._silence import TURN, Silence
 
@@ -96,6 +97,7 @@ class Stream:
         self._unanswered: Deque[List[Report]] = deque()
         self._wakeup = asyncio.Event()
         self._pause = Pause(RECONNECT_FIRST, RECONNECT_CAP)
+        self._outage = Outage(str(address))
 
     def wake(self) -> None:
         self._wakeup.set()
@@ -117,7 +119,7 @@ class Stream:
             if isinstance(error, UserError):
                 raise error
             wait = self._pause.next(error.retry_after if isinstance(error, WorkmillError) else None)
-            logger.info("stream is down: %s; it is tried again", error or "closed", extra={"pause": wait})
+            self._outage.failed(error, wait)
             await asyncio.sleep(wait)
 
     async def _connect_and_serve(self) -> None:
@@ -220,6 +222,7 @@ class Stream:
         if self._is_direct:
             socket.keep_alive()
         self._pause.reset()
+        self._outage.is_over()
         logger.info("stream is up", extra={"resumed": first["subscribed"].get("resumed", False)})
 
     @staticmethod

@@ -92,7 +92,7 @@ class _Base:
         if self._transport == "stream":
             return Stream(engine, self._address, headers)
         url = str(self._address)
-        return Polling(engine, AsyncClient(url, token=self._token or "", retry=ONCE))
+        return Polling(engine, AsyncClient(url, token=self._token or "", retry=ONCE), url)
 
     async def _run(self, handle_signals: bool, started: Optional[Callable[[], None]] = None) -> None:
         if self._engine is not None:

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { Cache } from './cache.js';
 import { durationText, milliseconds } from './duration.js';
 import { FatalError, isWorkmillError, JobFailedError, RetryableError, UserError, WorkmillError } from './errors.js';
-import { answerError, Http, mayHaveHappened, type HttpAnswer, type TlsOptions } from './http.js';
+import { answerError, Http, mayHaveHappened, tokenOf, type HttpAnswer, type TlsOptions } from './http.js';
 import {
   camel,
   jobFromWire,
@@ -103,7 +103,7 @@ export class Client implements WorkmillApi {
     this.#tracing = options.tracing ?? true;
     this.#http = new Http({
       url: options.url ?? process.env['WORKMILL_URL'] ?? 'http://127.0.0.1:7330',
-      token: options.token ?? process.env['WORKMILL_TOKEN'],
+      token: tokenOf(options.token),
       tls: options.tls,
       maxConnections: bounded('maxConnections', options.maxConnections ?? 32, 1, 10_000),
       maxWaiting: bounded('maxWaiting', options.maxWaiting ?? 10_000, 0, 1_000_000),

@@ -80,6 +80,21 @@ export function tlsOptions(url: URL, given: TlsOptions | undefined): TlsOptions 
   }
 }
 
+/**
+ * The token that is given, or the environment's WORKMILL_TOKEN. Throws a UserError for what would be no header: without
+ * its text, which is a secret.
+ */
+export function tokenOf(given: string | undefined): string | undefined {
+  const token = given ?? process.env['WORKMILL_TOKEN'];
+  if (token !== undefined && !/^[ -~]*$/.test(token)) {
+    throw new UserError('the token has a character that no token has, such as a line break at its end', {
+      code: 'bad_configuration',
+      field: 'token',
+    });
+  }
+  return token;
+}
+
 /** What a failure below HTTP means. */
 export function connectionError(error: Error & { code?: string }, where: string): WorkmillError {
   const code = error.code ?? '';

@@ -3,7 +3,7 @@ import { EventEmitter } from 'node:events';
 import { hostname } from 'node:os';
 import { durationText, milliseconds } from './duration.js';
 import { errorOf, FatalError, RetryableError, UserError, type WorkmillError } from './errors.js';
-import { Http, type TlsOptions } from './http.js';
+import { Http, tokenOf, type TlsOptions } from './http.js';
 import { loggerOf, type Logger } from './logger.js';
 import { Poll } from './poll.js';
 import {
@@ -103,6 +103,7 @@ export class Worker {
   readonly name: string;
   readonly queues: QueueChoice[];
   readonly #options: WorkerOptions;
+  readonly #token: string | undefined;
   readonly #logger: Logger;
   readonly #concurrency: number;
   readonly #credit: number;
@@ -157,6 +158,7 @@ export class Worker {
 
   constructor(options: WorkerOptions = {}) {
     this.#options = options;
+    this.#token = tokenOf(options.token);
     this.#logger = loggerOf(options.logger);
     this.#concurrency = bounded('concurrency', options.concurrency ?? 10, 1, 10_000);
     this.#credit = bounded('credit', options.credit ?? Math.min(10_000, 2 * this.#concurrency), 1, 10_000);
@@ -247,12 +249,12 @@ export class Worker {
   }
 
   async #start(): Promise<void> {
-    const { url, token, tls } = this.#options;
+    const { url, tls } = this.#options;
     try {
       if (this.#options.tracing ?? true) this.#telemetry = await loadTelemetry();
       const server = {
         url: url ?? process.env['WORKMILL_URL'] ?? 'http://127.0.0.1:7330',
-        token: token ?? process.env['WORKMILL_TOKEN'],
+        token: this.#token,
         tls,
         connectTimeoutMs: milliseconds(this.#options.connectTimeout ?? '5s'),
       };

@@ -4,7 +4,7 @@ import { once } from 'node:events';
 import { createServer, type IncomingMessage, type RequestListener } from 'node:http';
 import { createServer as createTcpServer, type AddressInfo, type Server, type Socket } from 'node:net';
 import { test } from 'node:test';
-import { Client } from 'workmill';
+import { Client, UserError, Worker, type WorkmillError } from 'workmill';
 
 /** Runs `use` against a server that answers so. */
 async function against(server: Server, use: (url: string) => Promise<void>): Promise<void> {
@@ -161,6 +161,19 @@ test('connections are bounded and kept, and so is the number of those that wait 
     client.close();
     await assert.rejects(client.log('x'), { code: 'closed' });
   });
+});
+
+test('a token that would be no header is refused at once, and not shown', (context) => {
+  const refused = (error: WorkmillError) =>
+    error instanceof UserError && error.code === 'bad_configuration' && !error.message.includes('wm');
+  for (const token of ['wm_x\n', 'wm\r\nX: y', 'wm_\0', 'wm_ü']) {
+    assert.throws(() => new Client({ token }), refused);
+    assert.throws(() => new Worker({ token }), refused);
+  }
+  process.env['WORKMILL_TOKEN'] = 'wm_x\n';
+  context.after(() => delete process.env['WORKMILL_TOKEN']);
+  assert.throws(() => new Client(), refused);
+  assert.throws(() => new Worker({ transport: 'http' }), refused);
 });
 
 test('the prefix of an address and the token are in every request', async () => {
