@@ -6,6 +6,8 @@ import asyncio
 import re
 import socket
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -172,6 +174,47 @@ def test_a_refusal_is_the_error_that_the_server_tells(ask):
 
     assert (error.value.code, error.value.status, error.value.trace_id) == ("not_found", 404, "0f")
     server.join()
+
+
+def test_those_that_wait_hold_up_nobody_else(server):
+    at_once = dict(connections=1, timeout=1, retry=ONCE)
+
+    def main_sync():
+        with Client(server.url, **at_once) as client, ThreadPoolExecutor(3) as pool:
+            id = client.enqueue("t").id
+            waits = [pool.submit(client.wait, id, 60) for _ in range(3)]
+            wait_until_all_wait(server, 3)
+            client.cancel(id)
+            return [wait.result().state for wait in waits]
+
+    async def main_async():
+        async with AsyncClient(server.url, **at_once) as client:
+            id = (await client.enqueue("t")).id
+            waits = [asyncio.ensure_future(client.wait(id, 60)) for _ in range(3)]
+            await asyncio.get_running_loop().run_in_executor(None, wait_until_all_wait, server, 3)
+            await client.cancel(id)
+            return [(await wait).state for wait in waits]
+
+    assert main_sync() == ["cancelled"] * 3
+    assert asyncio.run(main_async()) == ["cancelled"] * 3
+
+
+def wait_until_all_wait(server, count):
+    """Until the server holds so many long polls."""
+    end = time.monotonic() + 30
+    while time.monotonic() < end:
+        bounds = server.http("GET", "/v1/status")["body"]["bounds"]
+        if next(bound["used"] for bound in bounds if bound["name"] == "waiters") >= count:
+            return
+    raise AssertionError(f"there are not {count} who wait")
+
+
+def test_a_call_has_the_timeout_that_it_is_given():
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        client = Client(f"http://127.0.0.1:{silent.getsockname()[1]}", retry=ONCE)
+        with pytest.raises(NoServer):
+            client.with_options(timeout=0.01).queue("q")
+        client.close()
 
 
 OVERLOADED = '{"code": "overloaded", "class": "retryable", "detail": "busy"}'

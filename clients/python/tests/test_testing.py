@@ -7,7 +7,7 @@ import datetime
 
 import pytest
 
-from workmill import AsyncWorker, Client, JobFailed, JobNotFound, RetryableError, UserError, Worker
+from workmill import AsyncWorker, Client, JobFailed, JobNotFound, RetryableError, RetryPolicy, UserError, Worker
 
 
 @pytest.fixture
@@ -138,6 +138,28 @@ def test_mistakes_are_refused_as_by_the_server(fake):
     assert (unknown.value.code, unknown.value.field) == ("unknown_field", "colour")
     assert (invalid.value.code, invalid.value.field) == ("invalid_field", "jobs[1].priority")
     assert list(fake.jobs()) == []
+
+
+def test_what_is_too_large_for_the_server_is_too_large_for_the_fake(fake):
+    most = 6 * 1024 * 1024
+    fake.enqueue("t", "x" * (most - 2))
+
+    for too_large, field in (("x" * (most - 1), "payload"), (b"x" * most, None)):
+        with pytest.raises(UserError) as error:
+            fake.enqueue("t", too_large)
+        assert (error.value.code, error.value.status, error.value.field) == ("payload_too_large", 413, field)
+    with pytest.raises(UserError) as error:
+        fake.enqueue_many([{"type": "t", "payload": "x" * most}])
+    assert error.value.field == "jobs[0].payload"
+
+
+def test_other_options_are_for_the_same_client(fake):
+    fake.refuse(2)
+
+    with pytest.raises(RetryableError):
+        fake.with_options(retry=RetryPolicy(attempts=1)).enqueue("t")
+
+    assert fake.with_options(timeout="1s").enqueue("t").state == "ready"
 
 
 def test_refusals_can_be_ordered(fake):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 from types import TracebackType
 from typing import (
     TYPE_CHECKING,
@@ -25,7 +26,7 @@ from ._cache import AsyncCache
 from ._calls import Call, Page, QueueChoice
 from ._client import EnqueueHook, Wait, hooked, job_of, result_of
 from ._errors import RetryableError, WorkmillError
-from ._http import REQUEST_TIMEOUT, Address, headers_for, token_from
+from ._http import CONNECTIONS_MAX, REQUEST_TIMEOUT, WAITS_MAX, Address, headers_for, token_from
 from ._http_async import AsyncHttpTransport, AsyncTransport
 from ._models import Enqueued, Job, JobOptions, Leased, NewJob, Queue, Reported
 from ._retry import Attempts, RetryPolicy
@@ -47,11 +48,15 @@ class AsyncClient:
         token: Optional[str] = None,
         retry: Optional[RetryPolicy] = None,
         timeout: DurationLike = REQUEST_TIMEOUT,
+        connections: int = CONNECTIONS_MAX,
         on_enqueue: Sequence[EnqueueHook] = (),
         transport: Optional[AsyncTransport] = None,
     ) -> None:
+        if connections < 1:
+            raise ValueError("connections is 1 or more")
         address = Address.parse(url)
-        self._transport: AsyncTransport = transport if transport is not None else AsyncHttpTransport(address)
+        self._transport: AsyncTransport = transport if transport is not None else AsyncHttpTransport(address, connections)
+        self._for_waits: AsyncTransport = transport if transport is not None else AsyncHttpTransport(address, WAITS_MAX)
         self._headers = headers_for(address, token_from(token))
         self._retry = retry if retry is not None else RetryPolicy()
         self._timeout = duration_seconds(timeout)
@@ -60,6 +65,7 @@ class AsyncClient:
     async def close(self) -> None:
         """Closes the connections that are idle."""
         await self._transport.close()
+        await self._for_waits.close()
 
     async def __aenter__(self: C) -> C:
         return self
@@ -71,6 +77,14 @@ class AsyncClient:
         trace: Optional[TracebackType],
     ) -> None:
         await self.close()
+
+    def with_options(self: C, *, timeout: Optional[DurationLike] = None, retry: Optional[RetryPolicy] = None) -> C:
+        other = copy.copy(self)
+        if timeout is not None:
+            other._timeout = duration_seconds(timeout)
+        if retry is not None:
+            other._retry = retry
+        return other
 
     async def _run(self, call: Call[T]) -> T:
         attempts = Attempts(self._retry)
@@ -89,7 +103,8 @@ class AsyncClient:
     async def _try(self, call: Call[T]) -> T:
         """Once."""
         headers = {**self._headers, **call.headers}
-        answer = await self._transport.request(call.method, call.path, headers, call.body, self._timeout + call.wait)
+        transport = self._for_waits if call.wait > 0 else self._transport
+        answer = await transport.request(call.method, call.path, headers, call.body, self._timeout + call.wait)
         return _calls.read(call, answer)
 
     # ---- Enqueue.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from types import TracebackType
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Type, TypeVar, Union
@@ -11,7 +12,7 @@ from . import _calls
 from ._cache import Cache
 from ._calls import Call, Page, QueueChoice
 from ._errors import JobFailed, RetryableError, WorkmillError
-from ._http import REQUEST_TIMEOUT, Address, HttpTransport, Transport, headers_for, token_from
+from ._http import CONNECTIONS_MAX, REQUEST_TIMEOUT, WAITS_MAX, Address, HttpTransport, Transport, headers_for, token_from
 from ._models import Enqueued, Job, JobOptions, Leased, NewJob, Queue, Reported
 from ._retry import Attempts, RetryPolicy
 from ._time import DurationLike, duration_seconds
@@ -28,7 +29,9 @@ class Client:
 
     url: by default from WORKMILL_URL, else http://127.0.0.1:7330. For https://, WORKMILL_CA_FILE names a file of
     authorities to trust instead of the system's. token: by default from WORKMILL_TOKEN.
-    retry: when calls are tried again. timeout: for an answer, beyond the waiting that a call asks for.
+    retry: when calls are tried again. timeout: for an answer, beyond the waiting that a call asks for. with_options()
+    gives the same client with others. connections: at once at most; calls that wait in the server, such as wait(), have
+    others.
     on_enqueue: hooks that see each job before it is sent, and may change it (a dict as the API has it).
 
     Every method raises a WorkmillError (RetryableError, UserError or FatalError). Errors that are worth it have been
@@ -43,11 +46,15 @@ class Client:
         token: Optional[str] = None,
         retry: Optional[RetryPolicy] = None,
         timeout: DurationLike = REQUEST_TIMEOUT,
+        connections: int = CONNECTIONS_MAX,
         on_enqueue: Sequence[EnqueueHook] = (),
         transport: Optional[Transport] = None,
     ) -> None:
+        if connections < 1:
+            raise ValueError("connections is 1 or more")
         address = Address.parse(url)
-        self._transport: Transport = transport if transport is not None else HttpTransport(address)
+        self._transport: Transport = transport if transport is not None else HttpTransport(address, connections)
+        self._for_waits: Transport = transport if transport is not None else HttpTransport(address, WAITS_MAX)
         self._headers = headers_for(address, token_from(token))
         self._retry = retry if retry is not None else RetryPolicy()
         self._timeout = duration_seconds(timeout)
@@ -56,6 +63,7 @@ class Client:
     def close(self) -> None:
         """Closes the connections that are idle."""
         self._transport.close()
+        self._for_waits.close()
 
     def __enter__(self: C) -> C:
         return self
@@ -67,6 +75,15 @@ class Client:
         trace: Optional[TracebackType],
     ) -> None:
         self.close()
+
+    def with_options(self: C, *, timeout: Optional[DurationLike] = None, retry: Optional[RetryPolicy] = None) -> C:
+        """The same client, with another `timeout` or `retry`, for one call or for many. It shares the connections."""
+        other = copy.copy(self)
+        if timeout is not None:
+            other._timeout = duration_seconds(timeout)
+        if retry is not None:
+            other._retry = retry
+        return other
 
     def _run(self, call: Call[T]) -> T:
         attempts = Attempts(self._retry)
@@ -85,7 +102,8 @@ class Client:
     def _try(self, call: Call[T]) -> T:
         """Once."""
         headers = {**self._headers, **call.headers}
-        answer = self._transport.request(call.method, call.path, headers, call.body, self._timeout + call.wait)
+        transport = self._for_waits if call.wait > 0 else self._transport
+        answer = transport.request(call.method, call.path, headers, call.body, self._timeout + call.wait)
         return _calls.read(call, answer)
 
     # ---- Enqueue.

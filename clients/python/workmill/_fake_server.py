@@ -105,6 +105,8 @@ class FakeServer:
             try:
                 if self._refusals:
                     raise self._refusals.popleft()
+                if len(body or b"") > BODY_BYTES_MAX:
+                    raise Problem(413, "payload_too_large", f"the body is over the limit of {BODY_BYTES_MAX} bytes")
                 if urlsplit(path).path.startswith("/v1/cache"):
                     return self._cache.call(method, path, headers, body or b"")
                 if before is not None:
@@ -460,8 +462,14 @@ def _matches(job: FakeJob, where: Mapping[str, str]) -> bool:
     return all(tests[name](wanted) for name, wanted in where.items())
 
 
+PAYLOAD_BYTES_MAX = 6 * 1024 * 1024
+BODY_BYTES_MAX = 8 * 1024 * 1024  # As a server has it that is not told otherwise.
+
+
 def _check_job(job: Mapping[str, Any], prefix: str) -> None:
     """The mistakes that are made most."""
+    if "payload" in job and len(_json.dumps(job["payload"])) > PAYLOAD_BYTES_MAX:
+        raise Problem(413, "payload_too_large", f"must be {PAYLOAD_BYTES_MAX} bytes at most", field=f"{prefix}payload")
     for name in job:
         if name not in _JOB_FIELDS:
             raise Problem(400, "unknown_field", "a job does not have it", field=prefix + name)

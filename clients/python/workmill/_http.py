@@ -19,6 +19,9 @@ from ._errors import NoServer, UserError, protocol_error
 CONNECT_TIMEOUT = 5.0  # Seconds.
 REQUEST_TIMEOUT = 30.0
 CONNECTIONS_MAX = 64  # Of one client. Who wants a further one waits for one that is in use.
+# Of one client, for calls that wait in the server: they have connections of their own, so that they are in nobody's way.
+WAITS_MAX = 1_000
+IDLE_MAX = 64  # Connections that are kept for the next request.
 
 
 @dataclass(frozen=True)
@@ -147,7 +150,7 @@ class HttpTransport:
 
     def _give_back(self, connection: http.client.HTTPConnection) -> None:
         with self._lock:
-            if not self._is_closed:
+            if not self._is_closed and len(self._idle) < IDLE_MAX:
                 self._idle.append(connection)
                 return
         connection.close()

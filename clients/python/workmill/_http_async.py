@@ -11,7 +11,7 @@ import h11
 
 from ._calls import Answer
 from ._errors import NoServer, protocol_error
-from ._http import CONNECT_TIMEOUT, CONNECTIONS_MAX, Address
+from ._http import CONNECT_TIMEOUT, CONNECTIONS_MAX, IDLE_MAX, Address
 
 _PIECE = 65_536  # Bytes read at once.
 
@@ -112,7 +112,7 @@ class AsyncHttpTransport:
             finally:
                 # A request that was given up (time-out, cancellation) closes its connection, which takes back a long
                 # poll.
-                if is_reusable and not self._is_closed:
+                if is_reusable and not self._is_closed and len(self._idle) < IDLE_MAX:
                     self._idle.append(connection)
                 else:
                     connection.writer.close()

@@ -7,6 +7,7 @@ import type {
   JobChanges,
   JobFilter,
   JobOptions,
+  JobState,
   LeaseRequest,
   LeasedJobs,
   ListOptions,
@@ -18,6 +19,7 @@ import type {
   ReportResult,
   WaitOptions,
 } from './types.js';
+import type { Bulk, Status } from './wire.js';
 
 /** What `Client` and the fake of `workmill/testing` both are: let your code ask for this one. */
 export interface WorkmillApi {
@@ -36,6 +38,9 @@ export interface WorkmillApi {
   queues(options?: ListOptions): AsyncIterableIterator<Queue>;
   queue(name: string, call?: CallOptions): Promise<Queue>;
   updateQueue(name: string, changes: QueueChanges, call?: CallOptions): Promise<Queue>;
+  bulk(action: Bulk['action'], where: Omit<JobFilter, 'q'>, call?: CallOptions): Promise<number>;
+  purge(queue: string, state?: JobState, call?: CallOptions): Promise<number>;
+  status(call?: CallOptions): Promise<Status>;
   lease(request: LeaseRequest, call?: CallOptions): Promise<LeasedJobs>;
   report(reports: Report[], call?: CallOptions): Promise<ReportResult[]>;
   close(): void;

@@ -44,6 +44,11 @@ export interface ClientOptions {
   token?: string | undefined;
   /** Connections at most. They are kept open between calls, and hold no process back from ending. Default: 32. */
   maxConnections?: number | undefined;
+  /**
+   * Calls at most that wait in the server, such as `waitFor` and `cache.getOrCompute`: on connections of their own, so that
+   * they are in no other call's way. Default: 1,000.
+   */
+  maxLongPolls?: number | undefined;
   /** Calls that may wait for a connection; one more is refused with the code `pool_full`. Default: 10,000. */
   maxWaiting?: number | undefined;
   /** Default: 5s. */
@@ -93,6 +98,8 @@ export class Client implements WorkmillApi {
   /** Values that jobs compute, shared by all clients. */
   readonly cache: Cache;
   readonly #http: Http;
+  /** For calls that wait in the server. */
+  readonly #polls: Http;
   readonly #retry: Retry;
   readonly #requestTimeoutMs: number;
   readonly #tracing: boolean;
@@ -101,14 +108,17 @@ export class Client implements WorkmillApi {
     this.#retry = retryOf(options.retry);
     this.#requestTimeoutMs = milliseconds(options.requestTimeout ?? '30s');
     this.#tracing = options.tracing ?? true;
-    this.#http = new Http({
+    const server = {
       url: options.url ?? process.env['WORKMILL_URL'] ?? 'http://127.0.0.1:7330',
       token: tokenOf(options.token),
       tls: options.tls,
-      maxConnections: bounded('maxConnections', options.maxConnections ?? 32, 1, 10_000),
       maxWaiting: bounded('maxWaiting', options.maxWaiting ?? 10_000, 0, 1_000_000),
       connectTimeoutMs: milliseconds(options.connectTimeout ?? '5s'),
-    });
+    };
+    const maxConnections = bounded('maxConnections', options.maxConnections ?? 32, 1, 10_000);
+    const maxLongPolls = bounded('maxLongPolls', options.maxLongPolls ?? 1_000, 1, 10_000);
+    this.#http = new Http({ ...server, maxConnections });
+    this.#polls = new Http({ ...server, maxConnections: maxLongPolls });
     this.cache = new Cache({
       retry: this.#retry,
       ask: (...request) => this.#ask(...request),
@@ -192,6 +202,7 @@ export class Client implements WorkmillApi {
           undefined,
           this.#requestTimeoutMs + wait,
           options.signal,
+          wait > 0,
         );
         job = parse<wire.JobAsRead>(answer);
         if (finished.has(job.state)) return jobFromWire(job);
@@ -307,6 +318,7 @@ export class Client implements WorkmillApi {
   /** Closes the connections, those in use too: what is under way fails, and so does every later call. */
   close(): void {
     this.#http.close();
+    this.#polls.close();
   }
 
   async #send<T = wire.Enqueued>(body: string, queue: string, count: number, call: EnqueueCallOptions): Promise<T> {
@@ -360,7 +372,7 @@ export class Client implements WorkmillApi {
     let lost = false;
     for (let failures = 1; ; failures += 1) {
       try {
-        return await this.#once(method, path, body, headers, timeoutMs, call.signal);
+        return await this.#once(method, path, body, headers, timeoutMs, call.signal, waitMs > 0);
       } catch (error) {
         // A try before has deleted it, and its answer was lost.
         if (lost && method === 'DELETE' && isWorkmillError(error) && gone.has(error.code)) return deleted;
@@ -381,8 +393,10 @@ export class Client implements WorkmillApi {
     headers: Record<string, string> | undefined,
     timeoutMs: number,
     signal: AbortSignal | undefined,
+    waits: boolean,
   ): Promise<HttpAnswer> {
-    const answer = await this.#http.request(method, path, body, headers, timeoutMs, signal);
+    const http = waits ? this.#polls : this.#http;
+    const answer = await http.request(method, path, body, headers, timeoutMs, signal);
     if (answer.status >= 200 && answer.status < 300) return answer;
     throw answerError(answer.status, answer.headers, answer.body);
   }

@@ -37,6 +37,8 @@ export interface HttpAnswer {
 // More than any page of jobs that a program would want in memory at once.
 const answerBytesMax = 256 * 1024 * 1024;
 
+const maxFreeSockets = 32; // Kept for the next request.
+
 const neverConnected = new Set([
   'ECONNREFUSED',
   'ENOTFOUND',
@@ -155,7 +157,7 @@ export class Http {
     this.#options = options;
     this.url = parseUrl(options.url);
     this.#prefix = this.url.pathname.replace(/\/$/, '');
-    const pool = { keepAlive: true, maxSockets: options.maxConnections, scheduling: 'lifo' as const };
+    const pool = { keepAlive: true, maxSockets: options.maxConnections, maxFreeSockets, scheduling: 'lifo' as const };
     const tls = tlsOptions(this.url, options.tls);
     this.#agent = this.url.protocol === 'https:' ? new HttpsAgent({ ...pool, ...tls }) : new HttpAgent(pool);
     this.#headers = { accept: 'application/json' };

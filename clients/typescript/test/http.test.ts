@@ -1,9 +1,10 @@
 // What the client does when answers are late, lost, or not ours. The server here is a few lines of the test.
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
-import { createServer, type IncomingMessage, type RequestListener } from 'node:http';
+import { createServer, type IncomingMessage, type RequestListener, type ServerResponse } from 'node:http';
 import { createServer as createTcpServer, type AddressInfo, type Server, type Socket } from 'node:net';
 import { test } from 'node:test';
+import { setImmediate } from 'node:timers/promises';
 import { Client, UserError, Worker, type WorkmillError } from 'workmill';
 
 /** Runs `use` against a server that answers so. */
@@ -162,6 +163,27 @@ test('connections are bounded and kept, and so is the number of those that wait 
     await assert.rejects(client.log('x'), { code: 'closed' });
   });
 });
+
+test('calls that wait in the server hold up no others', async () => {
+  const waiting: ServerResponse[] = [];
+  const server = answering((request, response) => {
+    if (request.url!.includes('wait=')) waiting.push(response);
+    else response.writeHead(200).end('{"lines":[]}');
+  });
+  await against(server, async (url) => {
+    const client = new Client({ url, maxConnections: 1, maxLongPolls: 3, maxWaiting: 0, retry: { attempts: 1 } });
+
+    const waits = Array.from({ length: 3 }, () => client.waitFor('x'));
+    await client.log('x');
+
+    while (waiting.length < 3) await setImmediate();
+    for (const response of waiting) response.writeHead(404).end(JSON.stringify(gone));
+    for (const wait of waits) await assert.rejects(wait, { code: 'job_not_found' });
+    client.close();
+  });
+});
+
+const gone = { code: 'job_not_found', class: 'user', detail: 'there is none', status: 404 };
 
 test('a token that would be no header is refused at once, and not shown', (context) => {
   const refused = (error: WorkmillError) =>

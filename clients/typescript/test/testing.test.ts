@@ -143,6 +143,42 @@ test('what the server refuses the fake refuses, with the same code', async () =>
   await assert.rejects(fake.enqueue('t', null, { queue: 'small' }), { code: 'queue_full', class: 'retryable' });
 });
 
+test('many jobs at once are cancelled, tried again and forgotten, and counted', async () => {
+  const workmill = new FakeWorkmill();
+  for (const [queue, tags] of [
+    ['a', ['x']],
+    ['a', []],
+    ['b', ['x']],
+  ] as const) {
+    await workmill.enqueue('t', 1, { queue, tags: [...tags] });
+  }
+  await workmill.enqueue('t', 1, { queue: 'leased' });
+  await workmill.lease({ queues: ['leased'] });
+  assert.equal(await workmill.bulk('cancel', { tag: 'x' }), 2);
+  assert.equal(await workmill.bulk('retry', { queue: 'a' }), 1);
+  assert.equal(await workmill.purge('b', 'ready'), 0);
+  assert.equal(await workmill.purge('b'), 1);
+  assert.equal(await workmill.purge('leased'), 0);
+  await assert.rejects(workmill.bulk('delete', { q: 'x' } as object), { code: 'unknown_field', field: 'where.q' });
+
+  const { jobs, queues, readiness } = await workmill.status();
+  assert.deepEqual(
+    [jobs, queues, readiness],
+    [{ total: 3, scheduled: 0, ready: 2, leased: 1, completed: 0, dead: 0, cancelled: 0 }, 2, 'ready'],
+  );
+});
+
+test('what is too large for the server is too large for the fake', async () => {
+  const workmill = new FakeWorkmill();
+  const most = 6 * 1024 * 1024;
+  await workmill.enqueue('t', 'x'.repeat(most - 2));
+  await workmill.enqueue('t', undefined);
+
+  for (const payload of ['x'.repeat(most - 1), 'ä'.repeat(most / 2), new Uint8Array(most + 1)]) {
+    await assert.rejects(workmill.enqueue('t', payload), { code: 'payload_too_large', field: 'payload', status: 413 });
+  }
+});
+
 test('leases run out by the clock, and old tokens count for nothing', async () => {
   const fake = new FakeWorkmill();
   const { id } = await fake.enqueue('t');

@@ -13,6 +13,7 @@ import type {
   JobChanges,
   JobFilter,
   JobOptions,
+  JobState,
   LeasedJobs,
   LeaseRequest,
   ListOptions,
@@ -24,7 +25,7 @@ import type {
   ReportResult,
   WaitOptions,
 } from '../types.js';
-import type { CacheEntry } from '../wire.js';
+import type { Bulk, CacheEntry, Status } from '../wire.js';
 import type { Worker } from '../worker.js';
 import { FakeCache } from './cache.js';
 import { FakeClock } from './clock.js';
@@ -233,15 +234,71 @@ export class FakeWorkmill implements WorkmillApi {
     this.#check(options);
     this.#store.settle();
     const text = (job: Job) => `${job.type}\n${job.id}\n${JSON.stringify(job.payload)}\n${JSON.stringify(job.error)}`;
-    for (const { job } of [...this.#store.jobs.values()].reverse()) {
-      if (filter.state !== undefined && job.state !== filter.state) continue;
-      if (filter.queue !== undefined && job.queue !== filter.queue) continue;
-      if (filter.type !== undefined && job.type !== filter.type) continue;
-      if (filter.group !== undefined && job.group !== filter.group) continue;
-      if (filter.tag !== undefined && !job.tags?.includes(filter.tag)) continue;
-      if (filter.q !== undefined && !text(job).includes(filter.q)) continue;
-      yield copyOf(job);
+    for (const job of this.#matching(filter).reverse()) {
+      if (filter.q === undefined || text(job).includes(filter.q)) yield copyOf(job);
     }
+  }
+
+  #matching({ state, queue, type, group, tag }: JobFilter): Job[] {
+    return [...this.#store.jobs.values()]
+      .map(({ job }) => job)
+      .filter(
+        (job) =>
+          (state === undefined || job.state === state) &&
+          (queue === undefined || job.queue === queue) &&
+          (type === undefined || job.type === type) &&
+          (group === undefined || job.group === group) &&
+          (tag === undefined || job.tags?.includes(tag)),
+      );
+  }
+
+  async bulk(action: Bulk['action'], where: Omit<JobFilter, 'q'>, call: CallOptions = {}): Promise<number> {
+    this.#check(call);
+    if ('q' in where) throw new UserError('there is no such field', { code: 'unknown_field', field: 'where.q' });
+    this.#store.settle();
+    let count = 0;
+    for (const { id } of this.#matching(where)) {
+      try {
+        this.#store[action](id);
+        count += 1;
+      } catch {
+        // Those whose state does not allow it are left out.
+      }
+    }
+    this.#changed();
+    return count;
+  }
+
+  purge(queue: string, state?: JobState, call: CallOptions = {}): Promise<number> {
+    return this.bulk('delete', state === undefined ? { queue } : { queue, state }, call);
+  }
+
+  /** Of what a server measures there is nothing. */
+  async status(call: CallOptions = {}): Promise<Status> {
+    this.#check(call);
+    this.#store.settle();
+    const jobs = { total: 0, scheduled: 0, ready: 0, leased: 0, completed: 0, dead: 0, cancelled: 0 };
+    for (const { job } of this.#store.jobs.values()) {
+      jobs.total += 1;
+      jobs[job.state] += 1;
+    }
+    return {
+      version: 'fake',
+      readiness: 'ready',
+      now: this.clock.now.toISOString(),
+      uptime: '0s',
+      jobs,
+      queues: this.#store.queueNames().length,
+      time: {},
+      log: {},
+      recovery: {},
+      bounds: [],
+      stages: {},
+      job_stages: {},
+      threads: [],
+      types: [],
+      http: { connections_total: 0, requests_total: 0, refused_total: 0 },
+    };
   }
 
   async *queues(options: ListOptions = {}): AsyncIterableIterator<Queue> {

@@ -1,5 +1,5 @@
 // What the server's engine does with jobs, small and in memory: the states and moves of docs/states.md. Left out is what
-// a test of a program has no use for: groups taking turns, jitter, budgets for finished jobs, bounds of sizes.
+// a test of a program has no use for: groups taking turns, jitter, budgets for finished jobs.
 import { milliseconds } from '../duration.js';
 import { FatalError, RetryableError, UserError, type ErrorDetails } from '../errors.js';
 import { fromBase64 } from '../names.js';
@@ -64,6 +64,14 @@ export function overTheWire<T>(value: T): T {
   return value === undefined ? value : (JSON.parse(JSON.stringify(value)) as T);
 }
 
+const payloadBytesMax = 6 * 1024 * 1024;
+
+function checkSize(payload: unknown): void {
+  const bytes = payload instanceof Uint8Array ? payload.byteLength : Buffer.byteLength(JSON.stringify(payload) ?? '');
+  if (bytes <= payloadBytesMax) return;
+  throw user('payload_too_large', `must be ${payloadBytesMax} bytes at most`, { field: 'payload', status: 413 });
+}
+
 export class Store {
   readonly jobs = new Map<string, Stored>();
   readonly #paused = new Map<string, QueueChanges>();
@@ -102,6 +110,7 @@ export class Store {
 
   enqueue(type: string, payload: unknown, options: JobOptions, makeId: () => string): Enqueued {
     this.#validate(type, options);
+    checkSize(payload);
     const queue = options.queue ?? 'default';
     const twin = (options.id !== undefined && this.jobs.get(options.id)) || this.#holderOf(queue, options);
     if (twin) return { id: twin.job.id, state: twin.job.state, duplicate: true };
