@@ -491,6 +491,40 @@ def test_an_inline_handler_cannot_wait(fake, stream, start):
     assert "inline" in fake.get(id).error.message
 
 
+def test_a_worker_that_runs_is_not_started_again_and_hears_of_its_end(fake, stream):
+    worker = make(stream)
+    worker.job("t")(lambda ctx: 1)
+    running = threading.Thread(target=worker.run, daemon=True)
+    running.start()
+    stream.wait_for(lambda: stream.subscribed)
+
+    for again in (worker.start, worker.run):
+        with pytest.raises(RuntimeError):
+            again()
+    worker.drain()
+
+    running.join(DEADLINE)
+    assert not running.is_alive()
+    worker.start()
+    with pytest.raises(RuntimeError):
+        worker.start()
+    worker.stop()
+
+
+def test_stopping_waits_for_a_worker_that_somebody_tried_to_run_again(fake, stream):
+    async def main():
+        worker = AsyncWorker(["q"], url=stream.url)
+        running = asyncio.ensure_future(worker.run())
+        await asyncio.sleep(0)
+        with pytest.raises(RuntimeError):
+            await worker.run()
+        await worker.stop()
+        await asyncio.sleep(0)
+        return running.done()
+
+    assert asyncio.run(main())
+
+
 def test_a_handler_that_exits_fails_its_job_and_not_the_worker(fake, stream, start):
     worker = make(stream)
 

@@ -73,7 +73,9 @@ class _Base:
             drain_timeout=duration_seconds(drain_timeout),
         )
         self._registry = Registry(self._is_async)
+        self._busy = threading.Lock()  # Held while it runs.
         self._engine: Optional[Engine] = None
+        self._loop: Optional[asyncio.AbstractEventLoop] = None
 
     def job(self, type: str, *, inline: bool = False) -> Callable[[F], F]:
         """Decorates the handler of a type. It gets the job's context and returns the result (JSON, or bytes).
@@ -95,16 +97,18 @@ class _Base:
         return Polling(engine, AsyncClient(url, token=self._token or "", retry=ONCE), url)
 
     async def _run(self, handle_signals: bool, started: Optional[Callable[[], None]] = None) -> None:
-        if self._engine is not None:
+        if not self._busy.acquire(blocking=False):
             raise RuntimeError("this worker runs already")
-        self._engine = Engine(self._settings, self._registry, self._make_link)
         try:
+            self._loop = asyncio.get_running_loop()
+            self._engine = Engine(self._settings, self._registry, self._make_link)
             with _signals(self._engine) if handle_signals else contextlib.nullcontext():
                 if started is not None:
                     started()
                 await self._engine.run()
         finally:
             self._engine = None
+            self._busy.release()
 
 
 class Worker(_Base):
@@ -120,7 +124,6 @@ class Worker(_Base):
     """
 
     _thread: Optional[threading.Thread] = None
-    _loop: Optional[asyncio.AbstractEventLoop] = None
     _error: Optional[BaseException] = None
 
     def run(self) -> None:
@@ -129,22 +132,25 @@ class Worker(_Base):
         not begun is given back. A second one, or drain_timeout, leaves at once. Raises the error that ends the worker,
         such as a token that is not good; connections that break are made again for ever."""
         is_main = threading.current_thread() is threading.main_thread()
-        asyncio.run(self._run_here(is_main, None))
-
-    async def _run_here(self, handle_signals: bool, started: Optional[Callable[[], None]]) -> None:
-        self._loop = asyncio.get_running_loop()
-        await self._run(handle_signals, started)
+        asyncio.run(self._run(is_main))
 
     def start(self) -> None:
-        """The same in a thread of its own; returns when it runs. End it with stop()."""
-        if self._thread is not None:
+        """The same in a thread of its own; returns when it runs. End it with stop(). RuntimeError where it runs
+        already."""
+        if self._thread is not None or self._busy.locked():
             raise RuntimeError("this worker runs already")
         running = threading.Event()
         self._error = None
+        is_begun = False
+
+        def begun() -> None:
+            nonlocal is_begun
+            is_begun = True
+            running.set()
 
         def run() -> None:
             try:
-                asyncio.run(self._run_here(False, running.set))
+                asyncio.run(self._run(False, begun))
             except BaseException as error:
                 self._error = error
             finally:
@@ -153,6 +159,8 @@ class Worker(_Base):
         self._thread = threading.Thread(target=run, name="workmill-worker", daemon=True)
         self._thread.start()
         running.wait()
+        if not is_begun:
+            self.join()  # Raises why.
 
     def drain(self, timeout: Optional[DurationLike] = None) -> None:
         """Begins to drain, and does not wait. For any thread."""
@@ -195,6 +203,8 @@ class AsyncWorker(_Base):
 
     async def run(self, *, handle_signals: bool = True) -> None:
         """As Worker.run(). Cancelling it leaves at once."""
+        if self._busy.locked():
+            raise RuntimeError("this worker runs already")
         is_main = threading.current_thread() is threading.main_thread()
         self._ended = asyncio.Event()
         try:
