@@ -321,7 +321,7 @@ def test_a_handler_that_does_not_end_is_left_behind(fake, stream, start):
 
 
 @pytest.mark.parametrize("how", ["status", "refusal"])
-def test_a_worker_that_is_not_let_in_ends_with_the_error(stream, how):
+def test_a_worker_that_is_not_let_in_ends_with_the_error(stream, how, caplog):
     if how == "status":
         stream.status = 401
     else:
@@ -333,6 +333,9 @@ def test_a_worker_that_is_not_let_in_ends_with_the_error(stream, how):
         worker.join()
 
     assert error.value.code == "unauthorized"
+    assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == [
+        "the worker has ended: unauthorized: who?"
+    ]
 
 
 def test_a_worker_that_is_told_to_come_later_does(fake, stream, start):

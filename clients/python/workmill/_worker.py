@@ -16,6 +16,7 @@ from ._engine import Engine, Link, Settings
 from ._handlers import Middleware, Registry, job_decorator
 from ._http import Address, headers_for, token_from
 from ._polling import ONCE, Polling
+from ._running import logger
 from ._stream import Stream
 from ._time import DurationLike, duration_seconds, duration_text
 
@@ -152,6 +153,8 @@ class Worker(_Base):
             try:
                 asyncio.run(self._run(False, begun))
             except BaseException as error:
+                if is_begun:  # Whoever has started it may ask for it late, or never.
+                    logger.error("the worker has ended: %s", error)
                 self._error = error
             finally:
                 running.set()
