@@ -514,6 +514,12 @@ class Model {
   bool expect_done(shard::Cookie cookie);
   bool compare_job(ModelJob const& job, JobView const& view, bool with_content);
   bool compare_queue(std::string const& name, ModelQueue& queue, QueueView const& view);
+  // Who waits gets jobs where a worker asks next, or at the end of the turn: both leave the same records, and the model
+  // takes the former, which is what happens unless a stream had no room yet, or closed jobs still stood in front of the
+  // others. What is asked in between, and leaves no record, shows them ready then. How many, where `most` of them or
+  // fewer explain `got`.
+  using Depth = std::array<std::uint64_t, kJobStates>;
+  static std::optional<std::uint64_t> jobs_leased_later(Depth const& got, Depth const& want, std::uint64_t most);
   bool compare_results(std::vector<ReportResult> const& wanted, std::vector<ReportResult> const& got);
   bool compare_leased(std::vector<LeasedJob> const& wanted, std::vector<LeasedJob> const& got);
 
@@ -553,8 +559,9 @@ class Model {
   std::map<std::string, std::uint64_t> flag_versions_;  // The highest that each had, whatever became of it.
   std::map<std::string, TypeIndex> types_;              // Of jobs, by when they came first.
   std::set<TypeIndex> closed_;
-  bool is_any_unsettled_ = false;  // Of the lines, perhaps.
-  bool has_gate_opened_ = false;   // In this turn, for jobs that waited.
+  bool is_any_unsettled_ = false;                              // Of the lines, perhaps.
+  bool has_gate_opened_ = false;                               // In this turn, for jobs that waited.
+  std::map<std::string, std::uint64_t> perhaps_leased_later_;  // By queue: see jobs_leased_later().
 
   std::set<std::uint64_t> damaged_specs_, damaged_events_;
 

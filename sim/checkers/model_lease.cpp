@@ -101,6 +101,7 @@ bool Model::lease_jobs(Lease const& request, std::vector<LeasedJob>& leased, Mod
                   group);
     }
     if (lines.size() > 1) ++figures_[Figure::groups_in_turn];
+    if (stream != nullptr || line.offer == Offer::maybe) ++perhaps_leased_later_[job->queue];
     ModelJob const* const first = next_of(line);
     WM_SIM_HOLD(first != nullptr && first->place == job->place, "job {:x} was leased before {:x}, which is older",
                 raw(job->number), first == nullptr ? 0 : raw(first->number));
