@@ -68,6 +68,44 @@ TEST_F(ServerTest, AnIdleConnectionIsClosedWithoutAWord) {
   EXPECT_EQ(client.received, "");
 }
 
+TEST_F(ServerTest, EmptyLinesDoNotKeepAConnectionThatAsksForNothing) {
+  remake({.idle_timeout = std::chrono::seconds{60}});
+  TestClient silent{port};
+  TestClient served{port};
+  served.send(get("/healthz"));
+  ASSERT_TRUE(received(served, "200 OK"));
+  served.received.clear();
+
+  for (int i = 0; i < 4; ++i) {
+    advance(std::chrono::seconds{20});
+    silent.send("\r\n\r\n");
+    served.send("\r\n");
+    settle();
+  }
+
+  EXPECT_TRUE(closed(silent));
+  EXPECT_EQ(silent.received, "");
+  EXPECT_TRUE(closed(served));
+  EXPECT_EQ(served.received, "");
+}
+
+TEST_F(ServerTest, EachRequestBeginsTheTimeThatAConnectionMayBeIdleAnew) {
+  remake({.idle_timeout = std::chrono::seconds{60}});
+  TestClient client{port};
+  for (std::size_t i = 1; i <= 4; ++i) {
+    client.send("\r\n" + get("/healthz"));
+    ASSERT_TRUE(until([&] {
+      client.read();
+      return count_of(client.received, "200 OK") == i;
+    }));
+    advance(std::chrono::seconds{40});
+  }
+  settle();
+  client.read();
+
+  EXPECT_FALSE(client.closed);
+}
+
 TEST_F(ServerTest, ALongPollIsNotIdle) {
   TestClient client{port};
   client.send(post("/v1/leases", R"({"queues":["q"],"wait":"5m"})"));

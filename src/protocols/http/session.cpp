@@ -274,7 +274,7 @@ bool Session::has_change_under_way() {
 }
 
 void Session::handle(Request const& request) {
-  if (takes_request()) deadline_ = Deadline::none;
+  deadline_ = Deadline::none;  // That of a connection at rest, too: it begins anew behind this one.
   auto const sequence = exchanges_.push();
   Exchange& exchange = *exchanges_.find(sequence);
   shared_.under_way += 1;

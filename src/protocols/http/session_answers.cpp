@@ -173,7 +173,9 @@ void Session::settle() {
   }
   if (!write_blocked_ && !lingering_ && !takes_request() && deadline_ != Deadline::handshake) {
     if (exchanges_.empty()) {
-      set_deadline(shared_.draining && is_new_ ? Deadline::first : Deadline::idle);
+      // Not again for what is no request, such as empty lines (RFC 9112, 2.2): they would keep it for ever.
+      Deadline const at_rest = shared_.draining && is_new_ ? Deadline::first : Deadline::idle;
+      if (deadline_ != at_rest) set_deadline(at_rest);
     } else {
       deadline_ = Deadline::none;
     }
