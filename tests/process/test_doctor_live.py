@@ -119,6 +119,28 @@ def test_connections_up_to_the_limit(start):
         assert "turns this request away" in finding["what"]
 
 
+def test_a_queue_at_its_max_depth(start, crowd):
+    server = quick(start)
+    api = Api(server.url, queue="q1", checked=False)
+    api.call("PATCH", "/v1/queues/q1", {"max_depth": 5}, expect=200)
+    api.enqueue_many([{}] * 5)
+
+    def ask():
+        with Raw(server.port) as raw:  # On a connection of its own, as such clients do: that is not what limits them.
+            body = b'{"type":"t","queue":"q1"}'
+            assert raw.send(request_bytes("POST", "/v1/jobs", body)).answer().status == 429
+        crowd.pause(0.02)
+
+    crowd.add(ask, 2)
+
+    finding = eventually(
+        lambda: (first := doctor(server)["findings"][0]) and "of all requests are refused" in first["what"] and first,
+        "the doctor has seen refusals",
+    )
+    assert finding["code"] == "queue_full"
+    assert finding["what"].startswith("Queue q1 is full: 5 of 5 jobs (max_depth); ")
+
+
 @pytest.mark.slow
 def test_a_disk_that_flushes_slowly(start, tmp_path, crowd):
     faults.need_library()

@@ -128,6 +128,7 @@ def documented():
 
 def test_the_document_has_every_metric_and_no_other(shared, api):
     live(api)
+    api.call("PATCH", f"/v1/queues/{api.queue}", {"max_depth": 1_000}, expect=200)  # Some are of such queues alone.
     types = page(shared).types
     if "workmill_allocations_total" not in types:  # Sanitizers bring their own operators.
         types |= {"workmill_allocations_total": "counter"}
@@ -259,6 +260,26 @@ def test_status_tells_where_time_goes(shared, api):
     assert status["http"]["requests_total"] > 0 and status["http"]["connections_total"] > 0
     assert {"inbox", "http_connections"} <= {bound["name"] for bound in status["bounds"]}
     assert len(status["types"]) <= 21
+
+
+def test_status_has_each_bound_that_the_metrics_have(shared, api):
+    names = {bound["name"] for bound in api.get("/v1/status")["bounds"]}
+    bounds = {labels[0][1] for name, labels in page(shared).samples if name == "workmill_bound_limit"}
+    assert "log_lines" in bounds
+    assert bounds == names
+
+
+def test_a_queue_with_a_bound_tells_it(start):
+    server = start()
+    api = server.api()
+    for queue in ("bounded", "boundless"):
+        api.enqueue(queue=queue)
+    api.call("PATCH", "/v1/queues/bounded", {"max_depth": 7}, expect=200)
+
+    have = page(server)
+
+    assert have.value("workmill_queue_max_depth", queue="bounded") == 7
+    assert not [labels for name, labels in have.samples if name == "workmill_queue_max_depth" and "boundless" in str(labels)]
 
 
 def test_a_stage_of_a_job_goes_on_over_a_restart(start):

@@ -225,6 +225,11 @@ std::string waits(QueueState const& queue, Instant now) {
   return queue.oldest_ready_at ? app::age(*queue.oldest_ready_at, now) : "";
 }
 
+std::string_view queue_mark(QueueState const& queue) {
+  if (queue.paused) return "  paused";
+  return queue.max_depth && queue.unfinished() >= *queue.max_depth ? "  full" : "";
+}
+
 Block queues(Snapshot const& before, Snapshot const& now, Rates const& rates) {
   struct Row {
     QueueState const* queue;
@@ -257,7 +262,7 @@ Block queues(Snapshot const& before, Snapshot const& now, Rates const& rates) {
                      {number(row.done), Colour::green},
                      {number(row.failed, 9), row.failed > 0 ? Colour::red : Colour::plain},
                      {right(waits(queue, now.now), 9)},
-                     {queue.paused ? "  paused" : "", Colour::yellow}});
+                     {std::string{queue_mark(queue)}, Colour::yellow}});
   }
   if (!block.empty()) {
     block.insert(block.begin(), {heading(left("QUEUE", 20) + right("ready", 8) + right("leased", 8) + right("in/s", 8) +

@@ -33,17 +33,22 @@ constexpr char const* kQueues = R"({"items": [
   {"name": "quiet", "paused": true, "depth": {"ready": 5}, "oldest_ready_at": "2026-11-28T11:00:01.000Z",
    "counters": {"enqueued": 5, "leased": 0, "completed": 0, "failed": 0}},
   {"name": "mail", "paused": false, "depth": {"ready": 1195, "leased": 40}, "oldest_ready_at": null,
-   "counters": {"enqueued": ENQUEUED, "leased": 10, "completed": 10, "failed": 0}}], "next": null})";
+   "counters": {"enqueued": ENQUEUED, "leased": 10, "completed": 10, "failed": 0}},
+  {"name": "bounded", "paused": false, "depth": {"scheduled": 1, "ready": 3, "leased": 1}, "oldest_ready_at": null,
+   "counters": {"enqueued": 5, "leased": 1, "completed": 0, "failed": 0},
+   "settings": {"paused": false, "max_depth": 5, "when_full": "WHEN_FULL"}}], "next": null})";
 
 std::string with(std::string text, std::string const& name, int value) {
   if (auto const at = text.find(name); at != std::string::npos) text.replace(at, name.size(), std::to_string(value));
   return text;
 }
 
-Snapshot snapshot(int grown) {
+Snapshot snapshot(int grown, std::string_view when_full = "refuse") {
   auto const status =
       parse_json(with(with(with(kStatus, "COMMANDS", 100 + grown), "REQUESTS", 500 + grown), "HITS", grown));
-  auto const queues = parse_json(with(kQueues, "ENQUEUED", 1'000 + grown));
+  std::string page = with(kQueues, "ENQUEUED", 1'000 + grown);
+  page.replace(page.find("WHEN_FULL"), std::string_view{"WHEN_FULL"}.size(), when_full);
+  auto const queues = parse_json(page);
   EXPECT_TRUE(status && queues);
   Snapshot made = read_status(status->root());
   read_queues(queues->root(), made);
@@ -70,7 +75,16 @@ TEST(Dashboard, ShowsEverythingThatTheServerSays) {
   EXPECT_THAT(text, HasSubstr("parse                 0    4 µs 17.0 ms"));
   EXPECT_THAT(text, HasSubstr("mail                   1,195      40   2,500       0        0\n"));
   EXPECT_THAT(text, HasSubstr("quiet                      5       0       0       0        0       1h  paused\n"));
+  EXPECT_THAT(text, HasSubstr("bounded                    3       1       0       0        0           full\n"));
   EXPECT_THAT(text, HasSubstr("thumbnail              20.0k"));
+}
+
+TEST(Dashboard, DoesNotMarkAQueueAsFullThatPushesOutOlderJobs) {
+  auto const text =
+      text_of(render(snapshot(0, "drop_oldest"), snapshot(0, "drop_oldest"), 1, {.columns = 0, .rows = 0}));
+
+  EXPECT_THAT(text, HasSubstr("bounded"));
+  EXPECT_THAT(text, Not(HasSubstr("full\n")));
 }
 
 TEST(Dashboard, HasNoRatesBeforeTheSecondLook) {
@@ -110,7 +124,8 @@ TEST(Dashboard, LeavesOutWhatAnOlderServerDoesNotSay) {
 TEST(Dashboard, FitsIntoEveryTerminal) {
   Snapshot now = snapshot(100);
   for (int i = 0; i < 40; ++i) {
-    now.queues.push_back({.name = "queue-with-a-rather-long-name-" + std::to_string(i), .oldest_ready_at = {}});
+    now.queues.push_back(
+        {.name = "queue-with-a-rather-long-name-" + std::to_string(i), .max_depth = {}, .oldest_ready_at = {}});
     now.bounds.push_back({.name = "bound" + std::to_string(i), .used = 1, .limit = 2});
     now.types.push_back({.type = std::string(128, 'x')});
   }

@@ -26,6 +26,7 @@ double share(double before, double after, double seconds) { return std::clamp((a
 struct Movement {
   QueueState const* queue = nullptr;
   std::uint64_t ready_before = 0;
+  std::uint64_t unfinished_before = 0;
   double enqueued = 0, taken = 0, ended = 0;  // A second.
   double waits_seconds = 0;                   // The first in line.
 };
@@ -92,6 +93,7 @@ class Period {
     QueueState const nothing;  // A queue that is new has begun at zero.
     QueueState const& was = old == before_.queues.end() ? nothing : *old;
     move.ready_before = was.ready;
+    move.unfinished_before = was.unfinished();
     move.enqueued = per_second(was.enqueued, queue.enqueued, seconds_);
     move.taken = per_second(was.taken, queue.taken, seconds_);
     move.ended = per_second(was.completed + was.failed, queue.completed + queue.failed, seconds_);
@@ -135,6 +137,38 @@ void find_low_disk(Period const& period, Findings& out) {
                  "jobs take room too: keep_result and finished_kept."});
 }
 
+bool is_full(Movement const& move) {
+  if (!move.queue->max_depth) return false;
+  std::uint64_t const most = std::max(move.queue->unfinished(), move.unfinished_before);
+  return static_cast<double>(most) >= static_cast<double>(*move.queue->max_depth) * kFull;
+}
+
+// Queues at their max_depth. True where there is one: then that is why jobs are refused, and not the load.
+bool find_full_queues(Period const& period, Findings& out) {
+  std::vector<Movement const*> full;
+  for (Movement const& move : period.queues()) {
+    if (is_full(move)) full.push_back(&move);
+  }
+  if (full.empty()) return false;
+  QueueState const& worst =
+      *(*std::ranges::max_element(full, {}, [](Movement const* move) { return move->queue->unfinished(); }))->queue;
+  std::string what = fmt::format("Queue {} is {}: {} of {} jobs (max_depth)", worst.name,
+                                 worst.unfinished() < *worst.max_depth ? "nearly full" : "full",
+                                 with_commas(worst.unfinished()), with_commas(*worst.max_depth));
+  if (full.size() > 1) what += fmt::format(", and so {}", counted(full.size() - 1, "other queue"));
+  if (double const refused = period.refused(); refused > 0) {
+    what += fmt::format("; {} of all requests are refused, {} of {}", percent(refused / period.requests()),
+                        rate(refused), rate(period.requests()));
+  }
+  out.push_back({.code = "queue_full",
+                 .what = std::move(what) + ".",
+                 .why = "Jobs for it are refused (queue_full) until workers have finished some of those that it has.",
+                 .advice = fmt::format("More or faster workers for it, or a higher max_depth (PATCH /v1/queues/{}). "
+                                       "Clients should wait as Retry-After says.",
+                                       worst.name)});
+  return true;
+}
+
 // Bounds that fill up because of something behind them, which has a rule of its own; or that are meant to be full.
 bool is_symptom(std::string_view name) {
   static constexpr std::array<std::string_view, 7> kSymptoms{"admission", "concurrency", "in_flight", "inbox",
@@ -152,13 +186,17 @@ void find_full_bounds(Period const& period, Findings& out) {
     return a.fullness() != b.fullness() ? a.fullness() > b.fullness() : a.name < b.name;
   });
   for (Bound const& bound : full) {
-    out.push_back({.code = "full_bound",
-                   .what = fmt::format("The bound {} is {} full: {} of {}.", bound.name, percent(bound.fullness()),
-                                       with_commas(bound.used), with_commas(bound.limit)),
-                   .why = "What goes over it is refused or has to wait.",
-                   .advice = "If this many are meant to be there, raise the setting of that name "
-                             "(docs/reference/configuration.md; most change with a reload). Else find the client that "
-                             "takes them."});
+    out.push_back(
+        {.code = "full_bound",
+         .what = fmt::format("The bound {} is {} full: {} of {}.", bound.name, percent(bound.fullness()),
+                             with_commas(bound.used), with_commas(bound.limit)),
+         .why = "What goes over it is refused or has to wait.",
+         .advice = bound.name == "log_lines"
+                       ? "The oldest lines of the server's log give way. Look why whatever reads its standard "
+                         "error is slow, or ask for fewer lines (log_level)."
+                       : "If this many are meant to be there, raise the setting of that name "
+                         "(docs/reference/configuration.md; most change with a reload). Else find the client "
+                         "that takes them."});
   }
 }
 
@@ -336,6 +374,7 @@ std::vector<Finding> diagnose(Snapshot const& before, Snapshot const& after, dou
   Findings found;  // In this order.
   find_damage(period, found);
   find_low_disk(period, found);
+  bool const queue_is_full = find_full_queues(period, found);
   find_full_bounds(period, found);
   find_slow_flush(period, found);
   find_no_keep_alive(period, found);
@@ -343,7 +382,7 @@ std::vector<Finding> diagnose(Snapshot const& before, Snapshot const& after, dou
   Movement const* const hot = find_hot_queue(period, found);
   find_slow_consumers(period, hot, found);
   find_standing_queues(period, found);
-  find_refusals(period, found);
+  if (!queue_is_full) find_refusals(period, found);  // Its finding has the share of them.
   return found;
 }
 

@@ -40,11 +40,17 @@ struct Pair {
     std::uint64_t ready_before = 0, ready = 0, leased = 0;
     int waits_seconds = 0;
     bool paused = false;
+    std::optional<std::uint64_t> max_depth{};
   };
   void add(Queue const& it) {
-    before.queues.push_back({.name = it.name, .paused = it.paused, .ready = it.ready_before, .oldest_ready_at = {}});
-    QueueState state{
-        .name = it.name, .paused = it.paused, .ready = it.ready, .leased = it.leased, .oldest_ready_at = {}};
+    before.queues.push_back(
+        {.name = it.name, .paused = it.paused, .ready = it.ready_before, .max_depth = {}, .oldest_ready_at = {}});
+    QueueState state{.name = it.name,
+                     .paused = it.paused,
+                     .ready = it.ready,
+                     .leased = it.leased,
+                     .max_depth = it.max_depth,
+                     .oldest_ready_at = {}};
     state.enqueued = it.enqueued;
     state.taken = it.taken;
     state.completed = it.completed;
@@ -170,6 +176,30 @@ TEST(Diagnosis, DoesNotNameBoundsThatFillUpBehindSomethingElse) {
   }
 
   EXPECT_THAT(pair.codes(), IsEmpty());
+}
+
+TEST(Diagnosis, NamesAQueueAtItsMaxDepthBeforeTheRefusalsThatItMakes) {
+  Pair pair;
+  pair.after.http->connections = 5'000;
+  pair.after.http->refused = 4'700;
+  pair.add({.name = "roomy", .ready_before = 80, .ready = 89, .max_depth = 100});
+  EXPECT_THAT(pair.codes(), ElementsAre("no_keep_alive", "refusing"));
+
+  pair.add({.name = "q1", .ready_before = 5, .ready = 5, .waits_seconds = 70, .max_depth = 5});
+  EXPECT_THAT(pair.codes(), ElementsAre("queue_full", "no_keep_alive", "no_workers"));
+  EXPECT_EQ(pair.findings()[0].what,
+            "Queue q1 is full: 5 of 5 jobs (max_depth); 94 % of all requests are refused, 940/s of 1000/s.");
+
+  pair.add({.name = "larger", .ready_before = 95, .ready = 90, .leased = 5, .max_depth = 100});
+  EXPECT_THAT(pair.findings()[0].what,
+              HasSubstr("Queue larger is nearly full: 95 of 100 jobs (max_depth), and so 1 other queue;"));
+}
+
+TEST(Diagnosis, NamesAFullQueueThatNobodyAddsTo) {
+  Pair pair;
+  pair.add({.name = "q1", .ready_before = 4, .ready = 4, .leased = 1, .max_depth = 5});
+  EXPECT_THAT(pair.codes(), ElementsAre("queue_full"));
+  EXPECT_EQ(pair.findings()[0].what, "Queue q1 is full: 5 of 5 jobs (max_depth).");
 }
 
 TEST(Diagnosis, NamesAQueueWhoseWorkersFallBehind) {

@@ -106,6 +106,7 @@ void read_queues(JsonValue const& page, Snapshot& snapshot) {
                      .scheduled = depth.number_at("scheduled"),
                      .leased = depth.number_at("leased"),
                      .dead = depth.number_at("dead"),
+                     .max_depth = {},
                      .oldest_ready_at = {},
                      .enqueued_per_s = rates.real_at("enqueued"),
                      .completed_per_s = rates.real_at("completed"),
@@ -115,6 +116,10 @@ void read_queues(JsonValue const& page, Snapshot& snapshot) {
                      .completed = counters.number_at("completed"),
                      .failed = counters.number_at("failed")};
     if (auto const oldest = parse_rfc3339(queue.string_at("oldest_ready_at"))) state.oldest_ready_at = *oldest;
+    JsonValue const& settings = member(queue, "settings");
+    if (settings.find_set("max_depth") != nullptr && settings.string_at("when_full") == "refuse") {
+      state.max_depth = settings.number_at("max_depth");
+    }
     snapshot.queues.push_back(std::move(state));
   }
 }

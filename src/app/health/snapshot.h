@@ -54,9 +54,12 @@ struct QueueState {
   std::string name;
   bool paused = false;
   std::uint64_t ready = 0, scheduled = 0, leased = 0, dead = 0;
+  std::optional<std::uint64_t> max_depth;  // Where it refuses what goes beyond; not where that pushes out older jobs.
   std::optional<Instant> oldest_ready_at;
   double enqueued_per_s = 0, completed_per_s = 0, failed_per_s = 0;  // Over about ten seconds.
   std::uint64_t enqueued = 0, taken = 0, completed = 0, failed = 0;  // Since the queue was made.
+
+  std::uint64_t unfinished() const { return scheduled + ready + leased; }  // What max_depth counts.
 };
 
 struct Snapshot {

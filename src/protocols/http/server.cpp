@@ -430,6 +430,9 @@ void HttpServer::publish() {
       {.name = "http_buffered_bytes", .used = shared_.bytes_in_flight(), .limit = limits_.buffered_bytes_max},
   };
   bound_gauges_.publish(bounds);
+  // The log has gauges of its own.
+  telemetry::LogFigures const log = shared_.logger.figures();
+  bounds.push_back({.name = "log_lines", .used = log.queued, .limit = log.queue_lines_max});
   endpoints_.set_front_end(std::move(bounds));
 }
 

@@ -27,6 +27,10 @@ void write_queue(QueueView const& queue, Instant now, telemetry::MetricsWriter& 
             {{"queue", queue.name}}, std::chrono::duration<double>(age).count());
   out.gauge("workmill_queue_paused", "1 where nothing is leased from the queue.", {{"queue", queue.name}},
             queue.settings.paused ? 1 : 0);
+  if (queue.settings.max_depth) {
+    out.gauge("workmill_queue_max_depth", "How many unfinished jobs a queue may have.", {{"queue", queue.name}},
+              static_cast<double>(*queue.settings.max_depth));
+  }
 
   auto const count = [&](std::string_view name, std::string_view help, std::uint64_t value) {
     out.counter(name, help, {{"queue", queue.name}}, static_cast<double>(value));
