@@ -393,6 +393,37 @@ def test_admin_actions_are_in_the_audit_log(start, tmp_path):
     assert "a-secret-payload" not in keys.server.log()
 
 
+def test_the_audit_log_tells_what_is_changed(start, tmp_path):
+    keys = Keys(start, tmp_path / "data", "--log-format", "json")
+    admin = keys.api(keys.tokens["admin"])
+    flag = {"variants": {"on": True, "off": False}, "default": "off", "enabled": False}
+    job = keys.api(keys.all).post("/v1/jobs", {"type": "t", "queue": "mine", "delay": "1h"})["id"]
+    admin.call("PATCH", "/v1/queues/mine", {"paused": True, "max_depth": 10}, expect=200)
+    admin.call("PATCH", "/v1/queues/mine", {"paused": False, "max_depth": None}, expect=200)
+    admin.call("PATCH", f"/v1/jobs/{job}", {"priority": 9, "tags": ["a-secret-tag"]}, expect=200)
+    admin.call("PATCH", "/v1/jobs/never-was", {"priority": 1}, expect=404)
+    admin.call("PUT", "/v1/flags/f", flag)
+    admin.call("DELETE", "/v1/queues/mine/jobs?state=dead")
+    log = keys.server.final_log()
+
+    lines = [json.loads(line) for line in log.splitlines() if '"admin action"' in line]
+    assert [(line["action"], line["target"], line.get("changes")) for line in lines] == [
+        ("patch_queue", "mine", "paused=true max_depth=10"),
+        ("patch_queue", "mine", "paused=false max_depth=null"),
+        ("patch_job", job, "priority=9 tags"),
+        ("patch_job", "never-was", "priority=1"),
+        ("set_flag", "f", "enabled=false default=off variants=2 rules=0 gates=0"),
+        ("purge_queue", "mine state=dead", None),
+    ]
+    assert "a-secret-tag" not in log
+
+
+def test_without_tokens_nothing_is_audited(start):
+    server = start()
+    server.api().call("PATCH", "/v1/queues/mine", {"paused": True}, expect=200)
+    assert "audit" not in server.final_log()
+
+
 def core_limit(server):
     limits = pathlib.Path(f"/proc/{server.process.pid}/limits").read_text()
     return re.search(r"Max core file size\s+(\S+)\s+(\S+)", limits).groups()

@@ -11,14 +11,16 @@
 #include "telemetry/log.h"
 
 // What was done with the scope `admin`: one line in the log for each such request, with component "audit". Who, what,
-// to what, from where, and what came of it; no payloads, and nothing of a token but its name and id.
+// to what, what of it is changed, from where, and what came of it; no payloads, and nothing of a token but its name and
+// id.
 namespace workmill::http {
 
 // Kept with a request until its answer.
 struct AuditNote {
-  std::string who;     // The token's name and id: "ops (3f9a1c2b4d5e)".
-  std::string target;  // The job or queue that the path names; of a bulk action, what it was for and which jobs.
-  std::string from;    // The peer's address.
+  std::string who;      // The token's name and id: "ops (3f9a1c2b4d5e)".
+  std::string target;   // The job or queue that the path names; of a bulk action, what it was for and which jobs.
+  std::string changes;  // What was asked for: names of fields, with values where those are short and nobody's secret.
+  std::string from;     // The peer's address.
 };
 
 // Nothing for routes that are not for administrators, nor where the server has no tokens: then it could say nothing of
@@ -26,6 +28,12 @@ struct AuditNote {
 std::unique_ptr<AuditNote> make_audit_note(Access access, std::string_view target, Caller const& caller);
 // "retry state=dead queue=mail".
 std::string describe_bulk(BulkJobs const& bulk);
+// "paused=true max_depth=null".
+std::string describe_changes(PatchQueue const& patch);
+// "priority=9 tags": whose tags they are is not the log's to tell.
+std::string describe_changes(JobChanges const& changes);
+// "enabled=false default=off variants=2 rules=0 gates=1".
+std::string describe_changes(SetFlag const& set);
 
 struct AuditResult {
   int status = 0;         // 0: the client went before there was an answer; the action may have been done.

@@ -220,6 +220,7 @@ Result<Command> Endpoints::plan_command(Request const& request, Match const& fou
       WM_TRY(JobRef job, parse_job(found.parameter));
       WM_TRY_VOID(check_body(request));
       WM_TRY(JobChanges changes, json_in_.parse_patch_job(request.body));
+      if (exchange.audit) exchange.audit->changes = describe_changes(changes);
       return PatchJob{
           .job = std::move(job), .changes = std::move(changes), .new_spec = {}, .history = {}, .checkpoint = {}};
     }
@@ -253,12 +254,14 @@ Result<Command> Endpoints::plan_command(Request const& request, Match const& fou
       WM_TRY(std::string name, parse_name("queue", found.parameter));
       WM_TRY_VOID(check_body(request));
       WM_TRY(PatchQueue patch, json_in_.parse_patch_queue(request.body));
+      if (exchange.audit) exchange.audit->changes = describe_changes(patch);
       patch.name = std::move(name);
       return patch;
     }
     case Route::purge_queue: {
       WM_TRY(std::string name, parse_name("queue", found.parameter));
       WM_TRY(auto const state, parse_state(query));
+      if (exchange.audit && state) exchange.audit->target.append(" state=").append(workmill::to_string(*state));
       return PurgeQueue{.name = std::move(name), .state = state};
     }
     case Route::metrics:
@@ -318,7 +321,11 @@ Result<std::optional<Command>> Endpoints::plan_flag(Request const& request, Matc
   FlagCalls::Answer answer;
   FlagCalls::Call const call{.request = request, .match = found, .limit = limit, .after = after, .caller = caller};
   WM_TRY(auto command, flag_calls_.plan(call, answer));
-  if (command) return command;
+  if (command) {
+    auto const* const set = std::get_if<SetFlag>(&*command);
+    if (exchange.audit && set != nullptr) exchange.audit->changes = describe_changes(*set);
+    return command;
+  }
   Page page{.status = answer.status, .content_type = content_type::kJson, .body = answer.body, .extra = {}};
   page.extra = answer.lines;
   answer_page(exchange, page);
