@@ -3,6 +3,7 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 
+#include <string_view>
 #include <utility>
 
 #include "app/tokens_file.h"
@@ -13,7 +14,24 @@ namespace {
 
 constexpr auto kCertificateEndsSoon = std::chrono::days{14};
 
+constexpr std::string_view kNoTokenIsLeft = "the tokens file has no token left: nobody is let in";
+
 net::TlsFiles tls_files(Config const& config) { return {.certificate = config.tls_certificate, .key = config.tls_key}; }
+
+void warn_of_end(std::string_view path, Instant end, Instant now, telemetry::Logger& logger) {
+  if (end - now >= kCertificateEndsSoon) return;
+  logger.warn("the certificate ends soon, or has ended", {{"file", path}, {"valid_until", format_rfc3339(end)}});
+}
+
+void tell_tokens(TokensChange const& change, std::string_view path, telemetry::Logger& logger) {
+  logger.info("the tokens have changed", {{"file", path},
+                                          {"before", change.before},
+                                          {"after", change.after},
+                                          {"added", list_names(change.added)},
+                                          {"removed", list_names(change.removed)},
+                                          {"changed", list_names(change.changed)}});
+  if (change.after == 0) logger.warn(kNoTokenIsLeft, {{"file", path}, {"before", change.before}});
+}
 
 }  // namespace
 
@@ -30,23 +48,44 @@ Result<> open_access(Config const& config, Access& access) {
   return {};
 }
 
-void reload_access(Reload& reload, Access& access) {
-  reload.on_reload("tokens", {"tokens_file"}, [&access](Config const& next) -> Result<Reload::Commit> {
+void reload_access(Reload& reload, Access& access, Clock const& clock) {
+  reload.on_reload("tokens", {"tokens_file"}, [&access](Config const& next) -> Result<Reload::Prepared> {
     WM_TRY(auto file, read_tokens_again(next, access.tokens));
-    return Reload::Commit{[&access, file = std::move(file)]() mutable {
+    Reload::Prepared prepared;
+    if (file.is_there) {
+      TokensChange change = compare_tokens(access.tokens.list(), file.records);
+      bool const is_first = !access.tokens.is_on();
+      prepared.changes = is_first && change.is_empty() ? "none yet" : change.text();
+      prepared.tell = [change = std::move(change), path = tokens_path(next)](telemetry::Logger& logger) {
+        tell_tokens(change, path, logger.of(telemetry::LogComponent::auth));
+      };
+    }
+    prepared.commit = [&access, file = std::move(file)]() mutable {
       if (file.is_there) access.tokens.set(std::move(file.records));
       keep_out_of_core_dumps(access);
-    }};
+    };
+    return prepared;
   });
-  auto const prepare = [&access](Config const& next) -> Result<Reload::Commit> {
-    if ((access.tls != nullptr) == next.tls_certificate.empty()) {
-      return fail(ErrorCode::bad_configuration, "tls_certificate: TLS is turned on and off by a restart only");
-    }
-    if (!access.tls) return Reload::Commit{[] {}};
+  auto const prepare = [&access, &clock](Config const& next) -> Result<Reload::Prepared> {
+    if (!access.tls) return Reload::Prepared{.commit = [] {}};
     WM_TRY(auto made, net::TlsIdentity::read(tls_files(next)));
-    return Reload::Commit{[&tls = *access.tls, made = std::move(made)]() mutable { tls.use(std::move(made)); }};
+    Reload::Prepared prepared;
+    if (!access.tls->shows(made)) {
+      Instant const end = net::TlsIdentity::valid_until(made);
+      prepared.changes = "valid until " + format_rfc3339(end);
+      prepared.tell = [&clock, end, path = next.tls_certificate](telemetry::Logger& logger) {
+        logger.info("the certificate has changed", {{"file", path}, {"valid_until", format_rfc3339(end)}});
+        warn_of_end(path, end, clock.now(), logger);
+      };
+    }
+    prepared.commit = [&tls = *access.tls, made = std::move(made)]() mutable { tls.use(std::move(made)); };
+    return prepared;
   };
-  reload.on_reload("certificate", {"tls_certificate", "tls_key"}, prepare);
+  // Connections speak TLS or they do not, from the first on.
+  auto const waits = [](Config const& running, Config const& read) {
+    return running.tls_certificate.empty() != read.tls_certificate.empty();
+  };
+  reload.on_reload("certificate", {"tls_certificate", "tls_key"}, prepare, waits);
 }
 
 void keep_out_of_core_dumps(Access const& access) {
@@ -66,9 +105,9 @@ void warn_of_access(Config const& config, Access const& access, Instant now, tel
         "server sees to that",
         {{"address", config.listen}});
   }
-  if (access.tls && access.tls->valid_until() - now < kCertificateEndsSoon) {
-    logger.warn("the certificate ends soon, or has ended",
-                {{"file", config.tls_certificate}, {"valid_until", format_rfc3339(access.tls->valid_until())}});
+  if (access.tls) warn_of_end(config.tls_certificate, access.tls->valid_until(), now, logger);
+  if (access.tokens.is_on() && access.tokens.list().empty()) {
+    logger.of(telemetry::LogComponent::auth).warn(kNoTokenIsLeft, {{"file", tokens_path(config)}});
   }
 }
 

@@ -22,8 +22,9 @@ CallersAre callers_of(Access const& access);
 // At start. bad_configuration where a file is not as it should be, or the address is not to be listened on like that.
 Result<> open_access(Config const& config, Access& access);
 
-// The files are read again with each reload.
-void reload_access(Reload& reload, Access& access);
+// The files are read again with each reload, and the log says what in them is other than before: names of tokens, and
+// when a certificate ends. `clock` outlives `reload`.
+void reload_access(Reload& reload, Access& access, Clock const& clock);
 
 // From here on the system writes no core of this process, and lets nobody but root look into it: what is in there are
 // keys, headers with tokens, and payloads. For a server that has tokens or a certificate; others are as they were.

@@ -3,6 +3,7 @@
 #include <set>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "app/config.h"
@@ -13,7 +14,7 @@
 //
 // All or nothing: the new configuration is checked as a whole, and every part that has to open something of its own (a
 // certificate, a file of tokens) prepares that first; if anything is refused, the log says why and nothing has changed.
-// Else the log names what has changed, and what waits for a restart.
+// Else the log names what has changed, and what waits for a restart; the audit log has a line of each reload.
 //
 // The wiring makes one and registers what can change. All calls on one thread, that of the first I/O loop (or before it
 // runs); a callback that concerns another thread posts to its loop, with a copy of what it needs.
@@ -24,8 +25,16 @@ class Reload {
   // Reads the file again, with the command line over it, and checks it: all that the start did.
   using Read = std::function<Result<Config>()>;
   using Apply = std::move_only_function<void(Config const& running)>;
-  using Commit = std::move_only_function<void()>;
-  using Prepare = std::move_only_function<Result<Commit>(Config const& next)>;
+  // What a part has read, ready to be used.
+  struct Prepared {
+    std::move_only_function<void()> commit;  // Cannot fail.
+    // What of it is other than before, for the audit log: "+new -old". Empty where nothing is.
+    std::string changes{};
+    std::move_only_function<void(telemetry::Logger&)> tell{};  // Where something is: says it.
+  };
+  using Prepare = std::move_only_function<Result<Prepared>(Config const& next)>;
+  // Whether settings that are otherwise live have to wait, from what runs to what was read.
+  using Waits = std::function<bool(Config const& running, Config const& read)>;
 
   // `running` is what the server was started with. `logger` outlives the object.
   Reload(Config running, Read read, telemetry::Logger& logger);
@@ -39,7 +48,8 @@ class Reload {
   // For what lives in files of its own, whose contents may change under the same name: called on every reload. It reads
   // and checks, and changes nothing; the call that it answers is made when everybody has agreed, and cannot fail. An
   // error refuses the reload. `settings` are those that it sees to, such as the file's name; `part` is for the log.
-  void on_reload(std::string_view part, std::vector<std::string_view> settings, Prepare prepare);
+  // Where `waits` says so, they wait for a restart, and the part is left as it is.
+  void on_reload(std::string_view part, std::vector<std::string_view> settings, Prepare prepare, Waits waits = {});
 
   // Reads and applies (true), or refuses. Everything that there is to say goes to the log.
   bool run();
@@ -54,18 +64,23 @@ class Reload {
   };
   struct Part {
     std::string_view name;
+    std::vector<std::string_view> settings;
     Prepare prepare;
+    Waits waits;
   };
   // What a reload would change, ready to be done.
   struct Plan {
     Config next;
     std::vector<Change> changes;
-    std::vector<Commit> commits;
+    std::set<std::string_view> waiting;  // Settings that are live, and not this time.
+    std::vector<std::pair<std::string_view, Prepared>> parts;
   };
 
   Result<Plan> plan();
-  bool is_live(std::string_view setting) const { return live_.contains(setting); }
-  void tell(Plan const& plan);
+  bool changes_now(Plan const& plan, std::string_view setting) const {
+    return live_.contains(setting) && !plan.waiting.contains(setting);
+  }
+  void tell(Plan& plan);
 
   Config running_;
   Read read_;

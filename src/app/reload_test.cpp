@@ -60,8 +60,10 @@ TEST_F(ReloadTest, SaysAgainWhatStillWaitsForARestart) {
 
 TEST_F(ReloadTest, ChangesNothingWhereOnePartRefuses) {
   bool committed = false;
-  reload.on_reload("the first", {}, [&](Config const&) -> Result<Reload::Commit> { return [&] { committed = true; }; });
-  reload.on_reload("the certificate", {}, [](Config const&) -> Result<Reload::Commit> {
+  reload.on_reload("the first", {}, [&](Config const&) -> Result<Reload::Prepared> {
+    return Reload::Prepared{.commit = [&] { committed = true; }};
+  });
+  reload.on_reload("the certificate", {}, [](Config const&) -> Result<Reload::Prepared> {
     return fail(ErrorCode::bad_configuration, "it is a photograph");
   });
   file.log_level = telemetry::LogLevel::debug;
@@ -76,12 +78,50 @@ TEST_F(ReloadTest, ChangesNothingWhereOnePartRefuses) {
 
 TEST_F(ReloadTest, LetsAPartReadItsFilesAgainThoughNoSettingDiffers) {
   int commits = 0;
-  reload.on_reload("tokens", {}, [&](Config const&) -> Result<Reload::Commit> { return [&] { ++commits; }; });
+  reload.on_reload("tokens", {}, [&](Config const&) -> Result<Reload::Prepared> {
+    return Reload::Prepared{.commit = [&] { ++commits; }};
+  });
 
   reload.run();
   reload.run();
 
   EXPECT_EQ(commits, 2);
+}
+
+TEST_F(ReloadTest, NamesAPartWhoseFilesSayAnotherThingThanBefore) {
+  std::string changes = "+new -old";
+  reload.on_reload("tokens", {}, [&](Config const&) -> Result<Reload::Prepared> {
+    return Reload::Prepared{.commit = [] {},
+                            .changes = changes,
+                            .tell = [](telemetry::Logger& log) { log.warn("the tokens are other ones"); }};
+  });
+  file.log_level = telemetry::LogLevel::debug;
+
+  reload.run();
+
+  EXPECT_TRUE(was_said("the tokens are other ones")) << said;
+  EXPECT_TRUE(was_said("reloaded changed=log_level,tokens needs_restart")) << said;
+  EXPECT_TRUE(
+      was_said("audit: admin action who=SIGHUP action=reload "
+               "changes=\"log_level=debug tokens(+new -old)\" result=done"))
+      << said;
+
+  said.clear();
+  changes.clear();
+  reload.run();
+
+  EXPECT_FALSE(was_said("the tokens are other ones")) << said;
+  EXPECT_TRUE(was_said("reloaded changed=\"\"")) << said;
+}
+
+TEST_F(ReloadTest, AuditsWhatItRefuses) {
+  reload.on_reload("tokens", {}, [](Config const&) -> Result<Reload::Prepared> {
+    return fail(ErrorCode::bad_configuration, "it is a photograph");
+  });
+
+  reload.run();
+
+  EXPECT_TRUE(was_said("admin action who=SIGHUP action=reload result=bad_configuration")) << said;
 }
 
 TEST_F(ReloadTest, RefusesWhatIsRightOnlyAfterARestart) {

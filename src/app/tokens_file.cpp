@@ -1,9 +1,13 @@
 #include "app/tokens_file.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <sys/stat.h>
 
+#include <algorithm>
+#include <map>
 #include <optional>
+#include <string_view>
 #include <utility>
 
 #include "log/file/small_file.h"
@@ -69,6 +73,46 @@ Result<TokensFile> read_tokens_again(Config const& config, service::TokenStore c
                 fmt::format("the tokens file {} has gone: the tokens that were known go on to hold", path));
   }
   return file;
+}
+
+std::string list_names(std::span<std::string const> names) {
+  std::size_t const told = std::min(names.size(), TokensChange::kNamesMax);
+  std::string text = fmt::format("{}", fmt::join(names.first(told), ", "));
+  if (told < names.size()) text += fmt::format(" and {} more", names.size() - told);
+  return text;
+}
+
+std::string TokensChange::text() const {
+  std::string text;
+  for (auto const& [sign, names] : {std::pair{'+', &added}, std::pair{'-', &removed}, std::pair{'~', &changed}}) {
+    std::size_t const told = std::min(names->size(), kNamesMax);
+    for (std::string const& name : std::span{*names}.first(told)) {
+      text.append(text.empty() ? "" : " ").append(1, sign).append(name);
+    }
+    if (told < names->size()) text += fmt::format(" {}{} more", sign, names->size() - told);
+  }
+  return text;
+}
+
+TokensChange compare_tokens(std::span<service::TokenPtr const> before, std::span<service::TokenRecord const> after) {
+  TokensChange change{.before = before.size(), .after = after.size(), .added = {}, .removed = {}, .changed = {}};
+  std::map<std::string_view, service::TokenRecord const*> left;  // By id: those of before that are not met yet.
+  for (service::TokenPtr const& token : before) left.emplace(token->record.id, &token->record);
+  for (service::TokenRecord const& record : after) {
+    auto const found = left.find(record.id);
+    if (found == left.end()) {
+      change.added.push_back(record.name);
+      continue;
+    }
+    // As they are written down: that is all there is to a token.
+    if (service::format_tokens({found->second, 1}) != service::format_tokens({&record, 1})) {
+      change.changed.push_back(record.name);
+    }
+    left.erase(found);
+  }
+  for (auto const& [id, record] : left) change.removed.push_back(record->name);
+  for (auto* const names : {&change.added, &change.removed, &change.changed}) std::ranges::sort(*names);
+  return change;
 }
 
 }  // namespace workmill::app

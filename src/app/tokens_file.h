@@ -1,6 +1,7 @@
 #pragma once
 #include <functional>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -33,5 +34,21 @@ Result<> load_tokens(Config const& config, service::TokenStore& store);
 // For a reload, what the store shall be set to; not there where it is off and stays so. An error where the file cannot
 // be read, or has gone: then what was known must go on to hold.
 Result<TokensFile> read_tokens_again(Config const& config, service::TokenStore const& store);
+
+// What makes one list of tokens another, by their names: no secrets.
+struct TokensChange {
+  static constexpr std::size_t kNamesMax = 20;  // Of each kind are told; of further ones how many.
+
+  std::size_t before = 0, after = 0;
+  std::vector<std::string> added, removed;
+  std::vector<std::string> changed;  // The same token, with another name, other scopes, limits or time.
+
+  bool is_empty() const { return added.empty() && removed.empty() && changed.empty(); }
+  // "+new -old ~other".
+  std::string text() const;
+};
+// "a, b and 3 more".
+std::string list_names(std::span<std::string const> names);
+TokensChange compare_tokens(std::span<service::TokenPtr const> before, std::span<service::TokenRecord const> after);
 
 }  // namespace workmill::app

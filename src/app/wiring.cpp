@@ -38,10 +38,10 @@ constexpr std::chrono::seconds kCloseTime{30};  // Beyond the drain: to flush an
 constexpr std::chrono::seconds kTurnEvery{1};   // Of an I/O thread without events: it has nothing to do but collect.
 
 // What can change in any server; its own parts register theirs.
-void reload_common(Reload& reload, Access& access, telemetry::Logger& logger) {
+void reload_common(Reload& reload, Access& access, Clock const& clock, telemetry::Logger& logger) {
   reload.on_change({"log_level"}, [&logger](Config const& config) { logger.set_levels(config.log_level); });
   reload.on_change({"drain_timeout"}, [](Config const&) {});  // Looked up when it is needed.
-  reload_access(reload, access);
+  reload_access(reload, access, clock);
 }
 
 // What is around the server: who started it, what was handed to it, and where its spans go.
@@ -349,7 +349,7 @@ Result<> run_server(Config const& given, Reload::Read read_again, Access& access
     return with_sockets(std::move(again), sockets, access);
   };
   Reload reload{config, read, logger};
-  reload_common(reload, access, logger);
+  reload_common(reload, access, clock, logger);
   warn_of_access(config, access, clock.now(), logger);
   reload.on_change({"trace_sample"}, [&tracing](Config const& next) { tracing.set_sample(next); });
   Host const host{

@@ -98,9 +98,13 @@ class TlsIdentity::Context {
 
   SSL* new_session() { return SSL_new(context_.native_handle()); }
   Instant valid_until() const { return valid_until_; }
+  bool has_certificate_of(Context const& other) const {
+    return X509_cmp(SSL_CTX_get0_certificate(context_.native_handle()),
+                    SSL_CTX_get0_certificate(other.context_.native_handle())) == 0;
+  }
 
  private:
-  ssl::context context_{ssl::context::tls_server};
+  mutable ssl::context context_{ssl::context::tls_server};  // Its handle is never const, though it is only looked at.
   Instant valid_until_{};
 };
 
@@ -117,6 +121,10 @@ TlsIdentity::Made TlsIdentity::context() const {
 }
 
 Instant TlsIdentity::valid_until() const { return context()->valid_until(); }
+
+Instant TlsIdentity::valid_until(Made const& made) { return made->valid_until(); }
+
+bool TlsIdentity::shows(Made const& made) const { return context()->has_certificate_of(*made); }
 
 TlsSession::TlsSession(TlsIdentity const& identity, int socket) : ssl_(identity.context()->new_session()) {
   WM_ASSERT(ssl_ != nullptr);  // No memory, which ends the process elsewhere too. It holds on to its context by itself.

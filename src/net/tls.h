@@ -40,6 +40,10 @@ class TlsIdentity {
   Instant valid_until() const;
   Made context() const;
 
+  // Of what read() has made: when its certificate ends, and whether that is the one that is shown now.
+  static Instant valid_until(Made const& made);
+  bool shows(Made const& made) const;
+
  private:
   Guarded<std::shared_ptr<Context>> context_;  // Shared, so that nobody makes a session of it with the lock held.
 };

@@ -285,9 +285,33 @@ def test_a_new_certificate_is_shown_after_sighup_and_old_connections_live_on(sec
                 return False
 
         eventually(shows_the_new_one, "the new certificate is shown")
+        secure.server.wait_for_log('"action":"reload"')
+        said = secure.server.log()
+        assert re.search(r'"the certificate has changed".*"valid_until":"20', said), said
+        assert '"changed":"certificate"' in said and '"changes":"certificate(valid until 20' in said
         assert ask(old)[0] == 200
         # One that cannot be used changes nothing.
         secure.key.write_text("rubbish")
         secure.server.process.send_signal(signal.SIGHUP)
         secure.server.wait_for_log("tls_key")
         assert shows_the_new_one()
+
+
+@pytest.mark.parametrize("turned", ["on", "off"])
+def test_turning_tls_on_or_off_in_the_file_waits_for_a_restart(start, tmp_path, turned):
+    certificate, key = make_certificate(tmp_path, "one")
+    tls, plain = f'tls_certificate = "{certificate}"\ntls_key = "{key}"\n', ""
+    config = tmp_path / "workmill.toml"
+    config.write_text(tls if turned == "off" else plain)
+    server = start("--config", config, "--log-format", "json", run=False)
+    server.start(ready=lambda: '"listening"' in server.log())
+
+    config.write_text((tls if turned == "on" else plain) + "connections_max = 77\n")
+    if turned == "off":  # Nobody needs them any more, it seems.
+        certificate.unlink()
+        key.unlink()
+    server.process.send_signal(signal.SIGHUP)
+
+    said = server.wait_for_log('"action":"reload"')
+    assert '"changed":"connections_max","needs_restart":"tls_certificate,tls_key"' in said, said
+    assert "not reloaded" not in said

@@ -350,6 +350,56 @@ def test_a_tokens_file_that_is_spoilt_or_gone_changes_nothing_on_sighup(keys):
         path.chmod(0o600)
 
 
+def reloaded(server):
+    """SIGHUP, and what was logged by it, as objects."""
+    before = len(server.log())
+    server.process.send_signal(signal.SIGHUP)
+    eventually(lambda: '"action":"reload"' in server.log()[before:], "the server says how reloading went")
+    return [json.loads(line) for line in server.log()[before:].splitlines() if line.startswith("{")]
+
+
+def said(lines, body):
+    return [line for line in lines if line["body"] == body]
+
+
+def test_the_log_says_which_tokens_a_reload_brings_and_takes(start, tmp_path):
+    keys = Keys(start, tmp_path / "data", "--log-format", "json")
+    data = keys.server.data
+    late = new_token(data, "late", "read")
+    workmill("token", "revoke", "read", "--data", data)
+
+    lines = reloaded(keys.server)
+
+    (change,) = said(lines, "the tokens have changed")
+    assert (change["component"], change["severity"]) == ("auth", "INFO")
+    assert (change["before"], change["after"]) == (7, 7)
+    assert (change["added"], change["removed"], change["changed"]) == ("late", "read", "")
+    assert said(lines, "reloaded")[0]["changed"] == "tokens"
+    (audit,) = said(lines, "admin action")
+    assert audit["component"] == "audit"
+    assert (audit["who"], audit["changes"], audit["result"]) == ("SIGHUP", "tokens(+late -read)", "done")
+
+    lines = reloaded(keys.server)
+
+    assert not said(lines, "the tokens have changed") and said(lines, "reloaded")[0]["changed"] == ""
+    assert late.split("_")[2][:16] not in keys.server.final_log()
+
+
+def test_a_tokens_file_that_has_become_empty_is_warned_of(start, tmp_path):
+    keys = Keys(start, tmp_path / "data", "--log-format", "json")
+    warning = "the tokens file has no token left: nobody is let in"
+    (keys.server.data / "tokens").write_text("")
+
+    lines = reloaded(keys.server)
+
+    assert said(lines, "the tokens have changed")[0]["after"] == 0
+    assert [line["severity"] for line in said(lines, warning)] == ["WARN"]
+    assert keys.api(keys.all).call("GET", "/v1/queues").status == 401
+
+    keys.server.restart()
+    keys.server.wait_for_log(warning)
+
+
 def test_who_guesses_is_locked_out_and_a_good_token_from_the_same_address_is_not(keys):
     guesser = keys.api(keys.all[:-4] + "0000")
     for _ in range(5):
