@@ -238,7 +238,7 @@ bool in_range(std::uint64_t value, std::uint64_t low, std::uint64_t high) { retu
 
 }  // namespace
 
-Result<> read_config(std::string const& path, Config& config) {
+Result<> read_config(std::string const& path, Config& config, SettingLines* lines) {
   toml::value file;
   try {
     std::ifstream stream{path, std::ios::binary};
@@ -266,8 +266,18 @@ Result<> read_config(std::string const& path, Config& config) {
     if (auto read = found->second.read(value, config); !read) {
       return bad(fmt::format("{}:{}: {}: {}", path, value.location().line(), key, read.error().message));
     }
+    if (lines != nullptr) lines->insert_or_assign(key, value.location().line());
   }
   return {};
+}
+
+Error with_place(Error error, std::string_view path, SettingLines const& lines) {
+  std::string_view const message = error.message;
+  std::string_view const name = message.substr(0, message.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789_"));
+  if (auto const found = lines.find(name); found != lines.end()) {
+    error.message = fmt::format("{}:{}: {}", path, found->second, message);
+  }
+  return error;
 }
 
 std::vector<Change> changes(Config const& before, Config const& after) {
@@ -307,7 +317,9 @@ Result<> check_exposure(Config const& config, CallersAre callers) {
 }
 
 Result<> check_config(Config const& config) {
-  if (auto const address = net::parse_address(config.listen); !address) return std::unexpected(address.error());
+  if (auto const address = net::parse_address(config.listen); !address) {
+    return bad("listen: " + address.error().message);
+  }
   if (config.tls_certificate.empty() != config.tls_key.empty()) {
     return bad("tls_certificate and tls_key go together");
   }

@@ -1,5 +1,8 @@
 #pragma once
+#include <cstddef>
 #include <cstdint>
+#include <functional>
+#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -79,10 +82,14 @@ struct Config {
 
 // Reads `path` over `config`. bad_configuration, with file and line where toml11 knows them, for what is malformed, of
 // the wrong type or out of range; unknown keys are refused by name. The keys: docs/reference/configuration.md.
-Result<> read_config(std::string const& path, Config& config);
+// `lines`: on which of them each setting stands; null: nobody asks.
+using SettingLines = std::map<std::string, std::size_t, std::less<>>;
+Result<> read_config(std::string const& path, Config& config, SettingLines* lines = nullptr);
 
-// What holds between the fields. bad_configuration.
+// What holds of the fields and between them. bad_configuration, with a message that begins with the name of a setting.
 Result<> check_config(Config const& config);
+// Such an error, with where the file has that setting, if it does.
+Error with_place(Error error, std::string_view path, SettingLines const& lines);
 
 // Whether the address may be listened on by a server that has tokens, or has none. bad_configuration.
 enum class CallersAre : std::uint8_t { unknown, asked_for_tokens };

@@ -79,6 +79,19 @@ TEST_F(ConfigFile, ThatIsNotThereIsSaidSo) {
   EXPECT_NE(read.error().message.find("/nowhere/workmill.toml"), std::string::npos);
 }
 
+TEST_F(ConfigFile, SaysWhereASettingStandsThatIsOutOfRange) {
+  Config config;
+  SettingLines lines;
+  ASSERT_TRUE(read_config(write("data = \"x\"\n\nidle_timeout = \"2d\"\n"), config, &lines));
+  auto checked = check_config(config);
+  ASSERT_FALSE(checked);
+
+  EXPECT_EQ(with_place(checked.error(), "w.toml", lines).message, "w.toml:3: idle_timeout: 1s to 1d");
+
+  lines.erase("idle_timeout");
+  EXPECT_EQ(with_place(checked.error(), "w.toml", lines).message, "idle_timeout: 1s to 1d");
+}
+
 TEST(Config, ListensBeyondLoopbackOnlyWithTokensOrWhenToldThatItIsInsecure) {
   Config config;
   config.listen = "0.0.0.0:7330";

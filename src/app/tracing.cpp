@@ -82,17 +82,46 @@ std::string with_traces_path(std::string endpoint) {
   return endpoint.append(kTracesPath);
 }
 
+// What is wrong with a URL to send spans to, in words that do not repeat it: it may hold a password.
+std::optional<std::string_view> fault_of(std::string_view url) {
+  if (url.contains('@')) return "a name or password in the URL would be logged: use headers";
+  std::size_t const scheme = url.starts_with("http://") ? 7 : url.starts_with("https://") ? 8 : 0;
+  if (scheme == 0) return "is no http:// or https:// URL";
+  std::string_view const host = url.substr(scheme, url.find_first_of("/?#", scheme) - scheme);
+  if (host.empty() || host.starts_with(':')) return "the URL names no host";
+  return std::nullopt;
+}
+
 // Empty: there is none.
-std::string traces_url(Config const& config, Environment const& environment) {
+std::string traces_url(Config const& config, Environment const& environment, std::vector<std::string>& warnings) {
   if (!config.otlp_endpoint.empty()) return with_traces_path(config.otlp_endpoint);
-  if (auto whole = environment("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")) return *std::move(whole);
-  if (auto base = environment("OTEL_EXPORTER_OTLP_ENDPOINT")) return with_traces_path(*std::move(base));
+  for (char const* const name : {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"}) {
+    auto url = environment(name);
+    if (!url) continue;
+    if (auto const fault = fault_of(*url)) {
+      warnings.push_back(fmt::format("{}: {}; no spans are sent", name, *fault));
+      return {};
+    }
+    bool const is_whole = std::string_view{name} == "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT";
+    return is_whole ? *std::move(url) : with_traces_path(*std::move(url));
+  }
   return {};
+}
+
+// A variable that is a number. One that makes no sense is as good as not set, as OpenTelemetry has it, and is told.
+template <class Number>
+std::optional<Number> number_of(char const* name, std::optional<std::string> const& text, Number low, Number high,
+                                std::vector<std::string>& warnings) {
+  if (!text) return std::nullopt;
+  auto const number = parse_number(name, *text, low, high);
+  if (number) return *number;
+  warnings.push_back(number.error().message + "; it is left out of account");
+  return std::nullopt;
 }
 
 // What the standard sampler variables come to. Whatever they say, a request that belongs to a trace does as that trace
 // was decided.
-Result<double> ratio_of(Config const& config, Environment const& environment, std::vector<std::string>& warnings) {
+double ratio_of(Config const& config, Environment const& environment, std::vector<std::string>& warnings) {
   if (config.trace_sample) return *config.trace_sample;
   auto const sampler = environment("OTEL_TRACES_SAMPLER");
   if (!sampler) return 0;
@@ -103,33 +132,47 @@ Result<double> ratio_of(Config const& config, Environment const& environment, st
   if (name == "always_off") return 0;
   if (name == "traceidratio") {
     auto const argument = environment("OTEL_TRACES_SAMPLER_ARG");
-    if (!argument) return 1;
-    return parse_number("OTEL_TRACES_SAMPLER_ARG", *argument, 0.0, 1.0);
+    return number_of("OTEL_TRACES_SAMPLER_ARG", argument, 0.0, 1.0, warnings).value_or(1);
   }
   warnings.push_back(fmt::format("OTEL_TRACES_SAMPLER: '{}' is not known; no traces are begun", *sampler));
   return 0;
 }
 
-Result<> read_limits(Environment const& environment, TracingSettings& settings) {
-  if (auto const text = first_of(environment, {"OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "OTEL_EXPORTER_OTLP_TIMEOUT"})) {
-    WM_TRY(auto const ms, parse_number<std::int64_t>("OTEL_EXPORTER_OTLP_TIMEOUT", *text, 1, 600'000));
-    settings.otlp.timeout = Duration{ms};
+void read_limits(Environment const& environment, TracingSettings& settings, std::vector<std::string>& warnings) {
+  constexpr std::int64_t kMsMax = 600'000;
+  for (char const* const name : {"OTEL_EXPORTER_OTLP_TIMEOUT", "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT"}) {
+    auto const ms = number_of<std::int64_t>(name, environment(name), 1, kMsMax, warnings);
+    if (ms) settings.otlp.timeout = Duration{*ms};
   }
-  if (auto const text = environment("OTEL_BSP_SCHEDULE_DELAY")) {
-    WM_TRY(auto const ms, parse_number<std::int64_t>("OTEL_BSP_SCHEDULE_DELAY", *text, 1, 600'000));
-    settings.otlp.batch_after = Duration{ms};
+  auto const read = [&]<class Number>(char const* name, Number high) {
+    return number_of<Number>(name, environment(name), 1, high, warnings);
+  };
+  if (auto const ms = read("OTEL_BSP_SCHEDULE_DELAY", kMsMax)) settings.otlp.batch_after = Duration{*ms};
+  if (auto const spans = read("OTEL_BSP_MAX_QUEUE_SIZE", std::size_t{1'000'000})) settings.queue_spans_max = *spans;
+  if (auto const spans = read("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", std::size_t{10'000})) {
+    settings.otlp.batch_spans_max = *spans;
   }
-  if (auto const text = environment("OTEL_BSP_MAX_QUEUE_SIZE")) {
-    WM_TRY(settings.queue_spans_max, parse_number<std::size_t>("OTEL_BSP_MAX_QUEUE_SIZE", *text, 1, 1'000'000));
-  }
-  if (auto const text = environment("OTEL_BSP_MAX_EXPORT_BATCH_SIZE")) {
-    WM_TRY(settings.otlp.batch_spans_max,
-           parse_number<std::size_t>("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", *text, 1, 10'000));
-  }
-  return {};
 }
 
-Result<telemetry::OtlpResource> resource_of(Environment const& environment) {
+// Headers of our own setting have been checked; those of the environment are left out where they make no sense.
+std::vector<std::string> headers_of(Config const& config, Environment const& environment,
+                                    std::vector<std::string>& warnings) {
+  bool const is_ours = !config.otlp_headers.empty();
+  auto const text = is_ours
+                        ? std::optional{config.otlp_headers}
+                        : first_of(environment, {"OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS"});
+  if (!text) return {};
+  auto const pairs = parse_pairs(is_ours ? "otlp_headers" : "OTEL_EXPORTER_OTLP_HEADERS", *text);
+  if (!pairs) {
+    warnings.push_back(pairs.error().message + "; no such headers are sent");
+    return {};
+  }
+  std::vector<std::string> lines;
+  for (auto const& [name, value] : *pairs) lines.push_back(name + ": " + value);
+  return lines;
+}
+
+telemetry::OtlpResource resource_of(Environment const& environment, std::vector<std::string>& warnings) {
   Pairs attributes{{"service.name", "workmill"}, {"service.version", WM_VERSION}};
   auto const set = [&](std::string key, std::string value) {
     auto const found = std::ranges::find(attributes, key, &Pairs::value_type::first);
@@ -142,8 +185,11 @@ Result<telemetry::OtlpResource> resource_of(Environment const& environment) {
   std::array<char, 256> host{};
   if (gethostname(host.data(), host.size() - 1) == 0) set("host.name", host.data());
   if (auto const text = environment("OTEL_RESOURCE_ATTRIBUTES")) {
-    WM_TRY(Pairs pairs, parse_pairs("OTEL_RESOURCE_ATTRIBUTES", *text));
-    for (auto& [key, value] : pairs) set(std::move(key), std::move(value));
+    if (auto pairs = parse_pairs("OTEL_RESOURCE_ATTRIBUTES", *text)) {
+      for (auto& [key, value] : *pairs) set(std::move(key), std::move(value));
+    } else {
+      warnings.push_back(pairs.error().message + "; it is left out of account");
+    }
   }
   if (auto name = environment("OTEL_SERVICE_NAME")) set("service.name", *std::move(name));
   return telemetry::OtlpResource{.attributes = std::move(attributes), .version = WM_VERSION};
@@ -159,42 +205,43 @@ Environment process_environment() {
   };
 }
 
-Result<std::optional<TracingSettings>> tracing_settings(Config const& config, Environment const& environment) {
-  std::string url = traces_url(config, environment);
-  bool const is_off = is_true(environment("OTEL_SDK_DISABLED")) || environment("OTEL_TRACES_EXPORTER") == "none";
-  if (url.empty() || is_off) return std::nullopt;
-  if (url.contains('@')) return bad("otlp_endpoint: a name or password in the URL would be logged: use otlp_headers");
-  if (!url.starts_with("http://") && !url.starts_with("https://")) {
-    return bad(fmt::format("otlp_endpoint: '{}' is no http:// or https:// URL", url));
+Result<> check_tracing(Config const& config) {
+  if (!config.otlp_endpoint.empty()) {
+    if (auto const fault = fault_of(config.otlp_endpoint)) return bad(fmt::format("otlp_endpoint: {}", *fault));
   }
+  if (auto const headers = parse_pairs("otlp_headers", config.otlp_headers); !headers) {
+    return std::unexpected(headers.error());
+  }
+  return {};
+}
+
+std::optional<TracingSettings> tracing_settings(Config const& config, Environment const& environment,
+                                                std::vector<std::string>& warnings) {
+  if (is_true(environment("OTEL_SDK_DISABLED")) || environment("OTEL_TRACES_EXPORTER") == "none") return std::nullopt;
+  std::string url = traces_url(config, environment, warnings);
+  if (url.empty()) return std::nullopt;
   TracingSettings settings;
   settings.otlp.url = std::move(url);
-  auto const headers_text =
-      !config.otlp_headers.empty()
-          ? std::optional{config.otlp_headers}
-          : first_of(environment, {"OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS"});
-  if (headers_text) {
-    WM_TRY(Pairs const headers, parse_pairs("otlp_headers", *headers_text));
-    for (auto const& [name, value] : headers) settings.otlp.headers.push_back(name + ": " + value);
-  }
-  WM_TRY(settings.ratio, ratio_of(config, environment, settings.warnings));
-  WM_TRY_VOID(read_limits(environment, settings));
-  WM_TRY(settings.otlp.resource, resource_of(environment));
+  settings.otlp.headers = headers_of(config, environment, warnings);
+  settings.ratio = ratio_of(config, environment, warnings);
+  read_limits(environment, settings, warnings);
+  settings.otlp.resource = resource_of(environment, warnings);
   auto const protocol = first_of(environment, {"OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"});
   if (protocol && *protocol != "http/json") {
-    settings.warnings.push_back(
+    warnings.push_back(
         fmt::format("OTEL_EXPORTER_OTLP_PROTOCOL: '{}' is not spoken here; spans are sent as http/json", *protocol));
   }
   return settings;
 }
 
-Result<Tracing> Tracing::start(Config const& config, Environment const& environment, Clock const& clock,
-                               telemetry::Logger& logger, Rng chance) {
+Tracing Tracing::start(Config const& config, Environment const& environment, Clock const& clock,
+                       telemetry::Logger& logger, Rng chance) {
   Tracing tracing;
   tracing.environment_ = environment;
-  WM_TRY(auto settings, tracing_settings(config, environment));
+  std::vector<std::string> warnings;
+  auto settings = tracing_settings(config, environment, warnings);
+  for (std::string const& warning : warnings) logger.warn("a variable was not followed", {{"why", warning}});
   if (!settings) return tracing;
-  for (std::string const& warning : settings->warnings) logger.warn("a variable was not followed", {{"why", warning}});
   // Its query may hold a key.
   std::string_view const url = std::string_view{settings->otlp.url}.substr(0, settings->otlp.url.find_first_of("?#"));
   logger.info("spans are exported", {{"url", url}, {"sample", settings->ratio}});
@@ -207,7 +254,7 @@ Result<Tracing> Tracing::start(Config const& config, Environment const& environm
 void Tracing::set_sample(Config const& next) const {
   if (!tracer_) return;
   std::vector<std::string> warnings;  // Said at the start.
-  tracer_->set_ratio(ratio_of(next, environment_, warnings).value_or(0));
+  tracer_->set_ratio(ratio_of(next, environment_, warnings));
 }
 
 void Tracing::add_metrics(telemetry::Metrics& metrics) const {

@@ -26,19 +26,23 @@ struct TracingSettings {
   telemetry::OtlpOptions otlp;
   double ratio = 0;
   std::size_t queue_spans_max = telemetry::Tracer::kQueueSpansDefault;
-  std::vector<std::string> warnings;  // About variables that we cannot follow.
 };
 
-// Nothing where no endpoint is named, or the environment turns tracing off. bad_configuration where what is said makes
-// no sense; values of headers are never in its message.
-Result<std::optional<TracingSettings>> tracing_settings(Config const& config, Environment const& environment);
+// What holds of our own settings. bad_configuration, as check_config; values of headers are never in its message.
+Result<> check_tracing(Config const& config);
+
+// Nothing where no endpoint is named, or the environment turns tracing off. `config` is checked. A variable that makes
+// no sense, or that we cannot follow, is as good as not set, and gets its line in `warnings`, without what may be
+// secret.
+std::optional<TracingSettings> tracing_settings(Config const& config, Environment const& environment,
+                                                std::vector<std::string>& warnings);
 
 // The tracer of a server and its exporter. Made before the parts, and outlives them.
 class Tracing {
  public:
   // Null inside where nothing is traced. Starts a thread otherwise, which `logger`, `clock` must outlive.
-  static Result<Tracing> start(Config const& config, Environment const& environment, Clock const& clock,
-                               telemetry::Logger& logger, Rng chance);
+  static Tracing start(Config const& config, Environment const& environment, Clock const& clock,
+                       telemetry::Logger& logger, Rng chance);
 
   telemetry::Tracer* tracer() const { return tracer_.get(); }  // Null: nothing is traced.
   // A ratio that has changed while the server runs. Where the setting is gone, what the environment says.

@@ -11,18 +11,27 @@ namespace {
 
 using Variables = std::map<std::string, std::string>;
 
-Result<std::optional<TracingSettings>> settings(Variables variables, Config const& config = {}) {
-  return tracing_settings(config, [&](char const* name) -> std::optional<std::string> {
+struct Read {
+  std::optional<TracingSettings> settings;
+  std::vector<std::string> warnings;
+};
+
+Read settings(Variables variables, Config const& config = {}) {
+  Read read;
+  auto const environment = [&](char const* name) -> std::optional<std::string> {
     auto const found = variables.find(name);
     return found == variables.end() ? std::nullopt : std::optional{found->second};
-  });
+  };
+  read.settings = tracing_settings(config, environment, read.warnings);
+  return read;
 }
 
+// Without a warning.
 TracingSettings some(Variables variables, Config const& config = {}) {
-  auto read = settings(std::move(variables), config);
-  EXPECT_TRUE(read) << describe(read.error());
-  EXPECT_TRUE(read && *read);
-  return read && *read ? **read : TracingSettings{};
+  Read const read = settings(std::move(variables), config);
+  EXPECT_EQ(read.warnings, std::vector<std::string>{});
+  EXPECT_TRUE(read.settings);
+  return read.settings.value_or(TracingSettings{});
 }
 
 std::string attribute(TracingSettings const& settings, std::string_view key) {
@@ -32,10 +41,10 @@ std::string attribute(TracingSettings const& settings, std::string_view key) {
 }
 
 TEST(TracingSettings, WithoutAnEndpointNothingIsTraced) {
-  auto const none = settings({});
+  Read const none = settings({});
 
-  ASSERT_TRUE(none);
-  EXPECT_FALSE(*none);
+  EXPECT_FALSE(none.settings);
+  EXPECT_TRUE(none.warnings.empty());
 }
 
 TEST(TracingSettings, OurSettingsGoOverTheEnvironment) {
@@ -76,7 +85,6 @@ TEST(TracingSettings, TheStandardVariablesAreFollowed) {
   EXPECT_EQ(read.otlp.batch_after, Duration{100});
   EXPECT_EQ(read.queue_spans_max, 10u);
   EXPECT_EQ(read.otlp.batch_spans_max, 5u);
-  EXPECT_TRUE(read.warnings.empty());
 }
 
 TEST(TracingSettings, TheEndpointOfTracesIsTakenAsItIs) {
@@ -101,36 +109,74 @@ TEST(TracingSettings, TheEnvironmentCanTurnItOff) {
   for (Variables const& off : {Variables{{"OTEL_SDK_DISABLED", "True"}}, Variables{{"OTEL_TRACES_EXPORTER", "none"}}}) {
     Config config;
     config.otlp_endpoint = "http://c";
-    auto const read = settings(off, config);
-    ASSERT_TRUE(read);
-    EXPECT_FALSE(*read);
+    EXPECT_FALSE(settings(off, config).settings);
   }
 }
 
 TEST(TracingSettings, WhatCannotBeFollowedIsSaid) {
-  auto const read = some({{"OTEL_EXPORTER_OTLP_ENDPOINT", "http://c"},
-                          {"OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"},
-                          {"OTEL_TRACES_SAMPLER", "jaeger_remote"}});
+  Read const read = settings({{"OTEL_EXPORTER_OTLP_ENDPOINT", "http://c"},
+                              {"OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"},
+                              {"OTEL_TRACES_SAMPLER", "jaeger_remote"}});
 
+  EXPECT_TRUE(read.settings);
   EXPECT_EQ(read.warnings.size(), 2u);
 }
 
-TEST(TracingSettings, WhatMakesNoSenseIsRefusedWithoutItsSecrets) {
-  for (Variables const& wrong :
-       {Variables{{"OTEL_EXPORTER_OTLP_ENDPOINT", "localhost:4318"}},
-        Variables{{"OTEL_EXPORTER_OTLP_ENDPOINT", "http://me:hunter2@c"}},
-        Variables{{"OTEL_EXPORTER_OTLP_ENDPOINT", "http://c"}, {"OTEL_EXPORTER_OTLP_HEADERS", "a=hunter2%0d%0aEvil"}},
-        Variables{{"OTEL_EXPORTER_OTLP_ENDPOINT", "http://c"}, {"OTEL_EXPORTER_OTLP_HEADERS", "hunter2"}},
-        Variables{{"OTEL_EXPORTER_OTLP_ENDPOINT", "http://c"},
-                  {"OTEL_TRACES_SAMPLER", "traceidratio"},
-                  {"OTEL_TRACES_SAMPLER_ARG", "2"}},
-        Variables{{"OTEL_EXPORTER_OTLP_ENDPOINT", "http://c"}, {"OTEL_BSP_MAX_QUEUE_SIZE", "0"}}}) {
-    auto const read = settings(wrong);
+TEST(TracingSettings, AVariableThatMakesNoSenseIsAsGoodAsNotSet) {
+  Read const read = settings({{"OTEL_EXPORTER_OTLP_ENDPOINT", "http://c"},
+                              {"OTEL_EXPORTER_OTLP_HEADERS", "hunter2"},
+                              {"OTEL_EXPORTER_OTLP_TIMEOUT", "abc"},
+                              {"OTEL_RESOURCE_ATTRIBUTES", "service.name=mill,hunter2"},
+                              {"OTEL_TRACES_SAMPLER", "traceidratio"},
+                              {"OTEL_TRACES_SAMPLER_ARG", "7"},
+                              {"OTEL_BSP_SCHEDULE_DELAY", "1e3"},
+                              {"OTEL_BSP_MAX_QUEUE_SIZE", "-1"},
+                              {"OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "0"}});
+  TracingSettings const defaults;
 
-    ASSERT_FALSE(read);
-    EXPECT_EQ(read.error().code, ErrorCode::bad_configuration);
-    EXPECT_EQ(read.error().message.find("hunter2"), std::string::npos) << read.error().message;
+  ASSERT_TRUE(read.settings);
+  EXPECT_TRUE(read.settings->otlp.headers.empty());
+  EXPECT_EQ(read.settings->otlp.timeout, defaults.otlp.timeout);
+  EXPECT_EQ(attribute(*read.settings, "service.name"), "workmill");
+  EXPECT_EQ(read.settings->ratio, 1);
+  EXPECT_EQ(read.settings->otlp.batch_after, defaults.otlp.batch_after);
+  EXPECT_EQ(read.settings->queue_spans_max, defaults.queue_spans_max);
+  EXPECT_EQ(read.settings->otlp.batch_spans_max, defaults.otlp.batch_spans_max);
+  EXPECT_EQ(read.warnings.size(), 7u);
+  for (std::string const& warning : read.warnings) {
+    EXPECT_TRUE(warning.starts_with("OTEL_")) << warning;
+    EXPECT_FALSE(warning.contains("hunter2")) << warning;
   }
+}
+
+TEST(TracingSettings, AnEndpointOfTheEnvironmentThatMakesNoSenseIsNone) {
+  for (std::string const wrong :
+       {"localhost:4318", "http://me:hunter2@c", "http://", "https:///v1/traces", "http://:4318"}) {
+    for (char const* const name : {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"}) {
+      Read const read = settings({{name, wrong}});
+
+      EXPECT_FALSE(read.settings) << wrong;
+      ASSERT_EQ(read.warnings.size(), 1u) << wrong;
+      EXPECT_FALSE(read.warnings[0].contains("hunter2")) << read.warnings[0];
+    }
+  }
+}
+
+TEST(CheckTracing, RefusesWhatMakesNoSenseWithoutItsSecrets) {
+  EXPECT_TRUE(check_tracing(Config{}));
+  auto const refused = [](std::string endpoint, std::string headers) {
+    Config config;
+    config.otlp_endpoint = std::move(endpoint);
+    config.otlp_headers = std::move(headers);
+    auto const checked = check_tracing(config);
+    EXPECT_FALSE(!checked && checked.error().message.contains("hunter2")) << checked.error().message;
+    return !checked && checked.error().code == ErrorCode::bad_configuration;
+  };
+  EXPECT_FALSE(refused("http://c:4318", "a=b"));
+  EXPECT_TRUE(refused("http://", ""));
+  EXPECT_TRUE(refused("http://me:hunter2@c", ""));
+  EXPECT_TRUE(refused("http://c", "a=hunter2%0d%0aEvil"));
+  EXPECT_TRUE(refused("", "hunter2"));
 }
 
 }  // namespace

@@ -341,8 +341,8 @@ Result<> run_server(Config const& given, Reload::Read read_again, Access& access
   WM_TRY(auto const config, with_sockets(given, sockets, access));
   std::random_device entropy;
   Rng chance{(std::uint64_t{entropy()} << 32) | entropy()};
-  WM_TRY(auto tracing, Tracing::start(config, process_environment(), clock, logger.of(telemetry::LogComponent::trace),
-                                      chance.fork()));
+  auto tracing =
+      Tracing::start(config, process_environment(), clock, logger.of(telemetry::LogComponent::trace), chance.fork());
   WM_TRY(auto store, open_store(config, clock, chance, logger, manager));
   auto const read = [&]() -> Result<Config> {
     WM_TRY(auto again, read_again());

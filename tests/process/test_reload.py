@@ -2,10 +2,11 @@
 
 import re
 import signal
+import subprocess
 
 import pytest
 
-from harness import ROOT, Raw, eventually, request_bytes
+from harness import BINARY, ROOT, Raw, eventually, request_bytes
 
 # For each setting of the reference another value than its default.
 OTHER_VALUES = {
@@ -172,3 +173,28 @@ def test_the_reference_says_truly_what_changes_live(start, tmp_path):
     wanted = {name: documented[name] for name in OTHER_VALUES if name != "listen"}
     assert {name: seen.get(name) for name in wanted} == wanted
     assert "s3cret" not in said
+
+
+@pytest.mark.parametrize(
+    "setting", ["connections_max = 0", 'idle_timeout = "2d"', "cache_jitter = 1", 'listen = "here"', 'otlp_headers = "x"']
+)
+def test_a_value_out_of_range_is_refused_at_start_with_file_and_line(tmp_path, setting):
+    path = tmp_path / "workmill.toml"
+    path.write_text(f"# what the operator wrote\nlog_level = 'warn'\n{setting}\n")
+
+    run = subprocess.run([BINARY, "serve", "--config", path], capture_output=True, text=True, timeout=60, cwd=tmp_path)
+
+    assert run.returncode == 2, run
+    assert f"{path}:3: {setting.split()[0]}: " in run.stderr, run.stderr
+
+
+def test_what_is_wrong_on_the_command_line_is_not_said_of_the_file(tmp_path):
+    path = tmp_path / "workmill.toml"
+    path.write_text("connections_max = 5\n")
+
+    run = subprocess.run(
+        [BINARY, "serve", "--config", path, "--connections-max", "0"], capture_output=True, text=True, timeout=60, cwd=tmp_path
+    )
+
+    assert run.returncode == 2, run
+    assert "connections_max: " in run.stderr and str(path) not in run.stderr, run.stderr

@@ -243,9 +243,24 @@ def test_a_receiver_that_is_away_holds_up_neither_jobs_nor_the_end(start):
     assert "a batch of spans was dropped" in server.final_log()
 
 
-@pytest.mark.parametrize("setting", [{"otlp_endpoint": "localhost:4318"}, {"otlp_endpoint": "http://localhost:4318?key=s3cret"}, {"trace_sample": "2"}, {"trace_sample": "all"}])
+@pytest.mark.parametrize("setting", [{"otlp_endpoint": "localhost:4318"}, {"otlp_endpoint": "http://localhost:4318?key=s3cret"}, {"otlp_endpoint": "http://"}, {"otlp_headers": "s3cret"}, {"trace_sample": "2"}, {"trace_sample": "all"}])
 def test_settings_that_make_no_sense_are_refused(config, setting):
     run = subprocess.run([BINARY, "serve", *config(**setting)], capture_output=True, text=True, timeout=60)
 
     assert run.returncode == 2, run
     assert next(iter(setting)) in run.stderr and "s3cret" not in run.stderr, run.stderr
+
+
+def test_variables_that_make_no_sense_are_warned_of_and_left_out(start, receiver):
+    env = {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url,
+        "OTEL_EXPORTER_OTLP_HEADERS": "s3cret",
+        "OTEL_EXPORTER_OTLP_TIMEOUT": "abc",
+        "OTEL_TRACES_SAMPLER": "traceidratio",
+        "OTEL_TRACES_SAMPLER_ARG": "7",
+        "OTEL_BSP_MAX_QUEUE_SIZE": "-1",
+    }
+    server = start(env=SOON | env)
+    log = server.wait_for_log("a variable was not followed", 4)
+    assert "s3cret" not in log
+    assert metric(server, "workmill_trace_queue_spans_limit") == 2048

@@ -5,10 +5,12 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 
 #include "app/access.h"
 #include "app/commands/context.h"
 #include "app/config.h"
+#include "app/tracing.h"
 #include "app/wiring.h"
 #include "telemetry/log.h"
 
@@ -35,7 +37,9 @@ Result<> set(std::optional<std::string> const& text, Result<T> (*parse)(std::str
 
 Result<Config> configure(ServeOptions const& options) {
   Config config;
-  if (!options.config_file.empty()) WM_TRY_VOID(read_config(options.config_file, config));
+  SettingLines lines;
+  if (!options.config_file.empty()) WM_TRY_VOID(read_config(options.config_file, config, &lines));
+  Config const of_file = config;
   if (options.data) config.data = *options.data;
   if (options.listen) config.listen = *options.listen;
   if (options.tls_certificate) config.tls_certificate = *options.tls_certificate;
@@ -54,7 +58,14 @@ Result<Config> configure(ServeOptions const& options) {
   WM_TRY_VOID(set(options.buffered_size_max, parse_bytes, config.buffered_bytes_max));
   WM_TRY_VOID(set(options.verify_rate, parse_bytes, config.verify_bytes_per_second));
   WM_TRY_VOID(set(options.log_level, telemetry::parse_log_levels, config.log_level));
-  WM_TRY_VOID(check_config(config));
+  // What the command line has said over the file is not the file's fault.
+  for (Change const& change : changes(of_file, config)) lines.erase(std::string{change.setting});
+  if (auto checked = check_config(config); !checked) {
+    return std::unexpected(with_place(std::move(checked).error(), options.config_file, lines));
+  }
+  if (auto checked = check_tracing(config); !checked) {
+    return std::unexpected(with_place(std::move(checked).error(), options.config_file, lines));
+  }
   return config;
 }
 
