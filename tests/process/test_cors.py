@@ -40,7 +40,19 @@ def test_named_origins_may_read_answers_and_are_told_what_they_may_send(start, t
         answer = api.call(method, path, headers={"Origin": GOOD})
         assert answer.headers["Access-Control-Allow-Origin"] == GOOD, path
         assert "Access-Control-Allow-Credentials" not in answer.headers
-    assert cors_headers(api.call("GET", "/v1/queues")) == set()
+    unasked = api.call("GET", "/v1/queues")
+    assert cors_headers(unasked) == set() and unasked.headers["Vary"] == "Origin"
+    assert preflight(api, BAD).headers["Vary"] == "Origin"
+
+
+def test_pages_may_read_how_long_they_are_to_wait(start, tmp_path):
+    api = with_origins(start, tmp_path, GOOD).api()
+    exposed = api.call("GET", "/v1/queues", headers={"Origin": GOOD}).headers["Access-Control-Expose-Headers"]
+    assert {"RateLimit", "RateLimit-Policy", "Retry-After"} <= set(exposed.split(", "))
+
+
+def test_where_no_origin_is_named_answers_do_not_differ_by_it(api):
+    assert "Vary" not in api.call("GET", "/v1/queues", headers={"Origin": GOOD}).headers
 
 
 def test_a_page_cannot_send_a_form_as_a_job(api):

@@ -1,5 +1,6 @@
 """SIGHUP: the configuration is read again, as a whole or not at all."""
 
+import os
 import re
 import signal
 import subprocess
@@ -109,6 +110,17 @@ def test_what_is_wrong_in_the_file_changes_nothing(start, tmp_path):
         assert configured.limit("http_connections") == 500
     configured.path.unlink()
     assert "not reloaded" in configured.reload()
+    assert configured.limit("http_connections") == 500
+
+
+def test_a_pipe_in_place_of_the_file_is_refused(start, tmp_path):
+    configured = Configured(start, tmp_path, connections_max=500)
+    configured.path.unlink()
+    os.mkfifo(configured.path)
+
+    said = configured.reload()
+
+    assert "not reloaded" in said and "is a pipe" in said
     assert configured.limit("http_connections") == 500
 
 

@@ -1,6 +1,8 @@
 #include "app/commands/serve.h"
 
 #include <fmt/format.h>
+#include <sys/stat.h>
+
 #include <CLI/CLI.hpp>
 #include <memory>
 #include <optional>
@@ -69,6 +71,17 @@ Result<Config> configure(ServeOptions const& options) {
   return config;
 }
 
+// For a reload. At start a pipe is read like any file, and once; later nobody may write to it, and the loop that reads
+// would wait for him.
+Result<Config> configure_again(ServeOptions const& options) {
+  struct stat about{};
+  if (::stat(options.config_file.c_str(), &about) == 0 && S_ISFIFO(about.st_mode)) {
+    return fail(ErrorCode::bad_configuration,
+                fmt::format("the configuration file {} is a pipe, which is not read again", options.config_file));
+  }
+  return configure(options);
+}
+
 int serve(ServeOptions const& options, Context const& context) {
   auto const config = configure(options);
   if (!config) return fail_with(config.error(), context);
@@ -83,7 +96,7 @@ int serve(ServeOptions const& options, Context const& context) {
     telemetry::LogOptions const log_options{
         .level = config->log_level, .format = format, .repeats_max = config->log_repeats_max};
     telemetry::Logger logger{context.clock, log_options, telemetry::stderr_sink()};
-    ran = run_server(*config, [&options] { return configure(options); }, access, context.clock, logger);
+    ran = run_server(*config, [&options] { return configure_again(options); }, access, context.clock, logger);
     if (!ran)
       logger.error("stopped by an error", {{"code", to_string(ran.error().code)}, {"error", describe(ran.error())}});
   }  // What is logged is out before the last words.

@@ -61,8 +61,9 @@ struct Exchange {
   std::vector<ReportedJob> reported;      // The jobs that were reported on, in order.
   std::unique_ptr<CacheNote> cache;       // For few of the calls of the cache.
   std::unique_ptr<AuditNote> audit;       // Of what is for administrators only.
-  std::string cors;   // Headers of the answer, where it is for a web page of an origin that may read it.
-  std::string allow;  // For method_not_allowed.
+  std::string cors;  // Headers of the answer, where web pages of some origins may read answers: what this one may.
+  bool is_from_known_origin = false;  // It comes from a page of one of those.
+  std::string allow;                  // For method_not_allowed.
   std::string text;
 
   // For the next request, keeping the text's memory.

@@ -41,7 +41,7 @@ constexpr std::array<RouteEntry, kRoutes> kTable{{
     {Route::get_flag_history, Method::get, "/v1/flags/{key}/history", "", Access::server_read},
     {Route::healthz, Method::get, "/healthz", "verbose", Access::open},
     {Route::livez, Method::get, "/livez", "verbose", Access::open},
-    {Route::readyz, Method::get, "/readyz", "verbose", Access::open},
+    {Route::readyz, Method::get, "/readyz", "verbose exclude", Access::open},
     {Route::metrics, Method::get, "/metrics", "", Access::server_read},
     {Route::status, Method::get, "/v1/status", "", Access::server_read},
     {Route::cpu_profile, Method::get, "/v1/debug/cpu-profile", "seconds", Access::server_admin},

@@ -72,15 +72,19 @@ void Endpoints::note_head(Request const& request, Exchange& exchange) {
   exchange.is_http_1_0 = request.is_http_1_0;
   exchange.is_head = request.method == Method::head;
   if (!request.traceparent.empty()) exchange.trace = telemetry::parse_traceparent(request.traceparent);
-  if (!cors_origins_.empty() && !request.origin.empty()) {
-    auto const known = std::find(cors_origins_.begin(), cors_origins_.end(), request.origin);
-    if (known != cors_origins_.end()) {
-      exchange.cors = "Access-Control-Allow-Origin: " + *known +
-                      "\r\nVary: Origin\r\nAccess-Control-Expose-Headers: Age, Cache-Status, ETag, "
-                      "Idempotent-Replayed, Location, Retry-After, WWW-Authenticate\r\n";
-    }
-  }
+  if (!cors_origins_.empty()) note_origin(request.origin, exchange);
   if (tracer_ != nullptr) begin_trace(request, exchange);
+}
+
+void Endpoints::note_origin(std::string_view origin, Exchange& exchange) const {
+  // Whoever keeps an answer is to know that another origin gets another one, also where this one was told nothing.
+  exchange.cors = "Vary: Origin\r\n";
+  exchange.is_from_known_origin = std::ranges::find(cors_origins_, origin) != cors_origins_.end();
+  if (!exchange.is_from_known_origin) return;
+  exchange.cors.append("Access-Control-Allow-Origin: ").append(origin);
+  exchange.cors.append(
+      "\r\nAccess-Control-Expose-Headers: Age, Cache-Status, ETag, Idempotent-Replayed, Location, RateLimit, "
+      "RateLimit-Policy, Retry-After, WWW-Authenticate\r\n");
 }
 
 // A request whose body comes later goes through here twice; what was begun the first time is forgotten.
@@ -138,7 +142,7 @@ Result<std::optional<Command>> Endpoints::plan(Request const& request, Exchange&
     std::string const allowed = allowed_methods(request.path);
     if (allowed.empty()) return fail(ErrorCode::not_found, "there is nothing at this path");
     std::string extra = "Allow: " + allowed + "\r\n";
-    if (!exchange.cors.empty()) {  // What a browser asks before it sends a request of a page: it may.
+    if (exchange.is_from_known_origin) {  // What a browser asks before it sends a request of a page: it may.
       extra.append("Access-Control-Allow-Methods: ").append(allowed);
       extra.append("\r\nAccess-Control-Allow-Headers: Authorization, Content-Type, Idempotency-Key, If-None-Match, ");
       extra.append("Request-Timeout, traceparent, tracestate\r\nAccess-Control-Max-Age: 600\r\n");

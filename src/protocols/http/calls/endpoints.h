@@ -107,6 +107,7 @@ class Endpoints {
   FrontEndFigures front_end() const;
   void append_body(Exchange const& exchange, Reply const& reply, std::string& out);
   Result<> answer_upgrade(Request const& request, Exchange& exchange);
+  void note_origin(std::string_view origin, Exchange& exchange) const;
   void begin_trace(Request const& request, Exchange& exchange);
   void end_trace(Exchange const& exchange, int status, std::string_view error_code, Reply const* reply);
 

@@ -1,4 +1,6 @@
 #include <algorithm>
+#include <array>
+#include <string_view>
 #include <utility>
 
 #include "base/json_writer.h"
@@ -26,13 +28,47 @@ constexpr std::string_view kHome = "Workmill " WM_VERSION
                                    "  GET  /openapi.json  all calls, for programs\n"
                                    "  GET  /metrics       for Prometheus\n";
 
+// What /readyz looks at, by the names that it shows.
+struct ReadyCheck {
+  std::string_view name;
+  service::Readiness bad;
+};
+constexpr std::array<ReadyCheck, 3> kReadyChecks{{{"recovered", service::Readiness::recovering},
+                                                  {"disk", service::Readiness::disk_full},
+                                                  {"serving", service::Readiness::draining}}};
+
+// `?exclude=disk`: that check is passed over; several with commas between.
+Result<service::Readiness> without_excluded(Query const& query, service::Readiness readiness) {
+  if (!query.has("exclude")) return readiness;
+  std::string_view names = query.get("exclude");
+  for (bool more = true; more;) {
+    std::size_t const comma = names.find(',');
+    more = comma != std::string_view::npos;
+    auto const found = std::ranges::find(kReadyChecks, names.substr(0, comma), &ReadyCheck::name);
+    if (found == kReadyChecks.end()) {
+      return fail_field(ErrorCode::invalid_field, "exclude", "must be recovered, disk or serving, or several of them");
+    }
+    if (readiness == found->bad) readiness = service::Readiness::ready;
+    if (more) names.remove_prefix(comma + 1);
+  }
+  return readiness;
+}
+
 }  // namespace
 
 bool Endpoints::answer_at_once(Request const& request, Query const& query, Exchange& exchange) {
   switch (exchange.route) {
     case Route::healthz:
     case Route::livez: answer_health(request, query.has("verbose"), service::Readiness::ready, exchange); return true;
-    case Route::readyz: answer_health(request, query.has("verbose"), service_.readiness(), exchange); return true;
+    case Route::readyz: {
+      auto const readiness = without_excluded(query, service_.readiness());
+      if (readiness) {
+        answer_health(request, query.has("verbose"), *readiness, exchange);
+      } else {
+        answer(exchange, readiness.error(), exchange.text);
+      }
+      return true;
+    }
     case Route::openapi:
       answer_page(exchange,
                   {.status = 200, .content_type = content_type::kJson, .body = openapi_document(), .extra = {}});
@@ -70,8 +106,7 @@ void Endpoints::answer_health(Request const& request, bool verbose, service::Rea
     if (!is_ready) json.member("output", name);
     json.end_object();
   } else if (verbose && exchange.route == Route::readyz) {
-    using enum service::Readiness;
-    for (auto const& [check, bad] : {std::pair{"recovered", recovering}, {"disk", disk_full}, {"serving", draining}}) {
+    for (auto const& [check, bad] : kReadyChecks) {
       body.append(readiness == bad ? "[-]" : "[+]").append(check).append(readiness == bad ? " failed\n" : " ok\n");
     }
     body.append(is_ready ? "readyz check passed\n" : "readyz check failed\n");
@@ -275,7 +310,7 @@ Result<> Endpoints::answer_upgrade(Request const& request, Exchange& exchange) {
   if (request.websocket_version != "13") {
     return fail(ErrorCode::upgrade_required, "of the versions of WebSocket only 13 is known");
   }
-  if (is_from_web_page(request) && exchange.cors.empty()) {
+  if (is_from_web_page(request) && !exchange.is_from_known_origin) {
     return fail(ErrorCode::forbidden, "web pages of this origin may not open a worker stream");
   }
   std::string const accept = websocket::accept_of(request.websocket_key);

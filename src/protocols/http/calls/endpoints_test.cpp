@@ -277,6 +277,12 @@ TEST_F(EndpointsTest, HealthSaysWhetherTheServerLivesAndWhetherItServes) {
   auto const verbose = ask(get("/readyz?verbose"));
   EXPECT_THAT(verbose, HasSubstr("[+]recovered ok\n"));
   EXPECT_THAT(verbose, HasSubstr("[-]disk failed\n"));
+  EXPECT_THAT(ask(get("/readyz?exclude=serving")), StartsWith("HTTP/1.1 503 Service Unavailable\r\n"));
+  EXPECT_THAT(ask(get("/readyz?exclude=disk")), StartsWith("HTTP/1.1 200 OK\r\n"));
+  EXPECT_THAT(ask(get("/readyz?exclude=recovered,disk")), StartsWith("HTTP/1.1 200 OK\r\n"));
+  for (std::string const unknown : {"", "disc", "disk,", ",disk"}) {
+    EXPECT_THAT(ask(get("/readyz?exclude=" + unknown)), HasSubstr(R"("field":"exclude")")) << unknown;
+  }
   auto const json = ask(get("/readyz", "Accept: application/health+json\r\n"));
   EXPECT_THAT(json, HasSubstr("Content-Type: application/health+json\r\n"));
   EXPECT_THAT(json, HasSubstr(R"({"status":"fail","version":)"));
