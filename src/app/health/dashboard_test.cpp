@@ -155,10 +155,12 @@ TEST(Dashboard, ShowsNoControlCharactersOfOthers) {
   EXPECT_THAT(render(now, now, 1, {.columns = 80, .rows = 24}), Each(Not(HasSubstr("\x1b"))));
 }
 
-TEST(Snapshot, ReadsDamageFromTheMetrics) {
+TEST(Snapshot, ReadsFromTheMetricsWhatOnlyTheySay) {
   Snapshot it;
-  read_metrics("# TYPE workmill_verify_damaged_total counter\nworkmill_verify_damaged_total 3\n", it);
+  read_metrics("# TYPE workmill_verify_damaged_total counter\nworkmill_verify_damaged_total 3\nworkmill_gated_jobs 7\n",
+               it);
   EXPECT_EQ(it.damaged, 3u);
+  EXPECT_EQ(it.gated, 7u);
 }
 
 }  // namespace

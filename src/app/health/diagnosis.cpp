@@ -356,6 +356,19 @@ void find_standing_queues(Period const& period, Findings& out) {
   }
 }
 
+// Nothing is wrong with them; but whoever looks why nothing runs sees ready jobs and workers that wait.
+void find_gated_jobs(Period const& period, Findings& out) {
+  std::uint64_t const gated = period.now().gated;
+  if (gated == 0) return;
+  out.push_back({.code = "gated_jobs",
+                 .what = fmt::format("{} of {} wait for a feature flag that is off.", with_commas(gated),
+                                     counted(period.now().ready, "ready job")),
+                 .why = "The flag gates their type: they are not leased until it lets them go, and none is lost.",
+                 .advice =
+                     "`workmill flags` shows which flags gate which types. Where that is as it should be, there is "
+                     "nothing to do."});
+}
+
 void find_refusals(Period const& period, Findings& out) {
   double const refused = period.refused();
   if (refused <= 0 || refused < period.requests() * kRefusedShare) return;
@@ -381,6 +394,7 @@ std::vector<Finding> diagnose(Snapshot const& before, Snapshot const& after, dou
   find_busy_threads(period, found);
   Movement const* const hot = find_hot_queue(period, found);
   find_slow_consumers(period, hot, found);
+  find_gated_jobs(period, found);
   find_standing_queues(period, found);
   if (!queue_is_full) find_refusals(period, found);  // Its finding has the share of them.
   return found;

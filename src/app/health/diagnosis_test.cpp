@@ -278,6 +278,16 @@ TEST(Diagnosis, NamesWhatStandsStill) {
   EXPECT_THAT(pair.findings()[1].what, HasSubstr("forgotten"));
 }
 
+TEST(Diagnosis, NamesJobsThatWaitForAFlagBeforeWhatThatLooksLike) {
+  Pair pair;
+  pair.add({.name = "sms", .ready_before = 200, .ready = 200, .waits_seconds = 90});
+  pair.after.ready = 200;
+  pair.after.gated = 180;
+
+  EXPECT_THAT(pair.codes(), ElementsAre("gated_jobs", "no_workers"));
+  EXPECT_EQ(pair.findings()[0].what, "180 of 200 ready jobs wait for a feature flag that is off.");
+}
+
 TEST(Diagnosis, NamesDamageAndAFullDiskBeforeAllElse) {
   Pair pair;
   pair.after.flush_seconds = 5;

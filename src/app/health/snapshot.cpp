@@ -125,11 +125,15 @@ void read_queues(JsonValue const& page, Snapshot& snapshot) {
 }
 
 void read_metrics(std::string_view text, Snapshot& snapshot) {
-  constexpr std::string_view kDamaged = "\nworkmill_verify_damaged_total ";
-  auto const at = text.find(kDamaged);
-  if (at == std::string_view::npos) return;
-  text.remove_prefix(at + kDamaged.size());
-  std::from_chars(text.data(), text.data() + text.size(), snapshot.damaged);
+  auto const read = [text](std::string_view name, std::uint64_t& value) {
+    std::string const start = fmt::format("\n{} ", name);
+    auto const at = text.find(start);
+    if (at == std::string_view::npos) return;
+    std::string_view const rest = text.substr(at + start.size());
+    std::from_chars(rest.data(), rest.data() + rest.size(), value);
+  };
+  read("workmill_verify_damaged_total", snapshot.damaged);
+  read("workmill_gated_jobs", snapshot.gated);
 }
 
 }  // namespace workmill::app::health

@@ -74,7 +74,9 @@ struct Snapshot {
   double flush_ms_typical = 0;
   bool flush_on_writer_thread = false;
   std::uint64_t log_bytes = 0, live_bytes = 0, disk_free_bytes = 0;
-  std::uint64_t damaged = 0;  // Places of the log found damaged; from /metrics.
+  // From /metrics:
+  std::uint64_t damaged = 0;  // Places of the log found damaged.
+  std::uint64_t gated = 0;    // Ready jobs that a feature flag holds back.
 
   std::vector<Bound> bounds;
   std::vector<Stage> stages, job_stages;
