@@ -44,6 +44,31 @@ void reload_common(Reload& reload, Access& access, Clock const& clock, telemetry
   reload_access(reload, access, clock);
 }
 
+// Why the server stops. It is told as soon as it is known: what is taken down afterwards may go wrong too.
+class StopReason {
+ public:
+  explicit StopReason(telemetry::Logger& logger) : logger_(logger) {}
+
+  // The first one counts. Any thread.
+  void tell(Error const& error) {
+    first_.with([&](std::optional<Error>& first) {
+      if (first) return;
+      first = error;
+      logger_.error("stopped by an error", {{"code", to_string(error.code)}, {"error", describe(error)}});
+    });
+  }
+  Result<> result() {
+    return first_.with([](std::optional<Error> const& first) -> Result<> {
+      if (first) return std::unexpected(*first);
+      return {};
+    });
+  }
+
+ private:
+  telemetry::Logger& logger_;
+  Guarded<std::optional<Error>> first_;
+};
+
 // What is around the server: who started it, what was handed to it, and where its spans go.
 struct Host {
   Clock const& clock;
@@ -52,6 +77,7 @@ struct Host {
   std::vector<InheritedSocket> const& sockets;
   Access const& access;
   Tracing const& tracing;
+  StopReason& stop_reason;
 };
 
 // On the sockets that were handed to us, else on the address of the configuration. Answers the port.
@@ -148,15 +174,16 @@ Result<> run_inline(Reload& reload, Host const& host, Store& store, Rng& chance)
   server.set_cors_origins(config.cors_origins);
   reload.on_change({"cors_origins"}, [&](Config const& next) { server.set_cors_origins(next.cors_origins); });
 
-  std::optional<Error> failure;
+  bool has_failed = false;
   std::uint64_t turns = 0;
   loop.set_turn([&]() -> Duration {
     logger.tell_repeats();
-    if (failure) return net::IoLoop::kForever;
+    if (has_failed) return net::IoLoop::kForever;
     ++turns;
-    auto sleep = service.turn();
+    auto const sleep = service.turn();
     if (sleep) return *sleep;
-    failure = std::move(sleep).error();
+    has_failed = true;
+    host.stop_reason.tell(sleep.error());
     loop.stop();
     return Duration{0};
   });
@@ -180,9 +207,8 @@ Result<> run_inline(Reload& reload, Host const& host, Store& store, Rng& chance)
   tell_ready(host, config, port);  // From here on, as some wait for it, signals are answered too.
   loop.run();
   server.set_profiler(nullptr);  // Which goes first; a connection that is cut off may be read from once more.
-  if (failure) return std::unexpected(std::move(*failure));
-  // Everybody has been answered; what a writer thread may still have under way was answered to nobody.
-  return {};
+  // After a drain everybody has been answered; what a writer thread may still have under way was answered to nobody.
+  return host.stop_reason.result();
 }
 
 // ---- Several I/O threads, and one for the shard.
@@ -223,7 +249,6 @@ Result<> run_threads(Reload& reload, Host const& host, Store& store, Rng& chance
   host.tracing.add_metrics(metrics);
   WM_TRY(auto const verifier, start_verifier(config, clock, logger.of(telemetry::LogComponent::log), metrics));
   std::atomic<bool> draining{false};
-  Guarded<std::optional<Error>> failure;
   std::vector<std::unique_ptr<IoThread>> io;
   std::vector<shard::Mailbox*> mailboxes;
   for (std::uint32_t i = 0; i < config.io_threads; ++i) {
@@ -238,8 +263,8 @@ Result<> run_threads(Reload& reload, Host const& host, Store& store, Rng& chance
                                                                        std::move(wake), store.recovery);
                            },
                            mailboxes,
-                           [&](Error error) {
-                             failure.with([&](std::optional<Error>& first) { first = std::move(error); });
+                           [&](Error const& error) {
+                             host.stop_reason.tell(error);
                              for (auto& thread : io) thread->loop.stop();
                            }};
   std::vector<net::IoLoop*> other_loops;
@@ -314,9 +339,7 @@ Result<> run_threads(Reload& reload, Host const& host, Store& store, Rng& chance
   }
   // It goes first; a connection that is cut off may be read from once more.
   for (auto& front_end : front_ends) front_end->server.set_profiler(nullptr);
-  auto first = failure.with([](std::optional<Error>& error) { return std::exchange(error, {}); });
-  if (first) return std::unexpected(std::move(*first));
-  return {};
+  return host.stop_reason.result();
 }
 
 // What was handed to us stands in for the address in the file, for the checks too.
@@ -330,10 +353,8 @@ Result<Config> with_sockets(Config config, std::vector<InheritedSocket> const& s
   return config;
 }
 
-}  // namespace
-
-Result<> run_server(Config const& given, Reload::Read read_again, Access& access, Clock const& clock,
-                    telemetry::Logger& logger) {
+Result<> run(Config const& given, Reload::Read read_again, Access& access, Clock const& clock,
+             telemetry::Logger& logger, StopReason& stop_reason) {
   std::signal(SIGPIPE, SIG_IGN);
   StopSignals::hold_hangups();
   auto const manager = ServiceManager::from_environment();
@@ -352,8 +373,13 @@ Result<> run_server(Config const& given, Reload::Read read_again, Access& access
   reload_common(reload, access, clock, logger);
   warn_of_access(config, access, clock.now(), logger);
   reload.on_change({"trace_sample"}, [&tracing](Config const& next) { tracing.set_sample(next); });
-  Host const host{
-      .clock = clock, .logger = logger, .manager = manager, .sockets = sockets, .access = access, .tracing = tracing};
+  Host const host{.clock = clock,
+                  .logger = logger,
+                  .manager = manager,
+                  .sockets = sockets,
+                  .access = access,
+                  .tracing = tracing,
+                  .stop_reason = stop_reason};
   auto ran =
       config.io_threads == 1 ? run_inline(reload, host, store, chance) : run_threads(reload, host, store, chance);
   if (!ran) return ran;
@@ -361,6 +387,16 @@ Result<> run_server(Config const& given, Reload::Read read_again, Access& access
   tracing.flush();
   logger.info("stopped");
   return {};
+}
+
+}  // namespace
+
+Result<> run_server(Config const& given, Reload::Read read_again, Access& access, Clock const& clock,
+                    telemetry::Logger& logger) {
+  StopReason stop_reason{logger};
+  auto ran = run(given, std::move(read_again), access, clock, logger, stop_reason);
+  if (!ran) stop_reason.tell(ran.error());  // Unless it is told: what kept the server from starting.
+  return ran;
 }
 
 }  // namespace workmill::app

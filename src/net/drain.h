@@ -8,7 +8,7 @@
 #include "net/task_scope.h"
 
 // The end of a scope's tasks within a time: no new ones; those under way have until the deadline; then they are
-// cancelled. One use; belongs to one I/O thread, and neither it nor the scope may go before the callback.
+// cancelled. One use; belongs to one I/O thread. Where it goes before the callback, nobody is called.
 namespace workmill::net {
 
 enum class Drained : std::uint8_t { in_time, cut_off };
@@ -16,6 +16,9 @@ enum class Drained : std::uint8_t { in_time, cut_off };
 class Drain {
  public:
   Drain(IoLoop& loop, TaskScope& scope) : scope_(scope), deadline_(loop.context()) {}
+  ~Drain() { scope_.tell_nobody(); }
+  Drain(Drain const&) = delete;
+  Drain& operator=(Drain const&) = delete;
 
   void begin(Duration patience, std::move_only_function<void(Drained)> on_done);
   bool has_begun() const { return has_begun_; }

@@ -136,8 +136,9 @@ void Listener::close() {
 
 boost::asio::awaitable<void> Listener::accept_all() {
   co_await boost::asio::this_coro::throw_if_cancelled(false);
+  auto const cancellation = co_await boost::asio::this_coro::cancellation_state;
   boost::asio::steady_timer pause{acceptor_.get_executor()};
-  while (acceptor_.is_open()) {
+  while (acceptor_.is_open() && cancellation.cancelled() == boost::asio::cancellation_type::none) {
     auto [error, socket] = co_await acceptor_.async_accept(boost::asio::as_tuple(boost::asio::use_awaitable));
     if (error == boost::asio::error::operation_aborted) co_return;
     if (!error) {

@@ -9,19 +9,30 @@
 #include "base/assert.h"
 
 namespace workmill::net {
+namespace {
+
+constexpr int kRoundsMax = 100;  // Far more than any task has waits one behind the other.
+
+}  // namespace
 
 TaskScope::~TaskScope() {
   refuse();
-  on_empty_ = nullptr;  // Who wanted to know, such as a drain that was not waited for, has gone ahead of us.
-  context_.restart();
-  // From inside the context. From outside, Asio sends a signal by way of its queue, where it would find a task gone
-  // that ends ahead of it.
+  tell_nobody();  // Who wanted to know, such as a drain that was not waited for, has gone ahead of us.
+  // A wait that is over, though its task does not know yet, can no longer be cancelled: a timer that ran out while
+  // thousands of other tasks were ended, say. Such a task may go on to its next wait, and hears of that one's end. So
+  // as soon as nothing is ready any more, whoever is left is cancelled again.
   bool cancelled = false;
-  boost::asio::post(context_, [this, &cancelled] {
-    cancel();
-    cancelled = true;
-  });
-  while ((!tasks_.empty() || !cancelled) && context_.poll_one() > 0) {
+  for (int round = 0; round < kRoundsMax && !tasks_.empty(); ++round) {
+    context_.restart();
+    cancelled = false;
+    // From inside the context. From outside, Asio sends a signal by way of its queue, where it would find a task gone
+    // that ends ahead of it.
+    boost::asio::post(context_, [this, &cancelled] {
+      cancel();
+      cancelled = true;
+    });
+    while ((!tasks_.empty() || !cancelled) && context_.poll_one() > 0) {
+    }
   }
   WM_ASSERT(tasks_.empty());  // A task that waits for what cannot be cancelled would outlive its owner.
 }

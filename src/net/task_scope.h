@@ -27,6 +27,7 @@ class TaskScope {
   void cancel();
   // Calls back when no task is left, at once where there is none. Not while the scope is destroyed.
   void when_empty(std::move_only_function<void()> on_empty);
+  void tell_nobody() { on_empty_ = nullptr; }
 
   std::size_t size() const { return tasks_.size(); }
 

@@ -2,11 +2,13 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/this_coro.hpp>
 #include <boost/asio/use_awaitable.hpp>
+#include <vector>
 
 #include "net/drain.h"
 #include "net/io_loop.h"
@@ -30,6 +32,19 @@ boost::asio::awaitable<void> wait(IoLoop* loop, bool* was_cancelled) {
 boost::asio::awaitable<void> count_soon(IoLoop* loop, int* runs) {
   co_await boost::asio::post(loop->context(), boost::asio::use_awaitable);
   ++*runs;
+}
+
+// Goes on for as long as it hears of no cancellation, and looks for one only where it waits: as a timer does that has
+// just run out, it may have something ready at the moment when it is cancelled.
+boost::asio::awaitable<void> tick(IoLoop* loop, int* ticks) {
+  co_await boost::asio::this_coro::throw_if_cancelled(false);
+  boost::asio::steady_timer timer{loop->context()};
+  for (;;) {
+    timer.expires_after(*ticks == 0 ? std::chrono::nanoseconds{0} : std::chrono::hours{1});
+    auto const [error] = co_await timer.async_wait(boost::asio::as_tuple(boost::asio::use_awaitable));
+    if (error) co_return;
+    ++*ticks;
+  }
 }
 
 class TaskScopeTest : public testing::Test {
@@ -152,6 +167,21 @@ TEST_F(TaskScopeTest, ATaskThatIsAboutToEndMayEndWhileItsScopeGoes) {
   }
 
   EXPECT_EQ(runs, 1);
+}
+
+// Whoever serves thousands of connections takes so long to end them that timers run out meanwhile.
+TEST_F(TaskScopeTest, CancelsAgainWhoeverHadSomethingReadyAtThatMoment) {
+  constexpr int kTasks = 3'000;
+  std::vector<int> ticks(kTasks, 0);
+  {
+    TaskScope scope{loop.context()};
+    for (int& of_one : ticks) scope.spawn(tick(&loop, &of_one));
+    for (int begun = 0; begun < kTasks; ++begun) loop.context().poll_one();
+    ASSERT_EQ(scope.size(), std::size_t{kTasks});
+    ASSERT_EQ(std::ranges::count(ticks, 0), kTasks);  // All their timers have run out, and none of them knows.
+  }
+
+  EXPECT_EQ(std::ranges::count(ticks, 1), kTasks);
 }
 
 TEST_F(TaskScopeTest, ADrainCancelsWhatTakesTooLong) {

@@ -97,8 +97,6 @@ int serve(ServeOptions const& options, Context const& context) {
         .level = config->log_level, .format = format, .repeats_max = config->log_repeats_max};
     telemetry::Logger logger{context.clock, log_options, telemetry::stderr_sink()};
     ran = run_server(*config, [&options] { return configure_again(options); }, access, context.clock, logger);
-    if (!ran)
-      logger.error("stopped by an error", {{"code", to_string(ran.error().code)}, {"error", describe(ran.error())}});
   }  // What is logged is out before the last words.
   if (ran) return kExitOk;
   fail_with(ran.error(), context);

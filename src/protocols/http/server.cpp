@@ -81,8 +81,8 @@ HttpServer::HttpServer(net::IoLoop& loop, service::Service& service, service::To
       bound_gauges_(metrics),
       second_timer_(loop.context()),
       held_timer_(loop.context()),
-      housekeeping_(loop.context()),
       scope_(loop.context()),
+      housekeeping_(loop.context()),
       drain_(loop, scope_) {
   WM_ASSERT(limits_.connections_max + kTurnedAwayMax < CookieParts::kSlots);
   service_.set_sink(this);
@@ -458,11 +458,13 @@ boost::asio::awaitable<void> HttpServer::keep_held() {
 
 boost::asio::awaitable<void> HttpServer::keep_time() {
   co_await boost::asio::this_coro::throw_if_cancelled(false);
+  auto const cancellation = co_await boost::asio::this_coro::cancellation_state;
   for (;;) {
     std::size_t const parts = std::clamp<std::size_t>(looked_at_ / kLooksAPart, 1, kSweepPartsMax);
     second_timer_.expires_after(swept_ < part_end_ ? kSweepRest : std::chrono::nanoseconds{kSweepEvery / parts});
     auto const [error] = co_await second_timer_.async_wait(boost::asio::as_tuple(boost::asio::use_awaitable));
-    if (error) co_return;
+    // It may have run out just before it was cancelled.
+    if (error || cancellation.cancelled() != boost::asio::cancellation_type::none) co_return;
     sweep_part(parts, {.looks = kLooksAtOnce, .sent = kSentAtOnce, .ended = ends_at_once()});
   }
 }

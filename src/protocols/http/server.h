@@ -168,11 +168,13 @@ class HttpServer final : public service::AnswerSink {
   std::size_t looks_ = 0;      // At connections in it.
   std::size_t looked_at_ = 0;  // In the one before.
   boost::asio::steady_timer held_timer_;
-  std::vector<std::unique_ptr<net::Listener>> listeners_;
-  std::size_t listening_ = 0;  // Of these, since stop_accepting() has been called.
+  std::size_t listening_ = 0;  // Of the listeners, since stop_accepting() has been called.
   std::move_only_function<void()> on_stopped_;
+  // From here on in this order, as each still runs while it ends: nobody is told any more, nothing comes in, nothing is
+  // swept, and then the connections end, before what they use.
+  net::TaskScope scope_;
   net::TaskScope housekeeping_;
-  net::TaskScope scope_;  // The connections. Ends before what they use.
+  std::vector<std::unique_ptr<net::Listener>> listeners_;
   net::Drain drain_;
 };
 
