@@ -11,9 +11,12 @@
 #include <array>
 #include <cerrno>
 #include <cmath>
+#include <future>
 #include <iterator>
 #include <mutex>
 #include <span>
+#include <system_error>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -22,6 +25,27 @@
 
 namespace workmill::telemetry {
 namespace {
+
+using Pool = std::shared_ptr<spdlog::details::thread_pool>;
+
+// Ends the pool, which writes what is queued, and then the logger that it writes with. Where a write hangs, which
+// nothing but its reader can end, it hangs in a thread of its own, which the end of the process takes with it: it
+// touches nothing but what belongs to these two.
+bool end_within(std::chrono::milliseconds time, Pool pool, std::shared_ptr<spdlog::logger> logger) {
+  std::promise<void> written;
+  auto const is_written = written.get_future();
+  try {
+    std::thread{[last = std::move(logger), first = std::move(pool), done = std::move(written)]() mutable {
+      name_this_thread("wm-log-end");
+      first.reset();
+      last.reset();
+      done.set_value();
+    }}.detach();
+  } catch (std::system_error const&) {
+    return true;  // The system has no thread for that: the pool has ended here, with the function that was to have it.
+  }
+  return is_written.wait_for(time) == std::future_status::ready;
+}
 
 // Holds a usual line without allocating.
 using Line = fmt::basic_memory_buffer<char, 1'024>;
@@ -199,16 +223,18 @@ class FunctionSink final : public spdlog::sinks::base_sink<std::mutex> {
 
 }  // namespace
 
-// spdlog wants its parts in shared_ptrs. Each has one owner here all the same, and dies with the Core: the pool
-// first, whose destructor writes what is queued and joins the thread; then nobody else is left who uses the logger.
+// spdlog wants its parts in shared_ptrs. Each has one owner here all the same, and ends in Logger::close(): the pool
+// writes what is queued and joins its thread; then nobody else is left who uses the logger.
 struct Logger::Core {
   Core(Clock const& its_clock, LogOptions const& options)
       : clock(its_clock),
         format(options.format),
         queue_lines_max(options.queue_lines_max),
+        close_within(options.close_within),
         repeats(options.repeats_max, options.repeats_window) {}
 
   void put(Head head, LogFields fields) {
+    if (!logger) return;  // Closed.
     std::array<char, kRfc3339Bytes> time;
     format_rfc3339_to(clock.now(), time.data());
     head.time = {time.data(), time.size()};
@@ -234,10 +260,11 @@ struct Logger::Core {
   Clock const& clock;
   LogFormat const format;
   std::size_t const queue_lines_max;
+  std::chrono::milliseconds const close_within;
   LogRepeats repeats;
   std::atomic<std::uint64_t> written{0};
   std::shared_ptr<spdlog::logger> logger;
-  std::shared_ptr<spdlog::details::thread_pool> pool;          // None where delivery is immediate.
+  Pool pool;                                                   // None where delivery is immediate.
   std::array<std::unique_ptr<Logger>, kLogComponents> others;  // Not the first one, which owns this.
   Logger* first = nullptr;
 };
@@ -292,8 +319,14 @@ Logger::Logger(Core& core, LogComponent component, LogLevel level)
     : core_(core), component_(component), level_(level) {}
 
 Logger::~Logger() {
-  if (!owned_) return;
+  if (owned_) close();
+}
+
+bool Logger::close() {
+  if (!core_.logger) return true;
   for (LogRepeats::Held const& held : core_.repeats.take_all()) core_.put(held);
+  auto logger = std::exchange(core_.logger, nullptr);
+  return !core_.pool || end_within(core_.close_within, std::exchange(core_.pool, nullptr), std::move(logger));
 }
 
 Logger& Logger::of(LogComponent component) {

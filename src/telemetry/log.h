@@ -22,7 +22,7 @@
 // never throws and is bounded: long texts are cut, and by default a line goes into a queue that a thread of the logger
 // empties, so that a terminal or a pipe which nobody reads stops no shard. When that queue is full the oldest line
 // gives way, and is counted. A message that repeats is held back, and counted (log_repeats.h). The destructor writes
-// what is queued.
+// what is queued, for as long as somebody takes it: close().
 //
 // A call below its component's level costs a load and a branch. One that is written costs its caller the text, on the
 // stack, and a push onto the queue.
@@ -83,9 +83,12 @@ struct LogOptions {
   // line says how many they were. 0: all are written. Some components are exempt: may_hold_back().
   std::uint32_t repeats_max = 20;
   std::chrono::seconds repeats_window{10};
+  // So long the end waits for whoever reads the lines that are queued: time enough for one who does.
+  std::chrono::milliseconds close_within{2'000};
 };
 
-// Takes one line, without its newline. Called by one thread at a time; must not log.
+// Takes one line, without its newline. Called by one thread at a time; must not log. One that hangs at the end is left
+// behind with its thread, and may outlive the logger.
 using LogSink = std::move_only_function<void(std::string_view line)>;
 LogSink stderr_sink();
 
@@ -135,6 +138,10 @@ class Logger {
   }
 
   LogFigures figures() const;
+
+  // The end, once no part logs any more: writes what is queued. False where that was not taken in time; then the rest
+  // of it is lost, and whoever would write elsewhere on standard error would hang there too. Of the first logger.
+  bool close();
 
  private:
   struct Core;  // What all components share: spdlog, which only the .cpp knows, and the table of repeats.

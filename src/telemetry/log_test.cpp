@@ -4,10 +4,12 @@
 #include <rapidcheck/gtest.h>
 
 #include <limits>
+#include <memory>
 #include <optional>
 #include <semaphore>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 namespace workmill::telemetry {
@@ -224,6 +226,58 @@ TEST(Logger, AReaderThatHangsStopsNobodyAndTheOldestLinesGiveWay) {
   ASSERT_EQ(lines.size(), 5u);
   EXPECT_TRUE(lines[1].ends_with("number=7"));
   EXPECT_TRUE(lines[4].ends_with("number=10"));
+}
+
+// A reader that hangs until the test lets it go, and what outlives the logger meanwhile.
+struct HangingReader {
+  std::binary_semaphore has_line{0}, goes_on{0}, has_ended{0};
+};
+
+class HangingSink {
+ public:
+  explicit HangingSink(std::shared_ptr<HangingReader> reader) : reader_(std::move(reader)) {}
+  HangingSink(HangingSink&&) = default;
+  HangingSink& operator=(HangingSink&&) = delete;
+  ~HangingSink() {
+    if (reader_) reader_->has_ended.release();
+  }
+  void operator()(std::string_view) {
+    reader_->has_line.release();
+    reader_->goes_on.acquire();
+  }
+
+ private:
+  std::shared_ptr<HangingReader> reader_;
+};
+
+TEST(Logger, TheEndDoesNotWaitForAReaderThatHangs) {
+  StoppedClock const clock;
+  auto const reader = std::make_shared<HangingReader>();
+  {
+    Logger logger{clock, {.close_within = std::chrono::milliseconds{1}}, HangingSink{reader}};
+    logger.info("line");
+    reader->has_line.acquire();
+
+    EXPECT_FALSE(logger.close());
+  }
+
+  // What was left behind ends by itself.
+  reader->goes_on.release();
+  reader->has_ended.acquire();
+}
+
+TEST(Logger, TheEndSaysThatAllIsWritten) {
+  StoppedClock const clock;
+  std::vector<std::string> lines;
+  Logger logger{clock, {}, [&lines](std::string_view line) { lines.emplace_back(line); }};
+  logger.info("line");
+
+  EXPECT_TRUE(logger.close());
+
+  EXPECT_EQ(lines.size(), 1u);
+  logger.info("too late");
+  EXPECT_TRUE(logger.close());
+  EXPECT_EQ(lines.size(), 1u);
 }
 
 TEST(Logger, ManyThreadsMayLogAtOnce) {

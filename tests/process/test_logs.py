@@ -1,11 +1,14 @@
 """The log of the server: its lines, its levels, and what it holds back (docs/reference/logs.md)."""
 
+import contextlib
 import json
+import os
 import re
+import signal
 import subprocess
 
 import pytest
-from harness import BINARY, eventually
+from harness import BINARY, DEADLINE, Api, eventually, free_port
 
 COMPONENTS = {"server", "shard", "log", "http", "auth", "audit", "trace"}
 
@@ -69,3 +72,53 @@ def test_levels_that_make_no_sense_are_refused(level):
 
     assert run.returncode == 2, run
     assert "bad_configuration" in run.stderr, run.stderr
+
+
+@pytest.fixture
+def full_pipe():
+    """The end that is written to of a pipe that nobody reads, and that has no room left."""
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(write, b"x" * 4096)
+    os.set_blocking(write, True)
+    yield write
+    os.close(read)
+    os.close(write)
+
+
+def serve_into(pipe, data, port):
+    return subprocess.Popen([BINARY, "serve", "--data", data, "--listen", f"127.0.0.1:{port}"], stderr=pipe)
+
+
+def test_a_server_whose_log_nobody_reads_serves_and_ends(full_pipe, tmp_path):
+    port = free_port()
+    process = serve_into(full_pipe, tmp_path / "data", port)
+    try:
+        api = Api(f"http://127.0.0.1:{port}", queue="q")
+
+        def is_ready():
+            assert process.poll() is None
+            with contextlib.suppress(OSError):
+                return api.call("GET", "/readyz").status == 200
+
+        eventually(is_ready, "the server is ready")
+        api.enqueue_id()
+
+        process.send_signal(signal.SIGTERM)
+
+        assert process.wait(DEADLINE) == 0
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_one_that_cannot_start_ends_too(full_pipe, tmp_path, start):
+    other = start()
+    process = serve_into(full_pipe, other.data, free_port())
+    try:
+        assert process.wait(DEADLINE) == 1
+    finally:
+        process.kill()
+        process.wait()

@@ -92,13 +92,16 @@ int serve(ServeOptions const& options, Context const& context) {
   if (config->log_format == "text") format = telemetry::LogFormat::text;
   if (config->log_format == "json") format = telemetry::LogFormat::json;
   Result<> ran;
+  bool has_reader = true;
   {
     telemetry::LogOptions const log_options{
         .level = config->log_level, .format = format, .repeats_max = config->log_repeats_max};
     telemetry::Logger logger{context.clock, log_options, telemetry::stderr_sink()};
     ran = run_server(*config, [&options] { return configure_again(options); }, access, context.clock, logger);
+    has_reader = logger.close();
   }  // What is logged is out before the last words.
   if (ran) return kExitOk;
+  if (!has_reader) return kExitFailed;  // The last words would wait for him.
   fail_with(ran.error(), context);
   if (ran.error().code == ErrorCode::log_corrupt) {
     fmt::print(stderr, "  what is damaged, and what can be saved:  workmill doctor {}\n", config->data);
