@@ -1,5 +1,7 @@
 #include "app/options.h"
 
+#include <algorithm>
+
 namespace workmill::app {
 
 shard::ShardOptions shard_options(Config const& config, telemetry::Tracer* tracer) {
@@ -16,9 +18,10 @@ shard::ShardOptions shard_options(Config const& config, telemetry::Tracer* trace
   return options;
 }
 
-http::HttpLimits http_limits(Config const& config) {
+http::HttpLimits http_limits(Config const& config, DescriptorRoom const& room) {
   http::HttpLimits limits;
-  limits.connections_max = config.connections_max;
+  limits.connections_max = std::min(config.connections_max, room.connections_max);
+  limits.connections_from = room.connections_from;
   limits.connections_per_address_max = config.connections_per_address_max;
   limits.header_bytes_max = config.header_bytes_max;
   limits.body_bytes_max = config.body_bytes_max;

@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "app/config.h"
+#include "app/descriptors.h"
 #include "protocols/http/limits.h"
 #include "shard/shard_loop.h"
 #include "telemetry/tracer.h"
@@ -12,7 +13,8 @@ namespace workmill::app {
 
 // `tracer` null: nothing is traced.
 shard::ShardOptions shard_options(Config const& config, telemetry::Tracer* tracer);
-http::HttpLimits http_limits(Config const& config);
+// No more connections than there is room for.
+http::HttpLimits http_limits(Config const& config, DescriptorRoom const& room);
 // The settings that http_limits() uses, all of which an http::HttpServer takes while it serves.
 std::vector<std::string_view> http_settings();
 

@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "app/descriptors.h"
 #include "app/options.h"
 #include "app/reload.h"
 #include "app/server_telemetry.h"
@@ -78,7 +79,17 @@ struct Host {
   Access const& access;
   Tracing const& tracing;
   StopReason& stop_reason;
+  DescriptorRoom const& room;
 };
+
+void warn_of_room(Config const& config, DescriptorRoom const& room, telemetry::Logger& logger) {
+  if (config.connections_max <= room.connections_max) return;
+  logger.warn("fewer connections than connections_max, as the process may not open so many files",
+              {{"connections_max", config.connections_max},
+               {"connections_each_thread", room.connections_max},
+               {"io_threads", config.io_threads},
+               {"open_files_max", room.descriptors_max}});
+}
 
 // On the sockets that were handed to us, else on the address of the configuration. Answers the port.
 Result<std::uint16_t> listen(http::HttpServer& server, Config const& config, Host const& host) {
@@ -160,7 +171,7 @@ Result<> run_inline(Reload& reload, Host const& host, Store& store, Rng& chance)
                           service,
                           access.tokens,
                           clock,
-                          http_limits(config),
+                          http_limits(config, host.room),
                           logger.of(telemetry::LogComponent::http),
                           metrics,
                           chance.fork(),
@@ -189,7 +200,7 @@ Result<> run_inline(Reload& reload, Host const& host, Store& store, Rng& chance)
   });
   auto const watchdog = Watchdog::start(host.manager, loop, {}, [&turns] { return turns; });
   WM_TRY(auto const port, listen(server, config, host));
-  reload.on_change(http_settings(), [&](Config const& next) { server.set_limits(http_limits(next)); });
+  reload.on_change(http_settings(), [&](Config const& next) { server.set_limits(http_limits(next, host.room)); });
   reload.on_change({"disk_reserve"}, [&](Config const& next) { shard.set_disk_reserve(next.disk_reserve_bytes); });
   auto const drain = [&](int signal) {
     tell_stopping(host, config, signal);
@@ -278,9 +289,9 @@ Result<> run_threads(Reload& reload, Host const& host, Store& store, Rng& chance
   std::vector<std::unique_ptr<FrontEnd>> front_ends;
   std::vector<http::HttpServer*> others;
   for (std::uint32_t i = 0; i < config.io_threads; ++i) {
-    front_ends.push_back(std::make_unique<FrontEnd>(shard, i, *io[i], access, clock, draining, http_limits(config),
-                                                    logger.of(telemetry::LogComponent::http), metrics, chance.fork(),
-                                                    host.tracing.tracer()));
+    front_ends.push_back(std::make_unique<FrontEnd>(
+        shard, i, *io[i], access, clock, draining, http_limits(config, host.room),
+        logger.of(telemetry::LogComponent::http), metrics, chance.fork(), host.tracing.tracer()));
     if (helpers > 0) front_ends[i]->server.set_crew(&crew);
     telemetry.attach(front_ends[i]->server);
     if (i > 0) others.push_back(&front_ends[i]->server);
@@ -300,7 +311,8 @@ Result<> run_threads(Reload& reload, Host const& host, Store& store, Rng& chance
   });
   reload.on_change(http_settings(), [&](Config const& next) {
     for (std::uint32_t i = 0; i < io.size(); ++i) {
-      io[i]->loop.post([server = &front_ends[i]->server, limits = http_limits(next)] { server->set_limits(limits); });
+      io[i]->loop.post(
+          [server = &front_ends[i]->server, limits = http_limits(next, host.room)] { server->set_limits(limits); });
     }
   });
   reload.on_change({"disk_reserve"}, [&](Config const& next) { shard.set_disk_reserve(next.disk_reserve_bytes); });
@@ -360,6 +372,7 @@ Result<> run(Config const& given, Reload::Read read_again, Access& access, Clock
   auto const manager = ServiceManager::from_environment();
   WM_TRY(auto const sockets, inherited_sockets());
   WM_TRY(auto const config, with_sockets(given, sockets, access));
+  WM_TRY(auto const room, take_descriptors(config.io_threads));
   std::random_device entropy;
   Rng chance{(std::uint64_t{entropy()} << 32) | entropy()};
   auto tracing =
@@ -372,6 +385,8 @@ Result<> run(Config const& given, Reload::Read read_again, Access& access, Clock
   Reload reload{config, read, logger};
   reload_common(reload, access, clock, logger);
   warn_of_access(config, access, clock.now(), logger);
+  warn_of_room(config, room, logger);
+  reload.on_change({"connections_max"}, [&](Config const& next) { warn_of_room(next, room, logger); });
   reload.on_change({"trace_sample"}, [&tracing](Config const& next) { tracing.set_sample(next); });
   Host const host{.clock = clock,
                   .logger = logger,
@@ -379,7 +394,8 @@ Result<> run(Config const& given, Reload::Read read_again, Access& access, Clock
                   .sockets = sockets,
                   .access = access,
                   .tracing = tracing,
-                  .stop_reason = stop_reason};
+                  .stop_reason = stop_reason,
+                  .room = room};
   auto ran =
       config.io_threads == 1 ? run_inline(reload, host, store, chance) : run_threads(reload, host, store, chance);
   if (!ran) return ran;

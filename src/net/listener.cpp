@@ -58,7 +58,7 @@ std::string format_address(Address const& address) {
   return fmt::format(fmt::runtime(form), address.host.to_string(), address.port);
 }
 
-Result<std::unique_ptr<Listener>> Listener::open(IoLoop& loop, Address const& address, OnSocket on_socket) {
+Result<std::unique_ptr<Listener>> Listener::open(IoLoop& loop, Address const& address, Events events) {
   boost::asio::ip::tcp::endpoint const endpoint{address.host, address.port};
   boost::asio::ip::tcp::acceptor acceptor{loop.context()};
   boost::system::error_code error;
@@ -72,10 +72,10 @@ Result<std::unique_ptr<Listener>> Listener::open(IoLoop& loop, Address const& ad
     return fail(ErrorCode::bad_configuration,
                 fmt::format("cannot listen on {}: {}", format_address(address), error.message()));
   }
-  return std::unique_ptr<Listener>{new Listener{loop, std::move(acceptor), Queue::ends_with_us, std::move(on_socket)}};
+  return std::unique_ptr<Listener>{new Listener{loop, std::move(acceptor), Queue::ends_with_us, std::move(events)}};
 }
 
-Result<std::unique_ptr<Listener>> Listener::adopt(IoLoop& loop, int descriptor, OnSocket on_socket) {
+Result<std::unique_ptr<Listener>> Listener::adopt(IoLoop& loop, int descriptor, Events events) {
   sockaddr_storage address{};
   socklen_t size = sizeof address;
   bool const has_address = ::getsockname(descriptor, reinterpret_cast<sockaddr*>(&address), &size) == 0;
@@ -88,11 +88,11 @@ Result<std::unique_ptr<Listener>> Listener::adopt(IoLoop& loop, int descriptor, 
     return fail(ErrorCode::bad_configuration,
                 fmt::format("cannot accept from the inherited descriptor {}: {}", descriptor, error.message()));
   }
-  return std::unique_ptr<Listener>{new Listener{loop, std::move(acceptor), Queue::outlives_us, std::move(on_socket)}};
+  return std::unique_ptr<Listener>{new Listener{loop, std::move(acceptor), Queue::outlives_us, std::move(events)}};
 }
 
-Listener::Listener(IoLoop& loop, boost::asio::ip::tcp::acceptor acceptor, Queue queue, OnSocket on_socket)
-    : acceptor_(std::move(acceptor)), queue_(queue), on_socket_(std::move(on_socket)), scope_(loop.context()) {
+Listener::Listener(IoLoop& loop, boost::asio::ip::tcp::acceptor acceptor, Queue queue, Events events)
+    : acceptor_(std::move(acceptor)), queue_(queue), events_(std::move(events)), scope_(loop.context()) {
   scope_.spawn(accept_all());
 }
 
@@ -122,7 +122,7 @@ void Listener::accept_the_rest() {
   for (int i = 0; i < kRestMax && !error; ++i) {
     Socket socket{acceptor_.get_executor()};
     acceptor_.accept(socket, error);
-    if (!error) on_socket_(std::move(socket));
+    if (!error) events_.on_socket(std::move(socket));
     if (error == boost::asio::error::connection_aborted) error = {};  // That one has gone; the next may be there.
   }
 }
@@ -142,9 +142,9 @@ boost::asio::awaitable<void> Listener::accept_all() {
     auto [error, socket] = co_await acceptor_.async_accept(boost::asio::as_tuple(boost::asio::use_awaitable));
     if (error == boost::asio::error::operation_aborted) co_return;
     if (!error) {
-      on_socket_(std::move(socket));
+      events_.on_socket(std::move(socket));
     } else if (is_exhaustion(error)) {
-      ++pauses_;
+      events_.on_pause(error);
       pause.expires_after(kPause);
       auto const [cancelled] = co_await pause.async_wait(boost::asio::as_tuple(boost::asio::use_awaitable));
       if (cancelled) co_return;

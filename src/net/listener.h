@@ -1,5 +1,6 @@
 #pragma once
 #include <boost/asio/ip/tcp.hpp>
+#include <boost/system/error_code.hpp>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -26,14 +27,19 @@ std::string format_address(Address const& address);
 class Listener {
  public:
   using Socket = boost::asio::ip::tcp::socket;
-  using OnSocket = std::move_only_function<void(Socket)>;  // On the loop's thread.
+  // On the loop's thread.
+  struct Events {
+    std::move_only_function<void(Socket)> on_socket;
+    // The process or the machine has no descriptor or no memory left: accepting pauses, and is tried again soon.
+    std::move_only_function<void(boost::system::error_code)> on_pause = [](boost::system::error_code) {};
+  };
 
   // Binds and listens, and accepts from the loop's next poll on. bad_configuration, with the reason, where the address
   // cannot be had.
-  static Result<std::unique_ptr<Listener>> open(IoLoop& loop, Address const& address, OnSocket on_socket);
+  static Result<std::unique_ptr<Listener>> open(IoLoop& loop, Address const& address, Events events);
   // Accepts from a socket that listens already, and owns `descriptor` from now on, whatever it answers. When this
   // listener is done, what waits in the socket's queue is left to whoever listens on it next.
-  static Result<std::unique_ptr<Listener>> adopt(IoLoop& loop, int descriptor, OnSocket on_socket);
+  static Result<std::unique_ptr<Listener>> adopt(IoLoop& loop, int descriptor, Events events);
   ~Listener();
   Listener(Listener const&) = delete;
   Listener& operator=(Listener const&) = delete;
@@ -45,21 +51,18 @@ class Listener {
   void stop(std::move_only_function<void()> on_stopped);
   // No more connections: those that are under way to us in the kernel are refused from now on.
   void close();
-  // How often accepting had to pause because the process or the machine had no descriptor or memory left.
-  std::uint64_t pauses() const { return pauses_; }
 
  private:
   enum class Queue : std::uint8_t { ends_with_us, outlives_us };
 
-  Listener(IoLoop& loop, boost::asio::ip::tcp::acceptor acceptor, Queue queue, OnSocket on_socket);
+  Listener(IoLoop& loop, boost::asio::ip::tcp::acceptor acceptor, Queue queue, Events events);
   boost::asio::awaitable<void> accept_all();
   void accept_the_rest();
 
   boost::asio::ip::tcp::acceptor acceptor_;
   Queue const queue_;
-  OnSocket on_socket_;
+  Events events_;
   std::move_only_function<void()> on_stopped_;
-  std::uint64_t pauses_ = 0;
   TaskScope scope_;  // Last, so that it ends first: its task uses the others.
 };
 

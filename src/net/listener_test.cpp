@@ -1,6 +1,7 @@
 #include "net/listener.h"
 
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <memory>
@@ -32,8 +33,8 @@ TEST(ParseAddress, RefusesEverythingElse) {
 TEST(Listener, HandsOverWhatItAccepts) {
   IoLoop loop;
   std::optional<Tcp::socket> accepted;
-  auto listener =
-      Listener::open(loop, *parse_address("127.0.0.1:0"), [&](Tcp::socket socket) { accepted = std::move(socket); });
+  auto listener = Listener::open(loop, *parse_address("127.0.0.1:0"),
+                                 {.on_socket = [&](Tcp::socket socket) { accepted = std::move(socket); }});
   ASSERT_TRUE(listener);
   Tcp::socket client{loop.context()};
   client.connect({(*listener)->address().host, (*listener)->address().port});
@@ -45,19 +46,59 @@ TEST(Listener, HandsOverWhatItAccepts) {
 
 TEST(Listener, TwoCannotHaveOneAddress) {
   IoLoop loop;
-  auto const first = Listener::open(loop, *parse_address("127.0.0.1:0"), [](Tcp::socket) {});
+  auto const first = Listener::open(loop, *parse_address("127.0.0.1:0"), {.on_socket = [](Tcp::socket) {}});
   ASSERT_TRUE(first);
 
-  auto const second = Listener::open(loop, (*first)->address(), [](Tcp::socket) {});
+  auto const second = Listener::open(loop, (*first)->address(), {.on_socket = [](Tcp::socket) {}});
 
   ASSERT_FALSE(second);
   EXPECT_EQ(second.error().code, ErrorCode::bad_configuration);
   EXPECT_NE(second.error().message.find(format_address((*first)->address())), std::string::npos);
 }
 
+// Lets the process have no more descriptors than it has, but for those below that it has closed.
+class NoDescriptorLeft {
+ public:
+  NoDescriptorLeft() {
+    EXPECT_EQ(::getrlimit(RLIMIT_NOFILE, &before_), 0);
+    int const next = ::dup(STDERR_FILENO);
+    ::close(next);
+    rlimit const none{.rlim_cur = static_cast<rlim_t>(next), .rlim_max = before_.rlim_max};
+    EXPECT_EQ(::setrlimit(RLIMIT_NOFILE, &none), 0);
+  }
+  ~NoDescriptorLeft() { EXPECT_EQ(::setrlimit(RLIMIT_NOFILE, &before_), 0); }
+  NoDescriptorLeft(NoDescriptorLeft const&) = delete;
+  NoDescriptorLeft& operator=(NoDescriptorLeft const&) = delete;
+
+ private:
+  rlimit before_{};
+};
+
+TEST(Listener, WithoutADescriptorItSaysSoAndTriesAgain) {
+  IoLoop loop;
+  int accepted = 0;
+  std::optional<boost::system::error_code> reason;
+  auto const listener =
+      Listener::open(loop, *parse_address("127.0.0.1:0"),
+                     {.on_socket = [&](Tcp::socket) { ++accepted; }, .on_pause = [&](auto why) { reason = why; }});
+  ASSERT_TRUE(listener);
+  loop.step();
+  Tcp::socket client{loop.context()};
+  client.connect({(*listener)->address().host, (*listener)->address().port});
+
+  {
+    NoDescriptorLeft const none;
+    while (!reason) loop.context().run_one();
+    EXPECT_EQ(*reason, boost::system::errc::too_many_files_open);
+    EXPECT_EQ(accepted, 0);
+  }
+
+  while (accepted == 0) loop.context().run_one();
+}
+
 TEST(Listener, RefusesConnectionsOnceItIsClosed) {
   IoLoop loop;
-  auto const listener = Listener::open(loop, *parse_address("127.0.0.1:0"), [](Tcp::socket) {});
+  auto const listener = Listener::open(loop, *parse_address("127.0.0.1:0"), {.on_socket = [](Tcp::socket) {}});
   ASSERT_TRUE(listener);
   auto const address = (*listener)->address();
 
@@ -72,7 +113,8 @@ TEST(Listener, RefusesConnectionsOnceItIsClosed) {
 TEST(Listener, StoppingHandsOverWhatTheKernelHasCompleted) {
   IoLoop loop;
   int handed_over = 0;
-  auto listener = Listener::open(loop, *parse_address("127.0.0.1:0"), [&](Tcp::socket) { ++handed_over; });
+  auto listener =
+      Listener::open(loop, *parse_address("127.0.0.1:0"), {.on_socket = [&](Tcp::socket) { ++handed_over; }});
   ASSERT_TRUE(listener);
   std::vector<std::unique_ptr<Tcp::socket>> clients;
   for (int i = 0; i < 5; ++i) {
@@ -92,7 +134,7 @@ TEST(Listener, StoppingLeavesTheQueueOfAnAdoptedSocketToWhoComesNext) {
   Tcp::acceptor kept{loop.context(), {boost::asio::ip::address_v4::loopback(), 0}};
   auto const address = kept.local_endpoint();
   int first = 0;
-  auto listener = Listener::adopt(loop, ::dup(kept.native_handle()), [&](Tcp::socket) { ++first; });
+  auto listener = Listener::adopt(loop, ::dup(kept.native_handle()), {.on_socket = [&](Tcp::socket) { ++first; }});
   ASSERT_TRUE(listener);
   EXPECT_EQ((*listener)->address().port, address.port());
   Tcp::socket client{loop.context()};
@@ -104,7 +146,7 @@ TEST(Listener, StoppingLeavesTheQueueOfAnAdoptedSocketToWhoComesNext) {
   client.connect(address);
 
   int second = 0;
-  auto next = Listener::adopt(loop, ::dup(kept.native_handle()), [&](Tcp::socket) { ++second; });
+  auto next = Listener::adopt(loop, ::dup(kept.native_handle()), {.on_socket = [&](Tcp::socket) { ++second; }});
   ASSERT_TRUE(next);
   while (second == 0) loop.context().run_one();
   EXPECT_EQ(first, 0);
@@ -113,7 +155,7 @@ TEST(Listener, StoppingLeavesTheQueueOfAnAdoptedSocketToWhoComesNext) {
 TEST(Listener, WhatCannotBeAcceptedFromIsRefused) {
   IoLoop loop;
 
-  EXPECT_FALSE(Listener::adopt(loop, -1, [](Tcp::socket) {}));
+  EXPECT_FALSE(Listener::adopt(loop, -1, {.on_socket = [](Tcp::socket) {}}));
 }
 
 }  // namespace

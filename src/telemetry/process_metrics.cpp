@@ -18,18 +18,6 @@ double seconds_of(timeval const& time) {
   return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_usec) / 1e6;
 }
 
-// Newer kernels say it as the folder's size; to count ten thousand entries takes milliseconds.
-double open_files() {
-  struct stat folder{};
-  if (::stat("/proc/self/fd", &folder) == 0 && folder.st_size > 0) return static_cast<double>(folder.st_size);
-  DIR* const entries = ::opendir("/proc/self/fd");
-  if (entries == nullptr) return 0;
-  double count = 0;
-  while (dirent const* const entry = ::readdir(entries)) count += entry->d_name[0] == '.' ? 0 : 1;
-  ::closedir(entries);
-  return count - 1;  // Without the one that reads them.
-}
-
 // The field of /proc/self/statm, in bytes.
 double memory_bytes(std::string_view statm, int field) {
   for (; field > 0; --field) statm.remove_prefix(std::min(statm.find(' ') + 1, statm.size()));
@@ -39,6 +27,18 @@ double memory_bytes(std::string_view statm, int field) {
 }
 
 }  // namespace
+
+// Newer kernels say it as the folder's size; to count ten thousand entries takes milliseconds.
+std::uint64_t open_files() {
+  struct stat folder{};
+  if (::stat("/proc/self/fd", &folder) == 0 && folder.st_size > 0) return static_cast<std::uint64_t>(folder.st_size);
+  DIR* const entries = ::opendir("/proc/self/fd");
+  if (entries == nullptr) return 0;
+  std::uint64_t count = 0;
+  while (dirent const* const entry = ::readdir(entries)) count += entry->d_name[0] == '.' ? 0 : 1;
+  ::closedir(entries);
+  return count - 1;  // Without the one that reads them.
+}
 
 void write_process_metrics(Instant started_at, MetricsWriter& out) {
   rusage used{};
@@ -51,7 +51,7 @@ void write_process_metrics(Instant started_at, MetricsWriter& out) {
               seconds_of(used.ru_utime) + seconds_of(used.ru_stime));
   out.gauge("process_virtual_memory_bytes", "Address space of the process.", {}, memory_bytes(statm, 0));
   out.gauge("process_resident_memory_bytes", "Memory of the process.", {}, memory_bytes(statm, 1));
-  out.gauge("process_open_fds", "Open files and sockets.", {}, open_files());
+  out.gauge("process_open_fds", "Open files and sockets.", {}, static_cast<double>(open_files()));
   out.gauge("process_max_fds", "How many there may be.", {}, static_cast<double>(files.rlim_cur));
   out.gauge("process_start_time_seconds", "When the process started, in seconds since 1970.", {},
             std::chrono::duration<double>(started_at.time_since_epoch()).count());

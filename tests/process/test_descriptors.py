@@ -1,4 +1,5 @@
-"""Thousands of connections: whatever ends the server says why."""
+"""More connections than a process may open files: the log never runs short of them. And thousands of connections: whatever
+ends the server says why."""
 
 import contextlib
 import json
@@ -7,7 +8,7 @@ import socket
 
 import pytest
 from crowd import connections_allowed
-from harness import DEADLINE, eventually
+from harness import DEADLINE, Raw, eventually, request_bytes
 
 
 @contextlib.contextmanager
@@ -52,3 +53,59 @@ def test_a_server_that_has_to_stop_says_why_however_many_are_connected(start, th
     assert reason["code"] == "io_failed", reason
     assert not others
     assert "assertion" not in server.log()
+
+
+def with_limit(server, how):
+    server.prefix = ["sh", "-c", f'ulimit {how} && exec "$@"', "sh"]
+    return server.start()
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_log_never_runs_short_of_descriptors(start, threads):
+    server = with_limit(start("--segment-size", "64KiB", "--io-threads", str(threads), run=False), "-n 512")
+    api = server.api(queue="q")  # It keeps the connection that it has.
+    room = metric(api, 'workmill_bound_limit{bound="http_connections"}')
+    assert 100 < room < 512
+
+    (warning,) = log_lines(server, "fewer connections than connections_max, as the process may not open so many files")
+    assert warning["severity"] == "WARN" and warning["open_files_max"] == 512, warning
+    assert warning["connections_each_thread"] * threads == room
+
+    with connected(server, int(room)):
+        # Whoever comes beyond the bound hears so, as beyond connections_max.
+        with Raw(server.port) as late:
+            late.send(request_bytes("GET", "/healthz"))
+            answer = late.answer()
+            assert answer.status == 503 and answer.code == "overloaded"
+
+        with connected(server, 600):
+            ids = [api.enqueue_id(payload="x" * 20_000) for _ in range(100)]
+            eventually(lambda: metric(api, "workmill_log_segments") > 20, "the log gets new segments")
+            assert [job["id"] for job in api.lease(max=100)] == ids, "they are read back"
+            assert metric(api, "process_open_fds") < 512
+            assert metric(api, "workmill_http_connections_turned_away_total") > 100
+
+    def is_served():
+        with Raw(server.port) as late:
+            late.send(request_bytes("GET", "/healthz"))
+            return late.answer().status == 200
+
+    eventually(is_served, "a newcomer is served again")
+    server.stop()
+
+
+def test_the_limit_is_raised_as_far_as_the_system_lets_it(start):
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    server = with_limit(start(run=False), "-S -n 256")
+
+    assert metric(server.api(), "process_max_fds") == hard
+
+
+def test_too_few_for_a_server_are_refused(start):
+    server = start(run=False)
+    server.prefix = ["sh", "-c", 'ulimit -n 100 && exec "$@"', "sh"]
+    server.spawn()
+
+    assert server.wait_for_exit() == 1
+    (reason,) = log_lines(server, "stopped by an error")
+    assert reason["code"] == "bad_configuration" and "ulimit -n" in reason["error"], reason

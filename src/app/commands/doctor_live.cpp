@@ -61,8 +61,9 @@ Verdict turned_away(Error const& error) {
   verdict.findings.push_back({.code = "full_bound",
                               .what = fmt::format("The server turns this request away: {}.", error.message),
                               .why = "Whoever comes now is refused as well.",
-                              .advice = "Raise the limit if so many are meant to be there (connections_max, for "
-                                        "connections), else find who holds them; /metrics has the counts."});
+                              .advice = "Raise the limit if so many are meant to be there (for connections "
+                                        "connections_max, and LimitNOFILE where its log says so), else find who holds "
+                                        "them; /metrics has the counts."});
   return verdict;
 }
 

@@ -131,6 +131,18 @@ TEST_F(BoundsTest, OneConnectionTooManyOfAnAddressIsToldSo) {
   EXPECT_TRUE(received(fourth, "HTTP/1.1 200"));
 }
 
+TEST_F(BoundsTest, AConnectionThatTakesADescriptorOfTheLogIsClosedAtOnce) {
+  HttpLimits limits;
+  limits.connections_from = 0;
+  remake(limits);
+  TestClient client{port};
+
+  ASSERT_TRUE(closed(client));
+  EXPECT_EQ(client.received, "");
+  EXPECT_EQ(server->connections(), 0U);
+  EXPECT_THAT(metrics.render({}), HasSubstr("workmill_http_connections_turned_away_total 1"));
+}
+
 TEST_F(BoundsTest, WhoIsTurnedAwayAndSaysNothingIsNotKept) {
   HttpLimits limits;
   limits.connections_max = 1;

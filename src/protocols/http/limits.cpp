@@ -6,6 +6,8 @@ namespace workmill::http {
 
 HttpCounters::HttpCounters(telemetry::Metrics& metrics)
     : accepted(metrics.counter("workmill_http_connections_accepted_total", "Connections that came in.")),
+      accept_pauses(metrics.counter("workmill_http_accept_pauses_total",
+                                    "How often accepting paused for want of descriptors or memory.")),
       turned_away(metrics.counter("workmill_http_connections_turned_away_total",
                                   "Connections refused because there were too many.")),
       refused_headers(metrics.counter("workmill_http_refused_total", "Requests over a limit of size.",

@@ -2,6 +2,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 
 #include "base/time.h"
 #include "protocols/http/router.h"
@@ -12,8 +13,14 @@
 namespace workmill::http {
 
 // Of one I/O thread, but for those of one request or one connection.
+// Connections over a limit that still get to hear so, on each I/O thread; beyond them the socket is closed at once.
+inline constexpr std::uint32_t kTurnedAwayMax = 64;
+
 struct HttpLimits {
   std::uint32_t connections_max = 20'000;
+  // A connection whose descriptor has this number or one above it is closed at once: what is left of the process's is
+  // for the log and the like.
+  std::uint64_t connections_from = std::numeric_limits<std::uint64_t>::max();
   std::uint32_t header_bytes_max = 16 * 1024;
   std::uint64_t body_bytes_max = std::uint64_t{8} << 20;
   std::uint32_t pipelined_max = 64;                    // Requests of one connection under way.
@@ -43,7 +50,8 @@ struct HttpCounters {
   explicit HttpCounters(telemetry::Metrics& metrics);
 
   telemetry::Counter& accepted;
-  telemetry::Counter& turned_away;      // Over connections_max.
+  telemetry::Counter& accept_pauses;    // For want of descriptors or memory.
+  telemetry::Counter& turned_away;      // Over connections_max or connections_from.
   telemetry::Counter& refused_headers;  // Over header_bytes_max.
   telemetry::Counter& refused_bodies;   // Over body_bytes_max.
   telemetry::Counter& refused_memory;   // Over buffered_bytes_max.

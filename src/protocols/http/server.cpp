@@ -97,20 +97,34 @@ HttpServer::~HttpServer() = default;
 
 Result<std::uint16_t> HttpServer::listen(std::string_view text) {
   WM_TRY(auto const address, net::parse_address(text));
-  WM_TRY(auto listener, net::Listener::open(loop_, address, [this](Socket socket) { on_socket(std::move(socket)); }));
+  WM_TRY(auto listener, net::Listener::open(loop_, address, listener_events()));
   auto const port = listener->address().port;
   listeners_.push_back(std::move(listener));
   return port;
 }
 
 Result<> HttpServer::listen_on(int descriptor) {
-  WM_TRY(auto listener,
-         net::Listener::adopt(loop_, descriptor, [this](Socket socket) { on_socket(std::move(socket)); }));
+  WM_TRY(auto listener, net::Listener::adopt(loop_, descriptor, listener_events()));
   listeners_.push_back(std::move(listener));
   return {};
 }
 
+net::Listener::Events HttpServer::listener_events() {
+  return {.on_socket = [this](Socket socket) { on_socket(std::move(socket)); },
+          .on_pause = [this](boost::system::error_code reason) { on_accept_pause(reason); }};
+}
+
+void HttpServer::on_accept_pause(boost::system::error_code reason) {
+  counters_.accept_pauses.add();
+  logger_.warn("accepts no connections for a moment", {{"error", reason.message()}});
+}
+
 void HttpServer::on_socket(Socket socket) {
+  if (static_cast<std::uint64_t>(socket.native_handle()) >= limits_.connections_from) {
+    counters_.accepted.add();
+    counters_.turned_away.add();
+    return;
+  }
   if (others_.empty()) return adopt(std::move(socket));
   next_other_ = (next_other_ + 1) % (others_.size() + 1);
   if (next_other_ == others_.size()) return adopt(std::move(socket));

@@ -112,7 +112,9 @@ class HttpServer final : public service::AnswerSink {
   boost::asio::awaitable<void> keep_time();
   boost::asio::awaitable<void> keep_held();
   void release_held(std::chrono::nanoseconds now);
+  net::Listener::Events listener_events();
   void on_socket(Socket socket);
+  void on_accept_pause(boost::system::error_code reason);
   Welcome welcome(ClientKey client);
   Slot* find_slot(CookieParts name);
   Session* find(CookieParts name);
@@ -124,8 +126,6 @@ class HttpServer final : public service::AnswerSink {
   void deliver_profile(service::Cookie cookie, Result<std::string> profile);
 
   static constexpr std::size_t kScratchBytes = 64 * 1024;
-  // Connections over a limit that still get to hear so; beyond them the socket is closed at once.
-  static constexpr std::uint32_t kTurnedAwayMax = 64;
 
   net::IoLoop& loop_;
   service::Service& service_;
