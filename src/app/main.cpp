@@ -76,6 +76,8 @@ void end_without_memory() { end_with("workmill: out of memory", ""); }
 void end_with_exception() {
   try {
     if (std::current_exception()) std::rethrow_exception(std::current_exception());
+  } catch (std::bad_alloc const&) {  // Of memory that was asked for otherwise than by operator new.
+    end_without_memory();
   } catch (std::exception const& error) {
     end_with("workmill: cannot go on: ", error.what());
   } catch (...) {

@@ -795,10 +795,17 @@ WM_NEW void* operator new(std::size_t size, std::align_val_t alignment) {
 WM_NEW void* operator new[](std::size_t size, std::align_val_t alignment) {
   return allocate_or_throw(size, static_cast<std::size_t>(alignment));
 }
-// No handler here: how the few who ask so do without is worth seeing.
+// No handler here: the server's own operators call theirs, and how the few others who ask so do without is worth
+// seeing.
 WM_NEW void* operator new(std::size_t size, std::nothrow_t const&) noexcept {
   return is_refused() ? nullptr : allocate(size, kPlain);
 }
 WM_NEW void* operator new[](std::size_t size, std::nothrow_t const&) noexcept {
   return is_refused() ? nullptr : allocate(size, kPlain);
+}
+WM_NEW void* operator new(std::size_t size, std::align_val_t alignment, std::nothrow_t const&) noexcept {
+  return is_refused() ? nullptr : allocate(size, static_cast<std::size_t>(alignment));
+}
+WM_NEW void* operator new[](std::size_t size, std::align_val_t alignment, std::nothrow_t const&) noexcept {
+  return is_refused() ? nullptr : allocate(size, static_cast<std::size_t>(alignment));
 }
