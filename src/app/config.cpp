@@ -180,6 +180,7 @@ std::map<std::string_view, Setting> const& settings() {
       {"sync_interval", setting(&Config::sync_interval)},
       {"segment_size", size(&Config::segment_bytes)},
       {"disk_reserve", size(&Config::disk_reserve_bytes)},
+      {"jobs_memory_max", size(&Config::jobs_memory_bytes_max)},
       {"verify_rate", size(&Config::verify_bytes_per_second)},
       {"verify_every", setting(&Config::verify_every)},
       {"flush_by", setting(&Config::flush_by)},
@@ -387,6 +388,10 @@ Result<> check_config(Config const& config) {
     if (timeout < std::chrono::seconds{1} || timeout > std::chrono::hours{24}) {
       return bad(fmt::format("{}: 1s to 1d", name));
     }
+  }
+  if (config.jobs_memory_bytes_max != 0 &&
+      !in_range(config.jobs_memory_bytes_max, std::uint64_t{1} << 20, std::uint64_t{1} << 40)) {
+    return bad("jobs_memory_max: 1MiB to 1TiB, or 0 for none");
   }
   if (!in_range(config.cache_memory_bytes, std::uint64_t{1} << 20, std::uint64_t{1} << 40)) {
     return bad("cache_memory: 1MiB to 1TiB");

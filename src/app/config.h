@@ -31,6 +31,7 @@ struct Config {
   Duration sync_interval{50};  // Under durability `interval`.
   std::uint64_t segment_bytes = std::uint64_t{64} << 20;
   std::uint64_t disk_reserve_bytes = std::uint64_t{256} << 20;
+  std::uint64_t jobs_memory_bytes_max = 0;  // 0: none.
   shard::FlushBy flush_by = shard::FlushBy::adaptive;
   std::uint64_t verify_bytes_per_second = std::uint64_t{8} << 20;  // Of the log, read again in the background; 0: none.
   Duration verify_every = std::chrono::hours{1};                   // From pass to pass.

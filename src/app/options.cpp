@@ -14,6 +14,7 @@ shard::ShardOptions shard_options(Config const& config, telemetry::Tracer* trace
                      .window_bytes = config.stream_window_bytes,
                      .window_bytes_all = config.stream_window_bytes_all};
   options.disk_reserve_bytes = config.disk_reserve_bytes;
+  options.jobs_memory_bytes_max = config.jobs_memory_bytes_max;
   options.survivors.slack_bytes = 2 * config.segment_bytes;
   return options;
 }

@@ -202,6 +202,8 @@ Result<> run_inline(Reload& reload, Host const& host, Store& store, Rng& chance)
   WM_TRY(auto const port, listen(server, config, host));
   reload.on_change(http_settings(), [&](Config const& next) { server.set_limits(http_limits(next, host.room)); });
   reload.on_change({"disk_reserve"}, [&](Config const& next) { shard.set_disk_reserve(next.disk_reserve_bytes); });
+  reload.on_change({"jobs_memory_max"},
+                   [&](Config const& next) { shard.set_jobs_memory_max(next.jobs_memory_bytes_max); });
   auto const drain = [&](int signal) {
     tell_stopping(host, config, signal);
     server.stop_accepting([&] {
@@ -316,6 +318,8 @@ Result<> run_threads(Reload& reload, Host const& host, Store& store, Rng& chance
     }
   });
   reload.on_change({"disk_reserve"}, [&](Config const& next) { shard.set_disk_reserve(next.disk_reserve_bytes); });
+  reload.on_change({"jobs_memory_max"},
+                   [&](Config const& next) { shard.set_jobs_memory_max(next.jobs_memory_bytes_max); });
   // In this order: once nothing is accepted any more, and the last connection is under way to the loop that gets it,
   // each loop is told to drain, and will find it before.
   auto const drain_all = [&] {

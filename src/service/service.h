@@ -51,7 +51,8 @@ class Service {
   // When the command that is handed over next had been parsed, on the monotonic clock, to measure how long it waits.
   virtual void set_parsed_at(std::chrono::nanoseconds) {}
   // Hands a command to its shard. overloaded, shutting_down or disk_full where it is not taken: then nothing happened,
-  // and no answer will come. disk_full refuses enqueues only; reports and deletions still pass.
+  // and no answer will come. disk_full, and overloaded for want of memory, refuse what adds something only; reports and
+  // deletions still pass.
   // Where its turn comes at or after `give_up_at` (kNever if need be), it is not decided but answered with
   // deadline_exceeded; where it waits then, it stops waiting.
   // `allowed`: what the caller is limited to, if he is; the shard holds the command to it (shard/access.h).

@@ -108,13 +108,11 @@ Result<> ShardLoop::read_cached(Request&& request) {
 
 Result<JobNumber> ShardLoop::ensure_flight(ComputeCached& compute) {
   if (auto const flight = engine_.flight_of(compute.key)) return *flight;
-  if (disk_low()) {
-    return fail(ErrorCode::disk_full, "the disk is nearly full: no new jobs are taken until there is space again");
-  }
-  Enqueue enqueue;
-  enqueue.specs.push_back(std::move(compute.spec));
+  Command enqueue = Enqueue{};
+  WM_TRY_VOID(admits(enqueue));
+  std::get<Enqueue>(enqueue).specs.push_back(std::move(compute.spec));
   bool again = false;
-  Reply reply = engine_.execute(std::move(enqueue), context(), batch_, &again);
+  Reply reply = engine_.execute(enqueue, context(), batch_, &again);
   if (auto* error = std::get_if<Error>(&reply)) return std::unexpected(std::move(*error));
   return std::get<EnqueueReply>(reply).jobs.at(0).number;
 }

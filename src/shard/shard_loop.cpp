@@ -36,6 +36,12 @@ Error nearly_full() {
           .message = "the disk is nearly full: no new jobs or values are taken until there is space again"};
 }
 
+Error no_memory_for_jobs() {
+  return {
+      .code = ErrorCode::overloaded,
+      .message = "jobs take as much memory as they may (jobs_memory_max): no new ones are taken until some have gone"};
+}
+
 // One that the table itself has just named.
 Waiter take_known(Waiters& waiters, Waiters::Id id) {
   auto waiter = waiters.take(id);
@@ -66,7 +72,8 @@ ShardLoop::ShardLoop(ShardOptions options, log::Log& log, engine::Engine& engine
       ready_(ports),
       now_(std::max(clock.now(), recovery.replay.last_batch_at)),
       batch_at_(now_),
-      disk_reserve_(options_.disk_reserve_bytes) {
+      disk_reserve_(options_.disk_reserve_bytes),
+      jobs_memory_max_(options_.jobs_memory_bytes_max) {
   if (options_.tracer != nullptr) {
     traces_ = std::make_unique<AttemptTraces>(*options_.tracer, ids_, engine, reader_, log.next_base());
     batch_.add_watch(*traces_);
@@ -76,18 +83,24 @@ ShardLoop::ShardLoop(ShardOptions options, log::Log& log, engine::Engine& engine
   flag_board_.publish(engine.flags());
   flags_revision_ = engine.flags_revision();
   look_around();
+  look_at_memory();
 }
 
 ShardLoop::~ShardLoop() = default;
+
+Result<> ShardLoop::admits(Command const& command) const {
+  bool const is_enqueue = std::holds_alternative<Enqueue>(command);
+  if (disk_low() && (is_enqueue || std::holds_alternative<PutCache>(command))) return std::unexpected(nearly_full());
+  if (memory_full() && is_enqueue) return std::unexpected(no_memory_for_jobs());
+  return {};
+}
 
 Result<> ShardLoop::submit(Request&& request) {
   WM_ASSERT(request.port < ready_.size());
   if (inbox_.size() - inbox_done_ >= options_.inbox_max) {
     return fail(ErrorCode::overloaded, "the shard has as many requests waiting as it may");
   }
-  bool const takes_space =
-      std::holds_alternative<Enqueue>(request.command) || std::holds_alternative<PutCache>(request.command);
-  if (disk_low() && takes_space) return std::unexpected(nearly_full());
+  WM_TRY_VOID(admits(request.command));
   inbox_.push_back(std::move(request));
   return {};
 }
@@ -168,6 +181,7 @@ Result<Turn> ShardLoop::turn() {
       engine_.note_alive(batch_);
     }
   }
+  look_at_memory();
   decide_ns_ += static_cast<std::uint64_t>((clock_.monotonic() - start).count()) - (read_ns_ - read_before);
   WM_TRY_VOID(finish_batch(commands_ - commands_before));
 
@@ -451,6 +465,12 @@ void ShardLoop::look_around() {
   survivors_.look_again(low);
   if (desk_ && to_sweep_ == 0) to_sweep_ = desk_->index().places();
   sample_rates();
+}
+
+// In each turn, as a second is long enough to fill a good part of any memory. What has been let in by then is decided.
+void ShardLoop::look_at_memory() {
+  std::uint64_t const most = jobs_memory_max_.load(std::memory_order_relaxed);
+  memory_full_.store(most != 0 && engine_.status().memory_bytes >= most, std::memory_order_relaxed);
 }
 
 }  // namespace workmill::shard

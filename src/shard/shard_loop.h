@@ -60,6 +60,9 @@ struct ShardOptions {
   std::size_t batch_bytes = std::size_t{8} << 20;           // A turn takes no more commands once its batch is so large.
   std::size_t unflushed_bytes_max = std::size_t{64} << 20;  // Staged for the writer thread; turns pause above it.
   std::uint64_t disk_reserve_bytes = std::uint64_t{256} << 20;  // Free space below which enqueues are refused.
+  // Of memory that jobs, queues and keys take (EngineStatus::memory_bytes): from there on enqueues are refused. 0:
+  // none.
+  std::uint64_t jobs_memory_bytes_max = 0;
   SurvivorOptions survivors;
   StreamOptions streams;
   ShardTimes* times = nullptr;  // Outlives the loop. None: nothing is measured but what GetStatus tells.
@@ -89,7 +92,7 @@ class ShardLoop {
   ShardLoop(ShardLoop const&) = delete;
   ShardLoop& operator=(ShardLoop const&) = delete;
 
-  // Takes a request for the next turn. overloaded, shutting_down or disk_full (enqueues) where it does not; then
+  // Takes a request for the next turn. overloaded, shutting_down or disk_full where it does not (see admits()); then
   // nothing happened. Every request taken is answered once, unless it is abandoned.
   Result<> submit(Request&& request);
   // Who asked has gone: if the request waits, or no turn has seen it yet and it would only make work (it enqueues,
@@ -116,12 +119,19 @@ class ShardLoop {
   std::size_t unfinished() const { return unfinished_.size(); }
   // Free space is below the reserve. Any thread may ask.
   bool disk_low() const { return disk_low_.load(std::memory_order_relaxed); }
+  // Jobs take as much memory as they may. Any thread may ask.
+  bool memory_full() const { return memory_full_.load(std::memory_order_relaxed); }
+  // Whether there is room for what the command would add, as of the last look: disk_full, or overloaded for want of
+  // memory. What frees room is always admitted, and so are leases. Any thread may ask.
+  Result<> admits(Command const& command) const;
   // As many streams are open as may be. Any thread may ask.
   bool streams_full() const { return streams_full_.load(std::memory_order_relaxed); }
   // The flags as of the newest batch that is durable. Any thread may ask.
   FlagBoard const& flags() const { return flag_board_; }
   // Changes ShardOptions::disk_reserve_bytes; it counts when the loop looks at the disk next. Any thread.
   void set_disk_reserve(std::uint64_t bytes) { disk_reserve_.store(bytes, std::memory_order_relaxed); }
+  // Changes ShardOptions::jobs_memory_bytes_max, from the next turn on. Any thread.
+  void set_jobs_memory_max(std::uint64_t bytes) { jobs_memory_max_.store(bytes, std::memory_order_relaxed); }
   JobIdCodec const& ids() const { return ids_; }
   cache::Cache* cache() const { return options_.cache; }
   // A recount of the streams, for the simulation. An empty text means all is well.
@@ -204,6 +214,7 @@ class ShardLoop {
   StatusReply status(bool with_queues);
   void sample_rates();
   void look_around();
+  void look_at_memory();
   Result<> finish_batch(std::uint64_t commands);  // So many of them were decided in this turn.
   Result<> harvest();
   bool has_room() const;
@@ -255,6 +266,8 @@ class ShardLoop {
   bool advance_more_ = false;  // advance() had more to do than a step allows.
   std::atomic<std::uint64_t> disk_reserve_;
   std::atomic<bool> disk_low_{false};
+  std::atomic<std::uint64_t> jobs_memory_max_;
+  std::atomic<bool> memory_full_{false};
   std::atomic<bool> streams_full_{false};
   FlagBoard flag_board_;
   std::uint64_t flags_revision_ = 0;                                   // Of the newest set in line:

@@ -242,6 +242,49 @@ TEST_F(ShardLoopTest, ANearlyFullDiskRefusesJobsButNotReports) {
   EXPECT_FALSE(ask<ReportsReply>(ReportBatch{.reports = {completed(leased.jobs[0])}}).reports[0].error);
 }
 
+TEST_F(ShardLoopTest, JobsThatTakeAllTheMemoryTheyMayKeepOthersOutUntilSomeHaveGone) {
+  std::uint64_t const empty = engine_->status().memory_bytes;
+  for (int i = 0; i < 4; ++i) ask<EnqueueReply>(enqueue(std::vector<Bytes>(5'000, spec_of_job("a"))));
+  std::uint64_t const full = engine_->status().memory_bytes;
+  auto const offer = [&] { return loop_->submit({.port = 0, .cookie = 99, .command = enqueue({spec_of_job("b")})}); };
+  EXPECT_TRUE(offer());  // No bound yet.
+  turn();
+  loop_->set_jobs_memory_max(empty + (full - empty) / 2);
+  turn();
+
+  auto const refused = offer();
+
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, ErrorCode::overloaded);
+  EXPECT_EQ(ask<Error>(compute("key")).code, ErrorCode::overloaded);  // It would begin a job.
+  auto const leased = ask<LeaseReply>(lease());
+  ASSERT_EQ(leased.jobs.size(), 1u);
+  EXPECT_FALSE(ask<ReportsReply>(ReportBatch{.reports = {completed(leased.jobs[0])}}).reports[0].error);
+  EXPECT_EQ(ask<StatusReply>(GetStatus{}).jobs, 20'001u);
+  Cookie const purged = submit(PurgeQueue{.name = "default"});
+  while (!answered(purged)) turn();
+  EXPECT_EQ(take<CountReply>(purged).count, 20'001u);
+  EXPECT_TRUE(offer());
+}
+
+TEST_F(ShardLoopTest, TheMemoryOfJobsIsABoundWhereItIsBounded) {
+  auto const named = [&] {
+    std::vector<Fullness> found;
+    for (Fullness const& bound : ask<StatusReply>(GetStatus{}).bounds) {
+      if (bound.name == "jobs_memory") found.push_back(bound);
+    }
+    return found;
+  };
+  EXPECT_TRUE(named().empty());
+
+  options_.jobs_memory_bytes_max = 1'000'000;
+  restart();
+
+  ASSERT_EQ(named().size(), 1u);
+  EXPECT_EQ(named()[0].limit, 1'000'000u);
+  EXPECT_EQ(named()[0].used, engine_->status().memory_bytes);
+}
+
 TEST_F(ShardLoopTest, PatchRewritesTheSpecAndKeepsWhatBecameOfTheJob) {
   auto const sent = ask<EnqueueReply>(enqueue({spec_of_job("a")}));
   auto const leased = ask<LeaseReply>(lease());

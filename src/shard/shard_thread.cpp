@@ -50,9 +50,7 @@ ShardThread::~ShardThread() {
 }
 
 Result<> ShardThread::submit(Request&& request) {
-  if (disk_low() && std::holds_alternative<Enqueue>(request.command)) {
-    return fail(ErrorCode::disk_full, "the disk is nearly full: no new jobs are taken until there is space again");
-  }
+  WM_TRY_VOID(loop_->admits(request.command));
   return channel_.try_send(Message{std::move(request)});
 }
 

@@ -44,7 +44,7 @@ class ShardThread {
   ShardThread(ShardThread const&) = delete;
   ShardThread& operator=(ShardThread const&) = delete;
 
-  // Any thread. overloaded, shutting_down or disk_full (enqueues): nothing happened.
+  // Any thread. overloaded, shutting_down or disk_full: nothing happened.
   Result<> submit(Request&& request);
   // False where the channel is full: try again later.
   bool abandon(Port port, Cookie cookie);
@@ -57,6 +57,7 @@ class ShardThread {
   bool streams_full() const { return loop_->streams_full(); }
   FlagBoard const& flags() const { return loop_->flags(); }
   void set_disk_reserve(std::uint64_t bytes) { loop_->set_disk_reserve(bytes); }
+  void set_jobs_memory_max(std::uint64_t bytes) { loop_->set_jobs_memory_max(bytes); }
   JobIdCodec const& ids() const { return loop_->ids(); }
   cache::Cache* cache() const { return loop_->cache(); }
 

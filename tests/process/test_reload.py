@@ -16,6 +16,7 @@ OTHER_VALUES = {
     "sync_interval": '"70ms"',
     "segment_size": '"32MiB"',
     "disk_reserve": '"1MiB"',
+    "jobs_memory_max": '"1GiB"',
     "verify_rate": '"9MiB"',
     "verify_every": '"2h"',
     "flush_by": '"turn"',

@@ -169,10 +169,26 @@ bool find_full_queues(Period const& period, Findings& out) {
   return true;
 }
 
-// Bounds that fill up because of something behind them, which has a rule of its own; or that are meant to be full.
+void find_full_memory(Period const& period, Findings& out) {
+  auto const& bounds = period.now().bounds;
+  auto const bound = std::ranges::find(bounds, "jobs_memory", &Bound::name);
+  if (bound == bounds.end() || bound->fullness() < kFull) return;
+  bool const refusing = bound->used >= bound->limit;
+  out.push_back({.code = "jobs_memory",
+                 .what = fmt::format("Jobs take {} of the {} of memory that they may.", mebibytes(bound->used),
+                                     mebibytes(bound->limit)),
+                 .why = refusing ? "New jobs are refused (overloaded); reports, leases and deletions still pass."
+                                 : "At the setting jobs_memory_max new jobs will be refused.",
+                 .advice =
+                     "Let workers finish jobs, or delete and purge some. Finished ones count too: keep_result and "
+                     "finished_kept. If the machine has memory to spare, raise jobs_memory_max: a reload is enough."});
+}
+
+// Bounds that have a rule of their own, theirs or of what is behind them and fills them up; or that are meant to be
+// full.
 bool is_symptom(std::string_view name) {
-  static constexpr std::array<std::string_view, 7> kSymptoms{"admission", "concurrency", "in_flight", "inbox",
-                                                             "unflushed", "idempotency", "cache"};
+  static constexpr std::array<std::string_view, 8> kSymptoms{"admission", "concurrency", "in_flight",   "inbox",
+                                                             "unflushed", "idempotency", "jobs_memory", "cache"};
   return std::ranges::any_of(kSymptoms,
                              [&](std::string_view word) { return name.find(word) != std::string_view::npos; });
 }
@@ -387,6 +403,7 @@ std::vector<Finding> diagnose(Snapshot const& before, Snapshot const& after, dou
   Findings found;  // In this order.
   find_damage(period, found);
   find_low_disk(period, found);
+  find_full_memory(period, found);
   bool const queue_is_full = find_full_queues(period, found);
   find_full_bounds(period, found);
   find_slow_flush(period, found);

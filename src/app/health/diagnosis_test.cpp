@@ -305,6 +305,17 @@ TEST(Diagnosis, WarnsOfADiskBeforeItIsFull) {
   EXPECT_THAT(pair.codes(), ElementsAre("disk_low"));
 }
 
+TEST(Diagnosis, NamesTheMemoryOfJobsBeforeItIsFullAndOnceItIs) {
+  Pair pair;
+  pair.after.bounds = {{.name = "jobs_memory", .used = 899, .limit = 1'000}};
+  EXPECT_THAT(pair.codes(), IsEmpty());
+  pair.after.bounds = {{.name = "jobs_memory", .used = 900, .limit = 1'000}};
+  EXPECT_THAT(pair.codes(), ElementsAre("jobs_memory"));
+  EXPECT_THAT(pair.findings().front().why, HasSubstr("will be refused"));
+  pair.after.bounds = {{.name = "jobs_memory", .used = 1'001, .limit = 1'000}};
+  EXPECT_THAT(pair.findings().front().why, HasSubstr("are refused"));
+}
+
 TEST(Diagnosis, NamesRefusalsLast) {
   Pair pair;
   pair.after.http->refused = 249;
