@@ -47,4 +47,30 @@ std::function<void(Error const&)> cache_damage_reporter(telemetry::Logger& logge
   };
 }
 
+std::function<void(shard::Shortage const&)> shortage_reporter(telemetry::Logger& logger) {
+  return [&logger](shard::Shortage const& is) {
+    if (is.of == shard::Shortage::Of::disk) {
+      auto& log = logger.of(telemetry::LogComponent::log);
+      if (is.begins) {
+        log.warn("the disk is nearly full: new jobs are refused, while reports and deletions go on",
+                 {{"free_bytes", is.bytes},
+                  {"disk_reserve_bytes", is.bound},
+                  {"room_for_next_segment", !is.next_has_no_room}});
+      } else {
+        log.info("the disk has space again: new jobs are taken",
+                 {{"free_bytes", is.bytes}, {"disk_reserve_bytes", is.bound}});
+      }
+      return;
+    }
+    auto& log = logger.of(telemetry::LogComponent::shard);
+    if (is.begins) {
+      log.warn("jobs take as much memory as they may: new ones are refused, while reports and deletions go on",
+               {{"used_bytes", is.bytes}, {"jobs_memory_max_bytes", is.bound}});
+    } else {
+      log.info("jobs take less memory than they may: new ones are taken",
+               {{"used_bytes", is.bytes}, {"jobs_memory_max_bytes", is.bound}});
+    }
+  };
+}
+
 }  // namespace workmill::app

@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "log/file/verifier.h"
 #include "model/ids.h"
+#include "shard/shard_loop.h"
 #include "telemetry/log.h"
 #include "telemetry/metrics.h"
 
@@ -24,5 +25,8 @@ std::function<void(JobNumber, Error const&)> damage_reporter(JobIdCodec const& i
 // What a shard calls for cached values that could not be read back, and are forgotten: an error in the log. Their
 // number is among the figures of the cache.
 std::function<void(Error const&)> cache_damage_reporter(telemetry::Logger& logger);
+
+// What a shard calls when the disk or the memory for jobs becomes short, and when it no longer is: a line in the log.
+std::function<void(shard::Shortage const&)> shortage_reporter(telemetry::Logger& logger);
 
 }  // namespace workmill::app

@@ -130,6 +130,7 @@ shard::ShardOptions shard_options(Config const& config, Store const& store, Host
   options.on_damage =
       damage_reporter(JobIdCodec{store.engine->salt()}, host.logger.of(telemetry::LogComponent::log), metrics);
   options.cache = store.cache.get();
+  options.on_shortage = shortage_reporter(host.logger);
   options.on_cache_damage = cache_damage_reporter(host.logger.of(telemetry::LogComponent::log));
   return options;
 }

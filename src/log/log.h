@@ -40,6 +40,9 @@ struct LogStatus {
   std::vector<SegmentInfo> segments;  // Oldest first; the last one is being written.
   std::uint64_t disk_bytes = 0;       // On the device, preallocated and spare space included.
   std::uint64_t free_bytes = 0;       // What the device has left.
+  // There was no room for the segment after the one being written when it was to be made last: what is left of this one
+  // is all that can be written.
+  bool next_has_no_room = false;
   std::uint64_t flushes = 0;
   std::uint64_t flushed_bytes = 0;
 };

@@ -14,6 +14,8 @@ namespace {
 
 constexpr std::size_t kBlocks = 16;
 constexpr std::size_t kSpareBuffersMax = 4;
+// With less free space than so many segments the next one is made at once.
+constexpr std::uint64_t kScarceSegments = 4;
 constexpr std::uint64_t kProgressBytes = std::uint64_t{1} << 20;
 
 constexpr std::array<char, kBlockBytes> kZeros{};
@@ -412,6 +414,7 @@ LogStatus SegmentLog::status() const {
           .segments = {segments_.begin(), segments_.end()},
           .disk_bytes = space.used_bytes,
           .free_bytes = space.free_bytes,
+          .next_has_no_room = next_has_no_room_.load(),
           .flushes = flushes_.load(std::memory_order_relaxed),
           .flushed_bytes = flushed_bytes_.load(std::memory_order_relaxed)};
 }
@@ -510,7 +513,9 @@ Result<> SegmentLog::ensure_segment(std::uint32_t ordinal) {
         encode_segment_header(
             {.log_id = log_id_, .ordinal = ordinal, .epoch = epoch_, .segment_bytes = options_.segment_bytes},
             head.data());
-        WM_TRY_VOID(disk_.create(ordinal, {head.data(), head.size()}, options_.segment_bytes));
+        Result<> const made = disk_.create(ordinal, {head.data(), head.size()}, options_.segment_bytes);
+        next_has_no_room_.store(!made && made.error().code == ErrorCode::disk_full);
+        WM_TRY_VOID(made);
         created = ordinal;
         newest_created_.store(ordinal);
         return {};
@@ -536,7 +541,9 @@ Result<> SegmentLog::sync_if_due(Sync sync) {
 
 bool SegmentLog::wants_next() const {
   std::uint32_t const ordinal = write_ordinal_.load();
-  return ordinal != 0 && newest_created_.load() == ordinal && write_offset_.load() >= nominal_bytes(ordinal) / 2;
+  if (ordinal == 0 || newest_created_.load() != ordinal) return false;
+  return write_offset_.load() >= nominal_bytes(ordinal) / 2 ||
+         disk_.space().free_bytes < kScarceSegments * options_.segment_bytes;
 }
 
 Result<> SegmentLog::prepare_next() {

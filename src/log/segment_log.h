@@ -69,9 +69,11 @@ class SegmentLog final : public Log {
 
   // For a third thread. Makes what was written durable; an error comes back from the next flush() too.
   Result<> sync_written();
-  // For a third thread: makes the segment after the one being written, if wants_next(). May fail without harm.
+  // For a third thread: makes the segment after the one being written, if wants_next(). May fail without harm; of
+  // disk_full status() tells until there is one.
   Result<> prepare_next();
-  // True when the segment being written is half full and there is no next one. Any thread.
+  // True when there is no next segment, and the one being written is half full, or the disk has so little space left
+  // that others may take it before. Any thread.
   bool wants_next() const;
 
  private:
@@ -146,6 +148,7 @@ class SegmentLog final : public Log {
   Mutex syncing_;                      // Held for a whole round of syncs: there are two who may begin one.
   Guarded<std::uint32_t> created_{0};  // Newest segment on the disk. Held while the next is made.
   std::atomic<std::uint32_t> newest_created_{0};
+  std::atomic<bool> next_has_no_room_{false};
   std::atomic<std::uint64_t> written_sequence_{0};  // Of the last frame that was handed to the disk.
   std::atomic<std::uint32_t> write_ordinal_{0};     // The segment being written, and how far.
   std::atomic<std::uint32_t> write_offset_{0};

@@ -475,6 +475,44 @@ TEST(SegmentLog, ASegmentMadeAheadAndNeverUsedIsNoTornTail) {
   EXPECT_THAT(opened.log->status().segments, SizeIs(1));
 }
 
+TEST(SegmentLog, WhereTheDiskHasLittleLeftTheNextSegmentIsWantedAtOnce) {
+  MemoryDisk disk;
+  disk.set_capacity(5 * 4096);
+  auto const session = disk.open();
+  auto const log = SegmentLog::open(*session, small_segments()).value();
+  ASSERT_TRUE(log->replay([](ReplayedBatch const&) { return Result<>{}; }, {}));
+  ASSERT_TRUE(log->own());
+  append(*log, noise(100));
+  EXPECT_FALSE(log->wants_next());  // Four are free.
+  disk.set_capacity(5 * 4096 - 1);
+
+  EXPECT_TRUE(log->wants_next());
+}
+
+TEST(SegmentLog, NoRoomForTheNextSegmentIsToldAndHarmsNobodyWhileThereIsRoomInThisOne) {
+  MemoryDisk disk;
+  auto const session = disk.open();
+  auto const log = SegmentLog::open(*session, small_segments()).value();
+  ASSERT_TRUE(log->replay([](ReplayedBatch const&) { return Result<>{}; }, {}));
+  ASSERT_TRUE(log->own());
+  std::vector<KnownBatch> known{append(*log, noise(2'500))};
+  EXPECT_FALSE(log->status().next_has_no_room);
+  disk.set_capacity(4096 + 100);
+
+  auto const refused = log->prepare_next();
+
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, ErrorCode::disk_full);
+  EXPECT_TRUE(log->status().next_has_no_room);
+  known.push_back(append(*log, noise(500)));
+  disk.set_capacity(3 * 4096);
+  EXPECT_TRUE(log->status().next_has_no_room);  // As of the last try.
+  ASSERT_TRUE(log->prepare_next());
+  EXPECT_FALSE(log->status().next_has_no_room);
+  while (log->status().segments.size() < 2) known.push_back(append(*log, noise(500)));
+  EXPECT_EQ(open_memory(disk).batches, known);
+}
+
 TEST(SegmentLog, ASegmentSizeOutOfRangeIsRefused) {
   MemoryDisk disk;
   for (std::uint32_t const bytes : {0u, 4095u, (1u << 30) + 1}) {

@@ -460,11 +460,29 @@ void ShardLoop::sample_rates() {
 void ShardLoop::look_around() {
   looked_at_ = now_;
   segment_ = log_.next_base().segment;
-  bool const low = log_.status().free_bytes < disk_reserve_.load(std::memory_order_relaxed);
+  log::LogStatus const log = log_.status();
+  std::uint64_t const reserve = disk_reserve_.load(std::memory_order_relaxed);
+  bool const low = log.free_bytes < reserve || log.next_has_no_room;
   disk_low_.store(low, std::memory_order_relaxed);
+  tell_shortage(told_disk_low_, {.of = Shortage::Of::disk,
+                                 .begins = low,
+                                 .bytes = log.free_bytes,
+                                 .bound = reserve,
+                                 .next_has_no_room = log.next_has_no_room});
+  tell_shortage(told_memory_full_, {.of = Shortage::Of::memory,
+                                    .begins = memory_full(),
+                                    .bytes = engine_.status().memory_bytes,
+                                    .bound = jobs_memory_max_.load(std::memory_order_relaxed)});
   survivors_.look_again(low);
   if (desk_ && to_sweep_ == 0) to_sweep_ = desk_->index().places();
   sample_rates();
+}
+
+// Once for each turn of events, and seen once a second, so that what goes up and down at its bound fills no log.
+void ShardLoop::tell_shortage(bool& told, Shortage const& is) {
+  if (told == is.begins) return;
+  told = is.begins;
+  if (options_.on_shortage) options_.on_shortage(is);
 }
 
 // In each turn, as a second is long enough to fill a good part of any memory. What has been let in by then is decided.

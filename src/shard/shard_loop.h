@@ -48,6 +48,16 @@ enum class FlushBy : std::uint8_t {
   writer,    // Always the writer thread.
 };
 
+// There is too little of something for new jobs, or there is enough again.
+struct Shortage {
+  enum class Of : std::uint8_t { disk, memory };
+  Of of = Of::disk;
+  bool begins = false;
+  std::uint64_t bytes = 0;        // Free on the disk, or used of the memory.
+  std::uint64_t bound = 0;        // Where it begins.
+  bool next_has_no_room = false;  // Of the disk: there is none for the log's next segment, whatever the bound.
+};
+
 struct ShardOptions {
   FlushBy flush_by = FlushBy::adaptive;
   // Below the one, hops between threads cost more than they hide; above the other, the next turn is worth having
@@ -68,6 +78,9 @@ struct ShardOptions {
   ShardTimes* times = nullptr;  // Outlives the loop. None: nothing is measured but what GetStatus tells.
   // Something of a job could not be read back from the log, and why: told once for each job. On the shard's thread.
   std::function<void(JobNumber, Error const&)> on_damage;
+  // Told when the disk or the memory for jobs becomes short, and when it no longer is; a second late at most. On the
+  // thread of the shard, or of who makes the loop.
+  std::function<void(Shortage const&)> on_shortage;
   cache::Cache* cache = nullptr;  // Filled by recover(); outlives the loop. Null: commands of the cache are refused.
   CacheDeskOptions cache_desk;
   std::function<void(Error const&)> on_cache_damage;  // The disk has lost a cached value, which is forgotten now.
@@ -117,7 +130,7 @@ class ShardLoop {
   std::size_t requests() const { return inbox_.size() - inbox_done_; }
   // Requests that take several turns and have had some. For the simulation.
   std::size_t unfinished() const { return unfinished_.size(); }
-  // Free space is below the reserve. Any thread may ask.
+  // Free space is below the reserve, or there is none for the log's next segment. Any thread may ask.
   bool disk_low() const { return disk_low_.load(std::memory_order_relaxed); }
   // Jobs take as much memory as they may. Any thread may ask.
   bool memory_full() const { return memory_full_.load(std::memory_order_relaxed); }
@@ -215,6 +228,7 @@ class ShardLoop {
   void sample_rates();
   void look_around();
   void look_at_memory();
+  void tell_shortage(bool& told, Shortage const& is);
   Result<> finish_batch(std::uint64_t commands);  // So many of them were decided in this turn.
   Result<> harvest();
   bool has_room() const;
@@ -268,6 +282,8 @@ class ShardLoop {
   std::atomic<bool> disk_low_{false};
   std::atomic<std::uint64_t> jobs_memory_max_;
   std::atomic<bool> memory_full_{false};
+  bool told_disk_low_ = false;  // What on_shortage heard last.
+  bool told_memory_full_ = false;
   std::atomic<bool> streams_full_{false};
   FlagBoard flag_board_;
   std::uint64_t flags_revision_ = 0;                                   // Of the newest set in line:

@@ -242,6 +242,85 @@ TEST_F(ShardLoopTest, ANearlyFullDiskRefusesJobsButNotReports) {
   EXPECT_FALSE(ask<ReportsReply>(ReportBatch{.reports = {completed(leased.jobs[0])}}).reports[0].error);
 }
 
+TEST_F(ShardLoopTest, AShortageIsToldWhenItBeginsAndWhenItIsOver) {
+  std::vector<std::pair<Shortage::Of, bool>> told;
+  options_.on_shortage = [&](Shortage const& is) { told.emplace_back(is.of, is.begins); };
+  restart();
+  ask<EnqueueReply>(enqueue({spec_of_job("a")}));  // So that there is memory in use.
+  auto const look = [&] {
+    clock_.advance(std::chrono::seconds{1});
+    turn();
+    turn();
+  };
+  look();
+  EXPECT_TRUE(told.empty());
+
+  for (std::uint64_t const reserve : {std::uint64_t{1} << 60, std::uint64_t{1}}) {
+    loop_->set_disk_reserve(reserve);
+    look();
+    look();
+  }
+  for (std::uint64_t const bytes : {1u, 0u}) {
+    loop_->set_jobs_memory_max(bytes);
+    look();
+    look();
+  }
+
+  std::vector<std::pair<Shortage::Of, bool>> const wanted{{Shortage::Of::disk, true},
+                                                          {Shortage::Of::disk, false},
+                                                          {Shortage::Of::memory, true},
+                                                          {Shortage::Of::memory, false}};
+  EXPECT_EQ(told, wanted);
+}
+
+// A log that says that its next segment finds no room.
+class LogWithoutNext final : public log::Log {
+ public:
+  explicit LogWithoutNext(log::Log& log) : log_(log) {}
+
+  Result<Epoch> own() override { return log_.own(); }
+  Result<log::ReplayReport> replay(std::function<Result<>(log::ReplayedBatch const&)> const& visit,
+                                   std::function<void(std::uint64_t, std::uint64_t)> const& on_progress) override {
+    return log_.replay(visit, on_progress);
+  }
+  Position next_base() override { return log_.next_base(); }
+  void stage(BytesView payload, Instant at) override { log_.stage(payload, at); }
+  Result<> flush() override { return log_.flush(); }
+  Result<BytesView> read(Position position, std::size_t length) override { return log_.read(position, length); }
+  Result<std::optional<log::ReplayedBatch>> next_batch(Position& cursor) override { return log_.next_batch(cursor); }
+  Result<> skip_damaged(Position& cursor) override { return log_.skip_damaged(cursor); }
+  Result<bool> trim_oldest() override { return log_.trim_oldest(); }
+  log::LogStatus status() const override {
+    log::LogStatus status = log_.status();
+    status.next_has_no_room = has_no_room;
+    return status;
+  }
+
+  bool has_no_room = true;
+
+ private:
+  log::Log& log_;
+};
+
+TEST_F(ShardLoopTest, WithoutRoomForTheNextSegmentJobsAreRefusedHoweverMuchIsFree) {
+  ask<EnqueueReply>(enqueue({spec_of_job("a")}));
+  auto const leased = ask<LeaseReply>(lease());
+  ASSERT_EQ(leased.jobs.size(), 1u);
+  LogWithoutNext log{*log_};
+  loop_ = std::make_unique<ShardLoop>(options_, log, *engine_, clock_, chance_.fork(), 1, [] {}, recovery_);
+
+  auto const refused = loop_->submit({.port = 0, .cookie = 99, .command = enqueue({spec_of_job("b")})});
+
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, ErrorCode::disk_full);
+  EXPECT_FALSE(ask<ReportsReply>(ReportBatch{.reports = {completed(leased.jobs[0])}}).reports[0].error);
+  log.has_no_room = false;
+  clock_.advance(std::chrono::seconds{1});
+  turn();
+  ask<EnqueueReply>(enqueue({spec_of_job("b")}));
+  loop_.reset();  // Before the log that it was lent.
+}
+
 TEST_F(ShardLoopTest, JobsThatTakeAllTheMemoryTheyMayKeepOthersOutUntilSomeHaveGone) {
   std::uint64_t const empty = engine_->status().memory_bytes;
   for (int i = 0; i < 4; ++i) ask<EnqueueReply>(enqueue(std::vector<Bytes>(5'000, spec_of_job("a"))));

@@ -112,15 +112,101 @@ def test_a_full_disk_takes_no_jobs_and_all_else_until_there_is_space_again(small
     api = busy.server.api(checked=False)
     problem = api.refused("POST", "/v1/jobs", {"type": "t", "queue": "elsewhere"}, code="disk_full")
     assert problem["class"] == "retryable"
+    assert '"room_for_next_segment":true' in busy.server.wait_for_log("the disk is nearly full: new jobs are refused")
     eventually(lambda: api.depth("a")["ready"] + api.depth("b")["ready"] == 0, "what is there is worked off")
     busy.begin(producers=0, workers=0, cleaners=1)
     busy.grows("deletions")
 
     os.unlink(f"{outside}/of-somebody-else")
     busy.grows("jobs")
+    busy.server.wait_for_log("the disk has space again: new jobs are taken")
     busy.server.kill()
     busy.end()
     busy.audit_after_restart()
+
+
+@pytest.fixture
+def on_small_disk(small_disk, config):
+    """on_small_disk(setting="value", …): a server whose folder is there, and others on that disk, who leave(bytes) free
+    and give() back what they took."""
+    folder, outside, prefix = small_disk
+    made = []
+
+    class Others:
+        files = 0
+
+        def segments(self):
+            return [name for name in os.listdir(f"{outside}/data") if name.endswith(".wal") and name != "spare.wal"]
+
+        def leave(self, left):
+            with open(f"{outside}/of-somebody-else-{self.files}", "wb") as file:
+                os.posix_fallocate(file.fileno(), 0, free_bytes(outside) - left)
+            self.files += 1
+
+        def give(self):
+            for number in range(self.files):
+                os.unlink(f"{outside}/of-somebody-else-{number}")
+
+    def make(**settings):
+        server = Server(folder / "data", *config(**settings), "--log-format", "json")
+        server.prefix = list(prefix)
+        server.log_path = folder.parent / "server.log"  # Not on the disk that is full.
+        made.append(server)
+        return server.start(), Others()
+
+    yield make
+    for server in made:
+        if server.running():
+            server.kill()
+
+
+def refused_for_the_disk(api):
+    return api.call("POST", "/v1/jobs", api.job_as_sent({})).status == 507
+
+
+def test_without_room_for_the_next_segment_jobs_are_refused_and_all_else_goes_on(on_small_disk):
+    """No reserve is set, and none is needed for that."""
+    server, others = on_small_disk(segment_size="2MiB", disk_reserve="0")
+    api = server.api(queue="q", checked=False)
+    ids = [api.enqueue_id() for _ in range(10)]
+    held = api.lease_one(lease="10m")
+
+    others.leave(1 << 20)
+
+    eventually(lambda: refused_for_the_disk(api), "jobs are refused")
+    assert '"room_for_next_segment":false' in server.wait_for_log("the disk is nearly full: new jobs are refused")
+    api.complete(held, result="done on a full disk")
+    for id in ids:
+        if id != held["id"]:
+            api.call("DELETE", f"/v1/jobs/{id}", expect=(200, 204))
+    others.give()
+    eventually(lambda: not refused_for_the_disk(api), "there is space again")
+    log = server.wait_for_log("the disk has space again: new jobs are taken")
+    assert log.count("the disk is nearly full") == 1
+    server.kill()
+    server.start()
+    assert api.job(held["id"])["result"] == "done on a full disk"
+    assert not any(api.exists(id) for id in ids if id != held["id"])
+
+
+def test_reports_have_a_whole_segment_in_reserve_when_others_take_the_rest_of_the_disk(on_small_disk):
+    server, others = on_small_disk(segment_size="1MiB", disk_reserve="3MiB")
+    api = server.api(queue="q", checked=False)
+    api.enqueue_many([{}] * 60)
+    jobs = api.lease(max=60, lease="10m")
+    assert len(jobs) == 60
+    others.leave(2 << 20)
+    eventually(lambda: refused_for_the_disk(api), "jobs are refused")
+    eventually(lambda: len(others.segments()) == 2, "the next segment is there")
+
+    others.leave(256 << 10)  # Not for a segment; a batch that ends behind its own takes some of it.
+    for job in jobs:  # More than is left of the first segment.
+        api.complete(job, result="x" * 20_000)
+
+    others.give()
+    server.kill()
+    server.start()
+    assert {api.job(job["id"])["state"] for job in jobs} == {"completed"}
 
 
 def test_a_full_disk_shows_what_is_cached_and_keeps_nothing_new(small_disk, config):

@@ -70,18 +70,31 @@ class Keeper {
       }
       if (stopping_.load()) return;
       // Neither can be answered to anybody here: the next flush meets a failed sync, or makes the segment itself.
-      asked_.store(false);
-      [[maybe_unused]] Result<> const prepared = log_.prepare_next();
+      prepare_next();
       if (syncs_) [[maybe_unused]]
         Result<> const synced = log_.sync_written();
       disk_.refresh_space();
     }
   }
 
+  // Where there is no room for it, each flush would ask anew: then it is tried again every second only.
+  void prepare_next() {
+    if (pauses_left_ > 0) {
+      --pauses_left_;
+      return;
+    }
+    asked_.store(false);
+    Result<> const prepared = log_.prepare_next();
+    if (prepared || prepared.error().code != ErrorCode::disk_full) return;
+    asked_.store(true);
+    pauses_left_ = kLookAtSpaceMs / pause_ms_ - 1;
+  }
+
   FileDisk& disk_;
   SegmentLog& log_;
   bool const syncs_;
   int const pause_ms_;
+  int pauses_left_ = 0;  // Before the next segment is tried again.
   Fd wake_;
   std::atomic<bool> stopping_{false};
   std::atomic<bool> asked_{false};
