@@ -27,7 +27,9 @@ Result<Json> from_element(simdjson::dom::element element) {
     case element_type::STRING: return Json{std::string_view{element.get_string().value_unsafe()}};
     case element_type::ARRAY: {
       Json::Array items;
-      for (auto const item : element.get_array().value_unsafe()) {
+      // By a name: a range-for keeps only the last of its temporaries, before C++23's P2718, and this is inside of one.
+      simdjson::dom::array const array = element.get_array().value_unsafe();
+      for (auto const item : array) {
         auto value = from_element(item);  // As deep as the parser lets it be: kDepthMax.
         if (!value) return value;
         items.push_back(*std::move(value));
@@ -36,7 +38,8 @@ Result<Json> from_element(simdjson::dom::element element) {
     }
     case element_type::OBJECT: {
       Json::Object members;
-      for (auto const member : element.get_object().value_unsafe()) {
+      simdjson::dom::object const object = element.get_object().value_unsafe();
+      for (auto const member : object) {
         auto value = from_element(member.value);
         if (!value) return value;
         members.emplace_back(std::string{member.key}, *std::move(value));

@@ -2,11 +2,17 @@
 """What the README and the examples tell, done to the letter: the first example is pasted into an empty folder, built
 against an installed client, and run against a server; the pipeline is built against the installed engine.
 
+With --by-itself the client is built and installed as the README tells a user of Debian to, by g++ and without the server's
+build, and the example is optimised as well: another compiler, other flags, other bugs.
+
 usage: install_test.py BUILD_FOLDER CXX
+       install_test.py BUILD_FOLDER --by-itself
 """
+import os
 import pathlib
 import random
 import re
+import shlex
 import socket
 import subprocess
 import sys
@@ -49,12 +55,25 @@ def is_ready(url):
         return False
 
 
-def first_example(build, prefix, folder, compiler):
+# The README's own commands, but for what they ask of the machine, and with folders of the test's.
+def install_by_itself(folder, prefix):
+    build = folder / "client"
+    commands = [line for line in blocks("sh")[0].splitlines() if line.startswith("cmake ")]
+    assert len(commands) == 3, commands
+    parallel = dict(os.environ, CMAKE_BUILD_PARALLEL_LEVEL=str(os.cpu_count()))
+    for command in commands:
+        assert "build/client" in command, command
+        there = command.replace("build/client", str(build)).replace("$HOME/.local", str(prefix))
+        run(*shlex.split(there), cwd=ROOT, env=parallel)
+
+
+def first_example(build, prefix, folder, compiler, flags=""):
     first = folder / "first"
     first.mkdir()
     (first / "CMakeLists.txt").write_text(blocks("cmake")[0])
     (first / "main.cpp").write_text(blocks("cpp")[0])
-    run("cmake", "-S", first, "-B", first / "build", f"-DCMAKE_PREFIX_PATH={prefix}", f"-DCMAKE_CXX_COMPILER={compiler}")
+    run("cmake", "-S", first, "-B", first / "build", f"-DCMAKE_PREFIX_PATH={prefix}", f"-DCMAKE_CXX_COMPILER={compiler}",
+        f"-DCMAKE_CXX_FLAGS={flags}")
     run("cmake", "--build", first / "build")
 
     url = f"http://127.0.0.1:{free_port()}"
@@ -85,9 +104,13 @@ def main():
     with tempfile.TemporaryDirectory(prefix="workmill-install-") as temporary:
         folder = pathlib.Path(temporary)
         prefix = folder / "prefix"
-        run("cmake", "--install", build, "--component", "client", "--prefix", prefix)
-        first_example(build, prefix, folder, compiler)
-        pipeline(prefix, folder, compiler)
+        if compiler == "--by-itself":
+            install_by_itself(folder, prefix)
+            first_example(build, prefix, folder, "g++", "-O2")
+        else:
+            run("cmake", "--install", build, "--component", "client", "--prefix", prefix)
+            first_example(build, prefix, folder, compiler)
+            pipeline(prefix, folder, compiler)
     print("passed")
 
 
