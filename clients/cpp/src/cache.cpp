@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "operation.h"
+#include "text.h"
 #include "wire.h"
 #include "workmill/async_cache.h"
 
@@ -224,7 +225,45 @@ struct Computing : std::enable_shared_from_this<Computing> {
   }
 };
 
+// As the server has them.
+constexpr std::size_t kKeyBytesMax = 512;
+constexpr std::size_t kContentTypeBytesMax = 255;
+constexpr std::size_t kTagsMax = 20;
+constexpr Duration kWindowMax = std::chrono::days{365};  // Fresh and stale together.
+
+std::unexpected<Error> bad_entry(std::string field, std::string message) {
+  auto error = fail(ErrorClass::user, "invalid_field", std::move(message));
+  error.error().field = std::move(field);
+  return error;
+}
+
 }  // namespace
+
+Result<> check_cache_entry(std::string_view key, CacheText const& value, bool is_json, CacheOptions const& options) {
+  if (key.empty() || key.size() > kKeyBytesMax || !is_printable_utf8(key)) {
+    return bad_entry("key", "must be 1 to 512 bytes of UTF-8 without control characters");
+  }
+  std::string_view const type = value.content_type;
+  if (type.empty() || type.size() > kContentTypeBytesMax || !is_printable_ascii(type) || type.front() == ' ' ||
+      type.back() == ' ') {
+    return bad_entry("content_type", "must be 1 to 255 visible ASCII characters and spaces");
+  }
+  Duration const fresh = options.fresh.value_or(Duration{0});
+  Duration const stale = options.stale.value_or(Duration{0});
+  if (fresh > kWindowMax) return bad_entry("fresh", "must be from 0s to 365d");
+  if (stale > kWindowMax - std::max(Duration{0}, fresh)) {
+    return bad_entry("stale", "must not be longer than 365d with fresh");
+  }
+  if (options.tags.size() > kTagsMax) return bad_entry("tags", "must be 20 at most");
+  for (std::size_t i = 0; i < options.tags.size(); ++i) {
+    if (is_name(options.tags[i])) continue;
+    return bad_entry("tags[" + std::to_string(i) + "]", "must be 1 to 128 of the characters A-Z a-z 0-9 . _ : -");
+  }
+  if (is_json && options.content_type.empty()) {
+    if (auto good = check_json(value.body); !good) return std::unexpected(in_field(std::move(good).error(), "value"));
+  }
+  return {};
+}
 
 std::string cache_entry(std::string_view key, CacheText const& value, bool is_json, CacheOptions const& options) {
   std::string out = "{\"key\":";

@@ -57,7 +57,7 @@ class LeaseLink final : public WorkLink {
     if (pause_ != 0 || refused_) return;
     if (may_lease()) {
       ReportBatchPtr riding;
-      if (!waiting_.empty() && !report_batch_) {
+      if (!waiting_.empty() && !waiting_.front()->is_suspect && !report_batch_) {
         riding = std::move(waiting_.front());
         waiting_.pop_front();
       }
@@ -96,8 +96,9 @@ class LeaseLink final : public WorkLink {
       lease_ticket_ = 0;
       ReportBatchPtr batch = std::move(lease_batch_);
       if (!answer && !batch && draining_) return pump();  // Called off.
-      bool const good = take(answer, batch.get());
-      if (!good && batch) put_back(std::move(batch));
+      Taken const taken = take(answer, batch.get());
+      if (taken == Taken::refused) batch->is_suspect = true;  // Or the lease is at fault: the next one rides alone.
+      if (taken != Taken::yes && batch) put_back(std::move(batch));
       pump();
     });
   }
@@ -107,13 +108,23 @@ class LeaseLink final : public WorkLink {
     request.body = "{\"reports\":[" + report_batch_->text + "]}";
     transport_->send(std::move(request), [this](Result<Response> answer) {
       ReportBatchPtr batch = std::move(report_batch_);
-      if (!take(answer, batch.get())) put_back(std::move(batch));
+      Taken const taken = take(answer, batch.get());
+      if (taken == Taken::refused)
+        suspect(std::move(batch), answer.error());
+      else if (taken == Taken::again)
+        put_back(std::move(batch));
       pump();
     });
   }
 
-  // Hands on what was answered. False: the request is to be made again.
-  bool take(Result<Response>& answer, ReportBatch* batch) {
+  enum class Taken : std::uint8_t {
+    yes,
+    again,    // The request is to be made again.
+    refused,  // But not with the same reports.
+  };
+
+  // Hands on what was answered.
+  Taken take(Result<Response>& answer, ReportBatch* batch) {
     if (answer && answer->status >= 400) answer = std::unexpected(read_problem(*answer));
     if (answer) {
       std::string& body = answer->body;
@@ -121,28 +132,37 @@ class LeaseLink final : public WorkLink {
       auto const read = reader_.read(body, frame_);
       if (!read) answer = std::unexpected(read.error());
     }
-    if (!answer) return fail(std::move(answer).error());
+    if (!answer && batch != nullptr && is_about_reports(answer.error())) return Taken::refused;
+    if (!answer) {
+      fail(std::move(answer).error());
+      return Taken::again;
+    }
     if (std::exchange(failures_, 0) > 0 || !was_up_) events_.on_up(true, std::exchange(was_up_, true));
     if (batch != nullptr && frame_.has_answers) events_.on_answers(*batch, frame_);
     if (!frame_.jobs.empty() || !frame_.cancel.empty()) events_.on_frame(frame_);
-    return true;
+    return Taken::yes;
   }
 
-  bool fail(Error error) {
+  // One of them is at fault, and all were refused with it.
+  void suspect(ReportBatchPtr batch, Error const& error) {
+    if (batch->count == 1) return events_.on_report_refused(*batch, error);
+    auto parts = split(std::move(batch));
+    for (auto part = parts.rbegin(); part != parts.rend(); ++part) waiting_.push_front(std::move(*part));
+  }
+
+  void fail(Error error) {
     if (error.error_class == ErrorClass::user) {
       refused_ = true;
-      events_.on_refused(std::move(error), false);
-      return false;
+      return events_.on_refused(std::move(error), false);
     }
     ++failures_;
     events_.on_trouble(describe(error));
-    if (pause_ != 0) return false;
+    if (pause_ != 0) return;
     Duration const pause = std::max(backoff(kAwayPolicy, failures_, chance_), error.retry_after.value_or(Duration{0}));
     pause_ = loop_.after(pause, [this] {
       pause_ = 0;
       pump();
     });
-    return false;
   }
 
   void put_back(ReportBatchPtr batch) {

@@ -6,6 +6,7 @@
 #include <boost/beast/core/flat_buffer.hpp>
 #include <boost/beast/websocket/stream.hpp>
 #include <deque>
+#include <iterator>
 #include <random>
 
 #include "core.h"
@@ -186,11 +187,8 @@ class StreamLink final : public WorkLink {
   std::vector<std::string> held() {
     std::vector<std::string> ids = events_.held();
     for (ReportBatchPtr const& batch : waiting_) {
-      auto const reports = Json::parse("[" + batch->text + "]");
-      if (!reports || reports->as_array() == nullptr) continue;
-      for (Json const& report : *reports->as_array()) {
-        std::string_view const outcome = report.text("outcome");
-        if (outcome == "completed" || outcome == "failed" || outcome == "released") ids.emplace_back(report.text("id"));
+      for (std::size_t i = 0; i < batch->count; ++i) {
+        if (ReportHead const head = read_head(batch->report(i)); head.is_end) ids.emplace_back(head.id);
       }
     }
     return ids;
@@ -205,7 +203,8 @@ class StreamLink final : public WorkLink {
   }
 
   void on_read(beast::error_code const& error, ConnectionPtr const& connection) {
-    if (error == websocket::error::closed) return on_closed();
+    // Who has sent too much may see the connection break in place of its orderly end.
+    if (error == websocket::error::closed || (error && last_error_)) return on_closed();
     if (error) return down(transport_error("outcome_unknown", "the stream broke: " + error.message(), true));
     static_cast<void>(connection->in.prepare(FrameReader::padding()));  // So that the reader may look beyond the end.
     auto const data = connection->in.data();
@@ -245,12 +244,36 @@ class StreamLink final : public WorkLink {
   void on_closed() {
     auto const reason = connection_->stream.reason();
     if (drained_) return leave();
+    if (!last_error_ && reason.code == websocket::close_code::too_big) {
+      last_error_ = Error{.code = "payload_too_large",
+                          .error_class = ErrorClass::user,
+                          .message = "the server closed the stream: a message was too large"};
+    }
+    if (is_up_ && !unanswered_.empty() && last_error_ && is_about_reports(*last_error_)) {
+      return suspect(*std::exchange(last_error_, std::nullopt));
+    }
     if (last_error_ && last_error_->error_class == ErrorClass::user && last_error_->code != "stream_replaced") {
       return refuse(std::exchange(last_error_, std::nullopt).value_or(Error{}), false);
     }
     Error error =
         transport_error("outcome_unknown", "the server closed the stream, code " + std::to_string(reason.code), true);
     down(std::exchange(last_error_, std::nullopt).value_or(std::move(error)));
+  }
+
+  // One of the reports that were not answered is at fault, and the whole message was refused with it, and the stream.
+  void suspect(Error const& error) {
+    ReportBatchPtr refused;
+    if (unanswered_.size() == 1) {
+      auto parts = split(std::move(unanswered_.front()));
+      unanswered_.clear();
+      if (parts.size() == 1)
+        refused = std::move(parts.front());
+      else
+        std::move(parts.begin(), parts.end(), std::back_inserter(unanswered_));
+    }
+    for (ReportBatchPtr const& batch : unanswered_) batch->is_suspect = true;
+    down(error);
+    if (refused) events_.on_report_refused(*refused, error);
   }
 
   void write(std::string text) {
@@ -276,7 +299,7 @@ class StreamLink final : public WorkLink {
       credit_due_ = false;
       return write("{\"credit\":" + std::to_string(credit()) + "}");
     }
-    if (!waiting_.empty()) {
+    if (may_report()) {
       ReportBatchPtr batch = take_batch();
       std::string text;
       text.reserve(batch->text.size() + 16);
@@ -290,14 +313,24 @@ class StreamLink final : public WorkLink {
     }
   }
 
+  // A suspect has the stream for itself: what is refused then is this one.
+  bool may_report() const {
+    if (waiting_.empty()) return false;
+    return unanswered_.empty() || (!waiting_.front()->is_suspect && !unanswered_.back()->is_suspect);
+  }
+
   // The first that waits, together with those behind it as far as they fit.
   ReportBatchPtr take_batch() {
     ReportBatchPtr batch = std::move(waiting_.front());
     waiting_.pop_front();
-    while (!waiting_.empty() && batch->count + waiting_.front()->count <= ReportBatch::kReportsMax &&
+    if (batch->is_suspect) return batch;
+    while (!waiting_.empty() && !waiting_.front()->is_suspect &&
+           batch->count + waiting_.front()->count <= ReportBatch::kReportsMax &&
            batch->text.size() + waiting_.front()->text.size() <= ReportBatch::kBytesMax) {
       ReportBatch& next = *waiting_.front();
-      batch->text.append(",").append(next.text);
+      batch->text.push_back(',');
+      for (std::size_t const start : next.starts) batch->starts.push_back(batch->text.size() + start);
+      batch->text.append(next.text);
       for (ReportWaiter& waiter : next.waiters) {
         batch->waiters.push_back({.index = batch->count + waiter.index, .done = std::move(waiter.done)});
       }

@@ -7,6 +7,8 @@
 #include <cmath>
 #include <cstring>
 
+#include "text.h"
+#include "wire.h"
 #include "workmill/error.h"
 #include "workmill/jobs.h"
 #include "workmill/json.h"
@@ -50,24 +52,18 @@ Result<Json> from_element(simdjson::dom::element element) {
   return Json{};
 }
 
-// The length of the UTF-8 sequence at `at`, or 0 where there is none (RFC 3629).
-std::size_t utf8_length(std::string_view text, std::size_t at) {
-  auto const byte = [&](std::size_t i) { return static_cast<unsigned char>(at + i < text.size() ? text[at + i] : 0); };
-  auto const goes_on = [&](std::size_t i) { return (byte(i) & 0xC0) == 0x80; };
-  unsigned char const first = byte(0);
-  if (first < 0x80) return 1;
-  if (first >= 0xC2 && first <= 0xDF) return goes_on(1) ? 2 : 0;
-  if (first >= 0xE0 && first <= 0xEF) {
-    bool const overlong = first == 0xE0 && byte(1) < 0xA0;
-    bool const surrogate = first == 0xED && byte(1) > 0x9F;
-    return goes_on(1) && goes_on(2) && !overlong && !surrogate ? 3 : 0;
+// Good until the next one on this thread.
+Result<simdjson::dom::element> parse_element(std::string_view text) {
+  // A parser's buffers are worth keeping: one for each thread.
+  thread_local simdjson::dom::parser parser;
+  if (parser.max_depth() != kDepthMax && parser.allocate(text.size(), kDepthMax) != simdjson::SUCCESS) {
+    return fail(ErrorClass::retryable, "bad_json", "no memory to parse with");
   }
-  if (first >= 0xF0 && first <= 0xF4) {
-    bool const overlong = first == 0xF0 && byte(1) < 0x90;
-    bool const beyond = first == 0xF4 && byte(1) > 0x8F;
-    return goes_on(1) && goes_on(2) && goes_on(3) && !overlong && !beyond ? 4 : 0;
+  simdjson::dom::element root;
+  if (auto const error = parser.parse(text.data(), text.size()).get(root); error != simdjson::SUCCESS) {
+    return fail(ErrorClass::user, "bad_json", simdjson::error_message(error));
   }
-  return 0;
+  return root;
 }
 
 constexpr std::size_t kBase64Max = std::size_t{1} << 30;  // OpenSSL counts by int; the server takes 8 MiB.
@@ -104,16 +100,15 @@ std::string_view to_string(JobState state) {
 // ---- Json
 
 Result<Json> Json::parse(std::string_view text) {
-  // A parser's buffers are worth keeping: one for each thread.
-  thread_local simdjson::dom::parser parser;
-  if (parser.max_depth() != kDepthMax && parser.allocate(text.size(), kDepthMax) != simdjson::SUCCESS) {
-    return fail(ErrorClass::retryable, "bad_json", "no memory to parse with");
-  }
-  simdjson::dom::element root;
-  if (auto const error = parser.parse(text.data(), text.size()).get(root); error != simdjson::SUCCESS) {
-    return fail(ErrorClass::user, "bad_json", simdjson::error_message(error));
-  }
-  return from_element(root);
+  auto const root = parse_element(text);
+  if (!root) return std::unexpected(root.error());
+  return from_element(*root);
+}
+
+Result<> detail::check_json(std::string_view text) {
+  auto const root = parse_element(text);
+  if (!root) return std::unexpected(root.error());
+  return {};
 }
 
 void Json::write(std::string& out) const {
@@ -203,7 +198,7 @@ void write_json_string(std::string_view text, std::string& out) {
       ++i;
       continue;
     }
-    if (std::size_t const length = c >= 0x80 ? utf8_length(text, i) : 0; length > 0) {
+    if (std::size_t const length = c >= 0x80 ? detail::utf8_length(text, i) : 0; length > 0) {
       i += length;
       continue;
     }

@@ -1,7 +1,10 @@
 #include "wire.h"
 
+#include <algorithm>
 #include <array>
 #include <cstdio>
+
+#include "text.h"
 
 namespace workmill::client::detail {
 namespace {
@@ -152,6 +155,26 @@ void write_backoff(Backoff const& backoff, std::string& out) {
   object.duration_if("cap", backoff.cap);
   write_double(backoff.jitter, object.name("jitter"));
   object.end();
+}
+
+// As the server cuts texts, and what it takes for a time span. A message of many MiB would not even reach it.
+constexpr std::size_t kErrorTextBytesMax = 8 * 1024;
+constexpr std::size_t kLogLineBytesMax = 4 * 1024;
+constexpr Duration kDurationMax = std::chrono::days{36'525};
+
+// What is no JSON, or too long to be kept, becomes a string with its beginning.
+void write_detail(std::string_view detail, std::string& out) {
+  if (detail.size() <= kErrorTextBytesMax && check_json(detail)) {
+    out.append(detail);
+    return;
+  }
+  std::string text;
+  for (std::size_t bytes = kErrorTextBytesMax; text.empty() || text.size() > kErrorTextBytesMax;
+       bytes = bytes * 3 / 4) {
+    text.clear();
+    write_json_string(cut_text(detail, bytes), text);
+  }
+  out.append(text);
 }
 
 void write_report_head(ReportOn const& job, std::string_view outcome, std::string& out) {
@@ -462,10 +485,13 @@ Report Report::failed(ReportOn const& job, Error const& error) {
   out.append(",\"error\":{\"class\":\"").append(to_string(error.error_class)).append("\",\"code\":");
   write_json_string(error.code, out);
   out.append(",\"message\":");
-  write_json_string(error.message, out);
-  if (!error.detail.empty()) out.append(",\"detail\":").append(error.detail);
+  write_json_string(detail::cut_text(error.message, detail::kErrorTextBytesMax), out);
+  if (!error.detail.empty()) detail::write_detail(error.detail, out.append(",\"detail\":"));
   out.push_back('}');
-  if (error.retry_after) out.append(",\"retry_in\":\"").append(format_duration(*error.retry_after)).append("\"");
+  if (error.retry_after) {
+    Duration const in = std::min(*error.retry_after, detail::kDurationMax);
+    out.append(",\"retry_in\":\"").append(format_duration(in)).append("\"");
+  }
   return Report{std::move(out += '}')};
 }
 
@@ -482,7 +508,7 @@ Report Report::progress(ReportOn const& job, int percent, std::string_view messa
   out.append(",\"percent\":").append(std::to_string(percent));
   if (!message.empty()) {
     out.append(",\"message\":");
-    write_json_string(message, out);
+    write_json_string(detail::cut_text(message, detail::kErrorTextBytesMax), out);
   }
   return Report{std::move(out += '}')};
 }
@@ -490,9 +516,12 @@ Report Report::progress(ReportOn const& job, int percent, std::string_view messa
 Report Report::log(ReportOn const& job, std::vector<std::string> const& lines) {
   std::string out;
   detail::write_report_head(job, "log", out);
-  out.append(",\"lines\":");
-  Codec<std::vector<std::string>>::write(lines, out);
-  return Report{std::move(out += '}')};
+  out.append(",\"lines\":[");
+  for (std::size_t i = 0; i < lines.size(); ++i) {
+    if (i > 0) out.push_back(',');
+    write_json_string(detail::cut_text(lines[i], detail::kLogLineBytesMax), out);
+  }
+  return Report{std::move(out += "]}")};
 }
 
 Report Report::checkpoint(ReportOn const& job, std::string_view data_json) {

@@ -6,13 +6,24 @@
 #include <vector>
 
 #include "transport.h"
+#include "workmill/cache.h"
 #include "workmill/jobs.h"
 
 // What goes over the wire: values of this library into the JSON of the API, and back. Pure. Internal.
 namespace workmill::client::detail {
 
+Result<> check_json(std::string_view text);      // bad_json where it is none.
 std::string format_duration(Duration duration);  // "1500ms"; below zero as zero.
 std::string url_encoded(std::string_view text);
+
+// What a report may have, as the server takes it.
+inline constexpr std::size_t kResultBytesMax = std::size_t{6} << 20;  // With what it sets in the cache.
+inline constexpr std::size_t kCheckpointBytesMax = std::size_t{1} << 20;
+
+// What the server would say of a cache entry of a report: `invalid_field` with its field, or `bad_json`.
+Result<> check_cache_entry(std::string_view key, CacheText const& value, bool is_json, CacheOptions const& options);
+// One of a report's `cache`, as JSON.
+std::string cache_entry(std::string_view key, CacheText const& value, bool is_json, CacheOptions const& options);
 
 void write_job(NewJob const& job, std::string& out);
 std::string enqueue_body(NewJob const& job);

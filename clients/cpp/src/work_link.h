@@ -3,6 +3,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "frames.h"
@@ -31,16 +32,37 @@ struct ReportBatch {
   static constexpr std::size_t kBytesMax = std::size_t{1} << 20;  // Well below what a server takes, but for one report
                                                                   // that alone is larger.
   std::string text;                                               // Their JSON, with commas between.
+  std::vector<std::size_t> starts;                                // Of each, in it.
   std::size_t count = 0;
   std::vector<ReportWaiter> waiters;
-  std::vector<std::string> finals;  // Jobs that end by it: filled in where it has to be sent again.
-  bool sent_before = false;         // It may have counted already.
+  bool sent_before = false;  // It may have counted already.
+  // The server has refused a message with it, or one that was under way beside it. It is sent with nothing else under
+  // way, to see whether it was this one.
+  bool is_suspect = false;
+
+  std::string_view report(std::size_t index) const {
+    std::size_t const end = index + 1 < count ? starts[index + 1] - 1 : text.size();
+    return std::string_view{text}.substr(starts[index], end - starts[index]);
+  }
 
   bool has_room(std::size_t bytes) const {
     return count == 0 || (count < kReportsMax && text.size() + bytes <= kBytesMax);
   }
 };
 using ReportBatchPtr = std::unique_ptr<ReportBatch>;
+
+// Each report of a batch by itself, as a suspect.
+std::vector<ReportBatchPtr> split(ReportBatchPtr batch);
+
+// How a report begins, which is no more than this library's own way of writing it: what follows may not even be JSON.
+struct ReportHead {
+  std::string_view id{}, lease{}, outcome{};
+  bool is_end = false;  // Of an attempt.
+};
+ReportHead read_head(std::string_view report);
+
+// Whether a refusal of a message with reports may be for one of them. Else it is for whoever sends them.
+bool is_about_reports(Error const& error);
 
 // On the loop's thread, never from inside a call of the link's.
 struct LinkEvents {
@@ -51,6 +73,8 @@ struct LinkEvents {
   virtual void on_answers(ReportBatch& batch, Frame& frame) = 0;
   // Connected. `resumed`: with all jobs that were out; otherwise those that are held count on no stream.
   virtual void on_up(bool resumed, bool again) = 0;
+  // The server does not take the one report that is in it, and will not.
+  virtual void on_report_refused(ReportBatch& batch, Error const& error) = 0;
   // The worker cannot go on: its token is not good, or its request is at fault. Or, `is_stream`, there is no such thing
   // at this server.
   virtual void on_refused(Error error, bool is_stream) = 0;

@@ -12,8 +12,7 @@ namespace workmill::client {
 namespace detail {
 namespace {
 
-constexpr std::size_t kCacheEntriesMax = 100;                 // Of a report, as the server takes it.
-constexpr std::size_t kCacheBytesMax = std::size_t{6} << 20;  // Of them, as of a result.
+constexpr std::size_t kCacheEntriesMax = 100;  // Of a report, as the server takes it.
 
 }  // namespace
 
@@ -24,6 +23,11 @@ void WorkerCore::report(HeldJob const& job, Report const& report) {
 
 Result<> WorkerCore::checkpoint(HeldJob& job, std::string_view json) {
   if (closed_.load()) return std::unexpected(transport_error("outcome_unknown", "the worker has stopped", false));
+  if (json.size() > kCheckpointBytesMax) {
+    return fail(ErrorClass::user, "payload_too_large",
+                "a checkpoint of " + std::to_string(json.size()) + " bytes; 1 MiB is allowed");
+  }
+  if (auto good = check_json(json); !good) return std::unexpected(in_field(std::move(good).error(), "data"));
   auto const write = [&](std::string& out) {
     write_head(job.view, "checkpoint", out);
     out.append(",\"data\":").append(json).append("}");
@@ -66,7 +70,7 @@ Result<> WorkerCore::cache(HeldJob& job, std::string_view key, std::string entry
   }
   std::size_t bytes = entry.size();
   for (auto const& [other, text] : job.cached) bytes += other == key ? 0 : text.size();
-  if (bytes > kCacheBytesMax) {
+  if (bytes > kResultBytesMax) {
     return fail(ErrorClass::user, "payload_too_large", "what a job caches has 6 MiB at most");
   }
   if (found == job.cached.end())
@@ -77,12 +81,6 @@ Result<> WorkerCore::cache(HeldJob& job, std::string_view key, std::string entry
 }
 
 }  // namespace detail
-
-namespace {
-
-constexpr std::size_t kLogLineBytesMax = 4 * 1024;  // As the server cuts it.
-
-}  // namespace
 
 std::string_view JobContext::id() const { return job_.view.id; }
 std::string_view JobContext::type() const { return job_.view.type; }
@@ -98,16 +96,16 @@ std::string_view JobContext::saved_json() const { return job_.view.checkpoint; }
 bool JobContext::cancelled() const { return job_.cancelled.load(); }
 std::stop_token JobContext::stop_token() const { return job_.stop.get_token(); }
 
-Result<> JobContext::cache_entry(std::string_view key, std::string entry) {
-  return detail::WorkerCore::cache(job_, key, std::move(entry));
+Result<> JobContext::set_cached(std::string_view key, detail::CacheText const& value, bool is_json,
+                                CacheOptions const& options) {
+  if (auto good = detail::check_cache_entry(key, value, is_json, options); !good) return good;
+  return detail::WorkerCore::cache(job_, key, detail::cache_entry(key, value, is_json, options));
 }
 Result<> JobContext::checkpoint_json(std::string_view json) { return core_.checkpoint(job_, json); }
 void JobContext::progress(int percent, std::string_view message) {
   core_.report(job_, Report::progress(job_.name(), std::clamp(percent, 0, 100), message));
 }
-void JobContext::log(std::string_view line) {
-  core_.report(job_, Report::log(job_.name(), {std::string{line.substr(0, kLogLineBytesMax)}}));
-}
+void JobContext::log(std::string_view line) { core_.report(job_, Report::log(job_.name(), {std::string{line}})); }
 
 Worker::Worker(WorkerOptions options) {
   auto backend = detail::make_server_backend(options.server);

@@ -79,6 +79,7 @@ class WorkerCore final : public LinkEvents {
   // ---- On the loop's thread.
   void on_frame(Frame& frame) override;
   void on_answers(ReportBatch& batch, Frame& frame) override;
+  void on_report_refused(ReportBatch& batch, Error const& error) override;
   void on_up(bool resumed, bool again) override;
   void on_refused(Error error, bool is_stream) override;
   void on_drained() override;

@@ -149,10 +149,15 @@ Result<> WorkerCore::call_handler(HeldJob& job, Registered const& registered, Ha
 
 void WorkerCore::finish_job(HeldJob& job, Result<> result, HandlerOutput const& output) {
   HeldJob* const done = job.is_inline ? nullptr : &job;
+  std::size_t cached_bytes = 0;
+  for (auto const& [key, entry] : job.cached) cached_bytes += entry.size() + 1;
+  std::size_t const bytes = cached_bytes + (output.is_base64 ? output.result.size() / 4 * 3 : output.result.size());
+  if (result && bytes > kResultBytesMax) {
+    result = fatal_error("result_too_large", "a result (and what is cached with it) of " + std::to_string(bytes) +
+                                                 " bytes; 6 MiB are allowed: give back where it is instead");
+  }
   if (result) {
     counters_.completed.fetch_add(1, std::memory_order_relaxed);
-    std::size_t cached_bytes = 0;
-    for (auto const& [key, entry] : job.cached) cached_bytes += entry.size() + 1;
     append(
         Kind::final, kReportHeadBytes + output.result.size() + cached_bytes,
         [&](std::string& out) {

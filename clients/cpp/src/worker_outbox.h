@@ -34,6 +34,7 @@ bool WorkerCore::append(Kind kind, std::size_t bytes, Write&& write, std::move_o
     }
     ReportBatch& batch = *outbox_.back();
     if (batch.count > 0) batch.text.push_back(',');
+    batch.starts.push_back(batch.text.size());
     write(batch.text);
     if (waiter) batch.waiters.push_back({.index = batch.count, .done = std::move(waiter)});
     ++batch.count;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "text.h"
 #include "wire.h"
 #include "worker_outbox.h"
 
@@ -18,13 +19,7 @@ void write_head(JobView const& job, std::string_view outcome, std::string& out) 
   out.append(R"(","outcome":")").append(outcome).append("\"");
 }
 
-static bool is_name_char(char c) {
-  return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '.' || c == '_' ||
-         c == ':' || c == '-';
-}
-
 std::string as_name(std::string text) {
-  constexpr std::size_t kNameBytesMax = 128;
   text.resize(std::min(text.size(), kNameBytesMax));
   std::replace_if(text.begin(), text.end(), [](char c) { return !is_name_char(c); }, '_');
   return text.empty() ? "failed" : text;
@@ -125,17 +120,40 @@ void WorkerCore::on_answers(ReportBatch& batch, Frame& frame) {
       auto empty = std::make_unique<ReportBatch>();
       empty->text = std::move(batch.text);
       empty->text.clear();
+      empty->starts = std::move(batch.starts);
+      empty->starts.clear();
       spare_.push_back(std::move(empty));
     }
   }
   look_for_end();
 }
 
+// The server has refused the message with this report, which was alone in it: to send it again is in vain. The handler
+// is told where it waits; a job that should have ended by it ends by another one, which says why.
+void WorkerCore::on_report_refused(ReportBatch& batch, Error const& error) {
+  static constexpr std::string_view kRefused = "report_refused";
+  waiting_reports_.fetch_sub(batch.count);
+  ReportHead const head = read_head(batch.report(0));
+  log(LogLevel::error, "a report on job " + std::string{head.id} + " was refused: " + describe(error));
+  for (ReportWaiter& waiter : batch.waiters) waiter.done(std::unexpected(error));
+  // Where the other one was refused as well nothing is left to say: the lease runs out.
+  if (head.is_end && !batch.text.contains(kRefused)) {
+    if (head.outcome == "completed") {
+      counters_.completed.fetch_sub(1, std::memory_order_relaxed);
+      counters_.failed.fetch_add(1, std::memory_order_relaxed);
+    }
+    Report const report = Report::failed({.id = std::string{head.id}, .lease = std::string{head.lease}},
+                                         fatal_error(std::string{kRefused}, describe(error)).error());
+    append(Kind::final, report.json().size(), [&](std::string& out) { out.append(report.json()); });
+    flush();
+  }
+  look_for_end();
+}
+
 // What a report was about, by its text: rare enough to look it up there. The same job may be held under a newer lease.
 void WorkerCore::lose_job(ReportBatch const& batch, std::size_t index) {
-  auto const reports = Json::parse("[" + batch.text + "]");
-  if (!reports || reports->as_array() == nullptr || index >= reports->as_array()->size()) return;
-  auto const found = held_.find((*reports->as_array())[index].text("lease"));
+  if (index >= batch.count) return;
+  auto const found = held_.find(read_head(batch.report(index)).lease);
   if (found == held_.end()) return;
   found->second->is_lost = true;
   tell(*found->second);

@@ -22,6 +22,7 @@ struct Told final : LinkEvents {
   void on_frame(Frame&) override {}
   void on_answers(ReportBatch&, Frame&) override {}
   void on_up(bool, bool) override { ++ups; }
+  void on_report_refused(ReportBatch&, Error const&) override { ++troubles; }
   void on_refused(Error, bool) override { ++troubles; }
   void on_drained() override {}
   void on_trouble(std::string const&) override { ++troubles; }

@@ -5,8 +5,10 @@
 
 #include <atomic>
 #include <csignal>
+#include <functional>
 #include <future>
 #include <latch>
+#include <map>
 #include <set>
 #include <thread>
 
@@ -246,6 +248,124 @@ TEST_P(Workers, MiddlewareRunsAroundHandlersAndTheTraceGoesOnToWhatTheyEnqueue) 
   EXPECT_EQ(client.completed(refused->id, kPatience).error().code, "not_today");
 }
 
+// What can be known before it is sent the handler is told; what only the server finds ends the one job.
+TEST_P(Workers, AReportThatTheServerRefusesEndsItsOwnJobAndNotTheWorker) {
+  constexpr std::size_t kTooMuch = 7'000'000;
+  auto client = mill_.client();
+  auto worker = mill_.worker({.queues = {"q"}, .concurrency = 2});
+  std::map<std::string, std::function<Result<RawJson>(JobContext&)>> const bad{
+      {"checkpoint_too_large",
+       [](JobContext& context) -> Result<RawJson> {
+         auto const saved = context.checkpoint(std::string(kTooMuch, 'x'));
+         return user_error(saved.error().code, saved.error().field);
+       }},
+      {"checkpoint_no_json",
+       [](JobContext& context) -> Result<RawJson> {
+         auto const saved = context.checkpoint_json("{nojson");
+         return user_error(saved.error().code, saved.error().field);
+       }},
+      {"result_too_large", [](JobContext&) { return RawJson{to_json(std::string(kTooMuch, 'x'))}; }},
+      {"result_no_json", [](JobContext&) { return RawJson{"nojson"}; }},
+      {"message_too_long",
+       [](JobContext&) -> Result<RawJson> { return user_error("long", std::string(kTooMuch * 2, 'x')); }},
+      {"detail_no_json",
+       [](JobContext&) -> Result<RawJson> {
+         auto error = user_error("odd", "its detail is no JSON");
+         error.error().detail = "{nojson";
+         return error;
+       }},
+      {"retry_too_late", [](JobContext&) -> Result<RawJson> { return retry_later("later", "much", Duration::max()); }},
+      {"progress_too_long",
+       [](JobContext& context) {
+         context.progress(50, std::string(kTooMuch * 2, 'x'));
+         context.log(std::string(kTooMuch * 2, 'x'));
+         return RawJson{"1"};
+       }},
+  };
+  for (auto const& [type, handler] : bad) {
+    worker.on<NoPayload>(type, [&](NoPayload, JobContext& context) { return handler(context); });
+  }
+  worker.on<int>("good", [](int const& number) { return number; });
+  std::map<std::string, std::string> ids;
+  for (auto const& [type, handler] : bad) ids[type] = client.enqueue(type, NoPayload{}, {.queue = "q"})->id;
+  std::vector<std::string> good;
+  for (int i = 0; i < 50; ++i) good.push_back(client.enqueue("good", i, {.queue = "q"})->id);
+  worker.start();
+
+  auto const code_of = [&](std::string const& type) { return client.completed(ids[type], kPatience).error().code; };
+  EXPECT_EQ(code_of("checkpoint_too_large"), "payload_too_large");
+  EXPECT_EQ(code_of("checkpoint_no_json"), "bad_json");
+  EXPECT_EQ(code_of("result_too_large"), "result_too_large");
+  EXPECT_EQ(code_of("result_no_json"), "report_refused");
+  EXPECT_EQ(code_of("message_too_long"), "long");
+  EXPECT_EQ(code_of("detail_no_json"), "odd");
+  EXPECT_EQ(client.job(ids["detail_no_json"])->error->detail, R"("{nojson")");
+  EXPECT_TRUE(client.completed(ids["progress_too_long"], kPatience));
+  EXPECT_TRUE(eventually([&] { return client.job(ids["retry_too_late"])->state == JobState::scheduled; }));
+  for (int i = 0; i < 50; ++i) {
+    EXPECT_EQ(client.result<int>(good[static_cast<std::size_t>(i)], kPatience), i);
+    EXPECT_EQ(client.job(good[static_cast<std::size_t>(i)])->attempt, 1U);
+  }
+  worker.stop();
+  EXPECT_TRUE(worker.wait());
+}
+
+TEST_P(Workers, AMessageOfManyReportsIsRefusedForOneOfThemAndTheOthersCount) {
+  constexpr int kJobs = 300;
+  auto client = mill_.client();
+  std::vector<NewJob> jobs;
+  for (int i = 0; i < kJobs; ++i) jobs.push_back(make_job("tick", i));
+  auto const sent = client.enqueue_all(jobs);
+  ASSERT_TRUE(sent);
+  auto worker = mill_.worker({.credit = 1'000});
+  worker.on<int>("tick",
+                 [](int const& number) { return RawJson{number % 100 == 50 ? "}nojson{" : std::to_string(number)}; },
+                 {.run_on = RunOn::inline_thread});
+  worker.start();
+
+  for (std::size_t i = 0; i < kJobs; ++i) {
+    auto const result = client.result<std::size_t>((*sent)[i].id, kPatience);
+    if (i % 100 == 50)
+      EXPECT_EQ(result.error().code, "report_refused");
+    else
+      EXPECT_EQ(result, i);
+  }
+  EXPECT_EQ(worker.figures().failed, 3U);
+  worker.stop();
+  EXPECT_TRUE(worker.wait());
+}
+
+TEST_P(Workers, WhatAHandlerCannotCacheItIsTold) {
+  auto client = mill_.client();
+  auto worker = mill_.worker({});
+  worker.on<NoPayload>("caches", [](NoPayload, JobContext& context) {
+    std::vector<std::string> said;
+    auto const note = [&](Result<> const& set) {
+      said.push_back(set ? "" : set.error().code + " " + set.error().field);
+    };
+    note(context.cache("line\nbreak", 1));
+    note(context.cache("next line\xC2\x85", 1));
+    note(context.cache(std::string(513, 'k'), 1));
+    note(context.cache("k", 1, {.tags = {"good", "two words"}}));
+    note(context.cache("k", 1, {.tags = std::vector<std::string>(21, "t")}));
+    note(context.cache("k", 1, {.fresh = 24h * 366}));
+    note(context.cache("k", 1, {.fresh = 24h * 365, .stale = 1ms}));
+    note(context.cache("k", Bytes{"x"}, {.content_type = "text/plain\r\nX-Other: 1"}));
+    note(context.cache("k", RawJson{"nojson"}));
+    note(context.cache("k", 7, {.fresh = 1h, .tags = {"good"}}));
+    return said;
+  });
+  worker.start();
+
+  auto const job = client.enqueue("caches", NoPayload{});
+
+  EXPECT_EQ(client.result<std::vector<std::string>>(job->id, kPatience),
+            (std::vector<std::string>{"invalid_field key", "invalid_field key", "invalid_field key",
+                                      "invalid_field tags[1]", "invalid_field tags", "invalid_field fresh",
+                                      "invalid_field stale", "invalid_field content_type", "bad_json value", ""}));
+  EXPECT_EQ((*client.cache().get("k"))->as<int>(), 7);
+}
+
 INSTANTIATE_TEST_SUITE_P(Over, Workers, testing::Values(Over::http, Over::stream, Over::embedded),
                          [](auto const& each) {
                            switch (each.param) {
@@ -304,6 +424,29 @@ TEST(Worker, ATokenThatDoesNotHoldEndsIt) {
   for (auto const transport : {WorkTransport::http, WorkTransport::stream}) {
     Worker worker{{.transport = transport, .server = {.url = server.url()}}};
     EXPECT_EQ(worker.run().error().code, "unauthorized");
+  }
+}
+
+// The server's own bound, of which this library does not know: whole messages are too large for it.
+TEST(Worker, AReportThatIsTooLargeForItsServerEndsItsOwnJob) {
+  ServerProcess server{{"body_size_max = \"64KiB\""}};
+  server.start();
+  Client client{{.url = server.url()}};
+  for (auto const transport : {WorkTransport::http, WorkTransport::stream}) {
+    Worker worker{{.concurrency = 4, .transport = transport, .server = {.url = server.url()}}};
+    worker.on<int>("text", [](int const& bytes) { return std::string(static_cast<std::size_t>(bytes), 'x'); });
+    std::vector<std::string> small;
+    std::vector<std::string> large;
+    for (int i = 0; i < 10; ++i) {
+      small.push_back(client.enqueue("text", 20'000)->id);
+      if (i % 5 == 0) large.push_back(client.enqueue("text", 200'000)->id);
+    }
+    worker.start();
+
+    for (std::string const& id : small) EXPECT_EQ(client.result<std::string>(id, kPatience)->size(), 20'000U);
+    for (std::string const& id : large) EXPECT_EQ(client.completed(id, kPatience).error().code, "report_refused");
+    worker.stop();
+    EXPECT_TRUE(worker.wait());
   }
 }
 

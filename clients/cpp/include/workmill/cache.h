@@ -79,8 +79,6 @@ CacheText cache_text(T const& value, std::string const& content_type) {
     Codec<T>::write(value, text.body);
   return text;
 }
-// One of a report's `cache`, as JSON.
-std::string cache_entry(std::string_view key, CacheText const& value, bool is_json, CacheOptions const& options);
 }  // namespace detail
 
 // Lent by its client, which must be there while it is used. Any thread, as the client.

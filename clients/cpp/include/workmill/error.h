@@ -34,6 +34,11 @@ std::string_view to_string(ErrorClass value);
 //   cache_pending    the job that computes a cached value was not done within the time that was given
 //   wrong_thread     a blocking call on the library's own thread, which would wait for itself
 //   not_finished     the job was not finished within the time that was given
+// A worker fails jobs by codes of its own, which the job then shows:
+//   bad_payload      the payload does not fit the handler's type
+//   unknown_type     there is no handler for it
+//   result_too_large the result has more than 6 MiB
+//   report_refused   the server does not take the report; its reason is the message
 struct Error {
   std::string code{};
   ErrorClass error_class = ErrorClass::retryable;

@@ -79,7 +79,8 @@ class JobContext {
   }
   // Leaves `value` for the next attempt, should there be one. Answers when it is durable; an error says that nobody
   // knows, `lease_lost` that the job is somebody else's by now. In a handler that runs inline it is only sent, with
-  // the next batch and ahead of the job's end.
+  // the next batch and ahead of the job's end. `payload_too_large` beyond 1 MiB, `bad_json` where it is no JSON: then
+  // nothing is sent.
   template <class T>
   Result<> checkpoint(T const& value) {
     return checkpoint_json(to_json(value));
@@ -88,15 +89,14 @@ class JobContext {
 
   // Sets a key of the cache, as Cache::put() does, together with the job's completion: both are durable, or neither.
   // Nothing is set where the attempt fails. Of a key's values the last counts. `payload_too_large` beyond 100 keys a
-  // job, or 6 MiB of all that it sets.
+  // job, or 6 MiB of all that it sets; `invalid_field` for a key, tag, window or content type that is none.
   template <class T>
   Result<> cache(std::string_view key, T const& value, CacheOptions const& options = {}) {
-    auto const text = detail::cache_text(value, options.content_type);
-    return cache_entry(key, detail::cache_entry(key, text, !std::same_as<T, Bytes>, options));
+    return set_cached(key, detail::cache_text(value, options.content_type), !std::same_as<T, Bytes>, options);
   }
 
   // Sent with the next batch. Dropped where the server is away and 10,000 reports wait already.
-  void progress(int percent, std::string_view message = {});
+  void progress(int percent, std::string_view message = {});  // Of the message 8 KiB are kept.
   void log(std::string_view line);  // A line of the job's log; 4 KiB at most, the rest is cut.
 
   // Somebody cancelled the job, its lease is lost, or the worker's time to stop is over: end soon. What the handler
@@ -108,7 +108,7 @@ class JobContext {
 
  private:
   friend class detail::WorkerCore;
-  Result<> cache_entry(std::string_view key, std::string entry);
+  Result<> set_cached(std::string_view key, detail::CacheText const& value, bool is_json, CacheOptions const& options);
   JobContext(detail::WorkerCore& core, detail::HeldJob& job) : core_(core), job_(job) {}
   detail::WorkerCore& core_;
   detail::HeldJob& job_;
@@ -222,7 +222,9 @@ class Worker {
   // A handler for jobs of a type: of In const& and JobContext&, or of In const& alone; answering a Result<Out>, an Out,
   // or nothing. Before start(). In and Out: see json.h; NoPayload where it does not matter. It is called on several
   // threads at once. A job of a type without a handler fails with `unknown_type`, to be tried again elsewhere.
-  // What a handler throws is a failure to be tried again, with the exception's type as its code.
+  // What a handler throws is a failure to be tried again, with the exception's type as its code. A result of more than
+  // 6 MiB, with what is cached beside it, fails the job: `result_too_large`, class fatal. What else the server refuses
+  // to take is `report_refused`, likewise, and the worker goes on. Of a message or a detail 8 KiB are kept.
   template <class In, class Function>
   void on(std::string type, Function function, HandlerOptions options = {}) {
     on_any(std::move(type), detail::make_handler<In>(std::move(function)), options);
