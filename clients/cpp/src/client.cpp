@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <random>
 #include <span>
 
 #include "operation.h"
@@ -108,32 +109,92 @@ Operation<void> op_health(Core const& core, std::string path, Op call) {
 
 // ---- Waiting for a job, in parts.
 
+// What is asked next, and whether there is a next. A server that is away is part of what is waited for: it is asked
+// again until the patience is over, however many attempts a call has.
+class WaitParts {
+ public:
+  WaitParts(Core const& core, std::string_view id, Duration patience, CallOptions const& call)
+      : core_(core), id_(id), call_(call), until_(after(patience)), chance_(std::random_device{}()) {
+    if (call.deadline) give_up_at_ = after(*call.deadline);
+  }
+
+  Operation<Job> next() {
+    part_ = part_of(until_);
+    auto operation = op_wait(core_, id_, part_, call_);
+    operation.call.attempts = 1;
+    operation.call.pause = pause_;
+    auto const now = Loop::Clock::now();
+    if (give_up_at_) operation.call.deadline = std::chrono::ceil<Duration>(*give_up_at_ - now);
+    asked_ = now + pause_;
+    return operation;
+  }
+  // Is this the answer?
+  bool is_last(Result<Job> const& job) {
+    auto const now = Loop::Clock::now();
+    auto const left = std::max(Duration{0}, std::chrono::ceil<Duration>(until_ - now));
+    if (!job) return is_last(job.error(), left);
+    failures_ = 0;
+    if (job->is_finished() || left == Duration{0}) return true;
+    // A server that stops answers at once: it must not be asked again and again.
+    early_ = now - asked_ < part_ / 2 ? early_ + 1 : 0;
+    pause_ = early_ > 0 ? std::min(backoff(core_.options().retry, early_, chance_), left) : Duration{0};
+    return false;
+  }
+
+ private:
+  static Loop::Clock::time_point after(Duration time) {
+    constexpr Duration kMost = std::chrono::days{36'525};  // What is longer would not fit into a time point.
+    return Loop::Clock::now() + std::min(time, kMost);
+  }
+  bool is_last(Error const& error, Duration left) {
+    if (error.error_class != ErrorClass::retryable || error.code == "timed_out") return true;
+    ++failures_;
+    pause_ = backoff(core_.options().retry, failures_, chance_);
+    if (left > Duration{0}) pause_ = std::min(pause_, left);
+    pause_ = std::max(pause_, error.retry_after.value_or(Duration{0}));
+    bool const is_over = left == Duration{0} || pause_ > left;
+    if (is_over && failures_ >= core_.options().retry.attempts) return true;
+    core_.log(LogLevel::info, "waiting for job " + id_ + " failed, again in " + std::to_string(pause_.count()) +
+                                  " ms: " + describe(error));
+    return false;
+  }
+
+  Core const& core_;
+  std::string const id_;
+  CallOptions const& call_;
+  Loop::Clock::time_point const until_;
+  std::optional<Loop::Clock::time_point> give_up_at_{};
+  std::minstd_rand chance_;
+  Loop::Clock::time_point asked_{};
+  Duration part_{};
+  Duration pause_{};
+  unsigned failures_ = 0;
+  unsigned early_ = 0;
+};
+
 Result<Job> run_wait(Core& core, std::string_view id, Duration patience, CallOptions const& call) {
-  auto const until = Loop::Clock::now() + patience;
+  WaitParts parts{core, id, patience, call};
   for (;;) {
-    Duration const part = part_of(until);
-    auto job = run(core, op_wait(core, id, part, call), call);
-    if (!job || job->is_finished() || Loop::Clock::now() >= until) return job;
+    auto job = run(core, parts.next(), call);
+    if (parts.is_last(job)) return job;
   }
 }
 
 // One wait that is under way. Each part's answer starts the next; the callbacks own it.
 struct Waiting : std::enable_shared_from_this<Waiting> {
-  Waiting(Core& in, CallOptions const& options) : core(in), call(options), stopper(in, options.stop) {}
+  Waiting(Core& in, std::string_view id, Duration patience, CallOptions const& options)
+      : core(in), call(options), parts(in, id, patience, call), stopper(in, options.stop) {}
   Core& core;
   CallOptions const call;
+  WaitParts parts;
   Stopper stopper;
   std::atomic<Core::CallId> current{0};
-  std::string id;
-  Loop::Clock::time_point until{};
   std::move_only_function<void(Result<Job>)> done;
 
   void next() {
-    auto operation = op_wait(core, id, part_of(until), call);
-    auto const started = core.start(std::move(operation.call), [self = shared_from_this()](Result<Response> answer) {
+    auto const started = core.start(parts.next().call, [self = shared_from_this()](Result<Response> answer) {
       auto job = of_body<read_job>(std::move(answer));
-      bool const is_over = !job || job->is_finished() || Loop::Clock::now() >= self->until || self->stopper.stopped();
-      if (!is_over) return self->next();
+      if (!self->parts.is_last(job) && !self->stopper.stopped()) return self->next();
       self->done(std::move(job));
     });
     current.store(started);
@@ -144,9 +205,7 @@ struct Waiting : std::enable_shared_from_this<Waiting> {
 Async<Job> start_wait(Core& core, Executor const& executor, std::string_view id, Duration patience,
                       CallOptions const& call, Result<Job> (*last)(Job)) {
   auto state = std::make_shared<Async<Job>::State>();
-  auto waiting = std::make_shared<Waiting>(core, call);
-  waiting->id = id;
-  waiting->until = Loop::Clock::now() + patience;
+  auto waiting = std::make_shared<Waiting>(core, id, patience, call);
   waiting->done = [state, executor, last](Result<Job> job) {
     if (job && last != nullptr) job = last(*std::move(job));
     deliver<Job>(executor, state, std::move(job));

@@ -132,7 +132,7 @@ void Core::on_answer(CallId id, Result<Response> answer) {
   bool const harmless = state.call.repeatable || !error.may_have_happened;
   // The job that computes a cached value has had all its attempts: to ask again would be another job with as many.
   bool const worth_it = error.error_class == ErrorClass::retryable && error.code != "compute_failed";
-  if (!worth_it || !harmless || state.attempts >= options_.retry.attempts) {
+  if (!worth_it || !harmless || state.attempts >= state.call.attempts.value_or(options_.retry.attempts)) {
     return finish(id, std::move(answer));
   }
   Duration const pause =

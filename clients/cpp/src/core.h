@@ -20,6 +20,7 @@ struct Call {
   Request request;
   // Doing it twice does no harm: it may be tried again though the first attempt may have counted.
   bool repeatable = false;
+  std::optional<unsigned> attempts{};  // Instead of RetryPolicy::attempts.
   std::optional<Duration> deadline{};
   Duration pause{};  // Before the first attempt.
 };
@@ -40,6 +41,7 @@ class Core {
 
   ServerOptions const& options() const { return options_; }
   Loop& loop() { return loop_; }
+  void log(LogLevel level, std::string const& message) const;
 
  private:
   struct State {
@@ -55,7 +57,6 @@ class Core {
   void attempt(CallId id);
   void on_answer(CallId id, Result<Response> answer);
   void finish(CallId id, Result<Response> answer);
-  void log(LogLevel level, std::string const& message) const;
 
   ServerOptions const options_;
   std::shared_ptr<Backend> backend_;

@@ -371,6 +371,61 @@ TEST_F(WithServer, AWaitGoesOnOverARestart) {
   EXPECT_EQ(blocking.get(), 7);
 }
 
+// With the retries that everybody has, which are over long before: a wait has a time of its own.
+TEST_F(WithServer, AWaitGoesOnWhileTheServerIsAwayForLongerThanACallIsTriedAgain) {
+  std::atomic<int> failed{0};
+  auto const count = [&](LogLevel, std::string_view message) {
+    if (message.contains("again in")) failed.fetch_add(1);
+  };
+  std::atomic<int> failed_too{0};
+  auto const count_too = [&](LogLevel, std::string_view message) {
+    if (message.contains("again in")) failed_too.fetch_add(1);
+  };
+  Client client{{.url = server_.url(), .log = count}};
+  AsyncClient other{{.server = {.url = server_.url(), .log = count_too}}};
+  auto const sent = client.enqueue("t", 1, {.queue = "q"});
+  auto blocking = std::async(std::launch::async, [&] { return client.result<int>(sent->id, kPatience); });
+  auto result = std::async(std::launch::async, [&] { return other.completed(sent->id, kPatience).get(); });
+
+  server_.kill();
+  int const more_than_a_call = static_cast<int>(RetryPolicy{}.attempts) + 1;
+  EXPECT_TRUE(eventually([&] { return failed >= more_than_a_call && failed_too >= more_than_a_call; }));
+  server_.start();
+  Client worker{{.url = server_.url()}};
+  auto const leased = worker.lease({.queues = {"q"}, .wait = 10s});
+  ASSERT_EQ(leased->size(), 1U);
+  ASSERT_TRUE(worker.report({Report::completed({.id = leased->front().id, .lease = leased->front().lease}, "7")}));
+
+  EXPECT_EQ(result.get()->result_as<int>(), 7);
+  EXPECT_EQ(blocking.get(), 7);
+}
+
+TEST(Client, AWaitEndsByTheDeadlineOfItsCallAndByWhatWaitingDoesNotMend) {
+  Client away{{.url = "http://127.0.0.1:" + std::to_string(free_port())}};
+  EXPECT_EQ(away.wait("j", 1h, {.deadline = 300ms}).error().code, "timed_out");
+  EXPECT_EQ(away.wait("j", 1ms).error().code, "no_server");
+
+  FakeServer server{answering([](std::string const&, int) {
+    return response(404, R"({"code":"job_not_found","class":"user","detail":"no such job"})");
+  })};
+  Client client{{.url = server.url()}};
+  EXPECT_EQ(client.wait("j", 1h).error().code, "job_not_found");
+}
+
+// A server that stops lets nobody wait, and answers at once.
+TEST(Client, AWaitDoesNotAskAgainAndAgainAServerThatLetsNobodyWait) {
+  std::atomic<int> requests{0};
+  FakeServer server{answering([&](std::string const&, int) {
+    requests.fetch_add(1);
+    return response(200, R"({"id":"j","state":"ready"})");
+  })};
+  Client client{{.url = server.url(), .retry = {.first = 1h, .cap = 1h}}};
+
+  EXPECT_EQ(client.wait("j", 300ms)->state, JobState::ready);
+
+  EXPECT_LE(requests.load(), 20);
+}
+
 TEST_F(WithServer, EveryEnqueueThatWasAcknowledgedIsThereOnceAfterKills) {
   constexpr int kThreads = 4;
   constexpr int kEach = 100;
