@@ -5,9 +5,32 @@
 #include <condition_variable>
 #include <mutex>
 
+#include "text.h"
 #include "wire.h"
 
 namespace workmill::client::detail {
+namespace {
+
+// What becomes a header must not become two.
+std::optional<Error> bad_header(Request const& request) {
+  constexpr std::size_t kKeyBytesMax = 255;
+  auto const bad = [](std::string field, std::string message) {
+    return Error{.code = "invalid_field",
+                 .error_class = ErrorClass::user,
+                 .message = std::move(message),
+                 .field = std::move(field)};
+  };
+  if (request.idempotency_key.size() > kKeyBytesMax || !is_printable_ascii(request.idempotency_key)) {
+    return bad("idempotency_key", "must be 1 to 255 bytes of printable ASCII");
+  }
+  std::string const rule = "must be printable ASCII";
+  if (!is_printable_ascii(request.traceparent)) return bad("traceparent", rule);
+  if (!is_printable_ascii(request.tracestate)) return bad("tracestate", rule);
+  if (!is_printable_ascii(request.content_type)) return bad("content_type", rule);
+  return std::nullopt;
+}
+
+}  // namespace
 
 Duration backoff(RetryPolicy const& policy, unsigned attempts, std::minstd_rand& chance) {
   double const span =
@@ -66,6 +89,7 @@ Core::CallId Core::start(Call call, Done done) {
     state.call = std::move(call);
     state.done = std::move(done);
     if (!transport_) return finish(id, fail(ErrorClass::fatal, "call_cancelled", "the client is going away"));
+    if (auto bad = bad_header(state.call.request)) return finish(id, std::unexpected(*std::move(bad)));
     if (state.call.pause > Duration{0})
       state.timer = loop_.after(state.call.pause, [this, id] { attempt(id); });
     else

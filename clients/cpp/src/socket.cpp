@@ -9,6 +9,8 @@
 #include <cerrno>
 #include <cstdlib>
 
+#include "text.h"
+
 namespace workmill::client::detail {
 namespace {
 
@@ -29,8 +31,9 @@ Result<Address> resolve_address(ServerOptions const& options) {
   };
   Address address;
   address.token = options.token.empty() ? environment("WORKMILL_TOKEN") : options.token;
-  if (address.token.find_first_of("\r\n") != std::string::npos) {
-    return fail(ErrorClass::user, "bad_configuration", "the token has a line break in it");
+  if (!is_printable_ascii(address.token)) {
+    return fail(ErrorClass::user, "bad_configuration",
+                "the token has a line break or another character in it that no token has");
   }
   address.ca_file = options.ca_file.empty() ? environment("WORKMILL_CA_FILE") : options.ca_file;
   std::string_view rest = url;
@@ -43,7 +46,9 @@ Result<Address> resolve_address(ServerOptions const& options) {
     return bad("another scheme");
   }
   if (rest.ends_with('/')) rest.remove_suffix(1);
-  if (rest.find_first_of("/?#@ \r\n") != std::string_view::npos) return bad("it has a path, a user or spaces");
+  if (rest.find_first_of("/?#@ ") != std::string_view::npos || !is_printable_ascii(rest)) {
+    return bad("it has a path, a user or spaces");
+  }
   std::size_t colon = rest.rfind(':');
   if (rest.starts_with('[')) {
     std::size_t const bracket = rest.find(']');

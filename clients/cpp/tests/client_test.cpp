@@ -10,6 +10,7 @@
 
 #include "server_process.h"
 #include "workmill/async_client.h"
+#include "workmill/worker.h"
 
 // The clients, against servers that misbehave and against the real one.
 namespace workmill::client {
@@ -226,6 +227,39 @@ TEST(Client, AUrlThatIsNoneIsToldByTheFirstCall) {
   Client client{{.url = "gopher://x"}};
 
   EXPECT_EQ(client.ping().error().code, "bad_configuration");
+}
+
+// Whoever may choose one of these texts must not choose headers, too.
+TEST(Client, WhatIsNoHeaderIsRefusedBeforeAnythingIsSent) {
+  FakeServer server{answering([](std::string const&, int) { return response(201, kEnqueued); })};
+  Client client{{.url = server.url(), .retry = kSoon}};
+  auto const field_of = [](auto const& result) {
+    return result ? "" : result.error().code + " " + result.error().field;
+  };
+
+  EXPECT_EQ(field_of(client.enqueue("t", 1, {}, {.idempotency_key = "a\r\nX-Key: y"})),
+            "invalid_field idempotency_key");
+  EXPECT_EQ(field_of(client.enqueue("t", 1, {}, {.idempotency_key = std::string(256, 'k')})),
+            "invalid_field idempotency_key");
+  EXPECT_EQ(field_of(client.job("j", {.traceparent = "t\nX-Tp: y"})), "invalid_field traceparent");
+  EXPECT_EQ(field_of(client.job("j", {.traceparent = "t", .tracestate = std::string{"s\0", 2}})),
+            "invalid_field tracestate");
+  EXPECT_EQ(field_of(client.cache().put("k", 1, {.content_type = "x\r\nX-Ct: y"})), "invalid_field content_type");
+  AsyncClient async{{.server = {.url = server.url(), .traceparent = [] { return "t\rX-Tp: y"; }}}};
+  EXPECT_EQ(field_of(async.job("j").get()), "invalid_field traceparent");
+  EXPECT_EQ(server.connections(), 0);
+
+  EXPECT_TRUE(client.enqueue("t", 1, {}, {.idempotency_key = "a b~"}));
+}
+
+TEST(Client, AUrlOrTokenWithControlCharactersIsNone) {
+  for (std::string const& token :
+       {std::string{"t\n"}, std::string{"t\x7f"}, std::string{"t\0", 2}, std::string{"t\xFC"}}) {
+    EXPECT_EQ((Client{{.token = token}}.ping().error().code), "bad_configuration");
+    Worker worker{{.server = {.token = token}}};
+    EXPECT_EQ(worker.run().error().code, "bad_configuration");
+  }
+  EXPECT_EQ((Client{{.url = "http://a\tb"}}.ping().error().code), "bad_configuration");
 }
 
 // ---- AsyncClient

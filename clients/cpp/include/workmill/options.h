@@ -28,7 +28,7 @@ struct RetryPolicy {
 
 struct ServerOptions {
   std::string url{};                // Empty: WORKMILL_URL, else http://127.0.0.1:7330.
-  std::string token{};              // Empty: WORKMILL_TOKEN, if it is set.
+  std::string token{};              // Empty: WORKMILL_TOKEN, if it is set. Printable ASCII, as the URL.
   std::string ca_file{};            // PEM: who may vouch for an https server. Empty: WORKMILL_CA_FILE, else the system.
   Duration connect_timeout{5'000};  // For connecting, TLS included.
   Duration request_timeout{
@@ -43,12 +43,12 @@ struct ServerOptions {
   std::function<std::string()> traceparent{};
 };
 
-// For one call.
+// For one call. What becomes a header is printable ASCII; `invalid_field` otherwise, and nothing is sent.
 struct CallOptions {
   std::optional<Duration> timeout{};   // Instead of request_timeout.
   std::optional<Duration> deadline{};  // For all attempts and the pauses between them.
   std::stop_token stop{};              // Ends it with call_cancelled.
-  std::string idempotency_key{};       // For enqueues. Empty: a new one. 1 to 255 bytes of printable ASCII.
+  std::string idempotency_key{};       // For enqueues. Empty: a new one. 1 to 255 bytes.
   std::string traceparent{};           // W3C. Empty: as ServerOptions::traceparent says.
   std::string tracestate{};
 };
