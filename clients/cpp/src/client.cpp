@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <charconv>
 #include <random>
 #include <span>
 
@@ -36,6 +37,7 @@ Call make_call(Core const& core, std::string method, std::string target, std::st
 namespace {
 
 constexpr std::size_t kJobsPerCall = 10'000;
+constexpr std::size_t kBytesPerCall = std::size_t{4} << 20;  // Well below the 8 MiB that a server takes by default.
 
 Result<void> read_nothing(std::string_view) { return {}; }
 
@@ -54,11 +56,12 @@ using Op = CallOptions const&;
 Operation<Enqueued> op_enqueue(Core const& core, NewJob const& job, Op call) {
   return {make_enqueue(core, enqueue_body(job), call), of_body<read_enqueued>};
 }
-Operation<std::vector<Enqueued>> op_enqueue_part(Core const& core, std::span<NewJob const> jobs, CallOptions call,
+// A part of a bulk, taken off the jobs that are left.
+Operation<std::vector<Enqueued>> op_enqueue_part(Core const& core, std::span<NewJob const>& left, CallOptions call,
                                                  std::size_t part) {
   // Each part under a key of its own.
   if (!call.idempotency_key.empty() && part > 0) call.idempotency_key += "." + std::to_string(part);
-  return {make_enqueue(core, bulk_body(jobs), call), of_body<read_bulk>};
+  return {make_enqueue(core, take_bulk_body(left, kJobsPerCall, kBytesPerCall), call), of_body<read_bulk>};
 }
 Operation<Job> op_job(Core const& core, std::string_view id, Op call) {
   return {make_call(core, "GET", job_target(id), {}, true, call), of_body<read_job>};
@@ -218,15 +221,26 @@ Async<Job> start_wait(Core& core, Executor const& executor, std::string_view id,
 
 // ---- More jobs than a call takes.
 
+// What the server has said of a part, whose first job has that place in the whole.
+Error in_whole(Error error, std::size_t first) {
+  constexpr std::string_view kJobs = "jobs[";
+  std::string_view const field = error.field;
+  if (!field.starts_with(kJobs)) return error;
+  std::size_t place = 0;
+  auto const* const end = field.data() + field.size();
+  auto const [rest, failed] = std::from_chars(field.data() + kJobs.size(), end, place);
+  if (failed != std::errc{}) return error;
+  error.field = std::string{kJobs} + std::to_string(first + place) + std::string{rest, end};
+  return error;
+}
+
 Result<std::vector<Enqueued>> run_bulk(Core& core, std::span<NewJob const> jobs, CallOptions const& call) {
   std::vector<Enqueued> all;
   all.reserve(jobs.size());
   for (std::size_t part = 0; !jobs.empty(); ++part) {
-    auto const some = jobs.first(std::min(jobs.size(), kJobsPerCall));
-    auto answers = run(core, op_enqueue_part(core, some, call, part), call);
-    if (!answers) return answers;
+    auto answers = run(core, op_enqueue_part(core, jobs, call, part), call);
+    if (!answers) return std::unexpected(in_whole(std::move(answers).error(), all.size()));
     all.insert(all.end(), std::make_move_iterator(answers->begin()), std::make_move_iterator(answers->end()));
-    jobs = jobs.subspan(some.size());
   }
   return all;
 }
@@ -247,7 +261,7 @@ struct Bulk : std::enable_shared_from_this<Bulk> {
     parts.pop_back();
     auto const started = core.start(std::move(part), [self = shared_from_this()](Result<Response> answer) {
       auto some = of_body<read_bulk>(std::move(answer));
-      if (!some) return self->done(std::move(some));
+      if (!some) return self->done(std::unexpected(in_whole(std::move(some).error(), self->all.size())));
       self->all.insert(self->all.end(), std::make_move_iterator(some->begin()), std::make_move_iterator(some->end()));
       self->next();
     });
@@ -339,9 +353,7 @@ Async<std::vector<Enqueued>> AsyncClient::enqueue_all(std::vector<NewJob> const&
   };
   std::span<NewJob const> left{jobs};
   for (std::size_t part = 0; !left.empty(); ++part) {
-    auto const some = left.first(std::min(left.size(), kJobsPerCall));
-    bulk->parts.push_back(op_enqueue_part(*core_, some, call, part).call);
-    left = left.subspan(some.size());
+    bulk->parts.push_back(op_enqueue_part(*core_, left, call, part).call);
   }
   std::reverse(bulk->parts.begin(), bulk->parts.end());
   bulk->next();

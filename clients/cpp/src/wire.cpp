@@ -247,12 +247,19 @@ std::string enqueue_body(NewJob const& job) {
   return out;
 }
 
-std::string bulk_body(std::span<NewJob const> jobs) {
+std::string take_bulk_body(std::span<NewJob const>& jobs, std::size_t jobs_max, std::size_t bytes_max) {
   std::string out = "{\"jobs\":[";
-  for (std::size_t i = 0; i < jobs.size(); ++i) {
-    if (i > 0) out.push_back(',');
-    write_job(jobs[i], out);
+  std::size_t taken = 0;
+  for (; taken < std::min(jobs.size(), jobs_max); ++taken) {
+    std::size_t const before = out.size();
+    if (taken > 0) out.push_back(',');
+    write_job(jobs[taken], out);
+    if (taken > 0 && out.size() > bytes_max) {
+      out.resize(before);
+      break;
+    }
   }
+  jobs = jobs.subspan(taken);
   return out += "]}";
 }
 

@@ -27,7 +27,8 @@ std::string cache_entry(std::string_view key, CacheText const& value, bool is_js
 
 void write_job(NewJob const& job, std::string& out);
 std::string enqueue_body(NewJob const& job);
-std::string bulk_body(std::span<NewJob const> jobs);
+// As many of the first as make no more bytes than that, and one at least; they are taken off `jobs`.
+std::string take_bulk_body(std::span<NewJob const>& jobs, std::size_t jobs_max, std::size_t bytes_max);
 std::string lease_body(LeaseRequest const& request);
 std::string reports_body(std::vector<Report> const& reports);
 std::string list_target(JobQuery const& query);

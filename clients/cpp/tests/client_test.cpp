@@ -496,6 +496,34 @@ TEST_F(WithServer, MoreJobsThanACallTakesGoInSeveral) {
   EXPECT_EQ(client.job(answers->back().id)->payload_as<int>(), 10'000);
 }
 
+TEST_F(WithServer, MoreBytesThanACallTakesGoInSeveral) {
+  Client client{{.url = server_.url()}};
+  AsyncClient async{{.server = {.url = server_.url()}}};
+  std::vector<NewJob> jobs;
+  for (int i = 0; i < 12; ++i) jobs.push_back(make_job("t", std::string(1'000'000, 'x'), {.queue = "q"}));
+  jobs.push_back(make_job("t", std::string(6'000'000, 'x'), {.queue = "q"}));  // More than a part has, by itself.
+  jobs.push_back(make_job("t", 1, {.queue = "q"}));
+
+  auto const first = client.enqueue_all(jobs, {.idempotency_key = "k"});
+  ASSERT_TRUE(first) << describe(first.error());
+  EXPECT_EQ(first->size(), jobs.size());
+  auto const again = async.enqueue_all(jobs, {.idempotency_key = "k"}).get();
+  ASSERT_TRUE(again) << describe(again.error());
+  EXPECT_EQ(again->back().id, first->back().id);
+
+  EXPECT_EQ(client.queue("q")->in(JobState::ready), jobs.size());  // The second time it was the same parts.
+}
+
+TEST_F(WithServer, AJobAtFaultIsNamedByItsPlaceInTheWhole) {
+  Client client{{.url = server_.url()}};
+  AsyncClient async{{.server = {.url = server_.url()}}};
+  std::vector<NewJob> jobs(10'003, make_job("t", NoPayload{}, {.queue = "q"}));
+  jobs[10'001].options.priority = 77;
+
+  EXPECT_EQ(client.enqueue_all(jobs).error().field, "jobs[10001].priority");
+  EXPECT_EQ(async.enqueue_all(jobs).get().error().field, "jobs[10001].priority");
+}
+
 TEST(ClientOverTls, AServerIsBelievedWhereItsCertificateIsAndOnlyThere) {
   ServerProcess server{{}, ServerProcess::Speaks::https};
   server.start();

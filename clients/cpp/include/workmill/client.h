@@ -41,8 +41,8 @@ class Client {
   Result<Enqueued> enqueue(std::string type, T const& payload, JobOptions options = {}, CallOptions const& call = {}) {
     return enqueue(make_job(std::move(type), payload, std::move(options)), call);
   }
-  // Any number; the answers are in their order. Each 10,000 are taken all or none: where a later part fails, the error
-  // is of that part, and those before it are enqueued.
+  // Any number; the answers are in their order. They go in parts of 10,000 jobs or 4 MiB, each taken all or none: where
+  // a later part fails, those before it are enqueued. The error's field counts from the first of all: `jobs[10001].id`.
   Result<std::vector<Enqueued>> enqueue_all(std::vector<NewJob> const& jobs, CallOptions const& call = {});
 
   Result<Job> job(std::string_view id, CallOptions const& call = {});
