@@ -366,6 +366,7 @@ class ServerBackend final : public Backend {
  public:
   explicit ServerBackend(ServerOptions const& options) : options_(options), address_(resolve_address(options)) {}
 
+  std::string address() const override { return address_ ? address_->host + ":" + address_->port : std::string{}; }
   std::unique_ptr<Transport> make_transport(Loop& loop) override {
     return std::make_unique<HttpTransport>(loop, address_, options_);
   }

@@ -55,6 +55,7 @@ class WorkLink;
 class Backend {
  public:
   virtual ~Backend() = default;
+  virtual std::string address() const { return {}; }  // For the log; empty where there is none.
   virtual std::unique_ptr<Transport> make_transport(Loop& loop) = 0;
   // Null where there are no streams, or the address is none.
   virtual std::unique_ptr<WorkLink> make_stream(Loop& loop, Subscription subscription, LinkEvents& events) = 0;

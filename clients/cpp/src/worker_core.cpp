@@ -6,6 +6,7 @@
 #include <array>
 #include <boost/asio/signal_set.hpp>
 #include <csignal>
+#include <cstdio>
 
 #include "core.h"
 #include "lease_link.h"
@@ -26,6 +27,14 @@ std::string default_name() {
   return name + "-" + std::to_string(getpid()) + "-" + random_key().substr(0, 8);
 }
 
+// Of a worker that nobody has given a log: one that waits for its server for ever should not do so in silence.
+void warn_on_standard_error(LogLevel level, std::string_view message) {
+  if (level < LogLevel::warn) return;
+  std::string line = level == LogLevel::warn ? "workmill: warning: " : "workmill: error: ";
+  line.append(message).push_back('\n');
+  static_cast<void>(std::fputs(line.c_str(), stderr));  // One call: lines of several workers do not mix.
+}
+
 }  // namespace
 
 struct WorkerCore::Signals {
@@ -40,6 +49,7 @@ WorkerCore::WorkerCore(std::shared_ptr<Backend> backend, WorkerOptions options)
   if (options_.credit == 0) options_.credit = options_.concurrency * 2;
   options_.credit = std::min(options_.credit, kCreditMax);
   if (options_.name.empty()) options_.name = default_name();
+  if (!options_.server.log) options_.server.log = warn_on_standard_error;
 }
 
 WorkerCore::~WorkerCore() {
@@ -225,7 +235,8 @@ void WorkerCore::log(LogLevel level, std::string_view message) const {
 
 void WorkerCore::on_up(bool resumed, bool again) {
   if (again) counters_.reconnects.fetch_add(1, std::memory_order_relaxed);
-  log(LogLevel::info,
+  // Who was warned is told that it is over.
+  log(std::exchange(last_trouble_, {}).empty() ? LogLevel::info : LogLevel::warn,
       again ? resumed ? "connected again" : "connected again, to a server that does not know us" : "connected");
   if (!again || resumed || !link_) return;
   // What is held is not counted there: together with the new ones it must not be more than the credit.
@@ -253,7 +264,13 @@ void WorkerCore::on_drained() {
   look_for_end();
 }
 
-void WorkerCore::on_trouble(std::string const& what) { log(LogLevel::warn, "trying again: " + what); }
+void WorkerCore::on_trouble(std::string const& what) {
+  bool const is_news = what != last_trouble_;
+  last_trouble_ = what;
+  std::string const where = backend_->address();
+  log(is_news ? LogLevel::warn : LogLevel::debug,
+      "trying again" + (where.empty() ? "" : " (" + where + ")") + ": " + what);
+}
 
 std::vector<std::string> WorkerCore::held() {
   flush();  // The link knows of those whose reports it has.

@@ -147,6 +147,7 @@ class WorkerCore final : public LinkEvents {
   std::size_t foreign_ = 0;  // Of the held.
   Phase phase_ = Phase::idle;
   bool is_drained_ = false;
+  std::string last_trouble_;  // Since it was connected last.
   std::unique_ptr<WorkLink> link_;
   struct Signals;
   std::unique_ptr<Signals> signals_;

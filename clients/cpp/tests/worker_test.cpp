@@ -1,6 +1,7 @@
 #include "workmill/worker.h"
 
 #include <gtest/gtest.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -471,6 +472,65 @@ TEST(Worker, OneThatStopsWhileItsServerIsAwayLeavesWhenItsTimeIsOver) {
   worker.start();
   worker.stop();
   EXPECT_TRUE(worker.wait());
+}
+
+TEST(Worker, OneWhoseServerIsAwaySaysSoOnceAndAgainWhenThatChanges) {
+  for (auto const transport : {WorkTransport::http, WorkTransport::stream}) {
+    ServerProcess server;
+    std::mutex mutex;
+    std::vector<std::string> warnings;
+    int tried_again = 0;
+    Worker worker{{.transport = transport,
+                   .drain_timeout = 10ms,
+                   .server = {.url = server.url(), .log = [&](LogLevel level, std::string_view message) {
+                                std::lock_guard const lock{mutex};
+                                if (level >= LogLevel::warn) warnings.emplace_back(message);
+                                if (message.starts_with("trying again")) ++tried_again;
+                              }}}};
+    worker.on<NoPayload>("t", [](NoPayload) {});
+    worker.start();
+    auto const has = [&](std::size_t count) {
+      return [&, count] {
+        std::lock_guard const lock{mutex};
+        return warnings.size() >= count;
+      };
+    };
+    ASSERT_TRUE(eventually([&] {
+      std::lock_guard const lock{mutex};
+      return tried_again >= 4;
+    }));
+    {
+      std::lock_guard const lock{mutex};
+      ASSERT_EQ(warnings.size(), 1U);
+      EXPECT_NE(warnings[0].find("no_server"), std::string::npos);
+      EXPECT_NE(warnings[0].find(server.url().substr(7)), std::string::npos);  // Where it is looked for.
+    }
+    server.start();
+    ASSERT_TRUE(
+        (Client{{.url = server.url()}}.enqueue("t", NoPayload{})));  // Over HTTP the answer shows that it is there.
+    ASSERT_TRUE(eventually(has(2)));
+    server.kill();
+    EXPECT_TRUE(eventually(has(3)));
+    worker.stop();
+    EXPECT_TRUE(worker.wait());
+  }
+}
+
+TEST(Worker, WithoutALogItWarnsOnStandardError) {
+  FakeServer server{[](int socket, int) {
+    read_request(socket);
+    ::shutdown(socket, SHUT_RDWR);
+  }};
+  testing::internal::CaptureStderr();
+  {
+    Worker worker{{.drain_timeout = 10ms, .server = {.url = server.url()}}};
+    worker.start();
+    EXPECT_TRUE(eventually([&] { return server.connections() >= 3; }));  // After two failures.
+  }
+  std::string const said = testing::internal::GetCapturedStderr();
+
+  EXPECT_TRUE(said.starts_with("workmill: warning: trying again")) << said;
+  EXPECT_EQ(said.find("trying again"), said.rfind("trying again")) << said;
 }
 
 TEST(Worker, OneThatWasNeverStartedGoesQuietly) {

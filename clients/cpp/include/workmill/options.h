@@ -37,7 +37,7 @@ struct ServerOptions {
   unsigned connections_max = 16;  // In the pool. 1 or more.
   unsigned waiting_max = 1'000;   // Calls that wait for one of them; the next is refused with pool_exhausted.
   Duration idle_max{60'000};      // A connection that was idle for longer is not used again.
-  LogHook log{};
+  LogHook log{};                  // Left out: a client says nothing, and a worker writes warnings to standard error.
   // Asked at each call that has no traceparent of its own: the W3C traceparent of what runs on this thread, or "".
   // Left out: inside of a handler of a Worker it is the job's, else none.
   std::function<std::string()> traceparent{};
