@@ -23,6 +23,7 @@ bool Model::turn(TurnRecord const& record) {
   flight_looks_ = 0;
   has_gate_opened_ = false;
   perhaps_leased_later_.clear();
+  served_early_ = 0;
   evicted_before_ = record.evicted_before;
   evicted_after_ = record.evicted_after;
   is_disk_low_ = record.is_disk_low;

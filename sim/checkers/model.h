@@ -333,6 +333,9 @@ class Model {
 
   bool bulk_part(Bulk bulk);
   Room room_to_wait() const;
+  // Whether there may have been none all the same for this request, which was answered in its turn: those who were
+  // perhaps served after it waited still (see jobs_leased_later()).
+  bool was_perhaps_full(shard::Cookie cookie) const;
   bool enqueue_one(Bytes const& spec, EnqueuedJob& answer);
   enum class Fits : std::uint8_t { no, maybe, yes };
   bool is_let_in(shard::Cookie cookie, Enqueue const& command) const;
@@ -561,6 +564,7 @@ class Model {
   std::set<TypeIndex> closed_;
   bool is_any_unsettled_ = false;                              // Of the lines, perhaps.
   bool has_gate_opened_ = false;                               // In this turn, for jobs that waited.
+  std::size_t served_early_ = 0;                               // Of those who waited, in this turn and before its end.
   std::map<std::string, std::uint64_t> perhaps_leased_later_;  // By queue: see jobs_leased_later().
 
   std::set<std::uint64_t> damaged_specs_, damaged_events_;

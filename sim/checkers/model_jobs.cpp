@@ -15,7 +15,11 @@ bool Model::run(shard::Cookie cookie, GetJob const& command) {
   ModelJob* const job = find(command.job);
   if (job == nullptr) return expect_error(cookie, ErrorCode::job_not_found);
   bool const waits = job->is_unfinished() && command.wait > Duration{0} && !is_draining_ && !gone_.contains(cookie);
-  Room const room = waits ? room_to_wait() : Room::no;
+  Room room = waits ? room_to_wait() : Room::no;
+  if (room == Room::yes && was_perhaps_full(cookie)) {
+    auto const* const answered = std::get_if<JobReply>(&replies_->at(cookie));
+    if (answered != nullptr && !is_finished(answered->job.state)) room = Room::no;  // Who waits hears of an end.
+  }
   if (room == Room::nobody_knows) {
     ++maybe_waiting_;
     return true;

@@ -15,7 +15,11 @@ bool Model::run(shard::Cookie cookie, Lease const& command) {
   bool const has_gone = gone_.erase(cookie) > 0;
   if (!has_gone) WM_SIM_STEP(lease_jobs(command, wanted.jobs));
   bool waits = wanted.jobs.empty() && command.wait > Duration{0} && !is_draining_ && !has_gone;
-  Room const room = room_to_wait();
+  Room room = room_to_wait();
+  if (waits && room == Room::yes && was_perhaps_full(cookie)) {
+    auto const* const answered = std::get_if<LeaseReply>(&replies_->at(cookie));
+    if (answered != nullptr && answered->jobs.empty()) room = Room::no;
+  }
   if (waits && room == Room::no) {
     ++figures_[Figure::waiters_full];
     waits = false;
@@ -40,6 +44,11 @@ Model::Room Model::room_to_wait() const {
   if (replies_ != nullptr) return Room::no;
   auto const sure = std::ranges::count_if(waiters_, [](auto const& waiter) { return waiter.second.is_sure; });
   return static_cast<std::size_t>(sure) >= options_.waiters_max ? Room::no : Room::nobody_knows;
+}
+
+bool Model::was_perhaps_full(shard::Cookie cookie) const {
+  return replies_ != nullptr && waiters_.size() + maybe_waiting_ + served_early_ >= options_.waiters_max &&
+         replies_->contains(cookie);
 }
 
 bool Model::is_leasable(Lease const& request) const {

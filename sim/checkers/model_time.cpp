@@ -125,6 +125,7 @@ bool Model::serve_waiting(bool is_last) {
     WM_SIM_STEP(lease_jobs(lease.value(), leased));
     if (leased.empty()) continue;  // All of them were damaged: it goes on waiting.
     waiters_.erase(waiter);
+    if (!is_last) ++served_early_;
     ++figures_[Figure::waiter_served];
     if (has_gate_opened_) ++figures_[Figure::waiter_served_by_gate];
     LeaseReply const* reply = nullptr;
