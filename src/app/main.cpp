@@ -1,4 +1,5 @@
 #include <fmt/format.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -58,6 +59,8 @@ std::string explain_usage(CLI::App const* app, CLI::Error const& error) {
   return fmt::format("workmill: {}\nRun `{} --help` for more information.\n", what, command);
 }
 
+constexpr int kLastWordsWaitMs = 2'000;
+
 // What ends the program where it cannot go on: everything acknowledged is on disk, so an end that says why is better
 // than an exception that unwinds half a turn.
 [[noreturn]] void end_with(std::string_view first, std::string_view second) {
@@ -65,7 +68,10 @@ std::string explain_usage(CLI::App const* app, CLI::Error const& error) {
   std::array<iovec, 3> words{{{const_cast<char*>(first.data()), first.size()},
                               {const_cast<char*>(second.data()), second.size()},
                               {const_cast<char*>("\n"), 1}}};
-  [[maybe_unused]] ssize_t const wrote = ::writev(STDERR_FILENO, words.data(), words.size());
+  pollfd reader{.fd = STDERR_FILENO, .events = POLLOUT, .revents = 0};
+  if (::poll(&reader, 1, kLastWordsWaitMs) > 0) {  // Nobody may read it, and a full pipe would hold us back for ever.
+    [[maybe_unused]] ssize_t const wrote = ::writev(STDERR_FILENO, words.data(), words.size());
+  }
   std::_Exit(kExitFailed);
 }
 

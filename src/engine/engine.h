@@ -56,14 +56,18 @@ using FlightFilter = std::function<bool(std::string_view key, BytesView tags)>;
 enum class DamagedPart : std::uint8_t { payload, checkpoint };
 
 struct EngineStatus {
+  // Of what goes with jobs. Answers that are kept have a bound of their own, and go by time alone.
+  std::uint64_t jobs_bytes() const { return memory_bytes - answers_bytes; }
+
   std::uint64_t jobs = 0;  // In any state.
   std::array<std::uint64_t, kJobStates> depth{};
   std::uint64_t queues = 0;
   std::uint64_t idempotency_keys = 0;
   std::uint64_t flights = 0;  // Jobs that compute a cached value, and hold its key.
   std::uint64_t flags = 0;
-  std::uint64_t held_back = 0;     // Ready jobs of types that a flag which is off gates, wherever they stand.
-  std::uint64_t memory_bytes = 0;  // Of the tables, as far as they can be counted cheaply.
+  std::uint64_t held_back = 0;      // Ready jobs of types that a flag which is off gates, wherever they stand.
+  std::uint64_t memory_bytes = 0;   // Of the tables, as far as they can be counted cheaply.
+  std::uint64_t answers_bytes = 0;  // Of these, those of answers that are kept for repeated requests.
 };
 
 class Engine {

@@ -150,7 +150,8 @@ EngineStatus State::status() const {
           .flights = flights_,
           .flags = flags_.size(),
           .held_back = ready_.held_back(),
-          .memory_bytes = memory};
+          .memory_bytes = memory,
+          .answers_bytes = idempotency_.memory_bytes()};
 }
 
 bool State::stands_on(Effect const& record, Position at) const {

@@ -542,7 +542,8 @@ Result<> SegmentLog::sync_if_due(Sync sync) {
 bool SegmentLog::wants_next() const {
   std::uint32_t const ordinal = write_ordinal_.load();
   if (ordinal == 0 || newest_created_.load() != ordinal) return false;
-  return write_offset_.load() >= nominal_bytes(ordinal) / 2 ||
+  // Where there was no room for it, that is to be found out again: jobs are refused meanwhile.
+  return write_offset_.load() >= nominal_bytes(ordinal) / 2 || next_has_no_room_.load() ||
          disk_.space().free_bytes < kScarceSegments * options_.segment_bytes;
 }
 

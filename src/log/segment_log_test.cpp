@@ -489,6 +489,23 @@ TEST(SegmentLog, WhereTheDiskHasLittleLeftTheNextSegmentIsWantedAtOnce) {
   EXPECT_TRUE(log->wants_next());
 }
 
+TEST(SegmentLog, ThatThereWasNoRoomIsForgottenOnceThereIsThoughTheSegmentIsNotHalfFull) {
+  MemoryDisk disk;
+  disk.set_capacity(4096 + 100);
+  auto const session = disk.open();
+  auto const log = SegmentLog::open(*session, small_segments()).value();
+  ASSERT_TRUE(log->replay([](ReplayedBatch const&) { return Result<>{}; }, {}));
+  ASSERT_TRUE(log->own());
+  append(*log, noise(100));
+  ASSERT_FALSE(log->prepare_next());
+  ASSERT_TRUE(log->status().next_has_no_room);
+  disk.set_capacity(100 * 4096);
+
+  EXPECT_TRUE(log->wants_next());
+  EXPECT_TRUE(log->prepare_next());
+  EXPECT_FALSE(log->status().next_has_no_room);
+}
+
 TEST(SegmentLog, NoRoomForTheNextSegmentIsToldAndHarmsNobodyWhileThereIsRoomInThisOne) {
   MemoryDisk disk;
   auto const session = disk.open();

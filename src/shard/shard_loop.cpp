@@ -164,7 +164,9 @@ Result<Turn> ShardLoop::turn() {
     advance_more_ = engine_.advance(context(), batch_);
     if (!streams_.empty()) draining_ ? end_streams_for_drain() : end_streams_overdue();
     WM_TRY_VOID(serve_waiting());
-    while (auto const overdue = draining_ ? waiters_.any() : waiters_.first_overdue(now_)) {
+    while (cold_bytes_ < kColdBytesPerTurn) {  // Who is left is overdue in the next turn, too.
+      auto const overdue = draining_ ? waiters_.any() : waiters_.first_overdue(now_);
+      if (!overdue) break;
       WM_TRY_VOID(end_waiting(take_known(waiters_, *overdue)));
     }
     if (to_sweep_ > 0) to_sweep_ -= std::min(to_sweep_, desk_->sweep(now_));
@@ -193,6 +195,7 @@ Result<Turn> ShardLoop::turn() {
       !streams_overdue_ && !streams_.has_work() && !(desk_ && desk_->has_gone())) {
     turn.more = false;
   }
+  turn.more |= has_room() && draining_ && waiters_.any();
   turn.next = engine_.next_due();
   auto const sooner = [&turn](std::optional<Instant> when) {
     if (when && (!turn.next || *when < *turn.next)) turn.next = when;
@@ -471,7 +474,7 @@ void ShardLoop::look_around() {
                                  .next_has_no_room = log.next_has_no_room});
   tell_shortage(told_memory_full_, {.of = Shortage::Of::memory,
                                     .begins = memory_full(),
-                                    .bytes = engine_.status().memory_bytes,
+                                    .bytes = engine_.status().jobs_bytes(),
                                     .bound = jobs_memory_max_.load(std::memory_order_relaxed)});
   survivors_.look_again(low);
   if (desk_ && to_sweep_ == 0) to_sweep_ = desk_->index().places();
@@ -488,7 +491,7 @@ void ShardLoop::tell_shortage(bool& told, Shortage const& is) {
 // In each turn, as a second is long enough to fill a good part of any memory. What has been let in by then is decided.
 void ShardLoop::look_at_memory() {
   std::uint64_t const most = jobs_memory_max_.load(std::memory_order_relaxed);
-  memory_full_.store(most != 0 && engine_.status().memory_bytes >= most, std::memory_order_relaxed);
+  memory_full_.store(most != 0 && engine_.status().jobs_bytes() >= most, std::memory_order_relaxed);
 }
 
 }  // namespace workmill::shard

@@ -45,7 +45,7 @@ StatusReply ShardLoop::status(bool with_queues) {
       {.name = "unflushed_bytes", .used = unflushed_bytes_, .limit = options_.unflushed_bytes_max},
   };
   if (auto const most = jobs_memory_max_.load(std::memory_order_relaxed); most != 0) {
-    reply.bounds.push_back({.name = "jobs_memory", .used = engine.memory_bytes, .limit = most});
+    reply.bounds.push_back({.name = "jobs_memory", .used = engine.jobs_bytes(), .limit = most});
   }
   if (desk_) fill_status_of_cache(reply);
   reply.streams_away = streams_.away();

@@ -32,18 +32,27 @@ using Pool = std::shared_ptr<spdlog::details::thread_pool>;
 // nothing but its reader can end, it hangs in a thread of its own, which the end of the process takes with it: it
 // touches nothing but what belongs to these two.
 bool end_within(std::chrono::milliseconds time, Pool pool, std::shared_ptr<spdlog::logger> logger) {
+  struct Both {
+    std::shared_ptr<spdlog::logger> last;
+    Pool first;
+  };
+  auto both = std::make_unique<Both>(std::move(logger), std::move(pool));
   std::promise<void> written;
   auto const is_written = written.get_future();
   try {
-    std::thread{[last = std::move(logger), first = std::move(pool), done = std::move(written)]() mutable {
+    std::thread{[of_thread = both.get(), done = std::move(written)]() mutable {
+      std::unique_ptr<Both> const own{of_thread};
       name_this_thread("wm-log-end");
-      first.reset();
-      last.reset();
+      own->first.reset();
+      own->last.reset();
       done.set_value();
     }}.detach();
   } catch (std::system_error const&) {
-    return true;  // The system has no thread for that: the pool has ended here, with the function that was to have it.
+    // The system has no thread for that. To end the pool here could hang: the end of the process takes it along.
+    static_cast<void>(both.release());
+    return false;
   }
+  static_cast<void>(both.release());
   return is_written.wait_for(time) == std::future_status::ready;
 }
 

@@ -235,7 +235,8 @@ RequestDecoder::Status RequestDecoder::next(std::string_view in, Request& reques
   std::size_t const body_bytes = parser.content_length().value_or(0);
   if (in.size() - head_bytes < body_bytes) return tell_head(head_bytes + body_bytes, body_bytes);
   request.body = in.substr(head_bytes, body_bytes);
-  consumed_ += head_bytes + body_bytes;
+  request_bytes_ = head_bytes + body_bytes;
+  consumed_ += request_bytes_;
   return complete();
 }
 
@@ -323,10 +324,11 @@ RequestDecoder::Status RequestDecoder::tell_chunked(Request& request) {
   return complete();
 }
 
-// What is chunked has been put together, and is kept. Anything else stands in the input still, whole.
+// What is chunked has been put together, and is kept. Anything else stands in the input still, whole; but not what came
+// before it there, such as the rest of a body that was dropped.
 void RequestDecoder::put_back() {
   is_put_back_ = true;
-  if (!chunked_) consumed_ = 0;
+  if (!chunked_) consumed_ -= request_bytes_;
 }
 
 RequestDecoder::Status RequestDecoder::complete() {

@@ -129,6 +129,7 @@ class RequestDecoder {
   std::unique_ptr<Chunked> chunked_;  // Where a request with such a body is under way, or just was complete.
   std::optional<Error> error_;
   std::size_t consumed_ = 0;
+  std::size_t request_bytes_ = 0;  // Of consumed_, where a request that came without chunks is complete: its own.
   std::size_t bytes_needed_ = 0;
   std::size_t body_bytes_ = 0;  // Of bytes_needed_.
   std::size_t skip_bytes_ = 0;  // Of a refused request, its head included: still to come and to be dropped.

@@ -238,6 +238,30 @@ TEST(RequestDecoder, TellsARequestThatWasPutBackOnceMoreWithWhatCameBehindIt) {
   }
 }
 
+// Else that body would be read as a request.
+TEST(RequestDecoder, PutsBackNothingOfABodyThatWasDroppedBeforeTheRequest) {
+  std::string const body = "GET /inside HTTP/1.1\r\nHost: h\r\n\r\n";
+  std::string const behind = "GET /behind HTTP/1.1\r\nHost: h\r\n\r\n";
+  RequestDecoder decoder{{}};
+  Request request;
+  std::string pending =
+      "POST /a HTTP/1.1\r\nHost: h\r\nContent-Length: " + std::to_string(body.size()) + "\r\n\r\n" + body.substr(0, 5);
+  ASSERT_EQ(decoder.next(pending, request), Status::head);
+  decoder.skip_body();
+  pending.erase(0, decoder.consumed());
+  ASSERT_EQ(decoder.next(pending, request), Status::need_more);
+  pending.erase(0, decoder.consumed());
+  pending += body.substr(5) + behind;
+
+  ASSERT_EQ(decoder.next(pending, request), Status::complete);
+  decoder.put_back();
+  pending.erase(0, decoder.consumed());
+
+  EXPECT_EQ(pending, behind);
+  ASSERT_EQ(decoder.next(pending, request), Status::complete);
+  EXPECT_EQ(request.path, "/behind");
+}
+
 TEST(RequestDecoder, RefusesChunksInHttp10) {
   EXPECT_EQ(refusal("POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"), ErrorCode::malformed_request);
 }
