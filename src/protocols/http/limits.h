@@ -12,10 +12,10 @@
 // What bounds the HTTP front end, and what counts how often each bound was met.
 namespace workmill::http {
 
-// Of one I/O thread, but for those of one request or one connection.
 // Connections over a limit that still get to hear so, on each I/O thread; beyond them the socket is closed at once.
 inline constexpr std::uint32_t kTurnedAwayMax = 64;
 
+// Of one I/O thread, but for those of one request or one connection.
 struct HttpLimits {
   std::uint32_t connections_max = 20'000;
   // A connection whose descriptor has this number or one above it is closed at once: what is left of the process's is
