@@ -1,8 +1,11 @@
 #include "app/access.h"
 
+#include <fmt/format.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 
+#include <string>
 #include <string_view>
 #include <utility>
 
@@ -17,6 +20,15 @@ constexpr auto kCertificateEndsSoon = std::chrono::days{14};
 constexpr std::string_view kNoTokenIsLeft = "the tokens file has no token left: nobody is let in";
 
 net::TlsFiles tls_files(Config const& config) { return {.certificate = config.tls_certificate, .key = config.tls_key}; }
+
+// For a reload. At start a pipe is read like any file, and once; later nobody may write to it, and the loop that reads
+// would wait for him.
+Result<> check_readable_again(std::string_view setting, std::string const& path) {
+  struct stat about{};
+  if (::stat(path.c_str(), &about) != 0 || S_ISREG(about.st_mode)) return {};  // Where it is missing, reading says so.
+  return fail(ErrorCode::bad_configuration,
+              fmt::format("{}: {} is no ordinary file, and is not read again", setting, path));
+}
 
 void warn_of_end(std::string_view path, Instant end, Instant now, telemetry::Logger& logger) {
   if (end - now >= kCertificateEndsSoon) return;
@@ -68,6 +80,8 @@ void reload_access(Reload& reload, Access& access, Clock const& clock) {
   });
   auto const prepare = [&access, &clock](Config const& next) -> Result<Reload::Prepared> {
     if (!access.tls) return Reload::Prepared{.commit = [] {}};
+    WM_TRY_VOID(check_readable_again("tls_certificate", next.tls_certificate));
+    WM_TRY_VOID(check_readable_again("tls_key", next.tls_key));
     WM_TRY(auto made, net::TlsIdentity::read(tls_files(next)));
     Reload::Prepared prepared;
     if (!access.tls->shows(made)) {

@@ -297,6 +297,21 @@ def test_a_new_certificate_is_shown_after_sighup_and_old_connections_live_on(sec
         assert shows_the_new_one()
 
 
+@pytest.mark.parametrize("setting", ["tls_certificate", "tls_key"])
+def test_a_pipe_in_place_of_the_certificate_or_the_key_is_not_read_again(secure, setting):
+    path = secure.certificate if setting == "tls_certificate" else secure.key
+    trusted = secure.context()
+    path.unlink()
+    os.mkfifo(path, 0o600)
+
+    secure.server.process.send_signal(signal.SIGHUP)
+
+    said = secure.server.wait_for_log("not reloaded")
+    assert f"{setting}: {path} is no ordinary file" in said, said
+    with secure.connect(trusted) as connection:
+        assert ask(connection)[0] == 200
+
+
 @pytest.mark.parametrize("turned", ["on", "off"])
 def test_turning_tls_on_or_off_in_the_file_waits_for_a_restart(start, tmp_path, turned):
     certificate, key = make_certificate(tmp_path, "one")
