@@ -11,6 +11,7 @@
 #include <boost/asio/ssl/context.hpp>
 #include <ctime>
 #include <utility>
+#include <vector>
 
 #include "base/assert.h"
 
@@ -98,12 +99,21 @@ class TlsIdentity::Context {
 
   SSL* new_session() { return SSL_new(context_.native_handle()); }
   Instant valid_until() const { return valid_until_; }
-  bool has_certificate_of(Context const& other) const {
-    return X509_cmp(SSL_CTX_get0_certificate(context_.native_handle()),
-                    SSL_CTX_get0_certificate(other.context_.native_handle())) == 0;
+  bool has_chain_of(Context const& other) const {
+    return std::ranges::equal(chain(), other.chain(),
+                              [](X509 const* one, X509 const* two) { return X509_cmp(one, two) == 0; });
   }
 
  private:
+  // Our certificate, and those behind it that lead to the root.
+  std::vector<X509 const*> chain() const {
+    std::vector<X509 const*> all{SSL_CTX_get0_certificate(context_.native_handle())};
+    STACK_OF(X509)* behind = nullptr;
+    SSL_CTX_get0_chain_certs(context_.native_handle(), &behind);
+    for (int i = 0; i < sk_X509_num(behind); ++i) all.push_back(sk_X509_value(behind, i));  // None: -1.
+    return all;
+  }
+
   mutable ssl::context context_{ssl::context::tls_server};  // Its handle is never const, though it is only looked at.
   Instant valid_until_{};
 };
@@ -124,7 +134,7 @@ Instant TlsIdentity::valid_until() const { return context()->valid_until(); }
 
 Instant TlsIdentity::valid_until(Made const& made) { return made->valid_until(); }
 
-bool TlsIdentity::shows(Made const& made) const { return context()->has_certificate_of(*made); }
+bool TlsIdentity::shows(Made const& made) const { return context()->has_chain_of(*made); }
 
 TlsSession::TlsSession(TlsIdentity const& identity, int socket) : ssl_(identity.context()->new_session()) {
   WM_ASSERT(ssl_ != nullptr);  // No memory, which ends the process elsewhere too. It holds on to its context by itself.

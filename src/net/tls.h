@@ -40,7 +40,7 @@ class TlsIdentity {
   Instant valid_until() const;
   Made context() const;
 
-  // Of what read() has made: when its certificate ends, and whether that is the one that is shown now.
+  // Of what read() has made: when its certificate ends, and whether that and those behind it are shown now.
   static Instant valid_until(Made const& made);
   bool shows(Made const& made) const;
 

@@ -297,6 +297,24 @@ def test_a_new_certificate_is_shown_after_sighup_and_old_connections_live_on(sec
         assert shows_the_new_one()
 
 
+def test_other_certificates_behind_the_same_one_are_a_change(secure):
+    def reloads(count):
+        secure.server.process.send_signal(signal.SIGHUP)
+        secure.server.wait_for_log('"action":"reload"', count)
+        return secure.server.log().count('"the certificate has changed"')
+
+    own = secure.certificate.read_text()
+    two, three = (make_certificate(secure.folder, name)[0].read_text() for name in ("two", "three"))
+    assert reloads(1) == 0
+    secure.certificate.write_text(own + two)
+    assert reloads(2) == 1
+    secure.certificate.write_text(own + three)
+    assert reloads(3) == 2
+    assert reloads(4) == 2
+    secure.certificate.write_text(own)
+    assert reloads(5) == 3
+
+
 @pytest.mark.parametrize("setting", ["tls_certificate", "tls_key"])
 def test_a_pipe_in_place_of_the_certificate_or_the_key_is_not_read_again(secure, setting):
     path = secure.certificate if setting == "tls_certificate" else secure.key
