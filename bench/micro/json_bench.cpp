@@ -25,7 +25,7 @@ class Ids final : public service::Service {
   void abandon(service::Cookie) override {}
   JobIdCodec const& ids() const override { return ids_; }
   Instant now() const override { return {}; }
-  service::Readiness readiness() const override { return service::Readiness::ready; }
+  service::Hindrances hindrances() const override { return {}; }
   Duration uptime() const override { return {}; }
 
  private:

@@ -31,9 +31,8 @@ void ChannelService::abandon(Cookie cookie) {
   if (!shard_.abandon(port_, cookie)) unsent_.push_back(cookie);
 }
 
-Readiness ChannelService::readiness() const {
-  if (draining_.load(std::memory_order_relaxed)) return Readiness::draining;
-  return shard_.disk_low() ? Readiness::disk_full : Readiness::ready;
+Hindrances ChannelService::hindrances() const {
+  return {.disk_full = shard_.disk_low(), .draining = draining_.load(std::memory_order_relaxed)};
 }
 
 Duration ChannelService::uptime() const { return now_ - started_at_; }

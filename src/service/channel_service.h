@@ -23,7 +23,7 @@ class ChannelService final : public Service {
   void abandon(Cookie cookie) override;
   JobIdCodec const& ids() const override { return shard_.ids(); }
   Instant now() const override { return now_; }
-  Readiness readiness() const override;
+  Hindrances hindrances() const override;
   bool streams_full() const override { return shard_.streams_full(); }
   Duration uptime() const override;
   cache::Cache* cache() override { return shard_.cache(); }

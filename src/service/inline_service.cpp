@@ -21,10 +21,7 @@ Result<> InlineService::submit(Cookie cookie, Command command, Instant give_up_a
 
 void InlineService::abandon(Cookie cookie) { loop_.abandon(0, cookie); }
 
-Readiness InlineService::readiness() const {
-  if (draining_) return Readiness::draining;
-  return loop_.disk_low() ? Readiness::disk_full : Readiness::ready;
-}
+Hindrances InlineService::hindrances() const { return {.disk_full = loop_.disk_low(), .draining = draining_}; }
 
 Duration InlineService::uptime() const { return now_ - started_at_; }
 

@@ -19,7 +19,7 @@ class InlineService final : public Service {
   void abandon(Cookie cookie) override;
   JobIdCodec const& ids() const override { return loop_.ids(); }
   Instant now() const override { return now_; }
-  Readiness readiness() const override;
+  Hindrances hindrances() const override;
   bool streams_full() const override { return loop_.streams_full(); }
   Duration uptime() const override;
   cache::Cache* cache() override { return loop_.cache(); }

@@ -41,6 +41,20 @@ class AnswerSink {
 
 enum class Readiness : std::uint8_t { ready, recovering, disk_full, draining };
 
+// What keeps the server from being ready: of several at once, each.
+struct Hindrances {
+  bool recovering = false;
+  bool disk_full = false;
+  bool draining = false;
+
+  // The one to name where there is room for one.
+  Readiness readiness() const {
+    if (draining) return Readiness::draining;
+    if (recovering) return Readiness::recovering;
+    return disk_full ? Readiness::disk_full : Readiness::ready;
+  }
+};
+
 class Service {
  public:
   virtual ~Service() = default;
@@ -66,7 +80,8 @@ class Service {
   virtual JobIdCodec const& ids() const = 0;
   // Wall time, as of the last poll of this thread's loop. Cheap.
   virtual Instant now() const = 0;
-  virtual Readiness readiness() const = 0;
+  virtual Hindrances hindrances() const = 0;
+  Readiness readiness() const { return hindrances().readiness(); }
   // As many worker streams are open as may be.
   virtual bool streams_full() const { return false; }
   virtual Duration uptime() const = 0;

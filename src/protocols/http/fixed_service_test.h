@@ -13,7 +13,7 @@ class FixedService final : public service::Service {
   void abandon(service::Cookie) override {}
   JobIdCodec const& ids() const override { return ids_; }
   Instant now() const override { return instant_from_ms(0); }
-  service::Readiness readiness() const override { return service::Readiness::ready; }
+  service::Hindrances hindrances() const override { return {}; }
   Duration uptime() const override { return Duration{0}; }
 
   std::string id_of(JobNumber number) const {

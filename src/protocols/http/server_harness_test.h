@@ -54,7 +54,7 @@ class FakeService final : public service::Service {
   JobIdCodec const& ids() const override { return ids_; }
   Instant now() const override { return clock_.now() - behind; }
   Duration behind{};  // So long ago was its last turn.
-  service::Readiness readiness() const override { return ready; }
+  service::Hindrances hindrances() const override { return hindered; }
   Duration uptime() const override { return std::chrono::seconds{90}; }
   cache::Cache* cache() override { return cached; }
 
@@ -90,7 +90,7 @@ class FakeService final : public service::Service {
 
   cache::Cache* cached = nullptr;
   std::optional<Error> refusal;
-  service::Readiness ready = service::Readiness::ready;
+  service::Hindrances hindered{};
   std::vector<Asked> asked;
   std::vector<service::Cookie> abandoned;
 

@@ -460,12 +460,12 @@ TEST_F(CacheHttpTest, AStaleValueIsNotComputedAnewWhereNoWorkIsTaken) {
   keep("k", "1", times(1s, 60s));
   clock.advance(2s);
 
-  for (auto const readiness : {service::Readiness::disk_full, service::Readiness::draining}) {
-    service.ready = readiness;
+  for (auto const by : {service::Hindrances{.disk_full = true}, service::Hindrances{.draining = true}}) {
+    service.hindered = by;
     EXPECT_THAT(ask_once(post("/v1/cache/k", kJob)), HasSubstr("workmill; hit; ttl=-1"));
   }
   EXPECT_TRUE(commands.empty());
-  service.ready = service::Readiness::ready;
+  service.hindered = {};
   ask_once(post("/v1/cache/k", kJob));
   EXPECT_EQ(commands.size() + service.asked.size(), 1U);
 }

@@ -100,7 +100,7 @@ class Endpoints {
   Result<JobRef> parse_job(std::string_view encoded);
   Result<> answer_tokens(Query const& query, Exchange& exchange);
   bool answer_at_once(Request const& request, Query const& query, Exchange& exchange);
-  void answer_health(Request const& request, bool verbose, service::Readiness readiness, Exchange& exchange);
+  void answer_health(Request const& request, bool verbose, service::Hindrances hindered, Exchange& exchange);
   void answer_page(Exchange& exchange, Page const& page) { answer_page(exchange, page, exchange.text); }
   void answer_page(Exchange const& exchange, Page const& page, std::string& out);
   void answer_packed(Exchange const& exchange, ResponseHead head, Reply const& reply, std::string& out);

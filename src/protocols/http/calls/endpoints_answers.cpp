@@ -31,15 +31,15 @@ constexpr std::string_view kHome = "Workmill " WM_VERSION
 // What /readyz looks at, by the names that it shows.
 struct ReadyCheck {
   std::string_view name;
-  service::Readiness bad;
+  bool service::Hindrances::* bad;
 };
-constexpr std::array<ReadyCheck, 3> kReadyChecks{{{"recovered", service::Readiness::recovering},
-                                                  {"disk", service::Readiness::disk_full},
-                                                  {"serving", service::Readiness::draining}}};
+constexpr std::array<ReadyCheck, 3> kReadyChecks{{{"recovered", &service::Hindrances::recovering},
+                                                  {"disk", &service::Hindrances::disk_full},
+                                                  {"serving", &service::Hindrances::draining}}};
 
 // `?exclude=disk`: that check is passed over; several with commas between.
-Result<service::Readiness> without_excluded(Query const& query, service::Readiness readiness) {
-  if (!query.has("exclude")) return readiness;
+Result<service::Hindrances> without_excluded(Query const& query, service::Hindrances hindered) {
+  if (!query.has("exclude")) return hindered;
   std::string_view names = query.get("exclude");
   for (bool more = true; more;) {
     std::size_t const comma = names.find(',');
@@ -48,10 +48,10 @@ Result<service::Readiness> without_excluded(Query const& query, service::Readine
     if (found == kReadyChecks.end()) {
       return fail_field(ErrorCode::invalid_field, "exclude", "must be recovered, disk or serving, or several of them");
     }
-    if (readiness == found->bad) readiness = service::Readiness::ready;
+    hindered.*found->bad = false;
     if (more) names.remove_prefix(comma + 1);
   }
-  return readiness;
+  return hindered;
 }
 
 }  // namespace
@@ -59,13 +59,13 @@ Result<service::Readiness> without_excluded(Query const& query, service::Readine
 bool Endpoints::answer_at_once(Request const& request, Query const& query, Exchange& exchange) {
   switch (exchange.route) {
     case Route::healthz:
-    case Route::livez: answer_health(request, query.has("verbose"), service::Readiness::ready, exchange); return true;
+    case Route::livez: answer_health(request, query.has("verbose"), {}, exchange); return true;
     case Route::readyz: {
-      auto const readiness = without_excluded(query, service_.readiness());
-      if (readiness) {
-        answer_health(request, query.has("verbose"), *readiness, exchange);
+      auto const hindered = without_excluded(query, service_.hindrances());
+      if (hindered) {
+        answer_health(request, query.has("verbose"), *hindered, exchange);
       } else {
-        answer(exchange, readiness.error(), exchange.text);
+        answer(exchange, hindered.error(), exchange.text);
       }
       return true;
     }
@@ -94,7 +94,8 @@ Result<> Endpoints::answer_tokens(Query const& query, Exchange& exchange) {
 }
 
 // Programs look at the status; the text is for people, and the JSON for those who ask for it.
-void Endpoints::answer_health(Request const& request, bool verbose, service::Readiness readiness, Exchange& exchange) {
+void Endpoints::answer_health(Request const& request, bool verbose, service::Hindrances hindered, Exchange& exchange) {
+  service::Readiness const readiness = hindered.readiness();
   bool const is_ready = readiness == service::Readiness::ready;
   std::string_view const name = to_string(readiness);
   std::string_view type = content_type::kText;
@@ -107,7 +108,7 @@ void Endpoints::answer_health(Request const& request, bool verbose, service::Rea
     json.end_object();
   } else if (verbose && exchange.route == Route::readyz) {
     for (auto const& [check, bad] : kReadyChecks) {
-      body.append(readiness == bad ? "[-]" : "[+]").append(check).append(readiness == bad ? " failed\n" : " ok\n");
+      body.append(hindered.*bad ? "[-]" : "[+]").append(check).append(hindered.*bad ? " failed\n" : " ok\n");
     }
     body.append(is_ready ? "readyz check passed\n" : "readyz check failed\n");
   } else {

@@ -14,6 +14,7 @@
 namespace workmill::http {
 namespace {
 
+using testing::EndsWith;
 using testing::HasSubstr;
 using testing::Not;
 using testing::StartsWith;
@@ -269,7 +270,7 @@ TEST_F(EndpointsTest, HealthSaysWhetherTheServerLivesAndWhetherItServes) {
   EXPECT_THAT(ask(get("/healthz")), StartsWith("HTTP/1.1 200 OK\r\n"));
   EXPECT_THAT(ask(get("/readyz")), StartsWith("HTTP/1.1 200 OK\r\n"));
 
-  service.ready = service::Readiness::disk_full;
+  service.hindered.disk_full = true;
 
   EXPECT_THAT(ask(get("/healthz")), StartsWith("HTTP/1.1 200 OK\r\n"));
   EXPECT_THAT(ask(get("/livez")), StartsWith("HTTP/1.1 200 OK\r\n"));
@@ -286,6 +287,21 @@ TEST_F(EndpointsTest, HealthSaysWhetherTheServerLivesAndWhetherItServes) {
   auto const json = ask(get("/readyz", "Accept: application/health+json\r\n"));
   EXPECT_THAT(json, HasSubstr("Content-Type: application/health+json\r\n"));
   EXPECT_THAT(json, HasSubstr(R"({"status":"fail","version":)"));
+}
+
+TEST_F(EndpointsTest, EachCheckOfReadinessStandsForItself) {
+  service.hindered = {.disk_full = true, .draining = true};
+
+  EXPECT_THAT(ask(get("/readyz")), EndsWith("\r\n\r\ndraining\n"));
+  auto const verbose = ask(get("/readyz?verbose"));
+  EXPECT_THAT(verbose, HasSubstr("[+]recovered ok\n"));
+  EXPECT_THAT(verbose, HasSubstr("[-]disk failed\n"));
+  EXPECT_THAT(verbose, HasSubstr("[-]serving failed\n"));
+  auto const without_serving = ask(get("/readyz?exclude=serving"));
+  EXPECT_THAT(without_serving, StartsWith("HTTP/1.1 503 Service Unavailable\r\n"));
+  EXPECT_THAT(without_serving, EndsWith("\r\n\r\ndisk_full\n"));
+  EXPECT_THAT(ask(get("/readyz?exclude=disk")), EndsWith("\r\n\r\ndraining\n"));
+  EXPECT_THAT(ask(get("/readyz?exclude=serving,disk")), StartsWith("HTTP/1.1 200 OK\r\n"));
 }
 
 TEST_F(EndpointsTest, StatusShowsTheShardAndTheFrontEnd) {
