@@ -248,7 +248,7 @@ Result<> check_cache_entry(std::string_view key, CacheText const& value, bool is
       type.back() == ' ') {
     return bad_entry("content_type", "must be 1 to 255 visible ASCII characters and spaces");
   }
-  Duration const fresh = options.fresh.value_or(Duration{0});
+  Duration const fresh = options.fresh.value_or(std::chrono::minutes{1});  // As the server has it.
   Duration const stale = options.stale.value_or(Duration{0});
   if (fresh > kWindowMax) return bad_entry("fresh", "must be from 0s to 365d");
   if (stale > kWindowMax - std::max(Duration{0}, fresh)) {

@@ -155,6 +155,9 @@ class WaitParts {
     pause_ = backoff(core_.options().retry, failures_, chance_);
     if (left > Duration{0}) pause_ = std::min(pause_, left);
     pause_ = std::max(pause_, error.retry_after.value_or(Duration{0}));
+    if (give_up_at_) {  // Nobody sleeps through the end of the whole call.
+      pause_ = std::min(pause_, std::max(Duration{0}, std::chrono::ceil<Duration>(*give_up_at_ - Loop::Clock::now())));
+    }
     bool const is_over = left == Duration{0} || pause_ > left;
     if (is_over && failures_ >= core_.options().retry.attempts) return true;
     core_.log(LogLevel::info, "waiting for job " + id_ + " failed, again in " + std::to_string(pause_.count()) +

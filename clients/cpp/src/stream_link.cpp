@@ -110,6 +110,7 @@ class StreamLink final : public WorkLink {
   }
 
   void connect() {
+    last_error_.reset();  // What was said on another connection explains nothing of this one.
     connection_ = std::make_shared<StreamConnection>(*this, loop_.context(), tls_);
     auto& stream = connection_->stream;
     set_patience();
@@ -287,6 +288,7 @@ class StreamLink final : public WorkLink {
   }
 
   void on_written(beast::error_code const& error) {
+    if (error && last_error_) return on_closed();  // As on_read() has it: the server has said why it closed.
     if (error) return down(transport_error("outcome_unknown", "the stream broke: " + error.message(), true));
     writing_ = false;
     pump();

@@ -137,7 +137,8 @@ void WorkerCore::on_report_refused(ReportBatch& batch, Error const& error) {
   log(LogLevel::error, "a report on job " + std::string{head.id} + " was refused: " + describe(error));
   for (ReportWaiter& waiter : batch.waiters) waiter.done(std::unexpected(error));
   // Where the other one was refused as well nothing is left to say: the lease runs out.
-  if (head.is_end && !batch.text.contains(kRefused)) {
+  bool const was_refused = head.outcome == "failed" && batch.text.contains(R"("code":"report_refused")");
+  if (head.is_end && !was_refused) {
     if (head.outcome == "completed") {
       counters_.completed.fetch_sub(1, std::memory_order_relaxed);
       counters_.failed.fetch_add(1, std::memory_order_relaxed);

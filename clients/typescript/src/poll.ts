@@ -150,7 +150,7 @@ export class Poll implements Transport {
       this.#desk.failed(error);
       return;
     }
-    if (this.#connected) {
+    if (this.#connected || !this.#everAnswered) {
       this.#connected = false;
       this.#desk.disconnected(error);
     }

@@ -137,6 +137,7 @@ export class Worker {
   #tick: NodeJS.Timeout | undefined;
   #drainTimer: NodeJS.Timeout | undefined;
   #everConnected = false;
+  #outage: string | undefined; // Why it is not connected, as it was told.
   #done: Promise<void> | undefined;
   #resolve: () => void = () => {};
   #reject: (error: unknown) => void = () => {};
@@ -292,6 +293,7 @@ export class Worker {
       held: () => [...this.#held.keys()],
       room: () => (this.#state === 'running' ? this.#credit - this.#held.size : 0),
       connected: (resumed) => {
+        this.#outage = undefined;
         this.#logger.info({ worker: this.name, resumed }, 'connected');
         this.events.emit('connected', { resumed });
         // On a new stream nobody keeps our leases for us: whether they hold is known when they are extended.
@@ -299,7 +301,11 @@ export class Worker {
         this.#everConnected = true;
       },
       disconnected: (error) => {
-        this.#logger.warn({ worker: this.name, code: error.code }, `disconnected: ${error.message}`);
+        const reason = `${error.code}: ${error.message}`;
+        if (reason !== this.#outage) {
+          this.#logger.warn({ worker: this.name, code: error.code }, `disconnected: ${error.message}`);
+        }
+        this.#outage = reason;
         this.events.emit('disconnected', error);
       },
       drained: () => this.#finish(),
