@@ -119,7 +119,9 @@ class Stream:
             if isinstance(error, UserError):
                 raise error
             wait = self._pause.next(error.retry_after if isinstance(error, WorkmillError) else None)
-            self._outage.failed(error, wait)
+            # Where it ended as the server would not have a report, it is there: the engine says which report.
+            if not (isinstance(error, WorkmillError) and error.code == "report_refused"):
+                self._outage.failed(error, wait)
             await asyncio.sleep(wait)
 
     async def _connect_and_serve(self) -> None:
