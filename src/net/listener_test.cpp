@@ -4,9 +4,15 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <boost/asio/as_tuple.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <boost/asio/this_coro.hpp>
+#include <boost/asio/use_awaitable.hpp>
 #include <memory>
 #include <optional>
 #include <vector>
+
+#include "net/task_scope.h"
 
 namespace workmill::net {
 namespace {
@@ -74,26 +80,42 @@ class NoDescriptorLeft {
   rlimit before_{};
 };
 
+// A wait of a task, over at once. UBSan looks at an object by way of a pipe where it sees its type for the first time,
+// and takes it for a broken one where there is no descriptor for that: so it is shown what a listener's pause is made
+// of.
+boost::asio::awaitable<void> pause_once() {
+  boost::asio::steady_timer timer{co_await boost::asio::this_coro::executor, std::chrono::milliseconds{1}};
+  static_cast<void>(co_await timer.async_wait(boost::asio::as_tuple(boost::asio::use_awaitable)));
+}
+
 TEST(Listener, WithoutADescriptorItSaysSoAndTriesAgain) {
   IoLoop loop;
+  {
+    TaskScope scope{loop.context()};
+    scope.spawn(pause_once());
+    while (scope.size() > 0) loop.context().run_one();
+  }
   int accepted = 0;
   std::optional<boost::system::error_code> reason;
   auto const listener =
       Listener::open(loop, *parse_address("127.0.0.1:0"),
                      {.on_socket = [&](Tcp::socket) { ++accepted; }, .on_pause = [&](auto why) { reason = why; }});
   ASSERT_TRUE(listener);
-  loop.step();
-  Tcp::socket client{loop.context()};
-  client.connect({(*listener)->address().host, (*listener)->address().port});
+  boost::asio::ip::tcp::endpoint const there{(*listener)->address().host, (*listener)->address().port};
+  Tcp::socket first{loop.context()};
+  first.connect(there);
+  while (accepted == 0) loop.context().run_one();
+  Tcp::socket second{loop.context()};
+  second.connect(there);
 
   {
     NoDescriptorLeft const none;
     while (!reason) loop.context().run_one();
     EXPECT_EQ(*reason, boost::system::errc::too_many_files_open);
-    EXPECT_EQ(accepted, 0);
+    EXPECT_EQ(accepted, 1);
   }
 
-  while (accepted == 0) loop.context().run_one();
+  while (accepted == 1) loop.context().run_one();
 }
 
 TEST(Listener, RefusesConnectionsOnceItIsClosed) {
