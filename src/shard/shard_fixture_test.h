@@ -1,6 +1,8 @@
 #pragma once
 #include <gtest/gtest.h>
 
+#include <atomic>
+#include <cstdint>
 #include <map>
 #include <memory>
 #include <string>
@@ -17,20 +19,18 @@
 // thing at a time.
 namespace workmill::shard {
 
+// A flusher's thread asks it too.
 class TestClock final : public Clock {
  public:
-  Instant now() const override { return now_; }
-  std::chrono::nanoseconds monotonic() const override {
-    now_ += step_;
-    return now_.time_since_epoch();
-  }
-  void advance(Duration by) { now_ += by; }
+  Instant now() const override { return instant_from_ms(now_ms_); }
+  std::chrono::nanoseconds monotonic() const override { return Duration{now_ms_ += step_ms_}; }
+  void advance(Duration by) { now_ms_ += by.count(); }
   // From now on so much time goes by with each look at the monotonic clock: within a turn, too.
-  void set_step(Duration step) { step_ = step; }
+  void set_step(Duration step) { step_ms_ = step.count(); }
 
  private:
-  mutable Instant now_ = instant_from_ms(1'800'000'000'000);
-  Duration step_{};
+  mutable std::atomic<std::int64_t> now_ms_{1'800'000'000'000};
+  std::atomic<std::int64_t> step_ms_{0};
 };
 
 inline Bytes spec_of_job(std::string_view type, std::string_view queue = "default", BytesView payload = "{}") {
