@@ -1,10 +1,39 @@
+#include <algorithm>
+
 #include "sim/checkers/model_detail.h"
 
 namespace workmill::sim {
+namespace {
+
+constexpr std::uint32_t kGuessesMax = 6;  // Of one turn. Each doubles what is tried, and two are rare.
+
+}  // namespace
 
 // ---- A turn.
 
 bool Model::turn(TurnRecord const& record) {
+  unlikely_guesses_ = 0;
+  if (!leaves_guesses(record)) return explain(record);
+  Model const before = *this;
+  Figures const counted = figures_.all();
+  if (explain(record)) return true;
+  std::string const likely_complaint = complaint_;
+  std::uint32_t guesses = guesses_;
+  for (std::uint32_t other = 1; other < 1U << std::min(guesses, kGuessesMax); ++other) {
+    *this = before;
+    figures_.all() = counted;
+    unlikely_guesses_ = other;
+    if (explain(record)) {
+      ++figures_[Figure::cache_overtaken_by_the_less_likely];
+      return true;
+    }
+    guesses = std::max(guesses, guesses_);
+  }
+  complaint_ = likely_complaint;
+  return false;
+}
+
+bool Model::explain(TurnRecord const& record) {
   now_ = record.now;
   effects_ = record.effects;
   at_ = 0;
@@ -21,6 +50,7 @@ bool Model::turn(TurnRecord const& record) {
   ended_flights_.clear();
   landed_.clear();
   flight_looks_ = 0;
+  guesses_ = 0;
   has_gate_opened_ = false;
   perhaps_leased_later_.clear();
   served_early_ = 0;

@@ -37,6 +37,9 @@
 // log and checks that it is a legal one. Everything else it predicts: the answer, the records, and the state. A turn
 // whose flush failed was answered to nobody; where its batch turns out to be on the disk all the same, the model takes
 // that turn without answers, and the state after it must still be what the rules say.
+//
+// Who overtook the computation of a volatile key may not be written down: then a turn is right if it is for one of
+// those who may have, and is tried with each (model_cache_deletions.cpp).
 namespace workmill::sim {
 
 struct ModelOptions {
@@ -295,6 +298,19 @@ class Model {
   };
   enum class Room : std::uint8_t { yes, no, nobody_knows };
 
+  // What a reference would be, in a model that is copied and assigned (turn()).
+  class Counting {
+   public:
+    explicit Counting(Figures& figures) : figures_(&figures) {}
+    std::uint64_t& operator[](Figure figure) const { return (*figures_)[figure]; }
+    Figures& all() const { return *figures_; }
+
+   private:
+    Figures* figures_;
+  };
+
+  bool explain(TurnRecord const& record);
+
   template <class... Args>
   bool complain(fmt::format_string<Args...> text, Args&&... args) {
     if (complaint_.empty()) complaint_ = fmt::format(text, std::forward<Args>(args)...);
@@ -408,11 +424,13 @@ class Model {
   void overtake(ModelJob& flight);
   static bool says_tag(ModelJob const& flight, ForgetCachedBy const& forget);
   bool is_meant(ModelJob const& flight, ForgetCachedBy const& forget);
-  bool is_overtaken_next(ModelJob const& flight) const;
+  bool is_overtaken_next(ModelJob const& flight);
   bool overtake_begun(Bulk& forget);
   bool is_to_be_set(std::string const& key) const;
-  bool is_reached(ModelJob const& flight, bool is_over) const;
-  bool take_overtaking(ForgetCachedBy const& forget, bool is_over);
+  bool is_reached(ModelJob const& flight, bool is_over);
+  bool guess(bool is_likely);
+  bool leaves_guesses(TurnRecord const& record);
+  bool take_overtaking(Bulk const& forget, bool is_over);
   bool are_overtaken(Bulk const& forget);
   bool learn_times(std::string const& key, ModelCached::Value& value, CacheTimes const& times);
   bool store_results(ModelJob const& job, Completed const& completed);
@@ -527,7 +545,7 @@ class Model {
   bool compare_leased(std::vector<LeasedJob> const& wanted, std::vector<LeasedJob> const& got);
 
   ModelOptions options_;
-  Figures& figures_;
+  Counting figures_;
   std::string complaint_;
 
   std::map<std::uint64_t, ModelJob> jobs_;
@@ -585,6 +603,8 @@ class Model {
   bool is_disk_low_ = false;                         // Perhaps.
   std::span<Asked const> asked_now_;                 // Lent for the turn: what is still to be decided.
   std::size_t flight_looks_ = 0;                     // Of deletions by tag or prefix.
+  std::uint32_t guesses_ = 0;                        // So many were made (guess()),
+  std::uint32_t unlikely_guesses_ = 0;               // and a bit for each that is to be the other one.
   std::set<std::string> gone_now_;  // Keys of which was written down that they are gone, before what was asked.
   std::uint64_t evicted_before_ = 0, evicted_after_ = 0;
   std::uint64_t serial_before_ = 0;  // Of the cached value that was stored last before this turn.

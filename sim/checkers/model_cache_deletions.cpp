@@ -40,7 +40,7 @@ bool Model::is_meant(ModelJob const& flight, ForgetCachedBy const& forget) {
 }
 
 // By this deletion, and not by whoever else may do it in this turn: then what is put or deleted stands behind.
-bool Model::is_overtaken_next(ModelJob const& flight) const {
+bool Model::is_overtaken_next(ModelJob const& flight) {
   auto const* const overtaken = next<effect::FlightOvertaken>();
   if (overtaken == nullptr || overtaken->number != flight.number) return false;
   if (is_volatile(flight.cache_key)) return is_reached(flight, false);
@@ -94,39 +94,67 @@ bool Model::is_to_be_set(std::string const& key) const {
 }
 
 // Is it the deletion that has overtaken the flight of a volatile key? Nothing more is written of such a one, and
-// whoever puts or deletes it in this turn may have, which makes a difference to who asks for it in between. It was the
-// deletion where the next who asks is told of another job; or where there is a value that it cannot have missed; or
-// nobody else can have done it.
-bool Model::is_reached(ModelJob const& flight, bool is_over) const {
+// whoever puts or deletes it in this turn may have, which makes a difference to who asks for it in between. Where the
+// first who asks is told of the flight, and not to wait, it was not. Else it is likely where he is told of another; or
+// where there is a value that the deletion cannot have missed.
+bool Model::is_reached(ModelJob const& flight, bool is_over) {
   std::string const& key = flight.cache_key;
+  if (!is_to_be_set(key)) return true;
   for (Asked const& asked : asked_now_) {
     auto const* const compute = std::get_if<ComputeCached>(&asked.command);
     if (compute == nullptr || compute->key != key || compute->quiet) continue;
     Reply const* const reply = replies_ == nullptr ? nullptr : find_reply(asked.cookie);
     auto const* const pending = reply == nullptr ? nullptr : std::get_if<CachePending>(reply);
-    if (pending != nullptr) return pending->job != flight.number;
+    if (pending != nullptr) return pending->job != flight.number && guess(true);
     break;
   }
   auto const found = cached_.find(key);
-  bool const is_there = found != cached_.end() && found->second.value && !found->second.value->times.is_over(now_) &&
-                        found->second.value->is_sure(evicted_after_);
-  return (is_over && is_there) || !is_to_be_set(key);
+  return guess(is_over && found != cached_.end() && found->second.value && !found->second.value->times.is_over(now_) &&
+               found->second.value->is_sure(evicted_after_));
+}
+
+// The likely answer, unless the turn was tried with that before, and is not to be explained so.
+bool Model::guess(bool is_likely) {
+  bool const is_other = guesses_ < 32 && (unlikely_guesses_ >> guesses_ & 1) != 0;
+  ++guesses_;
+  return is_likely != is_other;
+}
+
+// Perhaps: who overtook a flight that somebody asks for in this turn, a deletion in parts or whoever sets its key.
+bool Model::leaves_guesses(TurnRecord const& record) {
+  auto const is_deletion = [](Command const& command) { return std::holds_alternative<ForgetCachedBy>(command); };
+  if (!is_deleting_cached() && std::ranges::none_of(record.asked, is_deletion, &Asked::command)) return false;
+  asked_now_ = record.asked;
+  return std::ranges::any_of(record.effects, [&](Effect const& effect) {
+    auto const* const overtaken = std::get_if<effect::FlightOvertaken>(&effect);
+    ModelJob const* const flight = overtaken == nullptr ? nullptr : find(std::to_underlying(overtaken->number));
+    return overtaken != nullptr && (flight == nullptr || is_to_be_set(flight->cache_key));
+  });
 }
 
 // Of the key of an entry that is forgotten next. False: the next record is none such.
-bool Model::take_overtaking(ForgetCachedBy const& forget, bool is_over) {
+bool Model::take_overtaking(Bulk const& forget, bool is_over) {
   auto const* const overtaken = next<effect::FlightOvertaken>();
   if (overtaken == nullptr) return false;
   ModelJob* const flight = find(JobRef{.number = overtaken->number, .text = {}});
   if (flight == nullptr || !flight->is_flight() || flight->is_overtaken || !flight->has_begun()) return false;
   auto const* const behind =
       at_ + 1 < effects_.size() ? std::get_if<effect::CacheForgotten>(&effects_[at_ + 1]) : nullptr;
-  auto const found = cached_.find(flight->cache_key);
-  bool const is_of_entry = is_volatile(flight->cache_key) ? is_reached(*flight, is_over)
-                                                          : behind != nullptr && behind->key == flight->cache_key;
-  if (!is_of_entry || (found != cached_.end() && !matches(found->first, found->second, forget))) return false;
+  std::string const& key = flight->cache_key;
+  auto const found = cached_.find(key);
+  auto const& command = std::get<ForgetCachedBy>(forget.command);
+  if (found != cached_.end() && !matches(key, found->second, command)) return false;
+  if (is_volatile(key)) {
+    bool const is_there =
+        cached_value(key, now_) != nullptr || (command.tag.empty() && cached_failure(key, now_) != nullptr);
+    if (!is_there || !is_reached(*flight, is_over)) return false;
+  } else if (behind == nullptr || behind->key != key) {
+    return false;
+  }
   ++at_;
   overtake(*flight);
+  // Which the later parts do to no flight but of what they find and delete.
+  if (forget.parts > 1 && is_volatile(key)) cached_.erase(found);
   return true;
 }
 
@@ -161,7 +189,7 @@ bool Model::forget_part(Bulk forget) {
   auto const* const counted = answer == nullptr ? nullptr : std::get_if<CountReply>(answer);
   if (++forget.parts == 2) ++figures_[Figure::cache_forgotten_in_parts];
   while (true) {
-    if (take_overtaking(command, answer != nullptr)) continue;
+    if (take_overtaking(forget, answer != nullptr)) continue;
     auto const* const forgotten = next<effect::CacheForgotten>();
     if (forgotten == nullptr || (counted != nullptr && forget.count == counted->count)) break;
     auto const found = cached_.find(std::string{forgotten->key});
