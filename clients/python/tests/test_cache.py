@@ -4,11 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 
 import pytest
 from test_http import Scripted
 
-from workmill import AsyncClient, AsyncWorker, CachePending, Client, FatalError, RetryPolicy, UserError, Worker
+from workmill import (
+    AsyncClient,
+    AsyncWorker,
+    CachePending,
+    Client,
+    FatalError,
+    NoServer,
+    RetryableError,
+    RetryPolicy,
+    UserError,
+    Worker,
+)
 
 SUM = {"type": "sum", "payload": [1, 2], "queue": "q"}
 
@@ -299,6 +311,40 @@ def test_a_job_that_is_not_done_is_asked_for_until_the_wait_is_over(ask):
     server.join()
 
     assert (pending.value.job_id, pending.value.state, pending.value.error_class) == ("j", "leased", "retryable")
+
+
+def test_a_wait_for_a_value_goes_on_while_the_server_is_away_however_few_attempts_a_call_has(ask):
+    away = [[problem("503 Service Unavailable", code="overloaded", **{"class": "retryable"})], []] * 5
+    server = Scripted(*away, [PENDING], *away, [VALUE])
+
+    assert ask(server.url, "get_or_compute", "k", SUM, wait="30s").value == [1]
+
+    server.join()
+
+
+def test_where_the_time_of_a_wait_is_over_the_job_is_told_or_why_nobody_knows_of_one(ask):
+    server = Scripted([PENDING])
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        nobody = f"http://127.0.0.1:{taken.getsockname()[1]}"
+
+    with pytest.raises(CachePending) as pending:
+        ask(server.url, "get_or_compute", "k", SUM, wait=0.3)
+    with pytest.raises(NoServer):
+        ask(nobody, "get_or_compute", "k", SUM, wait=0.1)
+
+    server.join()
+    assert pending.value.job_id == "j"
+
+
+def test_who_does_not_wait_for_the_job_has_the_tries_of_any_call(ask):
+    busy = problem("503 Service Unavailable", code="overloaded", **{"class": "retryable"})
+    server = Scripted([busy, busy, VALUE], [busy] * 3)
+
+    assert ask(server.url, "get_or_compute", "k", SUM, wait=0).value == [1]
+    with pytest.raises(RetryableError, match="overloaded"):
+        ask(server.url, "get_or_compute", "k", SUM, wait="0s")
+
+    server.join()
 
 
 def test_a_refusal_is_tried_again_and_a_failed_job_is_not(ask):

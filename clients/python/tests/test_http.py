@@ -18,6 +18,7 @@ from workmill import (
     FatalError,
     JobNotFound,
     NoServer,
+    RetryableError,
     RetryPolicy,
     UserError,
     Worker,
@@ -36,8 +37,8 @@ QUEUE = '{"name": "q", "paused": false, "depth": {}}'
 
 
 class Scripted:
-    """Listens; its n-th connection gives the n-th list of answers, one for each request, and ends then. `requests` has
-    what came."""
+    """Listens; its n-th connection gives the n-th list of answers, one for each request, and ends then. Nobody listens
+    after the last one. `requests` has what came."""
 
     def __init__(self, *connections: list) -> None:
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -48,13 +49,14 @@ class Scripted:
         self._thread.start()
 
     def _run(self) -> None:
-        for answers in self._script:
-            connection, _ = self._listener.accept()
-            with connection:
-                for data in answers:
-                    self.requests.append(self._read(connection))
-                    connection.sendall(data)
-                connection.shutdown(socket.SHUT_WR)
+        with self._listener:
+            for answers in self._script:
+                connection, _ = self._listener.accept()
+                with connection:
+                    for data in answers:
+                        self.requests.append(self._read(connection))
+                        connection.sendall(data)
+                    connection.shutdown(socket.SHUT_WR)
 
     @staticmethod
     def _read(connection: socket.socket) -> bytes:
@@ -70,7 +72,7 @@ class Scripted:
 
     def join(self) -> None:
         self._thread.join(30)
-        self._listener.close()
+        assert not self._thread.is_alive(), "fewer requests came than the test has written answers for"
 
 
 @pytest.fixture(params=["sync", "async"])
@@ -270,6 +272,19 @@ def test_a_wait_for_which_there_was_never_a_server_tells_so_when_its_time_is_ove
 
     with pytest.raises(NoServer):
         wait(f"http://127.0.0.1:{port}", "wait", 0.1)
+
+
+@pytest.mark.parametrize("nothing", [0, "0s"])
+def test_a_wait_of_nothing_is_a_call_like_others_and_is_tried_as_often(wait, nothing):
+    busy = answer(OVERLOADED, status="503 Service Unavailable")
+    server = Scripted([busy, busy, job_as("ready")], [busy] * 3)
+
+    assert wait(server.url, "wait", nothing, retry=RetryPolicy(attempts=3, first=0)).state == "ready"
+    with pytest.raises(RetryableError, match="overloaded"):
+        wait(server.url, "wait", nothing, retry=RetryPolicy(attempts=3, first=0))
+
+    server.join()
+    assert all(request.startswith(b"GET /v1/jobs/a HTTP/1.1\r\n") for request in server.requests)
 
 
 def test_a_wait_for_what_is_not_there_is_not_tried_again(wait):

@@ -24,13 +24,14 @@ from typing import (
 from . import _calls
 from ._cache import AsyncCache
 from ._calls import Call, Page, QueueChoice
-from ._client import EnqueueHook, Wait, hooked, job_of, result_of
+from ._client import EnqueueHook, hooked, job_of, result_of
 from ._errors import RetryableError, WorkmillError
 from ._http import CONNECTIONS_MAX, REQUEST_TIMEOUT, WAITS_MAX, Address, headers_for, token_from
 from ._http_async import AsyncHttpTransport, AsyncTransport
 from ._models import Enqueued, Job, JobOptions, Leased, NewJob, Queue, Reported
 from ._retry import Attempts, RetryPolicy
 from ._time import DurationLike, duration_seconds
+from ._wait import Wait, is_wait
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -138,14 +139,19 @@ class AsyncClient:
         return await self._run(_calls.get(id))
 
     async def wait(self, id: str, timeout: Optional[DurationLike] = None) -> Job:
-        wait = Wait(timeout, self._retry)
+        if not is_wait(timeout):
+            return await self.get(id)
+        wait: Wait[Job] = Wait(timeout, self._retry)
         while True:
             try:
-                pause = wait.pause_after(await self._try(_calls.get(id, wait.next_poll())))
+                job = await self._try(_calls.get(id, wait.next_poll()))
+                if job.finished:
+                    return job
+                pause = wait.pause_after(job)
             except RetryableError as error:
                 pause = wait.pause_after_error(error)
             if pause is None:
-                return wait.answer()
+                return wait.last_answer()
             await asyncio.sleep(pause)
 
     async def result(self, id: str, timeout: Optional[DurationLike] = None) -> Any:

@@ -8,10 +8,11 @@ from typing import Any, Callable, List, Mapping, Optional, Protocol, Sequence, T
 
 from . import _calls
 from ._calls import Call
-from ._errors import CachePending
+from ._errors import CachePending, RetryableError
 from ._models import Cached, NewJob
-from ._retry import Pause
-from ._time import DurationLike, duration_seconds
+from ._retry import TRIED_ALREADY, RetryPolicy
+from ._time import DurationLike
+from ._wait import Wait, is_wait
 
 T = TypeVar("T")
 Hooked = Callable[[Union[NewJob, Mapping[str, Any]]], Mapping[str, Any]]
@@ -20,13 +21,21 @@ WAIT = 30.0  # Seconds that get_or_compute() waits, where it is not told otherwi
 
 
 class Runs(Protocol):
-    """Of a client: makes a call, and again where that is worth it."""
+    """Of a client: makes a call, and again where that is worth it; or once."""
+
+    _retry: RetryPolicy
 
     def _run(self, call: Call[T]) -> T: ...
 
+    def _try(self, call: Call[T]) -> T: ...
+
 
 class RunsAsync(Protocol):
+    _retry: RetryPolicy
+
     async def _run(self, call: Call[T]) -> T: ...
+
+    async def _try(self, call: Call[T]) -> T: ...
 
 
 class Cache:
@@ -73,7 +82,8 @@ class Cache:
         """What is there; else what `job`, as enqueue_job() takes it, gives as its result, which is then there for all.
 
         However many ask for a key that is missing, one job runs, and all get its result. A stale value is returned at
-        once, while one job refreshes it. Restarts of the server change nothing of this.
+        once, while one job refreshes it. Restarts of the server change nothing of this: as long as there is time, errors
+        that are worth it are tried again, whatever the client's `retry` says.
 
         Raises CachePending where the job is not done after `wait` (0: it is not waited for; ask again later). Where the
         job fails for good and no stale value is left: an error of the class of the job's, with the code
@@ -81,12 +91,22 @@ class Cache:
         get that error, and no further job runs.
         """
         call = computing(self._hooked(job), key, fresh, stale, error_for, tags)
-        poll = Poll(wait if self._waits else 0)
+        if not (self._waits and is_wait(wait)):
+            return computed(self._client._run(call(0)))
+        waiting: Wait[CachePending] = Wait(wait, self._client._retry)
         while True:
-            answer = self._client._run(call(poll.next()))
-            if isinstance(answer, Cached):
-                return answer
-            time.sleep(poll.pause_after(answer))
+            try:
+                answer = self._client._try(call(waiting.next_poll()))
+                if isinstance(answer, Cached):
+                    return answer
+                pause = waiting.pause_after(answer)
+            except RetryableError as error:
+                if error.code in TRIED_ALREADY:
+                    raise
+                pause = waiting.pause_after_error(error)
+            if pause is None:
+                raise waiting.last_answer()
+            time.sleep(pause)
 
     def delete(self, key: str) -> bool:
         """Forgets the value. Returns whether there was one; True also where an attempt's answer was lost."""
@@ -136,12 +156,22 @@ class AsyncCache:
         tags: Sequence[str] = (),
     ) -> Cached:
         call = computing(self._hooked(job), key, fresh, stale, error_for, tags)
-        poll = Poll(wait if self._waits else 0)
+        if not (self._waits and is_wait(wait)):
+            return computed(await self._client._run(call(0)))
+        waiting: Wait[CachePending] = Wait(wait, self._client._retry)
         while True:
-            answer = await self._client._run(call(poll.next()))
-            if isinstance(answer, Cached):
-                return answer
-            await asyncio.sleep(poll.pause_after(answer))
+            try:
+                answer = await self._client._try(call(waiting.next_poll()))
+                if isinstance(answer, Cached):
+                    return answer
+                pause = waiting.pause_after(answer)
+            except RetryableError as error:
+                if error.code in TRIED_ALREADY:
+                    raise
+                pause = waiting.pause_after_error(error)
+            if pause is None:
+                raise waiting.last_answer()
+            await asyncio.sleep(pause)
 
     async def delete(self, key: str) -> bool:
         return await self._client._run(_calls.cache_delete(key))
@@ -169,25 +199,8 @@ def computing(
     return lambda wait: _calls.cache_compute(key, job, fresh, stale, error_for, listed, wait)
 
 
-class Poll:
-    """A wait, as several long polls: a connection that has died unnoticed costs one of them, and no more."""
-
-    def __init__(self, wait: DurationLike) -> None:
-        self._end = time.monotonic() + duration_seconds(wait)
-        self._asked = 0.0  # When the poll that is under way began, and
-        self._part = 0.0  # how long it may wait.
-        self._pause = Pause(0.05, 1.0)
-
-    def next(self) -> float:
-        self._asked = time.monotonic()
-        self._part = max(0.0, min(_calls.POLL, self._end - self._asked))
-        return self._part
-
-    def pause_after(self, pending: CachePending) -> float:
-        """Seconds until the next poll. Raises `pending` where there is none."""
-        now = time.monotonic()
-        if now >= self._end:
-            raise pending
-        # A server that lets nobody wait any more, or stops, answers at once: it must not be asked again and again.
-        is_early = now - self._asked < self._part / 2
-        return min(self._pause.next(), self._end - now) if is_early else 0.0
+def computed(answer: Union[Cached, CachePending]) -> Cached:
+    """Where nobody waits any longer."""
+    if isinstance(answer, Cached):
+        return answer
+    raise answer

@@ -16,6 +16,7 @@ from ._http import CONNECTIONS_MAX, REQUEST_TIMEOUT, WAITS_MAX, Address, HttpTra
 from ._models import Enqueued, Job, JobOptions, Leased, NewJob, Queue, Reported
 from ._retry import Attempts, RetryPolicy
 from ._time import DurationLike, duration_seconds
+from ._wait import Wait, is_wait
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -142,16 +143,22 @@ class Client:
         return self._run(_calls.get(id))
 
     def wait(self, id: str, timeout: Optional[DurationLike] = None) -> Job:
-        """The job when it is finished, or as it is after `timeout` (None: however long it takes). Rides out restarts of
-        the server: as long as there is time, errors that are worth it are tried again, whatever `retry` says."""
-        wait = Wait(timeout, self._retry)
+        """The job when it is finished, or as it is after `timeout` (None: however long it takes; 0: as get()). Rides out
+        restarts of the server: as long as there is time, errors that are worth it are tried again, whatever `retry`
+        says."""
+        if not is_wait(timeout):
+            return self.get(id)
+        wait: Wait[Job] = Wait(timeout, self._retry)
         while True:
             try:
-                pause = wait.pause_after(self._try(_calls.get(id, wait.next_poll())))
+                job = self._try(_calls.get(id, wait.next_poll()))
+                if job.finished:
+                    return job
+                pause = wait.pause_after(job)
             except RetryableError as error:
                 pause = wait.pause_after_error(error)
             if pause is None:
-                return wait.answer()
+                return wait.last_answer()
             time.sleep(pause)
 
     def result(self, id: str, timeout: Optional[DurationLike] = None) -> Any:
@@ -278,48 +285,6 @@ def hooked(job: Mapping[str, Any], hooks: Sequence[EnqueueHook]) -> Mapping[str,
     for hook in hooks:
         hook(changed)
     return changed
-
-
-class Wait:
-    """A wait for a job, as several long polls, over errors too. Who sleeps and asks is somebody else."""
-
-    def __init__(self, timeout: Optional[DurationLike], policy: RetryPolicy) -> None:
-        self._end = float("inf") if timeout is None else time.monotonic() + duration_seconds(timeout)
-        self._asked = 0.0  # When the poll that is under way began, and
-        self._part = 0.0  # how long it may wait.
-        self._pause = policy.pause()
-        self._job: Optional[Job] = None
-
-    def next_poll(self) -> float:
-        """How long it waits: 1 ms at least, since a wait of nothing is no wait."""
-        self._asked = time.monotonic()
-        self._part = max(0.001, min(_calls.POLL, self._end - self._asked))
-        return self._part
-
-    def pause_after(self, job: Job) -> Optional[float]:
-        """Seconds until the next poll; None where the wait is over."""
-        self._job = job
-        now = time.monotonic()
-        if job.finished or now >= self._end:
-            return None
-        # A server that lets nobody wait any more, or stops, answers at once: it must not be asked again and again.
-        if now - self._asked < self._part / 2:
-            return min(self._pause.next(), self._end - now)
-        self._pause.reset()
-        return 0.0
-
-    def pause_after_error(self, error: RetryableError) -> Optional[float]:
-        """The same. Raises `error` where the wait is over, and nobody has said how the job is."""
-        left = self._end - time.monotonic()
-        if left > (error.retry_after or 0.0):
-            return min(self._pause.next(error.retry_after), left)
-        if self._job is None:
-            raise error
-        return None
-
-    def answer(self) -> Job:
-        assert self._job is not None
-        return self._job
 
 
 def result_of(job: Job) -> Any:

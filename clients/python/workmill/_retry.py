@@ -11,7 +11,7 @@ from ._time import DurationLike, duration_seconds
 
 
 # The job that computes a cached value has had all its attempts: to ask again would be another job with as many.
-_TRIED_ALREADY = frozenset(("compute_failed",))
+TRIED_ALREADY = frozenset(("compute_failed",))
 _GONE = frozenset(("cache_miss", "job_not_found"))
 
 
@@ -43,7 +43,7 @@ class Attempts:
 
     def pause_after(self, error: WorkmillError) -> Optional[float]:
         """Seconds until the next attempt; None where there is none, and `error` is for the caller."""
-        if not isinstance(error, RetryableError) or self._left <= 0 or error.code in _TRIED_ALREADY:
+        if not isinstance(error, RetryableError) or self._left <= 0 or error.code in TRIED_ALREADY:
             return None
         self._left -= 1
         self._lost = self._lost or (isinstance(error, NoServer) and error.may_have_happened)

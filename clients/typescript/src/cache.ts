@@ -1,9 +1,10 @@
 // Values under keys, which jobs compute where they are missing: `client.cache`.
-import { durationText, milliseconds } from './duration.js';
+import { durationText } from './duration.js';
 import { FatalError, isWorkmillError, RetryableError, UserError } from './errors.js';
 import type { HttpAnswer } from './http.js';
 import { newJobToWire } from './names.js';
-import { backoffMs, sleep, type Retry } from './retry.js';
+import { sleep, triedAlready, type Retry } from './retry.js';
+import { isWait, Wait } from './wait.js';
 import type { CallOptions, Duration, JobState, NewJob } from './types.js';
 
 /** A value of the cache, as it was when it was asked for. */
@@ -53,7 +54,8 @@ export interface CacheApi {
    * What is there; else what the job gives back, which is then there for all.
    *
    * However many ask for a key that is missing, one job runs, and all get its result. A stale value is given at once,
-   * while one job refreshes it. Restarts of the server change nothing of this.
+   * while one job refreshes it. Restarts of the server change nothing of this: as long as there is time, what is retryable
+   * is tried again, whatever the client's `retry` says.
    *
    * Rejects with a `CachePendingError` where the job is not done after `wait`: ask again later. Where the job fails for
    * good and no stale value is left, with an error of the class of the job's and the code `compute_failed`, which is not
@@ -80,7 +82,7 @@ export class CachePendingError extends RetryableError {
   }
 }
 
-/** What the cache needs of its client: a call that is tried again where that is worth it, and its whole answer. */
+/** What the cache needs of its client: a call that is tried again where that is worth it, or so often, and its whole answer. */
 export interface CacheCaller {
   readonly retry: Retry;
   ask(
@@ -90,12 +92,12 @@ export interface CacheCaller {
     call: CallOptions,
     waitMs?: number,
     headers?: Record<string, string>,
+    attempts?: number,
   ): Promise<HttpAnswer>;
   /** The current trace's context. */
   traceHeaders(): Promise<Record<string, string>>;
 }
 
-const pollMs = 20_000;
 const jsonType = /^application\/(?:[^;/]+\+)?json\s*(?:;|$)/i;
 const keyPath = (key: string, query = '') => `/v1/cache/${encodeURIComponent(key)}${query}`;
 
@@ -205,20 +207,27 @@ export class Cache implements CacheApi {
     if (errorFor !== undefined) asked['error_for'] = durationText(errorFor);
     if (tags?.length) asked['tags'] = tags;
     const headers = await this.#client.traceHeaders();
-    const end = performance.now() + milliseconds(wait);
-    // In parts: a connection that has died unnoticed costs one of them, and no more.
-    for (let early = 0; ;) {
-      const began = performance.now();
-      const waitMs = Math.max(0, Math.min(pollMs, Math.ceil(end - began)));
+    const ask = (waitMs: number, attempts?: number) => {
       const body = JSON.stringify({ ...asked, wait: `${waitMs}ms` });
-      const answer = await this.#client.ask('POST', keyPath(key), body, call, waitMs, headers);
-      if (answer.status !== 202) return cachedOf<T>(answer);
-      const pending = pendingOf(answer);
-      const now = performance.now();
-      if (now >= end) throw pending;
-      // A server that lets nobody wait any more, or stops, answers at once: it must not be asked again and again.
-      if (now - began >= waitMs / 2) early = 0;
-      else await sleep(Math.min(backoffMs(this.#client.retry, (early += 1)), end - now), call.signal);
+      return this.#client.ask('POST', keyPath(key), body, call, waitMs, headers, attempts);
+    };
+    if (!isWait(wait)) return computedOf<T>(await ask(0));
+    const waiting = new Wait(wait, this.#client.retry);
+    let pending: CachePendingError | undefined;
+    for (;;) {
+      let pauseMs: number | undefined;
+      try {
+        const answer = await ask(waiting.nextPollMs(), 1);
+        if (answer.status !== 202) return cachedOf<T>(answer);
+        pending = pendingOf(answer);
+        pauseMs = waiting.pauseMs();
+      } catch (error) {
+        if (!(error instanceof RetryableError) || triedAlready.has(error.code)) throw error;
+        pauseMs = waiting.pauseMsAfter(error);
+        if (pauseMs === undefined) throw pending ?? error;
+      }
+      if (pauseMs === undefined) throw pending;
+      if (pauseMs > 0) await sleep(pauseMs, call.signal);
     }
   }
 
@@ -253,6 +262,12 @@ export class Cache implements CacheApi {
       throw notOurs('an answer that is no count', cause);
     }
   }
+}
+
+/** Where nobody waits any longer. */
+function computedOf<T>(answer: HttpAnswer): Cached<T> {
+  if (answer.status === 202) throw pendingOf(answer);
+  return cachedOf<T>(answer);
 }
 
 const isMiss = (error: unknown) => isWorkmillError(error) && error.code === 'cache_miss';

@@ -13,8 +13,9 @@ import {
   reportToWire,
   snake,
 } from './names.js';
-import { backoffMs, bounded, retryOf, sleep, type Retry, type RetryOptions } from './retry.js';
+import { backoffMs, bounded, retryOf, sleep, triedAlready, type Retry, type RetryOptions } from './retry.js';
 import { loadTelemetry, type Telemetry } from './telemetry.js';
+import { isWait, Wait } from './wait.js';
 import type { WorkmillApi } from './api.js';
 import type {
   CallOptions,
@@ -68,9 +69,6 @@ const retryAfterMaxMs = 60_000;
 const jobsPerCall = 10_000;
 // Far under the server's default limit of 8 MiB a body, even if each of these is three bytes.
 const charactersPerCall = 2 * 1024 * 1024;
-const pollMs = 20_000;
-// The job that computes a cached value has had all its attempts: to ask again would be another job with as many.
-const triedAlready = new Set(['compute_failed']);
 const gone = new Set(['cache_miss', 'job_not_found']);
 const deleted: HttpAnswer = { status: 204, headers: {}, bytes: Buffer.from('{}'), body: '{}' };
 const finished = new Set<wire.JobState>(['completed', 'dead', 'cancelled']);
@@ -183,40 +181,29 @@ export class Client implements WorkmillApi {
   }
 
   /**
-   * The job once it is finished (completed, dead or cancelled), or as it is when `timeout` is over. Rides out restarts of
-   * the server: as long as there is time, what is retryable is tried again.
+   * The job once it is finished (completed, dead or cancelled), or as it is when `timeout` is over; 0: as `get`. Rides out
+   * restarts of the server: as long as there is time, what is retryable is tried again, whatever `retry` says.
    */
   async waitFor<In = any, Out = any>(id: string, options: WaitOptions = {}): Promise<Job<In, Out>> {
-    const end = options.timeout === undefined ? Infinity : performance.now() + milliseconds(options.timeout);
-    let failures = 0;
+    const call = { signal: options.signal };
+    if (!isWait(options.timeout)) return this.get(id, call);
+    const wait = new Wait(options.timeout, this.#retry);
     let job: wire.JobAsRead | undefined;
     for (;;) {
-      const wait = Math.max(0, Math.min(pollMs, Math.floor(end - performance.now())));
-      const path = pathWith(jobPath(id), { wait: `${wait}ms` });
-      let pause = 0;
+      let pauseMs: number | undefined;
       try {
-        const answer = await this.#once(
-          'GET',
-          path,
-          undefined,
-          undefined,
-          this.#requestTimeoutMs + wait,
-          options.signal,
-          wait > 0,
-        );
-        job = parse<wire.JobAsRead>(answer);
+        const waitMs = wait.nextPollMs();
+        const path = pathWith(jobPath(id), { wait: `${waitMs}ms` });
+        job = await this.#call<wire.JobAsRead>('GET', path, undefined, call, waitMs, undefined, 1);
         if (finished.has(job.state)) return jobFromWire(job);
-        failures = 0;
-        // A server that stops answers at once; it must not be asked again and again meanwhile.
-        if (answer.headers.connection === 'close') pause = backoffMs(this.#retry, 1);
+        pauseMs = wait.pauseMs();
       } catch (error) {
         if (!(error instanceof RetryableError)) throw error;
-        failures += 1;
-        pause = Math.max(error.retryAfterMs ?? 0, backoffMs(this.#retry, failures));
-        if (performance.now() + pause >= end && job === undefined) throw error;
+        pauseMs = wait.pauseMsAfter(error);
+        if (pauseMs === undefined && job === undefined) throw error;
       }
-      if (performance.now() + pause >= end && job !== undefined) return jobFromWire(job);
-      if (pause > 0) await sleep(pause, options.signal);
+      if (pauseMs === undefined) return jobFromWire(job!);
+      if (pauseMs > 0) await sleep(pauseMs, options.signal);
     }
   }
 
@@ -355,8 +342,9 @@ export class Client implements WorkmillApi {
     call: CallOptions,
     waitMs = 0,
     headers?: Record<string, string>,
+    attempts?: number,
   ): Promise<T> {
-    return parse<T>(await this.#ask(method, path, body, call, waitMs, headers));
+    return parse<T>(await this.#ask(method, path, body, call, waitMs, headers, attempts));
   }
 
   /** Tries until it is answered; `waitMs` is how long the server was asked to hold the answer back. */
@@ -367,6 +355,7 @@ export class Client implements WorkmillApi {
     call: CallOptions,
     waitMs = 0,
     headers?: Record<string, string>,
+    attempts = this.#retry.attempts,
   ): Promise<HttpAnswer> {
     const timeoutMs = (call.timeout === undefined ? this.#requestTimeoutMs : milliseconds(call.timeout)) + waitMs;
     let lost = false;
@@ -376,7 +365,7 @@ export class Client implements WorkmillApi {
       } catch (error) {
         // A try before has deleted it, and its answer was lost.
         if (lost && method === 'DELETE' && isWorkmillError(error) && gone.has(error.code)) return deleted;
-        if (!(error instanceof RetryableError) || failures >= this.#retry.attempts) throw error;
+        if (!(error instanceof RetryableError) || failures >= attempts) throw error;
         if (triedAlready.has(error.code)) throw error;
         const after = error.retryAfterMs ?? 0;
         if (after > retryAfterMaxMs) throw error;

@@ -2,6 +2,9 @@ import { milliseconds } from './duration.js';
 import { UserError } from './errors.js';
 import type { Duration } from './types.js';
 
+/** The job that computes a cached value has had all its attempts: to ask again would be another job with as many. */
+export const triedAlready = new Set(['compute_failed']);
+
 /** How often and when what failed is tried again. */
 export interface RetryOptions {
   /** Tries in all, the first one included. 1: never again. Default: 5. */

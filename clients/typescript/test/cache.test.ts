@@ -278,6 +278,46 @@ test('a job that is not done is asked for until the wait is over', () =>
     });
   }));
 
+const lost: Answer = (request) => void request.socket.destroy();
+
+test('a wait for a value goes on while the server is away, however few tries a call has', () => {
+  const away = [problem(503, 'overloaded'), lost, problem(503, 'overloaded'), lost];
+  return against([...away, pending, ...away, value('1', 'application/json', 'workmill')], async ({ cache }) => {
+    assert.equal((await cache.getOrCompute('k', sum, { wait: '1m' })).value, 1);
+  });
+});
+
+test('where the time of a wait is over the job is told, or why nobody knows of one', async () => {
+  const client = new Client({ url: 'http://127.0.0.1:1', retry: { first: 1 } });
+  await assert.rejects(client.cache.getOrCompute('k', sum, { wait: 50 }), { code: 'no_server' });
+  client.close();
+
+  let answers = 0;
+  const server = createServer((request, response) => {
+    if (answers++ > 0) request.socket.destroy();
+    else pending(request, Buffer.alloc(0), response);
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+  const other = new Client({ url, retry: { attempts: 1, first: 1 } });
+
+  await assert.rejects(other.cache.getOrCompute('k', sum, { wait: 100 }), { code: 'cache_pending', jobId: 'j' });
+
+  other.close();
+  server.close();
+  await once(server, 'close');
+});
+
+test('who does not wait for the job has the tries of any call', () => {
+  const busy = [problem(503, 'overloaded'), problem(503, 'overloaded')];
+  const answers = [...busy, value('1', 'application/json', 'workmill; hit'), ...busy, problem(503, 'overloaded')];
+  return against(answers, async ({ cache }) => {
+    assert.equal((await cache.getOrCompute('k', sum, { wait: 0 })).value, 1);
+    await assert.rejects(cache.getOrCompute('k', sum, { wait: '0s' }), { code: 'overloaded' });
+  });
+});
+
 test('a refusal is tried again, and a job that has failed is not', () =>
   against([problem(503, 'overloaded'), problem(502, 'compute_failed')], async ({ cache }) => {
     await assert.rejects(cache.getOrCompute('k', sum), { code: 'compute_failed', class: 'retryable' });

@@ -128,6 +128,57 @@ test('a wait between tries ends when the call is given up', async () => {
   });
 });
 
+const jobAs = (state: string) => JSON.stringify({ id: 'a', type: 't', queue: 'q', state, result: 5 });
+
+test('a wait for a job goes on while the server is away, however few tries a call has', async () => {
+  let requests = 0;
+  const server = answering((request, response) => {
+    requests += 1;
+    if (requests === 1) response.end(jobAs('ready'));
+    else if (requests > 7) response.end(jobAs('completed'));
+    else if (requests % 2 === 0) request.socket.destroy();
+    else response.writeHead(503, { 'retry-after': '0' }).end(busy);
+  });
+  await against(server, async (url) => {
+    const client = new Client({ url, retry: { attempts: 1, first: 1 } });
+
+    assert.equal(await client.result('a', { timeout: '1m' }), 5);
+    client.close();
+  });
+});
+
+test('where the time of a wait is over the job is as it was seen', async () => {
+  let requests = 0;
+  const server = answering((request, response) => {
+    if (requests++ === 0) response.end(jobAs('ready'));
+    else request.socket.destroy();
+  });
+  await against(server, async (url) => {
+    const client = new Client({ url, retry: { attempts: 1, first: 1 } });
+
+    assert.equal((await client.waitFor('a', { timeout: 100 })).state, 'ready');
+    client.close();
+  });
+});
+
+test('a wait of nothing is a call like others, and is tried as often', async () => {
+  const seen: string[] = [];
+  const server = answering((request, response) => {
+    seen.push(request.url!);
+    if (seen.length === 3) response.end(jobAs('ready'));
+    else response.writeHead(503, { 'retry-after': '0' }).end(busy);
+  });
+  await against(server, async (url) => {
+    const client = new Client({ url, retry: { attempts: 3, first: 1 } });
+
+    assert.equal((await client.waitFor('a', { timeout: 0 })).state, 'ready');
+    await assert.rejects(client.waitFor('a', { timeout: '0s' }), { code: 'overloaded' });
+
+    assert.deepEqual(seen, Array(6).fill('/v1/jobs/a'));
+    client.close();
+  });
+});
+
 test('nobody there is no_server; something else there is protocol_error', async () => {
   const client = new Client({ url: 'http://127.0.0.1:1', retry: { attempts: 2, first: 1 } });
   await assert.rejects(client.get('x'), { code: 'no_server', class: 'retryable' });

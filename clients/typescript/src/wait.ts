@@ -1,0 +1,60 @@
+// Waits that take longer than a call: for a job, for a value that a job computes.
+import { milliseconds } from './duration.js';
+import type { RetryableError } from './errors.js';
+import { backoffMs, type Retry } from './retry.js';
+import type { Duration } from './types.js';
+
+// Of one call; a longer wait is several.
+const pollMs = 20_000;
+
+/** Whether so long is waited at all. Where not, the call is one like others, and is tried as often. */
+export function isWait(timeout: Duration | undefined): boolean {
+  return timeout === undefined || milliseconds(timeout) > 0;
+}
+
+/**
+ * A wait as several long polls, over errors too: as long as there is time a server that is away is asked again, however
+ * many tries a call has. A connection that has died unnoticed costs one poll, and no more. Who sleeps and asks is somebody
+ * else.
+ */
+export class Wait {
+  readonly #retry: Retry;
+  readonly #end: number;
+  #asked = 0; // When the poll that is under way began, and
+  #partMs = 0; // how long it may wait.
+  #inARow = 0; // Pauses.
+
+  constructor(timeout: Duration | undefined, retry: Retry) {
+    this.#retry = retry;
+    this.#end = timeout === undefined ? Infinity : performance.now() + milliseconds(timeout);
+  }
+
+  /** How long the next poll waits: 1 ms at least, since a wait of nothing is no wait. */
+  nextPollMs(): number {
+    this.#asked = performance.now();
+    this.#partMs = Math.max(1, Math.min(pollMs, Math.ceil(this.#end - this.#asked)));
+    return this.#partMs;
+  }
+
+  /** How long to pause before it, after an answer that is not what is waited for; undefined where the wait is over. */
+  pauseMs(): number | undefined {
+    const now = performance.now();
+    if (now >= this.#end) return undefined;
+    // A server that lets nobody wait any more, or stops, answers at once: it must not be asked again and again.
+    if (now - this.#asked < this.#partMs / 2) return this.#nextPause(0, this.#end - now);
+    this.#inARow = 0;
+    return 0;
+  }
+
+  /** The same after an error. */
+  pauseMsAfter(error: RetryableError): number | undefined {
+    const leftMs = this.#end - performance.now();
+    const atLeastMs = error.retryAfterMs ?? 0;
+    return leftMs > atLeastMs ? this.#nextPause(atLeastMs, leftMs) : undefined;
+  }
+
+  #nextPause(atLeastMs: number, atMostMs: number): number {
+    this.#inARow += 1;
+    return Math.min(Math.max(atLeastMs, backoffMs(this.#retry, this.#inARow)), atMostMs);
+  }
+}
