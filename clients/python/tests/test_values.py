@@ -12,6 +12,7 @@ from workmill._errors import from_problem
 from workmill._http import Address
 from workmill._retry import Attempts
 from workmill._time import duration_seconds, duration_text, parse_time, time_text
+from workmill._wait import Wait
 
 JOB = {"id": "a", "lease": "0000000000000001", "type": "t", "queue": "q", "attempt": 1, "max_attempts": 3}
 
@@ -170,6 +171,22 @@ def test_only_retryable_errors_are_tried_again_so_often_and_not_before_retry_aft
     assert 0 <= attempts.pause_after(RetryableError("busy")) <= 0.2
     assert attempts.pause_after(RetryableError("busy")) is None
     assert Attempts(policy).pause_after(UserError("no")) is None
+
+
+def test_a_short_wait_is_tried_as_often_as_other_calls_and_ends_where_there_was_an_answer():
+    busy = RetryableError("busy", retry_after=7)  # Longer than either wait.
+
+    short: Wait[str] = Wait("1ms", RetryPolicy(attempts=3))
+    assert [short.pause_after_error(busy), short.pause_after_error(busy)] == [7, 7]
+    with pytest.raises(RetryableError):
+        short.pause_after_error(busy)
+
+    answered: Wait[str] = Wait(5, RetryPolicy(attempts=3))
+    answered.next_poll()
+    assert answered.pause_after("pending") is not None
+    assert answered.pause_after_error(busy) is None
+    assert answered.last_answer() == "pending"
+
 
 
 def test_a_delete_that_was_never_sent_has_deleted_nothing():

@@ -14,20 +14,21 @@ T = TypeVar("T")
 
 
 def is_wait(timeout: Optional[DurationLike]) -> bool:
-    """Whether so long is waited at all. Where not, the call is one like others, and is tried as often."""
+    """Whether so long is waited at all. Where not, the call is one like others."""
     return timeout is None or duration_seconds(timeout) > 0
 
 
 class Wait(Generic[T]):
     """A wait as several long polls, over errors too: as long as there is time a server that is away is asked again,
-    however many attempts a call has. A connection that has died unnoticed costs one poll, and no more. Who sleeps and
-    asks is somebody else."""
+    however many attempts a call has, and no less often than by another call, however short the time. A connection that
+    has died unnoticed costs one poll, and no more. Who sleeps and asks is somebody else."""
 
     def __init__(self, timeout: Optional[DurationLike], policy: RetryPolicy) -> None:
         self._end = float("inf") if timeout is None else time.monotonic() + duration_seconds(timeout)
         self._asked = 0.0  # When the poll that is under way began, and
         self._part = 0.0  # how long it may wait.
         self._pause = policy.pause()
+        self._attempts_left = policy.attempts  # That another call would have.
         self._answer: Optional[T] = None
 
     def next_poll(self) -> float:
@@ -50,12 +51,16 @@ class Wait(Generic[T]):
 
     def pause_after_error(self, error: RetryableError) -> Optional[float]:
         """The same. Raises `error` where the wait is over, and there was no answer."""
+        self._attempts_left -= 1
         left = self._end - time.monotonic()
+        pause = self._pause.next(error.retry_after)
         if left > (error.retry_after or 0.0):
-            return min(self._pause.next(error.retry_after), left)
-        if self._answer is None:
+            return min(pause, left)
+        if self._answer is not None:
+            return None
+        if self._attempts_left <= 0:
             raise error
-        return None
+        return pause
 
     def last_answer(self) -> T:
         assert self._answer is not None

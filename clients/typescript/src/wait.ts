@@ -7,15 +7,15 @@ import type { Duration } from './types.js';
 // Of one call; a longer wait is several.
 const pollMs = 20_000;
 
-/** Whether so long is waited at all. Where not, the call is one like others, and is tried as often. */
+/** Whether so long is waited at all. Where not, the call is one like others. */
 export function isWait(timeout: Duration | undefined): boolean {
   return timeout === undefined || milliseconds(timeout) > 0;
 }
 
 /**
  * A wait as several long polls, over errors too: as long as there is time a server that is away is asked again, however
- * many tries a call has. A connection that has died unnoticed costs one poll, and no more. Who sleeps and asks is somebody
- * else.
+ * many tries a call has, and no less often than by another call, however short the time. A connection that has died
+ * unnoticed costs one poll, and no more. Who sleeps and asks is somebody else.
  */
 export class Wait {
   readonly #retry: Retry;
@@ -23,9 +23,12 @@ export class Wait {
   #asked = 0; // When the poll that is under way began, and
   #partMs = 0; // how long it may wait.
   #inARow = 0; // Pauses.
+  #triesLeft: number; // That another call would have.
+  #answered = false;
 
   constructor(timeout: Duration | undefined, retry: Retry) {
     this.#retry = retry;
+    this.#triesLeft = retry.attempts;
     this.#end = timeout === undefined ? Infinity : performance.now() + milliseconds(timeout);
   }
 
@@ -38,6 +41,7 @@ export class Wait {
 
   /** How long to pause before it, after an answer that is not what is waited for; undefined where the wait is over. */
   pauseMs(): number | undefined {
+    this.#answered = true;
     const now = performance.now();
     if (now >= this.#end) return undefined;
     // A server that lets nobody wait any more, or stops, answers at once: it must not be asked again and again.
@@ -48,9 +52,11 @@ export class Wait {
 
   /** The same after an error. */
   pauseMsAfter(error: RetryableError): number | undefined {
+    this.#triesLeft -= 1;
     const leftMs = this.#end - performance.now();
     const atLeastMs = error.retryAfterMs ?? 0;
-    return leftMs > atLeastMs ? this.#nextPause(atLeastMs, leftMs) : undefined;
+    if (leftMs > atLeastMs) return this.#nextPause(atLeastMs, leftMs);
+    return this.#answered || this.#triesLeft <= 0 ? undefined : this.#nextPause(atLeastMs, Infinity);
   }
 
   #nextPause(atLeastMs: number, atMostMs: number): number {
