@@ -67,7 +67,8 @@ def test_the_log_never_runs_short_of_descriptors(start, threads):
     room = metric(api, 'workmill_bound_limit{bound="http_connections"}')
     assert 100 < room < 512
 
-    (warning,) = log_lines(server, "fewer connections than connections_max, as the process may not open so many files")
+    fewer = "fewer connections than connections_max, as the process may not open so many files"
+    (warning,) = eventually(lambda: log_lines(server, fewer), "the log says it")  # A thread of its own writes it.
     assert warning["severity"] == "WARN" and warning["open_files_max"] == 512, warning
     assert warning["connections_each_thread"] * threads == room
 
