@@ -19,11 +19,23 @@ shard::ShardOptions shard_options(Config const& config, telemetry::Tracer* trace
   return options;
 }
 
+namespace {
+
+// As the process may not open so many files as connections_max asks for, one address gets the same part of those that
+// there are: else it would have them all.
+std::uint32_t of_one_address(Config const& config, std::uint32_t connections) {
+  std::uint64_t const part =
+      std::uint64_t{config.connections_per_address_max} * connections / std::max(config.connections_max, 1U);
+  return static_cast<std::uint32_t>(std::max<std::uint64_t>(part, 1));
+}
+
+}  // namespace
+
 http::HttpLimits http_limits(Config const& config, DescriptorRoom const& room) {
   http::HttpLimits limits;
   limits.connections_max = std::min(config.connections_max, room.connections_max);
   limits.connections_from = room.connections_from;
-  limits.connections_per_address_max = config.connections_per_address_max;
+  limits.connections_per_address_max = of_one_address(config, limits.connections_max);
   limits.header_bytes_max = config.header_bytes_max;
   limits.body_bytes_max = config.body_bytes_max;
   limits.pipelined_max = config.pipelined_max;

@@ -12,12 +12,16 @@ from harness import DEADLINE, Raw, eventually, request_bytes
 
 
 @contextlib.contextmanager
-def connected(server, count):
-    """So many connections of clients that say nothing."""
+def connected(server, count, addresses=8):
+    """So many connections of clients that say nothing, from so many addresses."""
     with contextlib.ExitStack() as stack:
         yield [
-            stack.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=DEADLINE))
-            for _ in range(count)
+            stack.enter_context(
+                socket.create_connection(
+                    ("127.0.0.1", server.port), timeout=DEADLINE, source_address=(f"127.0.0.{2 + i % addresses}", 0)
+                )
+            )
+            for i in range(count)
         ]
 
 
@@ -93,6 +97,21 @@ def test_the_log_never_runs_short_of_descriptors(start, threads):
 
     eventually(is_served, "a newcomer is served again")
     server.stop()
+
+
+def test_one_address_gets_no_more_of_what_there_is_than_its_part(start):
+    server = with_limit(start(run=False), "-n 512")
+    room = int(metric(server.api(), 'workmill_bound_limit{bound="http_connections"}'))
+    part = room * 4 // 5  # As 16,000 of 20,000.
+
+    with connected(server, room, addresses=1) as all_of_one:
+        too_many = all_of_one[part]
+        too_many.sendall(request_bytes("GET", "/healthz"))
+        assert b" 429 " in too_many.recv(4096).split(b"\r\n")[0]
+        last = all_of_one[part - 1]
+        last.sendall(request_bytes("GET", "/healthz"))
+        assert b" 200 " in last.recv(4096).split(b"\r\n")[0]
+        assert server.api().call("GET", "/healthz").status == 200, "another address is served"
 
 
 def test_the_limit_is_raised_as_far_as_the_system_lets_it(start):
