@@ -25,7 +25,7 @@ import type { Bulk, Status } from './wire.js';
 export interface WorkmillApi {
   readonly cache: CacheApi;
   enqueue<In = Payload>(type: string, payload?: In, options?: JobOptions, call?: EnqueueCallOptions): Promise<Enqueued>;
-  enqueueMany(jobs: Iterable<NewJob> | AsyncIterable<NewJob>, call?: CallOptions): Promise<Enqueued[]>;
+  enqueueMany(jobs: Iterable<NewJob> | AsyncIterable<NewJob>, call?: EnqueueCallOptions): Promise<Enqueued[]>;
   get<In = any, Out = any>(id: string, call?: CallOptions): Promise<Job<In, Out>>;
   waitFor<In = any, Out = any>(id: string, options?: WaitOptions): Promise<Job<In, Out>>;
   result<Out = any>(id: string, options?: WaitOptions): Promise<Out>;

@@ -1,11 +1,12 @@
 // Values under keys, which jobs compute where they are missing: `client.cache`.
 import { durationText } from './duration.js';
+import { hooked } from './enqueue.js';
 import { FatalError, isWorkmillError, RetryableError, UserError } from './errors.js';
 import type { HttpAnswer } from './http.js';
 import { newJobToWire } from './names.js';
 import { sleep, triedAlready, type Retry } from './retry.js';
 import { isWait, Wait } from './wait.js';
-import type { CallOptions, Duration, JobState, NewJob } from './types.js';
+import type { CallOptions, Duration, EnqueueHook, JobState, NewJob } from './types.js';
 
 /** A value of the cache, as it was when it was asked for. */
 export interface Cached<T = any> {
@@ -94,6 +95,7 @@ export interface CacheCaller {
     headers?: Record<string, string>,
     attempts?: number,
   ): Promise<HttpAnswer>;
+  readonly onEnqueue: EnqueueHook[];
   /** The current trace's context. */
   traceHeaders(): Promise<Record<string, string>>;
 }
@@ -201,7 +203,7 @@ export class Cache implements CacheApi {
     call: CallOptions = {},
   ): Promise<Cached<T>> {
     const { wait = '30s', errorFor, fresh, stale, tags } = options;
-    const asked: Record<string, unknown> = { job: newJobToWire(job) };
+    const asked: Record<string, unknown> = { job: newJobToWire(await hooked(job, this.#client.onEnqueue)) };
     if (fresh !== undefined) asked['fresh'] = durationText(fresh);
     if (stale !== undefined) asked['stale'] = durationText(stale);
     if (errorFor !== undefined) asked['error_for'] = durationText(errorFor);

@@ -1,8 +1,9 @@
 import { randomUUID } from 'node:crypto';
 import { Cache } from './cache.js';
 import { durationText, milliseconds } from './duration.js';
-import { FatalError, isWorkmillError, JobFailedError, RetryableError, UserError, WorkmillError } from './errors.js';
-import { answerError, Http, mayHaveHappened, tokenOf, type HttpAnswer, type TlsOptions } from './http.js';
+import { hooked, keyHeader, keyOfPart } from './enqueue.js';
+import { FatalError, isWorkmillError, JobFailedError, RetryableError, WorkmillError } from './errors.js';
+import { answerError, Http, mayHaveHappened, tokenOf, urlOf, type HttpAnswer, type TlsOptions } from './http.js';
 import {
   camel,
   jobFromWire,
@@ -21,6 +22,7 @@ import type {
   CallOptions,
   Duration,
   EnqueueCallOptions,
+  EnqueueHook,
   Job,
   JobChanges,
   JobFilter,
@@ -62,6 +64,8 @@ export interface ClientOptions {
   tls?: TlsOptions | undefined;
   /** false: no spans, though OpenTelemetry is installed. */
   tracing?: boolean | undefined;
+  /** Called for each job before it is sent, one after another. */
+  onEnqueue?: EnqueueHook[] | undefined;
 }
 
 // Longer than this nobody waits inside a call: it fails, and `retryAfterMs` says how long the server wanted.
@@ -101,13 +105,15 @@ export class Client implements WorkmillApi {
   readonly #retry: Retry;
   readonly #requestTimeoutMs: number;
   readonly #tracing: boolean;
+  readonly #onEnqueue: EnqueueHook[];
 
   constructor(options: ClientOptions = {}) {
     this.#retry = retryOf(options.retry);
     this.#requestTimeoutMs = milliseconds(options.requestTimeout ?? '30s');
     this.#tracing = options.tracing ?? true;
+    this.#onEnqueue = [...(options.onEnqueue ?? [])];
     const server = {
-      url: options.url ?? process.env['WORKMILL_URL'] ?? 'http://127.0.0.1:7330',
+      url: urlOf(options.url),
       token: tokenOf(options.token),
       tls: options.tls,
       maxWaiting: bounded('maxWaiting', options.maxWaiting ?? 10_000, 0, 1_000_000),
@@ -120,6 +126,7 @@ export class Client implements WorkmillApi {
     this.cache = new Cache({
       retry: this.#retry,
       ask: (...request) => this.#ask(...request),
+      onEnqueue: this.#onEnqueue,
       traceHeaders: async () => (this.#tracing ? ((await loadTelemetry())?.inject() ?? {}) : {}),
     });
   }
@@ -131,14 +138,25 @@ export class Client implements WorkmillApi {
     options?: JobOptions,
     call: EnqueueCallOptions = {},
   ): Promise<wire.Enqueued> {
-    return this.#send(JSON.stringify(jobToWire(type, payload, options)), options?.queue ?? 'default', 1, call);
+    const job =
+      this.#onEnqueue.length > 0
+        ? newJobToWire(await hooked({ ...options, type, payload }, this.#onEnqueue))
+        : jobToWire(type, payload, options);
+    return this.#send(JSON.stringify(job), job.queue ?? 'default', 1, call);
   }
 
   /**
    * Sends many, in calls of up to 10,000, each of which counts as a whole or not at all. Answers are in the order of the
-   * jobs. Where a call fails, the error's `enqueued` has the answers of those before it.
+   * jobs. Where a call fails, the error's `enqueued` has the answers of those before it. With an idempotency key, the same
+   * jobs that are sent again are enqueued once, those of the calls that were answered too.
    */
-  async enqueueMany(jobs: Iterable<NewJob> | AsyncIterable<NewJob>, call: CallOptions = {}): Promise<wire.Enqueued[]> {
+  async enqueueMany(
+    jobs: Iterable<NewJob> | AsyncIterable<NewJob>,
+    call: EnqueueCallOptions = {},
+  ): Promise<wire.Enqueued[]> {
+    const { idempotencyKey, ...rest } = call;
+    if (idempotencyKey !== undefined) keyHeader(idempotencyKey); // Before the first call, not with the second.
+    let part = 0;
     const answers: wire.Enqueued[] = [];
     let texts: string[] = [];
     let characters = 0;
@@ -148,8 +166,10 @@ export class Client implements WorkmillApi {
       const count = texts.length;
       texts = [];
       characters = 0;
+      const key = idempotencyKey === undefined ? {} : { idempotencyKey: keyOfPart(idempotencyKey, part) };
+      part += 1;
       try {
-        const answer = await this.#send<wire.EnqueuedJobs>(body, queue ?? 'default', count, call);
+        const answer = await this.#send<wire.EnqueuedJobs>(body, queue ?? 'default', count, { ...rest, ...key });
         for (const one of answer.jobs) answers.push(one);
       } catch (error) {
         if (error instanceof WorkmillError) {
@@ -163,7 +183,8 @@ export class Client implements WorkmillApi {
         throw error;
       }
     };
-    for await (const job of jobs) {
+    for await (const given of jobs) {
+      const job = this.#onEnqueue.length > 0 ? await hooked(given, this.#onEnqueue) : given;
       const text = JSON.stringify(newJobToWire(job));
       if (texts.length > 0 && (texts.length === jobsPerCall || characters + text.length > charactersPerCall))
         await flush();
@@ -309,11 +330,7 @@ export class Client implements WorkmillApi {
   }
 
   async #send<T = wire.Enqueued>(body: string, queue: string, count: number, call: EnqueueCallOptions): Promise<T> {
-    const key = call.idempotencyKey ?? randomUUID();
-    if (!/^[\x20-\x7e]{1,255}$/.test(key)) {
-      throw new UserError('an idempotency key is 1 to 255 characters of printable ASCII', { code: 'invalid_field' });
-    }
-    const headers = { 'idempotency-key': `"${key.replace(/["\\]/g, '\\$&')}"` };
+    const headers = { 'idempotency-key': keyHeader(call.idempotencyKey ?? randomUUID()) };
     const post = (more?: Record<string, string>) =>
       this.#call<T>('POST', '/v1/jobs', body, call, 0, more ? { ...headers, ...more } : headers);
     const telemetry: Telemetry | undefined = this.#tracing ? await loadTelemetry() : undefined;

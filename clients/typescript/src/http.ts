@@ -48,13 +48,24 @@ const neverConnected = new Set([
   'EADDRNOTAVAIL',
 ]);
 
-/** Where the server is. Throws a UserError for what is no such address. */
+/** The address that is given, or that of the environment. */
+export function urlOf(given: string | undefined): string {
+  return given ?? (process.env['WORKMILL_URL'] || 'http://127.0.0.1:7330');
+}
+
+/** Where the server is: `host:port`, or with `http://` or `https://`. Throws a UserError for what is no such address. */
 export function parseUrl(text: string): URL {
   let url: URL | undefined;
   try {
-    url = new URL(text);
+    url = new URL(text.includes('://') ? text : `http://${text}`);
   } catch {
     // Said below.
+  }
+  if (url?.username || url?.password) {
+    throw new UserError('an address holds no user or password: say token, or WORKMILL_TOKEN', {
+      code: 'invalid_field',
+      field: 'url',
+    });
   }
   if (!url || (url.protocol !== 'http:' && url.protocol !== 'https:')) {
     throw new UserError(`${JSON.stringify(text)} is no address of a server: it is such as http://127.0.0.1:7330`, {

@@ -45,7 +45,12 @@ class Tracing implements Telemetry {
     const headers: Record<string, string> = {};
     const inside = trace.setSpan(context.active(), span);
     propagation.inject(inside, headers);
-    return this.#ended(span, context.with(inside, call, undefined, headers));
+    return this.#ended(span, async () => {
+      const answer = await context.with(inside, call, undefined, headers);
+      const { id } = answer as { id?: string };
+      if (count === 1 && id !== undefined) span.setAttribute('messaging.message.id', id);
+      return answer;
+    });
   }
 
   inject(): Record<string, string> {
@@ -75,18 +80,16 @@ class Tracing implements Telemetry {
       },
       parent,
     );
-    return this.#ended(
-      span,
-      context.with(trace.setSpan(parent, span), async () => handler()),
-    );
+    return this.#ended(span, () => context.with(trace.setSpan(parent, span), async () => handler()));
   }
 
-  async #ended<T>(span: otel.Span, work: Promise<T>): Promise<T> {
+  async #ended<T>(span: otel.Span, work: () => Promise<T>): Promise<T> {
     try {
-      return await work;
+      return await work();
     } catch (error) {
       const { code, name, message } = error as { code?: unknown; name?: unknown; message?: unknown };
       span.setAttribute('error.type', String(code ?? name ?? 'unknown'));
+      span.recordException(error as Error);
       span.setStatus({ code: this.#api.SpanStatusCode.ERROR, message: String(message ?? error) });
       throw error;
     } finally {

@@ -55,6 +55,12 @@ export type JobOptions = Loose<
 /** A job to be sent. */
 export type NewJob<In = Payload> = JobOptions & { type: string; payload?: In };
 
+/**
+ * Sees a job before it is sent, and may change it: it is a copy, but for what lies deeper in it. A promise is waited for.
+ * What it throws is the enqueue's error, and nothing is sent.
+ */
+export type EnqueueHook = (job: NewJob) => void | Promise<void>;
+
 /** A job as read. Times are RFC 3339 texts in UTC, durations texts such as `"1m"`. */
 export type Job<In = any, Out = any> = Without<
   Camel<wire.JobAsRead>,

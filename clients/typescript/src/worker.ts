@@ -3,7 +3,7 @@ import { EventEmitter } from 'node:events';
 import { hostname } from 'node:os';
 import { durationText, milliseconds } from './duration.js';
 import { errorOf, FatalError, RetryableError, UserError, type WorkmillError } from './errors.js';
-import { Http, tokenOf, type TlsOptions } from './http.js';
+import { Http, tokenOf, urlOf, type TlsOptions } from './http.js';
 import { loggerOf, type Logger } from './logger.js';
 import { Poll } from './poll.js';
 import {
@@ -254,7 +254,7 @@ export class Worker {
     try {
       if (this.#options.tracing ?? true) this.#telemetry = await loadTelemetry();
       const server = {
-        url: url ?? process.env['WORKMILL_URL'] ?? 'http://127.0.0.1:7330',
+        url: urlOf(url),
         token: this.#token,
         tls,
         connectTimeoutMs: milliseconds(this.#options.connectTimeout ?? '5s'),

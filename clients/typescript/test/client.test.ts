@@ -87,6 +87,75 @@ test('the same idempotency key enqueues once', async () => {
   await assert.rejects(client.enqueue('t', 2, { queue: 'once' }, key), { code: 'idempotency_key_reused' });
 });
 
+test('a key holds for many jobs, in however many calls they go', async () => {
+  const jobs = Array.from({ length: 10_001 }, (_, i) => ({ type: 't', queue: 'keyed', payload: i }));
+  const others = [{ type: 't', queue: 'keyed', payload: 'other' }];
+
+  for (const idempotencyKey of ['k', 'k'.repeat(253), 'k'.repeat(255)]) {
+    const first = await client.enqueueMany(jobs, { idempotencyKey });
+    assert.deepEqual(await client.enqueueMany(jobs, { idempotencyKey }), first);
+    await assert.rejects(client.enqueueMany(others, { idempotencyKey }), { code: 'idempotency_key_reused' });
+  }
+  assert.equal((await client.queue('keyed')).depth.ready, 3 * 10_001);
+});
+
+test('what is no key is refused before anything is sent', async () => {
+  const refused = { code: 'invalid_field', field: 'idempotencyKey' };
+  const jobs = [{ type: 't', queue: 'no key' }];
+  for (const idempotencyKey of ['', 'k'.repeat(256), 'kü', 'a\nb']) {
+    await assert.rejects(client.enqueue('t', null, { queue: 'no-key' }, { idempotencyKey }), refused);
+    await assert.rejects(client.enqueueMany(jobs, { idempotencyKey }), refused);
+  }
+});
+
+test('hooks see each job before it is sent, and may change it', async () => {
+  const seen: string[] = [];
+  const hooking = new Client({
+    url: server.url,
+    onEnqueue: [
+      (job) => {
+        job.meta = { ...job.meta, tenant: 't1' };
+      },
+      async (job) => {
+        await Promise.resolve();
+        seen.push(`${job.type} ${job.meta?.['tenant']}`);
+        job.queue = 'hooked';
+      },
+    ],
+  });
+  const options = { meta: { user: 'ada' } };
+
+  const { id } = await hooking.enqueue('one', { n: 1 }, options);
+  await hooking.enqueueMany([{ type: 'two' }, { type: 'three', queue: 'other' }]);
+  await assert.rejects(hooking.cache.getOrCompute('hooked', { type: 'four' }, { wait: 0 }), { code: 'cache_pending' });
+
+  assert.deepEqual(seen, ['one t1', 'two t1', 'three t1', 'four t1']);
+  assert.deepEqual(
+    [(await client.get(id)).meta, (await client.get(id)).payload],
+    [{ user: 'ada', tenant: 't1' }, { n: 1 }],
+  );
+  assert.equal((await client.queue('hooked')).depth.ready, 4);
+  assert.deepEqual(options, { meta: { user: 'ada' } });
+  hooking.close();
+});
+
+test('what a hook throws is the error of the enqueue, and nothing is sent', async () => {
+  const refusing = new Client({
+    url: server.url,
+    onEnqueue: [
+      () => {
+        throw new RangeError('not on a Sunday');
+      },
+    ],
+  });
+
+  await assert.rejects(refusing.enqueue('t', null, { queue: 'sunday' }), RangeError);
+  await assert.rejects(refusing.enqueueMany([{ type: 't', queue: 'sunday' }]), RangeError);
+
+  await assert.rejects(client.queue('sunday'), { code: 'not_found' });
+  refusing.close();
+});
+
 test('an error has class, code, field and trace', async () => {
   await assert.rejects(client.enqueue('t', null, { priority: 10 }), (error: WorkmillError) => {
     assert.equal(error.name, 'UserError');

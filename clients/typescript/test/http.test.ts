@@ -58,6 +58,25 @@ test('what is retryable is tried again under the same key, with the same bytes',
   });
 });
 
+test('each call of many has a key of its own, which is that of the clients in other languages', async () => {
+  const seen: unknown[] = [];
+  const server = answering(async (request, response) => {
+    seen.push(request.headers['idempotency-key']);
+    const { jobs } = JSON.parse(await bodyOf(request)) as { jobs: unknown[] };
+    response.writeHead(201).end(JSON.stringify({ jobs: jobs.map(() => JSON.parse(made)) }));
+  });
+  await against(server, async (url) => {
+    const client = new Client({ url });
+    const jobs = Array.from({ length: 10_001 }, () => ({ type: 't' }));
+
+    for (const idempotencyKey of ['k', 'k'.repeat(254)]) await client.enqueueMany(jobs, { idempotencyKey });
+
+    const hashed = 'sha256:b2cce414fdbcd96622ff0ff342b2770f692768779637f1e4ae3b53aadc073b7f.1';
+    assert.deepEqual(seen, ['"k"', '"k.1"', `"${'k'.repeat(254)}"`, `"${hashed}"`]);
+    client.close();
+  });
+});
+
 test('a connection that breaks after the request is tried again', async () => {
   let requests = 0;
   const server = answering(async (request, response) => {
@@ -237,6 +256,30 @@ test('calls that wait in the server hold up no others', async () => {
 });
 
 const gone = { code: 'job_not_found', class: 'user', detail: 'there is none', status: 404 };
+
+test('an address may lack its scheme, or be that of the environment', async (context) => {
+  const server = answering((_request, response) => response.end('{"lines":[]}'));
+  context.after(() => delete process.env['WORKMILL_URL']);
+  await against(server, async (url) => {
+    process.env['WORKMILL_URL'] = url.replace('http://', '');
+    const client = new Client();
+
+    assert.deepEqual(await client.log('x'), []);
+    client.close();
+  });
+  process.env['WORKMILL_URL'] = '';
+  assert.doesNotThrow(() => new Client());
+});
+
+test('what is no address is refused at once', () => {
+  for (const url of ['', 'ftp://h', 'http://', 'http://h:port', 'http://user:secret@h']) {
+    assert.throws(
+      () => new Client({ url }),
+      (error: WorkmillError) => error.field === 'url' && !error.message.includes('secret'),
+      url,
+    );
+  }
+});
 
 test('a token that would be no header is refused at once, and not shown', (context) => {
   const refused = (error: WorkmillError) =>

@@ -48,6 +48,29 @@ test('one trace from the caller over the job into its handler', async () => {
   assert.equal(inside.parentSpanContext?.spanId, process.spanContext().spanId);
   assert.equal(process.attributes['messaging.system'], 'workmill');
   assert.equal(process.attributes['messaging.message.id'], id);
+  assert.equal(send.attributes['messaging.message.id'], id);
   assert.equal(process.attributes['error.type'], 'RangeError');
+  assert.deepEqual(
+    process.events.map(({ name, attributes }) => [name, attributes?.['exception.message']]),
+    [['exception', 'too far']],
+  );
   assert.equal(process.status.code, SpanStatusCode.ERROR);
+});
+
+test('an enqueue that fails, and one of several, show so in their spans', async () => {
+  exporter.reset();
+  const client = new Client({ url: server.url });
+
+  await assert.rejects(client.enqueue('t', null, { queue: 'q', priority: 77 }));
+  await client.enqueueMany([
+    { type: 't', queue: 'q' },
+    { type: 't', queue: 'q' },
+  ]);
+  await new Client({ url: server.url, tracing: false }).enqueue('t');
+  client.close();
+
+  const [failed, several, ...others] = exporter.getFinishedSpans();
+  assert.deepEqual([failed!.name, several!.name, others.length], ['send q', 'send q', 0]);
+  assert.deepEqual([failed!.attributes['error.type'], failed!.status.code], ['invalid_field', SpanStatusCode.ERROR]);
+  assert.equal(several!.attributes['messaging.batch.message_count'], 2);
 });

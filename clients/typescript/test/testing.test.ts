@@ -225,3 +225,22 @@ test('who waits is told when the job is finished, or when the time is over', asy
   await fake.drain(worker);
   assert.equal(await waiting, 5);
 });
+
+test('hooks and keys are as those of the client', async () => {
+  const fake = new FakeWorkmill({
+    onEnqueue: [(job) => void (job.queue = 'q'), async (job) => void (job.priority = 9)],
+  });
+  const jobs = [{ type: 'a' }, { type: 'b' }];
+
+  const { id } = await fake.enqueue('t', { n: 1 });
+  const many = await fake.enqueueMany(jobs, { idempotencyKey: 'k' });
+  const again = await fake.enqueueMany(jobs, { idempotencyKey: 'k' });
+  await assert.rejects(fake.cache.getOrCompute('k', { type: 'c' }, { wait: 0 }), { code: 'cache_pending' });
+
+  const { queue, priority, payload } = await fake.get(id);
+  assert.deepEqual([queue, priority, payload], ['q', 9, { n: 1 }]);
+  assert.deepEqual(again, many);
+  assert.equal((await fake.queue('q')).depth.ready, 4);
+  await assert.rejects(fake.enqueueMany([{ type: 'a' }], { idempotencyKey: 'k' }), { code: 'idempotency_key_reused' });
+  await assert.rejects(fake.enqueue('t', null, {}, { idempotencyKey: 'kü' }), { code: 'invalid_field' });
+});

@@ -11,15 +11,17 @@ import {
   type ComputeOptions,
 } from '../cache.js';
 import { milliseconds } from '../duration.js';
+import { hooked } from '../enqueue.js';
 import { FatalError, RetryableError, UserError, type WorkmillError } from '../errors.js';
 import { fromBase64 } from '../names.js';
-import type { CallOptions, Duration, Job, JobState, NewJob } from '../types.js';
+import type { CallOptions, Duration, EnqueueHook, Job, JobState, NewJob } from '../types.js';
 import type { CacheEntry } from '../wire.js';
 
 /** What the cache asks of the fake whose it is. */
 export interface CacheOwner {
   now(): number;
   check(call: { signal?: AbortSignal | undefined }): void;
+  readonly onEnqueue: EnqueueHook[];
   enqueue(job: NewJob): Job;
   state(id: string): JobState;
 }
@@ -82,11 +84,13 @@ export class FakeCache implements CacheApi {
   /** `wait` is of the fake's clock. */
   async getOrCompute<T = any>(
     key: string,
-    job: NewJob,
+    given: NewJob,
     options: ComputeOptions = {},
     call: CallOptions = {},
   ): Promise<Cached<T>> {
     this.#owner.check(call);
+    const { onEnqueue } = this.#owner;
+    const job = onEnqueue.length > 0 ? await hooked(given, onEnqueue) : given;
     checkKey(key);
     checkTags(options.tags);
     for (const name of notOfAFlight) {

@@ -1,6 +1,7 @@
 // For the tests of programs that use Workmill: no server, no sockets, no waiting.
 import { randomUUID } from 'node:crypto';
 import { milliseconds } from '../duration.js';
+import { hooked, keyHeader } from '../enqueue.js';
 import { FatalError, JobFailedError, RetryableError, UserError } from '../errors.js';
 import { failureOf } from '../reports.js';
 import { Run, type RunOwner } from '../run.js';
@@ -9,6 +10,7 @@ import type {
   CallOptions,
   Enqueued,
   EnqueueCallOptions,
+  EnqueueHook,
   Job,
   JobChanges,
   JobFilter,
@@ -36,6 +38,8 @@ export { FakeClock } from './clock.js';
 export interface FakeOptions {
   /** When it begins. Default: the start of the year 2030. */
   now?: Date;
+  /** As those of `Client`. */
+  onEnqueue?: EnqueueHook[];
 }
 
 export interface DrainOptions {
@@ -78,17 +82,20 @@ export class FakeWorkmill implements WorkmillApi {
   /** Values live as long as they are told to, without jitter and early refreshes. */
   readonly cache: FakeCache;
   readonly #store: Store;
-  readonly #keys = new Map<string, { body: string; answer: Enqueued }>();
+  readonly #onEnqueue: EnqueueHook[];
+  readonly #keys = new Map<string, { body: string; answers: Enqueued[] }>();
   #waiters: Waiter[] = [];
   #closed = false;
 
   constructor(options: FakeOptions = {}) {
+    this.#onEnqueue = [...(options.onEnqueue ?? [])];
     this.clock = new FakeClock(options.now ?? new Date('2030-01-01T00:00:00Z'), () => this.#changed());
     const now = () => this.clock.now.getTime();
     this.#store = new Store(now, (job, entries) => this.cache.ended(job, entries));
     this.cache = new FakeCache({
       now,
       check: (call) => this.#check(call),
+      onEnqueue: this.#onEnqueue,
       enqueue: ({ type, payload, ...rest }) => {
         this.#store.settle();
         return this.#store.find(this.#store.enqueue(type, payload, rest, randomUUID).id).job;
@@ -158,23 +165,33 @@ export class FakeWorkmill implements WorkmillApi {
     call: EnqueueCallOptions = {},
   ): Promise<Enqueued> {
     this.#check(call);
-    const key = call.idempotencyKey;
-    const body = JSON.stringify([type, payload, options]);
+    const job = { ...options, type, payload };
+    const sent = this.#onEnqueue.length > 0 ? await hooked(job, this.#onEnqueue) : job;
+    return this.#enqueueAll([sent], call)[0]!;
+  }
+
+  async enqueueMany(
+    jobs: Iterable<NewJob> | AsyncIterable<NewJob>,
+    call: EnqueueCallOptions = {},
+  ): Promise<Enqueued[]> {
+    this.#check(call);
+    const sent: NewJob[] = [];
+    for await (const job of jobs) sent.push(this.#onEnqueue.length > 0 ? await hooked(job, this.#onEnqueue) : job);
+    return this.#enqueueAll(sent, call);
+  }
+
+  #enqueueAll(jobs: NewJob[], { idempotencyKey: key }: EnqueueCallOptions): Enqueued[] {
+    const body = key === undefined ? '' : JSON.stringify([keyHeader(key), ...jobs]);
     const before = key === undefined ? undefined : this.#keys.get(key);
     if (before) {
-      if (before.body === body) return before.answer;
+      if (before.body === body) return before.answers;
       throw new UserError('the key came with another body before', { code: 'idempotency_key_reused' });
     }
     this.#store.settle();
-    const answer = this.#store.enqueue(type, payload, options, randomUUID);
-    if (key !== undefined) this.#keys.set(key, { body, answer });
-    return answer;
-  }
-
-  async enqueueMany(jobs: Iterable<NewJob> | AsyncIterable<NewJob>, call: CallOptions = {}): Promise<Enqueued[]> {
-    const answers: Enqueued[] = [];
-    for await (const { type, payload, ...options } of jobs)
-      answers.push(await this.enqueue(type, payload, options, call));
+    const answers = jobs.map(({ type, payload, ...options }) =>
+      this.#store.enqueue(type, payload, options, randomUUID),
+    );
+    if (key !== undefined) this.#keys.set(key, { body, answers });
     return answers;
   }
 
