@@ -295,6 +295,62 @@ def test_a_wait_for_what_is_not_there_is_not_tried_again(wait):
     server.join()
 
 
+BULK = [{"type": "t"}] * 10_001
+JOB = '{"id": "x", "state": "ready", "duplicate": false}'
+ANSWERS = [answer(f'{{"jobs": [{",".join([JOB] * count)}]}}') for count in (10_000, 1)]
+HASHED = "sha256:b2cce414fdbcd96622ff0ff342b2770f692768779637f1e4ae3b53aadc073b7f.1"  # Of 254 times k.
+
+
+@pytest.mark.parametrize("key, second", [("k", "k.1"), ("k" * 253, "k" * 253 + ".1"), ("k" * 254, HASHED)])
+def test_each_call_of_many_has_a_key_of_its_own_which_is_that_of_the_clients_in_other_languages(key, second):
+    server = Scripted(ANSWERS, ANSWERS)
+
+    async def enqueue():
+        async with AsyncClient(server.url) as client:
+            return await client.enqueue_many(BULK, idempotency_key=key)
+
+    with Client(server.url) as client:
+        assert len(client.enqueue_many(BULK, idempotency_key=key)) == 10_001
+    assert len(asyncio.run(enqueue())) == 10_001
+
+    server.join()
+    keys = [re.search(rb"(?i)^idempotency-key: (.*)\r\n", request, re.MULTILINE)[1] for request in server.requests]
+    assert keys == [f'"{key}"'.encode(), f'"{second}"'.encode()] * 2
+
+
+def test_an_error_of_many_counts_over_all_and_says_what_those_before_it_were_answered():
+    refused = '{"code": "invalid_field", "class": "user", "detail": "no", "field": "jobs[0].priority"}'
+    server = Scripted([ANSWERS[0], answer(refused, status="400 Bad Request")])
+
+    with Client(server.url) as client, pytest.raises(UserError) as error:
+        client.enqueue_many(BULK)
+
+    server.join()
+    assert error.value.field == "jobs[10000].priority"
+    assert len(error.value.enqueued) == 10_000
+
+
+@pytest.mark.parametrize("key", ["", "k" * 256, "kü", "a\nb"])
+def test_what_is_no_key_is_refused_before_anything_is_sent(fake, key):
+    with pytest.raises(UserError) as one:
+        fake.enqueue("t", idempotency_key=key)
+    with pytest.raises(UserError) as many:
+        fake.enqueue_many([{"type": "t"}], idempotency_key=key)
+
+    for error in (one.value, many.value):
+        assert (error.code, error.field) == ("invalid_field", "idempotency_key")
+
+
+def test_a_key_holds_for_all_parts_of_many_jobs(server):
+    with Client(server.url) as client:
+        for key in ('say "once" \\', "k" * 255):
+            first = client.enqueue_many(BULK, idempotency_key=key)
+            assert client.enqueue_many(BULK, idempotency_key=key) == first
+            with pytest.raises(UserError, match="idempotency_key_reused"):
+                client.enqueue_many(BULK[:1], idempotency_key=key)
+        assert client.queue("default").depth["ready"] == 2 * 10_001
+
+
 def test_where_nobody_listens_there_is_no_server(ask):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

@@ -12,7 +12,7 @@ sdk = pytest.importorskip("opentelemetry.sdk.trace")
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor  # noqa: E402
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter  # noqa: E402
 
-from workmill import AsyncWorker, Worker  # noqa: E402
+from workmill import AsyncWorker, UserError, Worker  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -47,10 +47,13 @@ def test_a_handler_runs_in_the_trace_of_its_enqueue(fake, exporter):
     fake.drain(worker)
 
     spans = {span.name: span for span in exporter.get_finished_spans()}
-    assert f"{context.trace_id:032x}-{context.span_id:016x}" in fake.result(id)
-    assert spans["process t"].parent.span_id == context.span_id
-    assert spans["inside"].parent.span_id == spans["process t"].context.span_id
-    assert spans["process t"].attributes["messaging.message.id"] == id
+    send, process, inside = spans["send q"], spans["process q"], spans["inside"]
+    assert f"{context.trace_id:032x}-{send.context.span_id:016x}" in fake.result(id)
+    assert [send.kind, process.kind] == [trace.SpanKind.PRODUCER, trace.SpanKind.CONSUMER]
+    assert send.parent.span_id == context.span_id
+    assert process.parent.span_id == send.context.span_id
+    assert inside.parent.span_id == process.context.span_id
+    assert send.attributes["messaging.message.id"] == process.attributes["messaging.message.id"] == id
 
 
 def test_a_failure_is_in_the_span(fake, exporter):
@@ -63,9 +66,36 @@ def test_a_failure_is_in_the_span(fake, exporter):
     enqueue_in_span(fake, "t")
     fake.drain(worker)
 
-    span = next(span for span in exporter.get_finished_spans() if span.name == "process t")
-    assert not span.status.is_ok
+    span = next(span for span in exporter.get_finished_spans() if span.name == "process q")
+    assert (span.status.is_ok, span.status.description) == (False, "lost")
+    assert span.attributes["error.type"] == "LookupError"
     assert [event.name for event in span.events] == ["exception"]
+
+
+def test_an_enqueue_that_fails_and_one_of_several_show_so_in_their_spans(fake, exporter):
+    with pytest.raises(UserError):
+        fake.enqueue("t", queue="q", priority=77)
+    fake.enqueue_many([{"type": "t", "queue": "q"}, {"type": "t", "queue": "other"}])
+
+    failed, several = exporter.get_finished_spans()
+    assert (failed.name, failed.status.is_ok, failed.attributes["error.type"]) == ("send q", False, "invalid_field")
+    assert (several.name, several.attributes["messaging.batch.message_count"]) == ("send q", 2)
+
+
+def test_an_asynchronous_enqueue_is_a_span_too_and_its_trace_goes_on(fake, exporter):
+    async def enqueue():
+        client = fake.async_client()
+        with trace.get_tracer("test").start_as_current_span("request"):
+            one = await client.enqueue("t", queue="q")
+            return [one, *await client.enqueue_many([{"type": "t", "queue": "q"}])]
+
+    jobs = [fake.get(job.id) for job in asyncio.run(enqueue())]
+
+    *sends, request = exporter.get_finished_spans()
+    assert [span.name for span in sends] == ["send q", "send q"]
+    for job, span in zip(jobs, sends):
+        assert span.parent.span_id == request.context.span_id
+        assert f"{span.context.trace_id:032x}-{span.context.span_id:016x}" in job.traceparent
 
 
 def test_a_coroutine_runs_in_the_trace_too(fake, exporter):

@@ -7,7 +7,17 @@ import datetime
 
 import pytest
 
-from workmill import AsyncWorker, Client, JobFailed, JobNotFound, RetryableError, RetryPolicy, UserError, Worker
+from workmill import (
+    AsyncWorker,
+    CachePending,
+    Client,
+    JobFailed,
+    JobNotFound,
+    RetryableError,
+    RetryPolicy,
+    UserError,
+    Worker,
+)
 
 
 @pytest.fixture
@@ -277,6 +287,10 @@ def test_an_enqueue_hook_may_change_the_job():
 
     assert fake.get(fake.enqueue("t").id).meta == {"tenant": "t1"}
     assert fake.get(fake.enqueue_many([{"type": "t"}])[0].id).meta == {"tenant": "t1"}
+    assert fake.get(asyncio.run(fake.async_client().enqueue("t")).id).meta == {"tenant": "t1"}
+    with pytest.raises(CachePending) as pending:
+        fake.cache.get_or_compute("k", {"type": "t"})
+    assert fake.get(pending.value.job_id).meta == {"tenant": "t1"}
 
 
 def test_bytes_pass_both_ways(fake):

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import ssl
 import subprocess
+import threading
 
 import pytest
 import server as conformance_server
 from conftest import BINARY
 
-from workmill import AsyncClient, Client, NoServer, RetryPolicy, Worker
+from workmill import AsyncClient, Client, NoServer, RetryPolicy, UserError, Worker
 
 
 class TlsServer(conformance_server.Server):
@@ -29,14 +31,21 @@ class TlsServer(conformance_server.Server):
 
 
 @pytest.fixture
-def url(tmp_path, monkeypatch):
-    """Of a server whose certificate is vouched for by WORKMILL_CA_FILE."""
+def pair(tmp_path):
+    """A certificate that vouches for itself, and its key: files."""
     certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
     command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
     command += ["-days", "2", "-subj", "/CN=workmill", "-addext", "subjectAltName=IP:127.0.0.1"]
     command += ["-keyout", str(key), "-out", str(certificate)]
     subprocess.run(command, check=True, capture_output=True)
     key.chmod(0o600)
+    return certificate, key
+
+
+@pytest.fixture
+def url(tmp_path, monkeypatch, pair):
+    """Of a server whose certificate is vouched for by WORKMILL_CA_FILE."""
+    certificate, key = pair
     monkeypatch.setenv("WORKMILL_CA_FILE", str(certificate))
     server = TlsServer(BINARY, tmp_path, {"tls_certificate": str(certificate), "tls_key": str(key)})
     server.start()
@@ -73,3 +82,83 @@ def test_a_certificate_that_nobody_vouches_for_is_refused(url, monkeypatch):
         client.status()
     with pytest.raises(NoServer, match="certificate"):
         asyncio.run(ask())
+
+
+class Demanding:
+    """Takes TLS connections of those who show a certificate that it knows, and lets nobody have anything. `names` are
+    those who came."""
+
+    def __init__(self, certificate, key):
+        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._context.load_cert_chain(certificate, key)
+        self._context.load_verify_locations(certificate)
+        self._context.verify_mode = ssl.CERT_REQUIRED
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"https://127.0.0.1:{self._listener.getsockname()[1]}"
+        self.names = []
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def _run(self):
+        body = b'{"code": "forbidden", "class": "user", "detail": "nobody"}'
+        head = b"HTTP/1.1 403 Forbidden\r\nContent-Length: %d\r\nConnection: close\r\n\r\n" % len(body)
+        with contextlib.suppress(OSError):
+            while True:
+                plain, _ = self._listener.accept()
+                with contextlib.suppress(OSError), plain, self._context.wrap_socket(plain, server_side=True) as one:
+                    self.names.append(dict(pair[0] for pair in one.getpeercert()["subject"])["commonName"])
+                    one.recv(65_536)
+                    one.sendall(head + body)
+
+    def close(self):
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+
+def test_a_certificate_of_ones_own_is_shown(pair):
+    server = Demanding(*pair)
+    tls = ssl.create_default_context(cafile=pair[0])
+    stranger = ssl.create_default_context(cafile=pair[0])
+    tls.load_cert_chain(*pair)
+
+    async def ask():
+        async with AsyncClient(server.url, tls=tls) as client:
+            await client.status()
+
+    with pytest.raises(UserError, match="forbidden"), Client(server.url, tls=tls) as client:
+        client.status()
+    with pytest.raises(UserError, match="forbidden"):
+        asyncio.run(ask())
+    for transport in ("stream", "http"):
+        with pytest.raises(UserError, match="forbidden"):
+            Worker(["q"], url=server.url, tls=tls, transport=transport).run()
+    assert server.names == ["workmill"] * 4
+    with pytest.raises(NoServer), Client(server.url, tls=stranger, retry=RetryPolicy(attempts=1)) as client:
+        client.status()
+
+    server.close()
+    assert server.names == ["workmill"] * 4
+
+
+def test_the_time_to_connect_has_a_bound_of_its_own():
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"https://127.0.0.1:{silent.getsockname()[1]}"
+        options = {"connect_timeout": "10ms", "timeout": 1000, "retry": RetryPolicy(attempts=1)}
+
+        async def ask():
+            async with AsyncClient(url, **options) as client:
+                await client.status()
+
+        with pytest.raises(NoServer, match="nobody answers"), Client(url, **options) as client:
+            client.status()
+        with pytest.raises(NoServer, match="nobody answers"):
+            asyncio.run(ask())
+
+
+@pytest.mark.parametrize("content", [None, "no certificate"])
+def test_authorities_that_cannot_be_read_are_told_by_the_name_of_the_setting(monkeypatch, tmp_path, content):
+    if content is not None:
+        (tmp_path / "ca.pem").write_text(content)
+    monkeypatch.setenv("WORKMILL_CA_FILE", str(tmp_path / "ca.pem"))
+
+    with pytest.raises(UserError, match="bad_configuration: WORKMILL_CA_FILE"):
+        Client("https://127.0.0.1")

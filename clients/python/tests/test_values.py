@@ -148,15 +148,15 @@ def test_a_bulk_is_cut_by_number_and_by_size():
     by_number = list(_calls.enqueue_many({"type": "t"} for _ in range(20_001)))
     by_size = list(_calls.enqueue_many({"type": "t", "payload": "x" * 1_500_000} for _ in range(5)))
 
-    assert [len(json.loads(call.body)["jobs"]) for call in by_number] == [10_000, 10_000, 1]
-    assert [len(json.loads(call.body)["jobs"]) for call in by_size] == [2, 2, 1]
+    assert [len(json.loads(bulk.call().body)["jobs"]) for bulk in by_number] == [10_000, 10_000, 1]
+    assert [len(json.loads(bulk.call().body)["jobs"]) for bulk in by_size] == [2, 2, 1]
 
 
 def test_each_enqueue_has_a_key_of_its_own_which_it_keeps():
     one, other = _calls.enqueue({"type": "t"}, None), _calls.enqueue({"type": "t"}, None)
 
     assert one.headers["Idempotency-Key"] != other.headers["Idempotency-Key"]
-    assert _calls.enqueue({"type": "t"}, "mine").headers["Idempotency-Key"] == "mine"
+    assert _calls.enqueue({"type": "t"}, "mine").headers["Idempotency-Key"] == '"mine"'
 
 
 def test_an_id_is_escaped_in_a_path():
@@ -223,6 +223,7 @@ def test_a_problem_becomes_the_exception_of_its_class():
         ("h:1", "h", 1, False),
         ("https://h", "h", 443, True),
         ("http://[::1]:5/", "::1", 5, False),
+        ("http://h", "h", 80, False),
         (None, "127.0.0.1", 7330, False),
     ],
 )

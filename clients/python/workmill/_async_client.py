@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import ssl
 from types import TracebackType
 from typing import (
     TYPE_CHECKING,
@@ -21,12 +22,12 @@ from typing import (
     Union,
 )
 
-from . import _calls
+from . import _calls, _otel
 from ._cache import AsyncCache
 from ._calls import Call, Page, QueueChoice
 from ._client import EnqueueHook, hooked, job_of, result_of
 from ._errors import RetryableError, WorkmillError
-from ._http import CONNECTIONS_MAX, REQUEST_TIMEOUT, WAITS_MAX, Address, headers_for, token_from
+from ._http import CONNECT_TIMEOUT, CONNECTIONS_MAX, REQUEST_TIMEOUT, WAITS_MAX, Address, headers_for, token_from
 from ._http_async import AsyncHttpTransport, AsyncTransport
 from ._models import Enqueued, Job, JobOptions, Leased, NewJob, Queue, Reported
 from ._retry import Attempts, RetryPolicy
@@ -50,14 +51,16 @@ class AsyncClient:
         retry: Optional[RetryPolicy] = None,
         timeout: DurationLike = REQUEST_TIMEOUT,
         connections: int = CONNECTIONS_MAX,
+        connect_timeout: DurationLike = CONNECT_TIMEOUT,
+        tls: Optional[ssl.SSLContext] = None,
         on_enqueue: Sequence[EnqueueHook] = (),
         transport: Optional[AsyncTransport] = None,
     ) -> None:
         if connections < 1:
             raise ValueError("connections is 1 or more")
-        address = Address.parse(url)
-        self._transport: AsyncTransport = transport if transport is not None else AsyncHttpTransport(address, connections)
-        self._for_waits: AsyncTransport = transport if transport is not None else AsyncHttpTransport(address, WAITS_MAX)
+        address, connecting = Address.parse(url, tls), duration_seconds(connect_timeout)
+        self._transport: AsyncTransport = transport or AsyncHttpTransport(address, connections, connecting)
+        self._for_waits: AsyncTransport = transport or AsyncHttpTransport(address, WAITS_MAX, connecting)
         self._headers = headers_for(address, token_from(token))
         self._retry = retry if retry is not None else RetryPolicy()
         self._timeout = duration_seconds(timeout)
@@ -118,12 +121,23 @@ class AsyncClient:
     async def enqueue_job(
         self, job: Union[NewJob, Mapping[str, Any]], *, idempotency_key: Optional[str] = None
     ) -> Enqueued:
-        return await self._run(_calls.enqueue(hooked(job, self._on_enqueue), idempotency_key))
+        sent = hooked(job, self._on_enqueue)
+        with _otel.sending(_calls.queue_of(sent), 1) as done:
+            answer = await self._run(_calls.enqueue(sent, idempotency_key))
+            done(answer.id)
+        return answer
 
-    async def enqueue_many(self, jobs: Iterable[Union[NewJob, Mapping[str, Any]]]) -> List[Enqueued]:
+    async def enqueue_many(
+        self, jobs: Iterable[Union[NewJob, Mapping[str, Any]]], *, idempotency_key: Optional[str] = None
+    ) -> List[Enqueued]:
         answers: List[Enqueued] = []
-        for call in _calls.enqueue_many(hooked(job, self._on_enqueue) for job in jobs):
-            several = await self._run(call)
+        for bulk in _calls.enqueue_many((hooked(job, self._on_enqueue) for job in jobs), idempotency_key):
+            with _otel.sending(bulk.queue, len(bulk.items)):
+                try:
+                    several = await self._run(bulk.call())
+                except WorkmillError as error:
+                    _calls.tell_of_all(error, answers)
+                    raise
             answers += several
         return answers
 

@@ -4,6 +4,8 @@ run the same calls; no I/O is here."""
 from __future__ import annotations
 
 import base64
+import hashlib
+import re
 import uuid
 from dataclasses import dataclass, field
 from typing import (
@@ -24,7 +26,7 @@ from typing import (
 from urllib.parse import quote, urlencode
 
 from . import _json, _otel
-from ._errors import CachePending, NoServer, WorkmillError, from_problem, protocol_error
+from ._errors import CachePending, NoServer, UserError, WorkmillError, from_problem, protocol_error
 from ._models import (
     Cached,
     Enqueued,
@@ -46,6 +48,7 @@ BULK_MAX = 10_000  # Jobs of one call, as the server takes them.
 REPORTS_MAX = 1_000
 # A call's body stays below the server's default body_size_max of 8 MiB, so that a bulk of big jobs is sent in pieces.
 BULK_BYTES_MAX = 4 * 1024 * 1024
+KEY_LENGTH_MAX = 255  # Of an idempotency key, as the server takes them.
 POLL = 30.0  # Seconds of one long poll; a longer wait is several.
 
 QueueChoice = Union[str, Tuple[str, int], Mapping[str, Any]]
@@ -134,33 +137,84 @@ def _enqueued(raw: Mapping[str, Any]) -> Enqueued:
 
 
 def _creating(key: Optional[str]) -> Dict[str, str]:
-    headers = {"Idempotency-Key": key if key is not None else uuid.uuid4().hex}
+    headers = {"Idempotency-Key": _key_header(key) if key is not None else uuid.uuid4().hex}
     _otel.inject(headers)
     return headers
+
+
+def _key_header(key: str) -> str:
+    if not key or len(key) > KEY_LENGTH_MAX or not all(" " <= character <= "~" for character in key):
+        message = f"an idempotency key is 1 to {KEY_LENGTH_MAX} characters of printable ASCII"
+        raise UserError(message, code="invalid_field", field="idempotency_key")
+    escaped = key.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+def _key_of_part(key: Optional[str], part: int) -> Optional[str]:
+    """Many jobs are several calls: each has a key of its own, and the same one when all are sent again. The clients of
+    other languages make the same ones."""
+    if key is None or part == 0:
+        return key
+    suffix = f".{part}"
+    if len(key) + len(suffix) <= KEY_LENGTH_MAX:
+        return key + suffix
+    return f"sha256:{hashlib.sha256(key.encode()).hexdigest()}{suffix}"
 
 
 def enqueue(job: Mapping[str, Any], key: Optional[str]) -> Call[Enqueued]:
     return Call("POST", "/v1/jobs", _enqueued, _json.dumps(job_as_sent(job)), _creating(key))
 
 
-def enqueue_many(jobs: Iterable[Mapping[str, Any]]) -> Iterator[Call[List[Enqueued]]]:
+@dataclass(frozen=True)
+class Bulk:
+    """Jobs that go in one call, and the queue of the first one."""
+
+    items: Sequence[bytes]
+    queue: str
+    key: Optional[str]
+
+    def call(self) -> Call[List[Enqueued]]:
+        body = b'{"jobs":[' + b",".join(self.items) + b"]}"
+        headers = _creating(self.key)
+        return Call("POST", "/v1/jobs", lambda raw: [_enqueued(job) for job in raw["jobs"]], body, headers)
+
+
+def enqueue_many(jobs: Iterable[Mapping[str, Any]], key: Optional[str] = None) -> Iterator[Bulk]:
     """In as many calls as are needed."""
+    if key is not None:
+        _key_header(key)  # Refused before the first call, not with the second.
+    part = 0
     items: List[bytes] = []
     size = 0
+    queue = ""
     for job in jobs:
         item = _json.dumps(job_as_sent(job))
         if items and (len(items) == BULK_MAX or size + len(item) > BULK_BYTES_MAX):
-            yield _bulk(items)
+            yield Bulk(items, queue, _key_of_part(key, part))
+            part += 1
             items, size = [], 0
+        if not items:
+            queue = queue_of(job)
         items.append(item)
         size += len(item) + 1
     if items:
-        yield _bulk(items)
+        yield Bulk(items, queue, _key_of_part(key, part))
 
 
-def _bulk(items: Sequence[bytes]) -> Call[List[Enqueued]]:
-    body = b'{"jobs":[' + b",".join(items) + b"]}"
-    return Call("POST", "/v1/jobs", lambda raw: [_enqueued(job) for job in raw["jobs"]], body, _creating(None))
+def tell_of_all(error: WorkmillError, before: List[Enqueued]) -> None:
+    """Makes the error of a bulk one for who has sent more than it: with what those before it were answered, and its
+    field counted from the first job of all."""
+    error.enqueued = before
+    match = _FIELD_OF_BULK.match(error.field or "")
+    if match is not None:
+        error.field = f"jobs[{len(before) + int(match[1])}]{match[2]}"
+
+
+_FIELD_OF_BULK = re.compile(r"jobs\[(\d+)\](.*)")
+
+
+def queue_of(job: Mapping[str, Any]) -> str:
+    return str(job.get("queue", "default"))
 
 
 def _job_path(id: str, rest: str = "") -> str:

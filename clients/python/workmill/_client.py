@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import copy
+import ssl
 import time
 from types import TracebackType
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Type, TypeVar, Union
 from typing import TYPE_CHECKING
 
-from . import _calls
+from . import _calls, _otel
 from ._cache import Cache
 from ._calls import Call, Page, QueueChoice
 from ._errors import JobFailed, RetryableError, WorkmillError
-from ._http import CONNECTIONS_MAX, REQUEST_TIMEOUT, WAITS_MAX, Address, HttpTransport, Transport, headers_for, token_from
+from ._http import (
+    CONNECT_TIMEOUT,
+    CONNECTIONS_MAX,
+    REQUEST_TIMEOUT,
+    WAITS_MAX,
+    Address,
+    HttpTransport,
+    Transport,
+    headers_for,
+    token_from,
+)
 from ._models import Enqueued, Job, JobOptions, Leased, NewJob, Queue, Reported
 from ._retry import Attempts, RetryPolicy
 from ._time import DurationLike, duration_seconds
@@ -28,11 +39,12 @@ EnqueueHook = Callable[[Dict[str, Any]], None]
 class Client:
     """Asks a Workmill server. Safe for several threads: share one.
 
-    url: by default from WORKMILL_URL, else http://127.0.0.1:7330. For https://, WORKMILL_CA_FILE names a file of
-    authorities to trust instead of the system's. token: by default from WORKMILL_TOKEN.
+    url: by default from WORKMILL_URL, else http://127.0.0.1:7330. token: by default from WORKMILL_TOKEN.
+    tls: for https://, whom to trust, and a certificate of one's own where it is asked for. Without it the system's
+    authorities are trusted, or those in the file that WORKMILL_CA_FILE names.
     retry: when calls are tried again. timeout: for an answer, beyond the waiting that a call asks for. with_options()
-    gives the same client with others. connections: at once at most; calls that wait in the server, such as wait(), have
-    others.
+    gives the same client with others. connect_timeout: for a connection, TLS included. connections: at once at most;
+    calls that wait in the server, such as wait(), have others.
     on_enqueue: hooks that see each job before it is sent, and may change it (a dict as the API has it).
 
     Every method raises a WorkmillError (RetryableError, UserError or FatalError). Errors that are worth it have been
@@ -48,14 +60,16 @@ class Client:
         retry: Optional[RetryPolicy] = None,
         timeout: DurationLike = REQUEST_TIMEOUT,
         connections: int = CONNECTIONS_MAX,
+        connect_timeout: DurationLike = CONNECT_TIMEOUT,
+        tls: Optional[ssl.SSLContext] = None,
         on_enqueue: Sequence[EnqueueHook] = (),
         transport: Optional[Transport] = None,
     ) -> None:
         if connections < 1:
             raise ValueError("connections is 1 or more")
-        address = Address.parse(url)
-        self._transport: Transport = transport if transport is not None else HttpTransport(address, connections)
-        self._for_waits: Transport = transport if transport is not None else HttpTransport(address, WAITS_MAX)
+        address, connecting = Address.parse(url, tls), duration_seconds(connect_timeout)
+        self._transport: Transport = transport or HttpTransport(address, connections, connecting)
+        self._for_waits: Transport = transport or HttpTransport(address, WAITS_MAX, connecting)
         self._headers = headers_for(address, token_from(token))
         self._retry = retry if retry is not None else RetryPolicy()
         self._timeout = duration_seconds(timeout)
@@ -117,16 +131,26 @@ class Client:
 
     def enqueue_job(self, job: Union[NewJob, Mapping[str, Any]], *, idempotency_key: Optional[str] = None) -> Enqueued:
         """The same for a job as the API has it. The key makes a call that is repeated answer as the first did."""
-        return self._run(_calls.enqueue(hooked(job, self._on_enqueue), idempotency_key))
+        sent = hooked(job, self._on_enqueue)
+        with _otel.sending(_calls.queue_of(sent), 1) as done:
+            answer = self._run(_calls.enqueue(sent, idempotency_key))
+            done(answer.id)
+        return answer
 
-    def enqueue_many(self, jobs: Iterable[Union[NewJob, Mapping[str, Any]]]) -> List[Enqueued]:
+    def enqueue_many(
+        self, jobs: Iterable[Union[NewJob, Mapping[str, Any]]], *, idempotency_key: Optional[str] = None
+    ) -> List[Enqueued]:
         """Any number of jobs, in calls of up to 10,000 jobs or 4 MiB, each all or none. Where one fails, those of the
-        calls before it
-        are enqueued: give the jobs ids of your own to be able to send them all again. `field` in an error counts within
-        its call."""
+        calls before it are enqueued, and the error's `enqueued` has their answers. With a key, or ids of their own, the
+        same jobs can all be sent again, and none is enqueued twice."""
         answers: List[Enqueued] = []
-        for call in _calls.enqueue_many(hooked(job, self._on_enqueue) for job in jobs):
-            several = self._run(call)
+        for bulk in _calls.enqueue_many((hooked(job, self._on_enqueue) for job in jobs), idempotency_key):
+            with _otel.sending(bulk.queue, len(bulk.items)):
+                try:
+                    several = self._run(bulk.call())
+                except WorkmillError as error:
+                    _calls.tell_of_all(error, answers)
+                    raise
             answers += several
         return answers
 
@@ -143,8 +167,8 @@ class Client:
         return self._run(_calls.get(id))
 
     def wait(self, id: str, timeout: Optional[DurationLike] = None) -> Job:
-        """The job when it is finished, or as it is after `timeout` (None: however long it takes; 0: as get()). Rides out
-        restarts of the server: as long as there is time, errors that are worth it are tried again, whatever `retry`
+        """The job when it is finished, or as it is after `timeout` (None: however long it takes; 0: as get()). Rides
+        out restarts of the server: as long as there is time, errors that are worth it are tried again, whatever `retry`
         says."""
         if not is_wait(timeout):
             return self.get(id)

@@ -6,9 +6,12 @@ Programs look at the class of the exception, or at `code`; people read the messa
 
 from __future__ import annotations
 
-from typing import Any, Dict, Mapping, Optional, Type
+from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Type
 
 from ._time import DurationLike
+
+if TYPE_CHECKING:
+    from ._models import Enqueued
 
 
 class WorkmillError(Exception):
@@ -19,6 +22,7 @@ class WorkmillError(Exception):
     trace_id: names the request in the server's log.
     status: of the HTTP answer. retry_after: seconds, where the server said so.
     detail: any JSON; of a handler's error, kept with the job.
+    enqueued: of enqueue_many(), which sends in parts: what those before the failed one were answered, in order.
     retry_in: of a handler's error: when the next attempt is due, instead of the job's backoff. What is no duration,
         or one over 100 years, is not heard.
     """
@@ -46,6 +50,7 @@ class WorkmillError(Exception):
         self.trace_id = trace_id
         self.status = status
         self.retry_after = retry_after
+        self.enqueued: List[Enqueued] = []
 
     def __str__(self) -> str:
         text = f"{self.code}: {self.message}" if self.message else self.code

@@ -33,17 +33,16 @@ class Address:
     tls: Optional[ssl.SSLContext]
 
     @staticmethod
-    def parse(url: Optional[str]) -> Address:
+    def parse(url: Optional[str], tls: Optional[ssl.SSLContext] = None) -> Address:
         text = url or os.environ.get("WORKMILL_URL") or "http://127.0.0.1:7330"
         parts = urlsplit(text if "://" in text else f"http://{text}")
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.path not in ("", "/"):
             raise ValueError(f"not the address of a server, such as http://127.0.0.1:7330: {text!r}")
         if parts.username is not None:
             raise ValueError("an address holds no user or password: say token=… or WORKMILL_TOKEN")
-        tls = None
-        if parts.scheme == "https":
-            tls = ssl.create_default_context(cafile=os.environ.get("WORKMILL_CA_FILE") or None)
-        return Address(parts.hostname, parts.port or (443 if tls else 7330), tls)
+        if parts.scheme == "http":
+            return Address(parts.hostname, parts.port or 80, None)
+        return Address(parts.hostname, parts.port or 443, tls if tls is not None else _tls_of_environment())
 
     @property
     def netloc(self) -> str:
@@ -51,6 +50,15 @@ class Address:
 
     def __str__(self) -> str:
         return f"{'https' if self.tls else 'http'}://{self.netloc}"
+
+
+def _tls_of_environment() -> ssl.SSLContext:
+    file = os.environ.get("WORKMILL_CA_FILE") or None
+    try:
+        return ssl.create_default_context(cafile=file)
+    except OSError as error:  # ssl.SSLError is one.
+        message = f"WORKMILL_CA_FILE, {file!r}, is no file of certificates in PEM: {error}"
+        raise UserError(message, code="bad_configuration") from error
 
 
 def token_from(token: Optional[str]) -> Optional[str]:
@@ -76,8 +84,11 @@ class Transport(Protocol):
 class HttpTransport:
     """Keeps connections open for the next request, last used first. Safe for several threads."""
 
-    def __init__(self, address: Address, connections_max: int = CONNECTIONS_MAX) -> None:
+    def __init__(
+        self, address: Address, connections_max: int = CONNECTIONS_MAX, connect_timeout: float = CONNECT_TIMEOUT
+    ) -> None:
         self._address = address
+        self._connect_timeout = connect_timeout
         self._idle: Deque[http.client.HTTPConnection] = deque()
         self._lock = threading.Lock()
         self._free = threading.Semaphore(connections_max)
@@ -127,9 +138,9 @@ class HttpTransport:
     def _connect(self) -> http.client.HTTPConnection:
         host, port, tls = self._address.host, self._address.port, self._address.tls
         connection = (
-            http.client.HTTPSConnection(host, port, timeout=CONNECT_TIMEOUT, context=tls)
+            http.client.HTTPSConnection(host, port, timeout=self._connect_timeout, context=tls)
             if tls
-            else http.client.HTTPConnection(host, port, timeout=CONNECT_TIMEOUT)
+            else http.client.HTTPConnection(host, port, timeout=self._connect_timeout)
         )
         try:
             connection.connect()

@@ -74,8 +74,11 @@ class _Connection:
 class AsyncHttpTransport:
     """Keeps connections open for the next request, last used first. Belongs to one event loop."""
 
-    def __init__(self, address: Address, connections_max: int = CONNECTIONS_MAX) -> None:
+    def __init__(
+        self, address: Address, connections_max: int = CONNECTIONS_MAX, connect_timeout: float = CONNECT_TIMEOUT
+    ) -> None:
         self._address = address
+        self._connect_timeout = connect_timeout
         self._connections_max = connections_max
         self._idle: Deque[_Connection] = deque()
         # Made with the first request: until Python 3.10 it takes hold of the loop that is current when it is made.
@@ -121,7 +124,7 @@ class AsyncHttpTransport:
         address = self._address
         try:
             streams: Tuple[asyncio.StreamReader, asyncio.StreamWriter] = await asyncio.wait_for(
-                asyncio.open_connection(address.host, address.port, ssl=address.tls), CONNECT_TIMEOUT
+                asyncio.open_connection(address.host, address.port, ssl=address.tls), self._connect_timeout
             )
         except (OSError, asyncio.TimeoutError) as error:
             raise NoServer(f"nobody answers at {address}: {error}", may_have_happened=False) from error

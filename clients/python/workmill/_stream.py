@@ -17,7 +17,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketExce
 from . import _calls, _json
 from ._engine import Engine, Report
 from ._errors import UserError, WorkmillError, from_problem, protocol_error
-from ._http import CONNECT_TIMEOUT, Address
+from ._http import Address
 from ._outage import Outage
 from ._retry import Pause
 from ._silence import TURN, Silence
@@ -85,8 +85,9 @@ def option_of(name: str) -> Optional[int]:
 
 
 class Stream:
-    def __init__(self, engine: Engine, address: Address, headers: Dict[str, str]) -> None:
+    def __init__(self, engine: Engine, address: Address, headers: Dict[str, str], connect_timeout: float) -> None:
         self._engine = engine
+        self._connect_timeout = connect_timeout
         scheme = "wss" if address.tls else "ws"
         self._uri = f"{scheme}://{address.netloc}/v1/worker"
         self._tls = address.tls
@@ -131,7 +132,7 @@ class Stream:
             additional_headers=self._headers,
             user_agent_header=self._agent,
             compression=None,
-            open_timeout=CONNECT_TIMEOUT,
+            open_timeout=self._connect_timeout,
             ping_interval=None,  # See _watch.
             close_timeout=1,
             max_size=MESSAGE_BYTES_MAX,
@@ -214,7 +215,7 @@ class Stream:
         if self._resume is not None:
             wanted["resume"], wanted["held"] = self._resume, self._engine.held_ids()
         await self._send_text(socket, _json.dumps({"subscribe": wanted}))
-        first = self._read(await asyncio.wait_for(socket.recv(), CONNECT_TIMEOUT * 2))
+        first = self._read(await asyncio.wait_for(socket.recv(), self._connect_timeout * 2))
         if "error" in first:
             raise self._problem(first["error"])
         if "subscribed" not in first:

@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 import socket
+import ssl
 import threading
 from typing import TYPE_CHECKING, Any, Callable, Iterator, Optional, Sequence, TypeVar
 
@@ -14,7 +15,7 @@ from ._async_client import AsyncClient
 from ._calls import QueueChoice
 from ._engine import Engine, Link, Settings
 from ._handlers import Middleware, Registry, job_decorator
-from ._http import Address, headers_for, token_from
+from ._http import CONNECT_TIMEOUT, Address, headers_for, token_from
 from ._polling import ONCE, Polling
 from ._running import logger
 from ._stream import Stream
@@ -44,9 +45,11 @@ class _Base:
         name: Optional[str] = None,
         transport: Transport = "stream",
         drain_timeout: DurationLike = 30,
+        connect_timeout: DurationLike = CONNECT_TIMEOUT,
+        tls: Optional[ssl.SSLContext] = None,
     ) -> None:
         """
-        queues: names in the order of preference, or (name, weight). url, token: as for Client.
+        queues: names in the order of preference, or (name, weight). url, token, connect_timeout, tls: as for Client.
         concurrency: handlers at once. credit: jobs held at once, those that wait here for a handler included;
         concurrency × 2 by default, so that the next job is there when a handler ends. More for very short jobs.
         lease: how long the server waits for a sign of life; it is extended while a job is held (1 s or more is wise).
@@ -60,7 +63,8 @@ class _Base:
             raise ValueError(f'transport is "stream" or "http", not {transport!r}')
         if credit is not None and credit < concurrency:
             raise ValueError("credit is concurrency or more: else handlers have nothing to do")
-        self._address = Address.parse(url)
+        self._address = Address.parse(url, tls)
+        self._connect_timeout = duration_seconds(connect_timeout)
         self._token = token_from(token)
         self._transport = transport
         seconds = duration_seconds(lease)
@@ -93,9 +97,16 @@ class _Base:
     def _make_link(self, engine: Engine) -> Link:
         headers = headers_for(self._address, self._token)
         if self._transport == "stream":
-            return Stream(engine, self._address, headers)
+            return Stream(engine, self._address, headers, self._connect_timeout)
         url = str(self._address)
-        return Polling(engine, AsyncClient(url, token=self._token or "", retry=ONCE), url)
+        client = AsyncClient(
+            url,
+            token=self._token or "",
+            retry=ONCE,
+            connect_timeout=self._connect_timeout,
+            tls=self._address.tls,
+        )
+        return Polling(engine, client, url)
 
     async def _run(self, handle_signals: bool, started: Optional[Callable[[], None]] = None) -> None:
         if not self._busy.acquire(blocking=False):

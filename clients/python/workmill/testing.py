@@ -78,7 +78,11 @@ class FakeWorkmill(Client):
     def async_client(self) -> AsyncClient:
         """An AsyncClient of the same server."""
         return _FakeAsyncClient(
-            "http://in.memory", token="", retry=RetryPolicy(first=0, cap=0), transport=_AsyncTransport(self._server)
+            "http://in.memory",
+            token="",
+            retry=RetryPolicy(first=0, cap=0),
+            on_enqueue=self._on_enqueue,
+            transport=_AsyncTransport(self._server),
         )
 
     def wait(self, id: str, timeout: Optional[DurationLike] = None) -> Job:
