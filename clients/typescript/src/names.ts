@@ -1,6 +1,7 @@
 // Between the names of the wire and those of TypeScript. Only the outermost names of an object: what lies deeper is
 // the user's (payload, meta, result) or has names of one word.
 import { durationText } from './duration.js';
+import { UserError } from './errors.js';
 import type { Job, JobOptions, LeasedJob, LeasedJobs, NewJob, Queue, Report, ReportResult } from './types.js';
 import type * as wire from './wire.js';
 
@@ -62,6 +63,10 @@ export function jobToWire(type: string, payload: unknown, options: JobOptions | 
   }
   if (options?.unique?.for !== undefined) sent['unique'] = { ...options.unique, for: durationText(options.unique.for) };
   sent['type'] = type;
+  if (typeof payload === 'function' || typeof payload === 'symbol') {
+    // JSON would leave it out without a word.
+    throw new UserError(`a ${typeof payload} is no payload`, { code: 'invalid_field', field: 'payload' });
+  }
   if (payload instanceof Uint8Array) sent['payload_base64'] = toBase64(payload);
   else if (payload !== undefined) sent['payload'] = payload;
   return sent as wire.Job;

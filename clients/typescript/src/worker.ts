@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { EventEmitter } from 'node:events';
 import { hostname } from 'node:os';
 import { durationText, milliseconds } from './duration.js';
-import { errorOf, FatalError, RetryableError, UserError, type WorkmillError } from './errors.js';
+import { errorOf, FatalError, isWorkmillError, RetryableError, UserError, type WorkmillError } from './errors.js';
 import { Http, tokenOf, urlOf, type TlsOptions } from './http.js';
 import { loggerOf, type Logger } from './logger.js';
 import { Poll } from './poll.js';
@@ -177,6 +177,9 @@ export class Worker {
 
   /** What is to be done with jobs of this type. */
   on<In = any, Out = unknown>(type: string, handler: Handler<In, Out>): this {
+    if (typeof handler !== 'function') {
+      throw new UserError(`the handler for ${type} is no function`, { code: 'invalid_field', field: 'handler' });
+    }
     if (this.#handlers.has(type)) {
       throw new UserError(`there is a handler for ${type} already`, { code: 'handler_exists' });
     }
@@ -415,7 +418,17 @@ export class Worker {
       this.#finalReport(run, failedText(run, failure));
       if (!run.cancelRequested) {
         const { id, type, queue, attempt } = run.job;
-        const fields = { worker: this.name, job: id, type, queue, attempt, class: failure.class, code: failure.code };
+        const fields = {
+          worker: this.name,
+          job: id,
+          type,
+          queue,
+          attempt,
+          class: failure.class,
+          code: failure.code,
+          // Of what nobody threw on purpose: where it came from.
+          ...(error instanceof Error && !isWorkmillError(error) ? { stack: error.stack } : {}),
+        };
         this.#logger.warn(fields, `a job failed: ${failure.message}`);
         this.events.emit('failed', run.job, error);
       }

@@ -165,6 +165,10 @@ test('an error has class, code, field and trace', async () => {
   });
   await assert.rejects(client.get('nobody'), { code: 'job_not_found', class: 'user' });
   await assert.rejects(client.enqueue('t', null, { colour: 'red' } as object), { field: 'colour' });
+  await assert.rejects(
+    client.enqueue('t', () => 1),
+    { code: 'invalid_field', field: 'payload' },
+  );
   assert.throws(() => new Client({ url: 'ftp://x' }), { code: 'invalid_field', field: 'url' });
 });
 

@@ -4,7 +4,7 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createInterface } from 'node:readline';
 import { after, before, test } from 'node:test';
-import { Client, Worker } from 'workmill';
+import { Client, UserError, Worker } from 'workmill';
 import { Server } from './server.js';
 
 let server: Server;
@@ -89,4 +89,33 @@ test('what makes no sense is refused when a worker is made', () => {
   assert.throws(() => new Worker({ name: 'no name!' }), { code: 'invalid_field', field: 'name' });
   assert.throws(() => new Worker({ lease: 'long' }), { code: 'invalid_field' });
   assert.throws(() => new Worker().on('t', () => 1).on('t', () => 2), { code: 'handler_exists' });
+});
+
+test('the log says which job failed, and where an error that nobody meant came from', async () => {
+  const lines: Array<Record<string, unknown>> = [];
+  const line = (fields: object, message: string) => void lines.push({ ...fields, message });
+  const logger = { debug: () => {}, info: () => {}, warn: line, error: line };
+  const worker = new Worker({ url: server.url, queues: ['failing'], signals: false, logger });
+  worker.on('meant', () => {
+    throw new UserError('no such row', { code: 'no_row' });
+  });
+  worker.on('a-bug', () => {
+    throw new RangeError('too far');
+  });
+  const running = worker.run();
+
+  const meant = await client.enqueue('meant', null, { queue: 'failing' });
+  const bug = await client.enqueue('a-bug', null, { queue: 'failing', maxAttempts: 1 });
+  for (const { id } of [meant, bug]) assert.equal((await client.waitFor(id)).state, 'dead');
+  await worker.stop();
+  await running;
+
+  const of = (id: string) => lines.find(({ job }) => job === id)!;
+  assert.deepEqual([of(meant.id)['code'], of(meant.id)['stack']], ['no_row', undefined]);
+  assert.equal(of(bug.id)['attempt'], 1);
+  assert.match(String(of(bug.id)['stack']), /RangeError: too far\n.*worker\.test\.js/);
+});
+
+test('what is no handler is refused at once', () => {
+  assert.throws(() => new Worker().on('t', undefined as never), { code: 'invalid_field', field: 'handler' });
 });
