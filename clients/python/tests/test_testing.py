@@ -150,6 +150,31 @@ def test_mistakes_are_refused_as_by_the_server(fake):
     assert list(fake.jobs()) == []
 
 
+def test_what_is_no_job_and_a_decorator_without_a_type_are_told_so(fake):
+    for wrong in ("greet", ["greet"], None):
+        with pytest.raises(TypeError, match="a job is a dict"):
+            fake.enqueue_many([wrong])
+    for make in (Worker, AsyncWorker):
+        with pytest.raises(TypeError, match="worker.job"):
+
+            @make(["q"]).job
+            def greet(ctx):
+                pass
+
+
+def test_the_log_says_which_job_failed(fake, caplog):
+    worker = Worker(["q"])
+
+    @worker.job("t")
+    def handler(ctx):
+        raise UserError("no such row", code="no_row")
+
+    id = fake.enqueue("t", queue="q", max_attempts=3).id
+    fake.drain(worker)
+
+    assert [record.getMessage() for record in caplog.records] == [f"t {id} failed in attempt 1 of 3: no_row: no such row"]
+
+
 def test_what_is_too_large_for_the_server_is_too_large_for_the_fake(fake):
     most = 6 * 1024 * 1024
     fake.enqueue("t", "x" * (most - 2))

@@ -13,7 +13,7 @@ import pytest
 import server as conformance_server
 from conftest import BINARY
 
-from workmill import AsyncClient, Client, NoServer, RetryPolicy, UserError, Worker
+from workmill import AsyncClient, Client, FatalError, NoServer, RetryPolicy, UserError, Worker, WorkmillError
 
 
 class TlsServer(conformance_server.Server):
@@ -75,12 +75,12 @@ def test_a_certificate_that_nobody_vouches_for_is_refused(url, monkeypatch):
     monkeypatch.delenv("WORKMILL_CA_FILE")
 
     async def ask():
-        async with AsyncClient(url, retry=RetryPolicy(attempts=1)) as client:
-            await client.status()
+        async with AsyncClient(url) as client:
+            await client.wait("a")
 
-    with Client(url, retry=RetryPolicy(attempts=1)) as client, pytest.raises(NoServer, match="certificate"):
-        client.status()
-    with pytest.raises(NoServer, match="certificate"):
+    with Client(url) as client, pytest.raises(FatalError, match="protocol_error: no TLS with .*certificate"):
+        client.wait("a")
+    with pytest.raises(FatalError, match="protocol_error: no TLS with .*certificate"):
         asyncio.run(ask())
 
 
@@ -132,7 +132,7 @@ def test_a_certificate_of_ones_own_is_shown(pair):
         with pytest.raises(UserError, match="forbidden"):
             Worker(["q"], url=server.url, tls=tls, transport=transport).run()
     assert server.names == ["workmill"] * 4
-    with pytest.raises(NoServer), Client(server.url, tls=stranger, retry=RetryPolicy(attempts=1)) as client:
+    with pytest.raises(WorkmillError), Client(server.url, tls=stranger, retry=RetryPolicy(attempts=1)) as client:
         client.status()
 
     server.close()
@@ -162,3 +162,8 @@ def test_authorities_that_cannot_be_read_are_told_by_the_name_of_the_setting(mon
 
     with pytest.raises(UserError, match="bad_configuration: WORKMILL_CA_FILE"):
         Client("https://127.0.0.1")
+
+
+def test_what_speaks_no_tls_is_told_at_once(server):
+    with pytest.raises(FatalError, match="protocol_error: no TLS with"), Client(server.url.replace("http", "https")) as client:
+        client.status()

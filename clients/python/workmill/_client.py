@@ -303,6 +303,8 @@ def job_of(type: str, payload: Any, options: Mapping[str, Any]) -> Dict[str, Any
 
 
 def hooked(job: Mapping[str, Any], hooks: Sequence[EnqueueHook]) -> Mapping[str, Any]:
+    if not isinstance(job, Mapping):
+        raise TypeError(f'a job is a dict, such as {{"type": "greet"}}, and not {job!r}')
     if not hooks:
         return job
     changed = dict(job)

@@ -141,7 +141,9 @@ class Engine(Runner):
             return
         if not self.is_draining:
             self.is_draining = True
-            logger.info("worker drains", extra={"running": self._active, "waiting": len(self._waiting)})
+            running, waiting = self._active, len(self._waiting)
+            extra = {"running": running, "waiting": waiting}
+            logger.info("the worker drains: %d run, and %d are given back", running, waiting, extra=extra)
             while self._waiting:
                 self._finish(self._waiting.popleft(), None)
             self._link.drain()
@@ -155,7 +157,7 @@ class Engine(Runner):
         """At once. Handlers are told to stop and not waited for; their leases run out."""
         if not self._over.done():
             if self._active:
-                logger.warning("worker leaves while handlers run", extra={"running": self._active})
+                logger.warning("the worker leaves while %d handlers run", self._active, extra={"running": self._active})
             self._over.set_result(None)
 
     def _leave(self) -> None:
@@ -265,7 +267,9 @@ class Engine(Runner):
         extra = {"job_id": held.job["id"], "code": error.code}
         if isinstance(error, LeaseLost) or error.code == "job_not_found":
             if not held.is_lost and not held.is_done:
-                logger.warning("a job is no longer this worker's: its handler is told to stop", extra=extra)
+                logger.warning(
+                    "%s %s is no longer this worker's: its handler is told to stop", *_named(held), extra=extra
+                )
             held.is_lost = True
             self._held.pop(held.job["lease"], None)
             if not held.is_done:
@@ -275,7 +279,7 @@ class Engine(Runner):
             self._delayed.add(report)
             self._loop.call_later(max(error.retry_after or 0.0, 0.1), self._again, report)
         else:
-            logger.error("a report was refused: %s", error, extra=extra)
+            logger.error("a report on %s %s was refused: %s", *_named(held), error, extra=extra)
             held.is_extending = False
             if report.is_final:
                 # Else the job would be stuck here until its lease ends, and come back for the same.
@@ -324,7 +328,8 @@ class Engine(Runner):
             return
         entry = self._entries.get(held.job["type"])
         if entry is None:
-            logger.warning("no handler for this type", extra={"job_id": held.job["id"], "job_type": held.job["type"]})
+            extra = {"job_id": held.job["id"], "job_type": held.job["type"]}
+            logger.warning("no handler for %s %s: another worker may have one", *_named(held), extra=extra)
             self._finish(held, _reports.unknown_type(held.job))
         elif entry.how is INLINE:
             self._finish(held, self.run_function(held, entry.run, JobContext(self, held, True)))
@@ -447,6 +452,11 @@ class Engine(Runner):
                 held.is_extending = True
                 held.extended_at = now
                 self._put(Report(held, _reports.extend(held.job, self.settings.lease_text), False, None))
+
+
+def _named(held: Held) -> Tuple[str, str]:
+    """For the log: type and id."""
+    return held.job["type"], held.job["id"]
 
 
 async def _until_done(future: asyncio.Future[Any]) -> Any:

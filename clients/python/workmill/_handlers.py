@@ -73,6 +73,9 @@ def _around(middleware: Middleware, inner: Handler, context: Any) -> Any:
 
 
 def job_decorator(registry: Registry, type: str, inline: bool) -> Callable[[F], F]:
+    if not isinstance(type, str):
+        raise TypeError(f'a handler is for a type of jobs: write @worker.job("…") over {type!r}')
+
     def register(handler: F) -> F:
         registry.add(type, handler, inline)
         return handler

@@ -14,7 +14,7 @@ from typing import Deque, Dict, Mapping, Optional, Protocol
 from urllib.parse import urlsplit
 
 from ._calls import Answer
-from ._errors import NoServer, UserError, protocol_error
+from ._errors import NoServer, UserError, WorkmillError, protocol_error
 
 CONNECT_TIMEOUT = 5.0  # Seconds.
 REQUEST_TIMEOUT = 30.0
@@ -69,6 +69,18 @@ def token_from(token: Optional[str]) -> Optional[str]:
         message = "the token has a character that no token has, such as a line break at its end"
         raise UserError(message, code="bad_configuration", field="token")
     return given
+
+
+def connection_error(address: Address, error: Exception, happened: str, may_have_happened: bool) -> WorkmillError:
+    """What a connection that `happened` to break or not to come about means."""
+    # A certificate that does not hold, or is wanted, or no TLS at all: trying again mends nothing.
+    is_no_tls = isinstance(error, ssl.SSLError) and not isinstance(
+        error, (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
+    )
+    if is_no_tls:
+        return protocol_error(f"no TLS with {address}: {error}")
+    message = f"{happened}: {error}" if str(error) else happened
+    return NoServer(message, may_have_happened=may_have_happened)
 
 
 class Transport(Protocol):
@@ -127,8 +139,9 @@ class HttpTransport:
         except (OSError, http.client.HTTPException) as error:
             if isinstance(error, http.client.BadStatusLine) and not isinstance(error, http.client.RemoteDisconnected):
                 raise protocol_error(f"what answers at {self._address} does not speak HTTP") from None
-            why = "no answer in time" if isinstance(error, socket.timeout) else f"the connection broke: {error}"
-            raise NoServer(f"{self._address}: {why}", code="no_server") from error
+            if isinstance(error, socket.timeout):
+                raise NoServer(f"{self._address}: no answer in time") from error
+            raise connection_error(self._address, error, f"{self._address}: the connection broke", True) from error
         finally:
             if is_reusable:
                 self._give_back(connection)
@@ -146,7 +159,7 @@ class HttpTransport:
             connection.connect()
         except OSError as error:
             connection.close()
-            raise NoServer(f"nobody answers at {self._address}: {error}", may_have_happened=False) from error
+            raise connection_error(self._address, error, f"nobody answers at {self._address}", False) from error
         return connection
 
     def _take(self) -> Optional[http.client.HTTPConnection]:

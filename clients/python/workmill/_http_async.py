@@ -11,7 +11,7 @@ import h11
 
 from ._calls import Answer
 from ._errors import NoServer, protocol_error
-from ._http import CONNECT_TIMEOUT, CONNECTIONS_MAX, IDLE_MAX, Address
+from ._http import CONNECT_TIMEOUT, CONNECTIONS_MAX, IDLE_MAX, Address, connection_error
 
 _PIECE = 65_536  # Bytes read at once.
 
@@ -106,7 +106,7 @@ class AsyncHttpTransport:
                 is_reusable = connection.finish()
                 return answer
             except OSError as error:
-                raise NoServer(f"{self._address}: the connection broke: {error}", code="no_server") from error
+                raise connection_error(self._address, error, f"{self._address}: the connection broke", True) from error
             except h11.RemoteProtocolError as error:
                 # h11 says the same of an answer that was cut off.
                 if connection.reader.at_eof():
@@ -127,7 +127,7 @@ class AsyncHttpTransport:
                 asyncio.open_connection(address.host, address.port, ssl=address.tls), self._connect_timeout
             )
         except (OSError, asyncio.TimeoutError) as error:
-            raise NoServer(f"nobody answers at {address}: {error}", may_have_happened=False) from error
+            raise connection_error(address, error, f"nobody answers at {address}", False) from error
         return _Connection(*streams)
 
     def _take(self) -> Optional[_Connection]:

@@ -32,9 +32,18 @@ class Runner(Teller):
 
     def failed(self, held: Held, error: BaseException) -> bytes:
         if not held.is_cancelled:
-            extra = {"job_id": held.job["id"], "job_type": held.job["type"], "attempt": held.job["attempt"]}
-            is_expected = isinstance(error, WorkmillError)
-            logger.warning("a handler failed: %s", error, exc_info=None if is_expected else error, extra=extra)
+            job = held.job
+            extra = {"job_id": job["id"], "job_type": job["type"], "attempt": job["attempt"]}
+            attempt = f"{job['attempt']} of {job['max_attempts']}"
+            logger.warning(
+                "%s %s failed in attempt %s: %s",
+                job["type"],
+                job["id"],
+                attempt,
+                error,
+                exc_info=None if isinstance(error, WorkmillError) else error,
+                extra=extra,
+            )
         return _reports.failed(held.job, error, held.is_cancelled)
 
     async def run_coroutine(self, held: Held, handler: Handler, context: AsyncJobContext) -> bytes:

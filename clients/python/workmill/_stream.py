@@ -98,7 +98,8 @@ class Stream:
         self._unanswered: Deque[List[Report]] = deque()
         self._wakeup = asyncio.Event()
         self._pause = Pause(RECONNECT_FIRST, RECONNECT_CAP)
-        self._outage = Outage(str(address))
+        self._where = str(address)
+        self._outage = Outage(self._where)
 
     def wake(self) -> None:
         self._wakeup.set()
@@ -226,7 +227,8 @@ class Stream:
             socket.keep_alive()
         self._pause.reset()
         self._outage.is_over()
-        logger.info("stream is up", extra={"resumed": first["subscribed"].get("resumed", False)})
+        is_resumed = first["subscribed"].get("resumed", False)
+        logger.info("connected with %s as %s", self._where, settings.worker, extra={"resumed": is_resumed})
 
     @staticmethod
     async def _send_text(socket: ClientConnection, data: bytes) -> None:
