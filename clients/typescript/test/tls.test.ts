@@ -1,10 +1,16 @@
 // Client and worker over TLS, with a certificate that signs itself.
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import type { IncomingMessage } from 'node:http';
+import { createServer } from 'node:https';
+import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { Duplex } from 'node:stream';
 import { after, before, test } from 'node:test';
+import type { TLSSocket } from 'node:tls';
 import { Client, Worker } from 'workmill';
 import { Server } from './server.js';
 
@@ -80,4 +86,42 @@ test('a certificate that nobody vouches for ends the call, and is not tried agai
 
   await assert.rejects(client.get('x'), { code: 'protocol_error', class: 'fatal' });
   client.close();
+});
+
+test('a certificate of ones own is shown to who asks for one', async () => {
+  const names: unknown[] = [];
+  const nameOf = (request: IncomingMessage) => (request.socket as TLSSocket).getPeerCertificate().subject.CN;
+  const [cert, secret] = [readFileSync(certificate), readFileSync(key)];
+  const demanding = createServer(
+    { cert, key: secret, ca: cert, requestCert: true, rejectUnauthorized: true },
+    (request, response) => {
+      names.push(nameOf(request));
+      const problem = { code: 'forbidden', class: 'user', detail: 'nobody', status: 403 };
+      response.writeHead(403).end(JSON.stringify(problem));
+    },
+  );
+  demanding.on('upgrade', (request: IncomingMessage, socket: Duplex) => {
+    names.push(nameOf(request));
+    socket.end('HTTP/1.1 403 Forbidden\r\ncontent-length: 36\r\n\r\n{"code":"forbidden","class":"user" }\n');
+  });
+  demanding.listen(0, '127.0.0.1');
+  await once(demanding, 'listening');
+  const at = `https://127.0.0.1:${(demanding.address() as AddressInfo).port}`;
+  const tls = { ca: cert, cert, key: secret };
+
+  const client = new Client({ url: at, tls });
+  await assert.rejects(client.get('x'), { code: 'forbidden' });
+  for (const transport of ['stream', 'http'] as const) {
+    const worker = new Worker({ url: at, tls, transport, signals: false, logger: false });
+    await assert.rejects(worker.run(), { code: 'forbidden' });
+  }
+  const stranger = new Client({ url: at, tls: { ca: cert } });
+  await assert.rejects(stranger.get('x'), { code: 'protocol_error' });
+
+  assert.deepEqual(names, ['workmill', 'workmill', 'workmill']);
+  client.close();
+  stranger.close();
+  demanding.close();
+  demanding.closeAllConnections();
+  await once(demanding, 'close');
 });
