@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import socket
 import threading
@@ -284,6 +285,24 @@ def test_a_wait_of_nothing_is_tried_as_often_as_other_calls(wait, nothing):
         wait(server.url, "wait", nothing, retry=TWICE)
 
     server.join()
+
+
+def test_a_silent_server_takes_no_more_of_a_waits_time_than_one_try(wait):
+    held = []
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+
+        def accept():
+            with contextlib.suppress(OSError):
+                while True:
+                    held.append(silent.accept()[0])
+
+        threading.Thread(target=accept, daemon=True).start()
+        with pytest.raises(NoServer, match="no answer in time"):
+            wait(f"http://127.0.0.1:{silent.getsockname()[1]}", "wait", "20ms", timeout="20ms")
+        silent.shutdown(socket.SHUT_RDWR)
+
+    assert len(held) == 1
+    held[0].close()
 
 
 def test_a_wait_for_what_is_not_there_is_not_tried_again(wait):

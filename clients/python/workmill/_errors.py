@@ -78,13 +78,21 @@ class FatalError(WorkmillError):
 
 
 class NoServer(RetryableError):
-    """Nobody answers, or the connection broke and its outcome is not known (`may_have_happened`)."""
+    """Nobody answers, or the connection broke and its outcome is not known (`may_have_happened`). `timed_out`: there is
+    somebody, who says nothing."""
 
     def __init__(
-        self, message: str = "", *, code: str = "no_server", may_have_happened: bool = True, **more: Any
+        self,
+        message: str = "",
+        *,
+        code: str = "no_server",
+        may_have_happened: bool = True,
+        timed_out: bool = False,
+        **more: Any,
     ) -> None:
         super().__init__(message, code=code, **more)
         self.may_have_happened = may_have_happened
+        self.timed_out = timed_out
 
 
 class JobNotFound(UserError):

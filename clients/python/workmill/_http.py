@@ -140,7 +140,7 @@ class HttpTransport:
             if isinstance(error, http.client.BadStatusLine) and not isinstance(error, http.client.RemoteDisconnected):
                 raise protocol_error(f"what answers at {self._address} does not speak HTTP") from None
             if isinstance(error, socket.timeout):
-                raise NoServer(f"{self._address}: no answer in time") from error
+                raise NoServer(f"{self._address}: no answer in time", timed_out=True) from error
             raise connection_error(self._address, error, f"{self._address}: the connection broke", True) from error
         finally:
             if is_reusable:

@@ -93,7 +93,7 @@ class AsyncHttpTransport:
         try:
             return await asyncio.wait_for(self._request(self._free, method, path, headers, body), timeout)
         except asyncio.TimeoutError:
-            raise NoServer(f"{self._address}: no answer in time", code="no_server") from None
+            raise NoServer(f"{self._address}: no answer in time", timed_out=True) from None
 
     async def _request(
         self, free: asyncio.Semaphore, method: str, path: str, headers: Mapping[str, str], body: Optional[bytes]

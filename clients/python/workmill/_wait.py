@@ -6,7 +6,7 @@ import time
 from typing import Generic, Optional, TypeVar
 
 from ._calls import POLL
-from ._errors import RetryableError
+from ._errors import NoServer, RetryableError
 from ._retry import RetryPolicy
 from ._time import DurationLike, duration_seconds
 
@@ -58,7 +58,8 @@ class Wait(Generic[T]):
             return min(pause, left)
         if self._answer is not None:
             return None
-        if self._attempts_left <= 0:
+        # A server that is there and says nothing has taken more time than there was, and would take it again.
+        if self._attempts_left <= 0 or (isinstance(error, NoServer) and error.timed_out):
             raise error
         return pause
 

@@ -127,6 +127,18 @@ export function connectionError(error: Error & { code?: string }, where: string)
   });
 }
 
+/** Whether somebody is there, who said nothing for as long as was waited. */
+export function isSilence(error: WorkmillError): boolean {
+  return (error.cause as { code?: string } | undefined)?.code === 'ETIMEDOUT';
+}
+
+function silence(message: string): RetryableError {
+  return new RetryableError(message, {
+    code: 'no_server',
+    cause: Object.assign(new Error(message), { code: 'ETIMEDOUT' }),
+  });
+}
+
 /** Whether the request may have been done all the same, as its answer was lost. */
 export function mayHaveHappened(error: WorkmillError): boolean {
   const cause = error.cause as { code?: string } | undefined;
@@ -228,10 +240,7 @@ export class Http {
         reject(error as Error);
       };
       const aborted = () => give(signal?.reason);
-      const timer = setTimeout(
-        () => give(new RetryableError(`no answer of ${this.url.host} within ${timeoutMs} ms`, { code: 'no_server' })),
-        timeoutMs,
-      );
+      const timer = setTimeout(() => give(silence(`no answer of ${this.url.host} within ${timeoutMs} ms`)), timeoutMs);
       const finish = () => {
         clearTimeout(timer);
         clearTimeout(connecting);

@@ -1,6 +1,7 @@
 // Waits that take longer than a call: for a job, for a value that a job computes.
 import { milliseconds } from './duration.js';
 import type { RetryableError } from './errors.js';
+import { isSilence } from './http.js';
 import { backoffMs, type Retry } from './retry.js';
 import type { Duration } from './types.js';
 
@@ -56,7 +57,9 @@ export class Wait {
     const leftMs = this.#end - performance.now();
     const atLeastMs = error.retryAfterMs ?? 0;
     if (leftMs > atLeastMs) return this.#nextPause(atLeastMs, leftMs);
-    return this.#answered || this.#triesLeft <= 0 ? undefined : this.#nextPause(atLeastMs, Infinity);
+    // A server that is there and says nothing has taken more time than there was, and would take it again.
+    if (this.#answered || this.#triesLeft <= 0 || isSilence(error)) return undefined;
+    return this.#nextPause(atLeastMs, Infinity);
   }
 
   #nextPause(atLeastMs: number, atMostMs: number): number {

@@ -133,6 +133,19 @@ test('a server that takes the request and says nothing is a time-out', async () 
   });
 });
 
+test('a silent server takes no more of the time of a wait than one try', async () => {
+  let connections = 0;
+  const silent = createTcpServer(() => (connections += 1));
+  await against(silent, async (url) => {
+    const client = new Client({ url, requestTimeout: 20, retry: { first: 1 } });
+
+    await assert.rejects(client.waitFor('x', { timeout: 20 }), { code: 'no_server' });
+
+    assert.equal(connections, 1);
+    client.close();
+  });
+});
+
 test('a wait between tries ends when the call is given up', async () => {
   const stop = new AbortController();
   const server = answering((_request, response) => {
