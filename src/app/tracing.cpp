@@ -172,6 +172,16 @@ std::vector<std::string> headers_of(Config const& config, Environment const& env
   return lines;
 }
 
+telemetry::OtlpCompression compression_of(Environment const& environment, std::vector<std::string>& warnings) {
+  auto const text = first_of(environment, {"OTEL_EXPORTER_OTLP_TRACES_COMPRESSION", "OTEL_EXPORTER_OTLP_COMPRESSION"});
+  if (text == "gzip") return telemetry::OtlpCompression::gzip;
+  if (text && *text != "none") {
+    warnings.push_back(
+        fmt::format("OTEL_EXPORTER_OTLP_COMPRESSION: '{}' is not known here; spans are sent as they are", *text));
+  }
+  return telemetry::OtlpCompression::none;
+}
+
 telemetry::OtlpResource resource_of(Environment const& environment, std::vector<std::string>& warnings) {
   Pairs attributes{{"service.name", "workmill"}, {"service.version", WM_VERSION}};
   auto const set = [&](std::string key, std::string value) {
@@ -223,6 +233,7 @@ std::optional<TracingSettings> tracing_settings(Config const& config, Environmen
   TracingSettings settings;
   settings.otlp.url = std::move(url);
   settings.otlp.headers = headers_of(config, environment, warnings);
+  settings.otlp.compression = compression_of(environment, warnings);
   settings.ratio = ratio_of(config, environment, warnings);
   read_limits(environment, settings, warnings);
   settings.otlp.resource = resource_of(environment, warnings);

@@ -67,6 +67,7 @@ TEST(TracingSettings, TheStandardVariablesAreFollowed) {
   auto const read = some({{"OTEL_EXPORTER_OTLP_ENDPOINT", "http://localhost:4318"},
                           {"OTEL_EXPORTER_OTLP_HEADERS", "a=1, b=two%2C"},
                           {"OTEL_EXPORTER_OTLP_TIMEOUT", "2500"},
+                          {"OTEL_EXPORTER_OTLP_COMPRESSION", "gzip"},
                           {"OTEL_SERVICE_NAME", "mill"},
                           {"OTEL_RESOURCE_ATTRIBUTES", "service.name=other,deployment.environment=test"},
                           {"OTEL_TRACES_SAMPLER", "parentbased_traceidratio"},
@@ -78,6 +79,7 @@ TEST(TracingSettings, TheStandardVariablesAreFollowed) {
   EXPECT_EQ(read.otlp.url, "http://localhost:4318/v1/traces");
   EXPECT_EQ(read.otlp.headers, (std::vector<std::string>{"a: 1", "b: two,"}));
   EXPECT_EQ(read.otlp.timeout, Duration{2'500});
+  EXPECT_EQ(read.otlp.compression, telemetry::OtlpCompression::gzip);
   EXPECT_EQ(attribute(read, "service.name"), "mill");
   EXPECT_EQ(attribute(read, "deployment.environment"), "test");
   EXPECT_FALSE(attribute(read, "service.version").empty());
@@ -116,10 +118,13 @@ TEST(TracingSettings, TheEnvironmentCanTurnItOff) {
 TEST(TracingSettings, WhatCannotBeFollowedIsSaid) {
   Read const read = settings({{"OTEL_EXPORTER_OTLP_ENDPOINT", "http://c"},
                               {"OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"},
+                              {"OTEL_EXPORTER_OTLP_TRACES_COMPRESSION", "zstd"},
+                              {"OTEL_EXPORTER_OTLP_COMPRESSION", "gzip"},
                               {"OTEL_TRACES_SAMPLER", "jaeger_remote"}});
 
-  EXPECT_TRUE(read.settings);
-  EXPECT_EQ(read.warnings.size(), 2u);
+  ASSERT_TRUE(read.settings);
+  EXPECT_EQ(read.settings->otlp.compression, telemetry::OtlpCompression::none);
+  EXPECT_EQ(read.warnings.size(), 3u);
 }
 
 TEST(TracingSettings, AVariableThatMakesNoSenseIsAsGoodAsNotSet) {

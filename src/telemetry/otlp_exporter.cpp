@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "base/assert.h"
+#include "base/gzip.h"
 
 namespace workmill::telemetry {
 namespace {
@@ -94,6 +95,7 @@ OtlpExporter::OtlpExporter(OtlpOptions options, Tracer& tracer, Clock const& clo
   transfer_->curl.reset(curl_easy_init());
   WM_ASSERT(transfer_->curl != nullptr);
   transfer_->add_header("Content-Type: application/json");
+  if (options_.compression == OtlpCompression::gzip) transfer_->add_header("Content-Encoding: gzip");
   transfer_->add_header("Expect:");  // libcurl would ask first before it sends a large body.
   for (std::string const& line : options_.headers) transfer_->add_header(line);
   CURL* const curl = transfer_->curl.get();
@@ -180,6 +182,13 @@ void OtlpExporter::deliver(std::vector<Span>& batch) {
   tracer_.adjust_clock();
   std::string body;
   append_otlp(options_.resource, batch, body);
+  if (options_.compression == OtlpCompression::gzip) {
+    std::string packed;
+    if (!append_gzip(body, packed)) {
+      return give_up({.status = 0, .body = {}, .error = "no memory to pack it", .retry_after = {}}, batch.size());
+    }
+    body = std::move(packed);
+  }
   for (std::uint32_t failed = 1;; ++failed) {
     if (is_over())
       return give_up({.status = 0, .body = {}, .error = "the server ends", .retry_after = {}}, batch.size());

@@ -22,9 +22,12 @@
 // dropped and counted too, and the log says so.
 namespace workmill::telemetry {
 
+enum class OtlpCompression : std::uint8_t { none, gzip };
+
 struct OtlpOptions {
   std::string url;                   // Of the traces: "http://localhost:4318/v1/traces".
   std::vector<std::string> headers;  // "name: value", sent with each request. Secrets: never logged.
+  OtlpCompression compression = OtlpCompression::none;
   OtlpResource resource;
   std::size_t batch_spans_max = 512;
   Duration batch_after = std::chrono::seconds{5};   // A batch that is not full goes after so long.

@@ -3,9 +3,9 @@
 #include <string_view>
 #include <utility>
 
+#include "base/gzip.h"
 #include "base/json_writer.h"
 #include "protocols/http/calls/endpoints.h"
-#include "protocols/http/gzip.h"
 #include "protocols/http/json/json_out.h"
 #include "protocols/http/openapi.h"
 #include "protocols/http/pages/heap_page.h"
