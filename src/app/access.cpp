@@ -41,7 +41,8 @@ void tell_tokens(TokensChange const& change, std::string_view path, telemetry::L
                                           {"after", change.after},
                                           {"added", list_names(change.added)},
                                           {"removed", list_names(change.removed)},
-                                          {"changed", list_names(change.changed)}});
+                                          {"changed", list_names(change.changed)},
+                                          {"rotated", list_names(change.rotated)}});
   if (change.after == 0) logger.warn(kNoTokenIsLeft, {{"file", path}, {"before", change.before}});
 }
 
@@ -60,8 +61,8 @@ Result<> open_access(Config const& config, Access& access) {
   return {};
 }
 
-void reload_access(Reload& reload, Access& access, Clock const& clock) {
-  reload.on_reload("tokens", {"tokens_file"}, [&access](Config const& next) -> Result<Reload::Prepared> {
+void reload_access(Reload& reload, Access& access, TokenUses& uses, Clock const& clock) {
+  reload.on_reload("tokens", {"tokens_file"}, [&access, &uses](Config const& next) -> Result<Reload::Prepared> {
     WM_TRY(auto file, read_tokens_again(next, access.tokens));
     Reload::Prepared prepared;
     if (file.is_there) {
@@ -72,9 +73,10 @@ void reload_access(Reload& reload, Access& access, Clock const& clock) {
         tell_tokens(change, path, logger.of(telemetry::LogComponent::auth));
       };
     }
-    prepared.commit = [&access, file = std::move(file)]() mutable {
+    prepared.commit = [&access, &uses, file = std::move(file)]() mutable {
       if (file.is_there) access.tokens.set(std::move(file.records));
       keep_out_of_core_dumps(access);
+      uses.begin();  // These may be the first.
     };
     return prepared;
   });

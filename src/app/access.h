@@ -3,6 +3,7 @@
 
 #include "app/config.h"
 #include "app/reload.h"
+#include "app/token_uses.h"
 #include "base/error.h"
 #include "net/tls.h"
 #include "service/token_store.h"
@@ -23,8 +24,8 @@ CallersAre callers_of(Access const& access);
 Result<> open_access(Config const& config, Access& access);
 
 // The files are read again with each reload, and the log says what in them is other than before: names of tokens, and
-// when a certificate ends. `clock` outlives `reload`.
-void reload_access(Reload& reload, Access& access, Clock const& clock);
+// when a certificate ends. `uses` and `clock` outlive `reload`.
+void reload_access(Reload& reload, Access& access, TokenUses& uses, Clock const& clock);
 
 // From here on the system writes no core of this process, and lets nobody but root look into it: what is in there are
 // keys, headers with tokens, and payloads. For a server that has tokens or a certificate; others are as they were.

@@ -48,11 +48,29 @@ Result<> change_tokens_file(std::string const& path,
                             std::function<Result<>(std::vector<service::TokenRecord>&)> const& change) {
   return log::change_small_file(path, kMode, service::kTokensFileBytesMax,
                                 [&](std::optional<std::string> const& before) -> Result<std::string> {
-                                  auto records = service::parse_tokens(before.value_or(std::string{}));
-                                  if (!records) return std::unexpected(about(std::move(records).error(), path));
-                                  WM_TRY_VOID(change(*records));
-                                  return service::format_tokens(*records);
+                                  std::vector<service::TokenRecord> records;
+                                  if (before) {
+                                    auto read = service::parse_tokens(*before);
+                                    if (!read) return std::unexpected(about(std::move(read).error(), path));
+                                    records = *std::move(read);
+                                  }
+                                  WM_TRY_VOID(change(records));
+                                  return service::format_tokens(records);
                                 });
+}
+
+std::string token_uses_path(std::string const& data) { return data + "/tokens-used"; }
+
+std::optional<std::vector<service::TokenUse>> read_token_uses(std::string const& data) {
+  auto const file = log::read_small_file(token_uses_path(data), service::kTokensFileBytesMax);
+  if (!file || !*file) return std::nullopt;
+  return service::parse_token_uses((*file)->bytes);
+}
+
+Result<> write_token_uses(std::string const& data, std::span<service::TokenUse const> uses) {
+  return log::change_small_file(
+      token_uses_path(data), kMode, service::kTokensFileBytesMax,
+      [&](std::optional<std::string> const&) -> Result<std::string> { return service::format_token_uses(uses); });
 }
 
 Result<> load_tokens(Config const& config, service::TokenStore& store) {
@@ -61,7 +79,10 @@ Result<> load_tokens(Config const& config, service::TokenStore& store) {
     return fail(ErrorCode::bad_configuration,
                 fmt::format("there is no tokens file {}: `workmill token new` makes it", config.tokens_file));
   }
-  if (file.is_there) store.set(std::move(file.records));
+  if (file.is_there) {
+    auto const uses = read_token_uses(config.data);
+    store.set(std::move(file.records), uses.value_or(std::vector<service::TokenUse>{}));
+  }
   return {};
 }
 
@@ -84,7 +105,8 @@ std::string list_names(std::span<std::string const> names) {
 
 std::string TokensChange::text() const {
   std::string text;
-  for (auto const& [sign, names] : {std::pair{'+', &added}, std::pair{'-', &removed}, std::pair{'~', &changed}}) {
+  for (auto const& [sign, names] :
+       {std::pair{'+', &added}, std::pair{'-', &removed}, std::pair{'~', &changed}, std::pair{'*', &rotated}}) {
     std::size_t const told = std::min(names->size(), kNamesMax);
     for (std::string const& name : std::span{*names}.first(told)) {
       text.append(text.empty() ? "" : " ").append(1, sign).append(name);
@@ -94,8 +116,20 @@ std::string TokensChange::text() const {
   return text;
 }
 
+namespace {
+
+// All that there is to a token but its secrets, as it is written down.
+std::string without_secrets(service::TokenRecord record) {
+  record.secret = {};
+  record.old.reset();
+  return service::format_tokens({&record, 1});
+}
+
+}  // namespace
+
 TokensChange compare_tokens(std::span<service::TokenPtr const> before, std::span<service::TokenRecord const> after) {
-  TokensChange change{.before = before.size(), .after = after.size(), .added = {}, .removed = {}, .changed = {}};
+  TokensChange change{
+      .before = before.size(), .after = after.size(), .added = {}, .removed = {}, .changed = {}, .rotated = {}};
   std::map<std::string_view, service::TokenRecord const*> left;  // By id: those of before that are not met yet.
   for (service::TokenPtr const& token : before) left.emplace(token->record.id, &token->record);
   for (service::TokenRecord const& record : after) {
@@ -104,14 +138,14 @@ TokensChange compare_tokens(std::span<service::TokenPtr const> before, std::span
       change.added.push_back(record.name);
       continue;
     }
-    // As they are written down: that is all there is to a token.
-    if (service::format_tokens({found->second, 1}) != service::format_tokens({&record, 1})) {
-      change.changed.push_back(record.name);
-    }
+    if (without_secrets(*found->second) != without_secrets(record)) change.changed.push_back(record.name);
+    if (found->second->secret != record.secret) change.rotated.push_back(record.name);
     left.erase(found);
   }
   for (auto const& [id, record] : left) change.removed.push_back(record->name);
-  for (auto* const names : {&change.added, &change.removed, &change.changed}) std::ranges::sort(*names);
+  for (auto* const names : {&change.added, &change.removed, &change.changed, &change.rotated}) {
+    std::ranges::sort(*names);
+  }
   return change;
 }
 

@@ -1,6 +1,7 @@
 #pragma once
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -29,6 +30,12 @@ Result<TokensFile> read_tokens_file(std::string const& path);
 Result<> change_tokens_file(std::string const& path,
                             std::function<Result<>(std::vector<service::TokenRecord>&)> const& change);
 
+// Where the server of this data folder writes down when its tokens were used last.
+std::string token_uses_path(std::string const& data);
+// Nothing where there is no such file, or it cannot be read: nobody knows then, and that is all.
+std::optional<std::vector<service::TokenUse>> read_token_uses(std::string const& data);
+Result<> write_token_uses(std::string const& data, std::span<service::TokenUse const> uses);
+
 // At start: the store is off where there is no file, unless the configuration names one, which then must be there.
 Result<> load_tokens(Config const& config, service::TokenStore& store);
 // For a reload, what the store shall be set to; not there where it is off and stays so. An error where the file cannot
@@ -42,9 +49,10 @@ struct TokensChange {
   std::size_t before = 0, after = 0;
   std::vector<std::string> added, removed;
   std::vector<std::string> changed;  // The same token, with another name, other scopes, limits or time.
+  std::vector<std::string> rotated;  // The same token, with another secret.
 
-  bool is_empty() const { return added.empty() && removed.empty() && changed.empty(); }
-  // "+new -old ~other".
+  bool is_empty() const { return added.empty() && removed.empty() && changed.empty() && rotated.empty(); }
+  // "+new -old ~other *rotated".
   std::string text() const;
 };
 // "a, b and 3 more".

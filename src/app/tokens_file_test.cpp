@@ -37,6 +37,21 @@ TEST(CompareTokens, TakesATokenForAnotherThatHasItsNameAlone) {
   EXPECT_EQ(change({token("ci")}, {token("ci")}), "+ci -ci");
 }
 
+TEST(CompareTokens, NamesTheTokensThatWereRotatedAndTakesTheEndOfAGraceForNoChange) {
+  TokenRecord const first = token("ci");
+  TokenRecord rotated = first;
+  service::rotate_token(rotated, kInstantMax);
+  TokenRecord longer = rotated;
+  service::rotate_token(longer, std::nullopt);
+  longer.expires_at = kInstantMax;
+  TokenRecord grace_over = rotated;
+  grace_over.old.reset();
+
+  EXPECT_EQ(change({first}, {rotated}), "*ci");
+  EXPECT_EQ(change({rotated}, {longer}), "~ci *ci");
+  EXPECT_EQ(change({rotated}, {grace_over}), "");
+}
+
 TEST(CompareTokens, CountsThem) {
   TokenRecord record{.id = {}, .name = "ci", .scopes = {Scope::read}};
   service::make_token(record);

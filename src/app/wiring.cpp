@@ -19,6 +19,7 @@
 #include "app/service_manager.h"
 #include "app/stop_signals.h"
 #include "app/store.h"
+#include "app/token_uses.h"
 #include "app/tracing.h"
 #include "app/verification.h"
 #include "app/watchdog.h"
@@ -39,10 +40,10 @@ constexpr std::chrono::seconds kCloseTime{30};  // Beyond the drain: to flush an
 constexpr std::chrono::seconds kTurnEvery{1};   // Of an I/O thread without events: it has nothing to do but collect.
 
 // What can change in any server; its own parts register theirs.
-void reload_common(Reload& reload, Access& access, Clock const& clock, telemetry::Logger& logger) {
+void reload_common(Reload& reload, Access& access, TokenUses& uses, Clock const& clock, telemetry::Logger& logger) {
   reload.on_change({"log_level"}, [&logger](Config const& config) { logger.set_levels(config.log_level); });
   reload.on_change({"drain_timeout"}, [](Config const&) {});  // Looked up when it is needed.
-  reload_access(reload, access, clock);
+  reload_access(reload, access, uses, clock);
 }
 
 // Why the server stops. It is told as soon as it is known: what is taken down afterwards may go wrong too.
@@ -387,8 +388,10 @@ Result<> run(Config const& given, Reload::Read read_again, Access& access, Clock
     WM_TRY(auto again, read_again());
     return with_sockets(std::move(again), sockets, access);
   };
+  TokenUses uses{config.data, access.tokens, logger.of(telemetry::LogComponent::auth)};
+  uses.begin();
   Reload reload{config, read, logger};
-  reload_common(reload, access, clock, logger);
+  reload_common(reload, access, uses, clock, logger);
   warn_of_access(config, access, clock.now(), logger);
   warn_of_room(config, room, logger);
   reload.on_change({"connections_max"}, [&](Config const& next) { warn_of_room(next, room, logger); });
@@ -404,6 +407,7 @@ Result<> run(Config const& given, Reload::Read read_again, Access& access, Clock
   auto ran =
       config.io_threads == 1 ? run_inline(reload, host, store, chance) : run_threads(reload, host, store, chance);
   if (!ran) return ran;
+  uses.finish();      // While the folder is ours.
   store.log.reset();  // Closes it in order.
   tracing.flush();
   logger.info("stopped");

@@ -17,24 +17,57 @@ ClientKey client_key_of(std::string_view id) {
   return ClientKey{mix64(number)};
 }
 
+std::shared_ptr<Token> make_token_of(TokenRecord record) {
+  auto token = std::make_shared<Token>();
+  token->client = client_key_of(record.id);
+  if (auto const& secret = record.old) {
+    auto old = std::make_shared<Token>();
+    old->client = token->client;
+    old->is_old = true;
+    old->record = record;
+    old->record.secret = secret->kept;
+    old->record.old.reset();
+    old->record.expires_at = std::min(secret->until, record.expires_at.value_or(secret->until));
+    token->old = std::move(old);
+  }
+  token->record = std::move(record);
+  return token;
+}
+
+void note_use(Token const& token, TokenUse const& use) {
+  // What was used with a secret that is gone counts for the token.
+  bool const is_old = token.old && token.old->record.secret.salt == use.salt;
+  auto& last = is_old ? token.old->last_used_ms : token.last_used_ms;
+  last = std::max(last.load(), to_ms(use.at));
+}
+
+void add_use(Token const& token, std::vector<TokenUse>& uses) {
+  std::int64_t const at_ms = token.last_used_ms.load(std::memory_order_relaxed);
+  if (at_ms == 0) return;
+  uses.push_back({.id = token.record.id, .salt = token.record.secret.salt, .at = instant_from_ms(at_ms)});
+}
+
 }  // namespace
 
-void TokenStore::set(std::vector<TokenRecord> records) {
+std::optional<Instant> Token::last_used() const {
+  std::int64_t const with_old = old ? old->last_used_ms.load(std::memory_order_relaxed) : 0;
+  std::int64_t const at_ms = std::max(last_used_ms.load(std::memory_order_relaxed), with_old);
+  return at_ms > 0 ? std::optional{instant_from_ms(at_ms)} : std::nullopt;
+}
+
+void TokenStore::set(std::vector<TokenRecord> records, std::vector<TokenUse> const& uses) {
   auto table = std::make_shared<Table>();
-  table_.with([&](std::shared_ptr<Table const>& current) {
-    for (TokenRecord& record : records) {
-      auto token = std::make_shared<Token>();
-      if (current) {
-        auto const before = current->find(record.id);
-        if (before != current->end()) token->last_used_ms = before->second->last_used_ms.load();
-      }
-      token->record = std::move(record);
-      token->client = client_key_of(token->record.id);
-      std::string id = token->record.id;
-      table->emplace(std::move(id), std::move(token));
+  for (TokenRecord& record : records) {
+    std::string id = record.id;
+    table->emplace(std::move(id), make_token_of(std::move(record)));
+  }
+  for (std::vector<TokenUse> const& known : {this->uses(), uses}) {
+    for (TokenUse const& use : known) {
+      auto const found = table->find(use.id);
+      if (found != table->end()) note_use(*found->second, use);
     }
-    current = std::move(table);
-  });
+  }
+  table_.with([&](std::shared_ptr<Table const>& current) { current = std::move(table); });
   generation_.fetch_add(1, std::memory_order_acq_rel);
 }
 
@@ -42,8 +75,11 @@ TokenPtr TokenStore::find(ShownToken const& shown) const {
   auto const table = table_.with([](std::shared_ptr<Table const> const& current) { return current; });
   if (!table) return nullptr;
   auto const found = table->find(std::string{shown.id});
-  if (found == table->end() || !holds(found->second->record, shown.secret)) return nullptr;
-  return found->second;
+  if (found == table->end()) return nullptr;
+  TokenPtr const& token = found->second;
+  if (holds(token->record.secret, shown.secret)) return token;
+  if (token->old && holds(token->old->record.secret, shown.secret)) return token->old;
+  return nullptr;
 }
 
 std::vector<TokenPtr> TokenStore::list() const {
@@ -54,6 +90,15 @@ std::vector<TokenPtr> TokenStore::list() const {
   }
   std::ranges::sort(all, {}, [](TokenPtr const& token) -> std::string const& { return token->record.name; });
   return all;
+}
+
+std::vector<TokenUse> TokenStore::uses() const {
+  std::vector<TokenUse> uses;
+  for (TokenPtr const& token : list()) {
+    add_use(*token, uses);
+    if (token->old) add_use(*token->old, uses);
+  }
+  return uses;
 }
 
 }  // namespace workmill::service

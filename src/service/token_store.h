@@ -2,6 +2,8 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <optional>
+#include <string>
 #include <string_view>
 #include <unordered_map>
 #include <vector>
@@ -9,6 +11,7 @@
 #include "base/guarded.h"
 #include "base/time.h"
 #include "model/client.h"
+#include "service/token_uses.h"
 #include "service/tokens.h"
 
 // The tokens that a server knows just now. One for all I/O threads; any thread may call anything.
@@ -22,9 +25,14 @@ namespace workmill::service {
 struct Token {
   TokenRecord record;
   ClientKey client{};  // Who asks, for limits and fairness: this token, wherever it is shown.
-  mutable std::atomic<std::int64_t> last_used_ms{0};  // 0: not since this server started. Not kept on disk.
+  mutable std::atomic<std::int64_t> last_used_ms{0};  // With this secret. 0: nobody knows of any time.
+  // The same token as those have it who still show its secret before: it ends with that. Null where there is none.
+  std::shared_ptr<Token const> old{};
+  bool is_old = false;  // It is such a one itself.
 
   bool is_over(Instant now) const { return record.expires_at && now >= *record.expires_at; }
+  // With whichever secret. Nothing where nobody knows of any time.
+  std::optional<Instant> last_used() const;
 };
 using TokenPtr = std::shared_ptr<Token const>;
 
@@ -34,8 +42,9 @@ class TokenStore {
   TokenStore(TokenStore const&) = delete;
   TokenStore& operator=(TokenStore const&) = delete;
 
-  // In place of those before; when each was used last is kept. Connections look again at their next request.
-  void set(std::vector<TokenRecord> records);
+  // In place of those before; when each was used last is kept. Connections look again at their next request. `uses`: of
+  // what was used before this store was made.
+  void set(std::vector<TokenRecord> records, std::vector<TokenUse> const& uses = {});
 
   bool is_on() const { return generation_.load(std::memory_order_acquire) != 0; }
   // Another one after each set(): what was found before may not hold any more.
@@ -43,8 +52,10 @@ class TokenStore {
 
   // By the id and the secret; over or not. Nothing where there is no such token, or its secret is another.
   TokenPtr find(ShownToken const& shown) const;
-  // All, by name.
+  // All, by name. Of one that was rotated the secret of today: see Token::old.
   std::vector<TokenPtr> list() const;
+  // When each secret was used last, by name; of those that were.
+  std::vector<TokenUse> uses() const;
 
  private:
   using Table = std::unordered_map<std::string, TokenPtr>;

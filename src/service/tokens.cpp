@@ -15,6 +15,7 @@
 #include "base/assert.h"
 #include "base/digits.h"
 #include "model/ids.h"
+#include "service/token_text.h"
 
 namespace workmill::service {
 namespace {
@@ -24,40 +25,20 @@ constexpr std::string_view kPrefix = "wm_";
 // It refuses a file with others: not to know of a limit would be to drop it.
 constexpr std::string_view kVersion = "v1";
 constexpr std::string_view kVersionWithPrefixes = "v2";
+constexpr std::string_view kVersionWithOldSecret = "v3";
 constexpr std::string_view kAllQueues = "*";
+constexpr std::string_view kAllKeys = "*";  // No prefix: it would be encoded.
 constexpr std::string_view kNoExpiry = "never";
-constexpr std::string_view kHead =
-    "# Access tokens of a Workmill server, made by `workmill token`. There is no secret in here, but who can write\n"
-    "# here can let himself in. A line: version id name scopes queues created expires salt hash; of version v2 with "
-    "the\n"
-    "# prefixes of its keys of the cache, percent-encoded, behind the queues.\n";
+// A file that begins so has an end mark, without which it is cut. To servers that know of none both are remarks.
+constexpr std::string_view kMarked = "# Tokens of a Workmill server, up to the end mark below";
+constexpr std::string_view kHeadRest =
+    "; made by `workmill token`. There is no secret in here, but who\n"
+    "# can write here can let himself in. A line: version id name scopes queues created expires salt hash; of version\n"
+    "# v2 with the prefixes of its keys of the cache, percent-encoded, behind the queues; of version v3 with those (* "
+    "for\n"
+    "# all) and, at its end, with salt and hash of the secret before and the time until which that holds.\n";
+constexpr std::string_view kEnd = "# end: ";
 constexpr std::array kScopes{Scope::enqueue, Scope::work, Scope::read, Scope::admin};
-
-bool is_lower_hex(std::string_view text) {
-  return std::all_of(text.begin(), text.end(), [](char c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f'); });
-}
-
-std::string to_hex(std::span<std::uint8_t const> bytes) {
-  std::string text(2 * bytes.size(), '\0');
-  for (std::size_t i = 0; i < bytes.size(); ++i) put_hex_byte(&text[2 * i], bytes[i]);
-  return text;
-}
-
-bool from_hex(std::string_view text, std::span<std::uint8_t> out) {
-  if (text.size() != 2 * out.size() || !is_lower_hex(text)) return false;
-  for (std::size_t i = 0; i < out.size(); ++i) {
-    out[i] = static_cast<std::uint8_t>(hex_value(text[2 * i]) << 4 | hex_value(text[2 * i + 1]));
-  }
-  return true;
-}
-
-// Up to the next `separator`, which it takes too.
-std::string_view take_until(std::string_view& text, char separator) {
-  std::size_t const end = std::min(text.find(separator), text.size());
-  std::string_view const part = text.substr(0, end);
-  text.remove_prefix(std::min(end + 1, text.size()));
-  return part;
-}
 
 std::array<std::uint8_t, 32> hash_of(std::span<std::uint8_t const> salt, std::string_view secret) {
   std::array<std::uint8_t, 32> hash{};
@@ -132,19 +113,27 @@ Result<AllowedKeys> parse_prefixes(std::string_view text) {
   return std::make_shared<CacheKeySet const>(std::move(prefixes));
 }
 
+std::string end_mark(std::size_t tokens) { return fmt::format("{}{} tokens", kEnd, tokens); }
+
+bool read_secret(std::string_view salt, std::string_view hash, SecretHash& out) {
+  return from_hex(salt, out.salt) && from_hex(hash, out.hash);
+}
+
 Result<TokenRecord> parse_record(std::string_view line) {
   auto const bad = [](std::string message) { return fail(ErrorCode::bad_configuration, std::move(message)); };
   std::string_view rest = line;
   std::string_view const version = take_until(rest, ' ');
-  bool const has_prefixes = version == kVersionWithPrefixes;
+  bool const has_old = version == kVersionWithOldSecret;
+  bool const has_prefixes = has_old || version == kVersionWithPrefixes;
   if (!has_prefixes && version != kVersion) return bad("a version that is not known here");
   std::array<std::string_view, 5> head;
   for (std::string_view& field : std::span{head}.first(has_prefixes ? 5 : 4)) field = take_until(rest, ' ');
-  std::array<std::string_view, 4> tail;
+  std::array<std::string_view, 7> fields;
+  auto const tail = std::span{fields}.first(has_old ? 7 : 4);
   for (std::string_view& field : tail) field = take_until(rest, ' ');
   if (!rest.empty() || tail.back().empty()) return bad("too few fields, or too many");
   auto const& [id, name, scopes, queues, prefixes] = head;
-  auto const& [created, expires, salt, hash] = tail;
+  auto const& [created, expires, salt, hash, old_salt, old_hash, old_until] = fields;
   TokenRecord record;
   if (id.size() != kTokenIdBytes || !is_lower_hex(id)) return bad("the id is none");
   if (!is_name(name)) return bad("the name is none");
@@ -154,7 +143,7 @@ Result<TokenRecord> parse_record(std::string_view line) {
   if (!parsed_scopes) return bad("the scopes are none");
   record.scopes = *parsed_scopes;
   WM_TRY(record.allowed.queues, parse_queues(queues));
-  if (has_prefixes) {
+  if (has_prefixes && !(has_old && prefixes == kAllKeys)) {
     WM_TRY(record.allowed.keys, parse_prefixes(prefixes));
   }
   auto const created_at = parse_rfc3339(created);
@@ -165,7 +154,12 @@ Result<TokenRecord> parse_record(std::string_view line) {
     if (!expires_at) return bad("the time when it ends is none");
     record.expires_at = *expires_at;
   }
-  if (!from_hex(salt, record.salt) || !from_hex(hash, record.hash)) return bad("salt or hash are none");
+  if (!read_secret(salt, hash, record.secret)) return bad("salt or hash are none");
+  if (!has_old) return record;
+  auto const until = parse_rfc3339(old_until);
+  OldSecret& old = record.old.emplace();
+  if (!until || !read_secret(old_salt, old_hash, old.kept)) return bad("the secret before, or its end, are none");
+  old.until = *until;
   return record;
 }
 
@@ -214,24 +208,30 @@ std::optional<ShownToken> split_token(std::string_view text) {
   return shown;
 }
 
-bool holds(TokenRecord const& record, std::string_view secret) {
-  auto const hash = hash_of(record.salt, secret);
-  return CRYPTO_memcmp(hash.data(), record.hash.data(), hash.size()) == 0;
+bool holds(SecretHash const& kept, std::string_view secret) {
+  auto const hash = hash_of(kept.salt, secret);
+  return CRYPTO_memcmp(hash.data(), kept.hash.data(), hash.size()) == 0;
 }
 
 std::string make_token(TokenRecord& record) {
   std::array<std::uint8_t, kTokenIdBytes / 2> id{};
-  std::array<std::uint8_t, kTokenSecretBytes / 2> secret{};
   fill_randomly(id);
-  fill_randomly(secret);
-  fill_randomly(record.salt);
   record.id = to_hex(id);
+  return rotate_token(record, std::nullopt);
+}
+
+std::string rotate_token(TokenRecord& record, std::optional<Instant> old_until) {
+  record.old.reset();
+  if (old_until) record.old = OldSecret{.kept = record.secret, .until = *old_until};
+  std::array<std::uint8_t, kTokenSecretBytes / 2> secret{};
+  fill_randomly(secret);
+  fill_randomly(record.secret.salt);
   std::string token;
   token.reserve(kTokenBytes);  // It does not move, so no copy of it stays behind.
   token.append(kPrefix).append(record.id).append("_");
   std::string text = to_hex(secret);
   token.append(text);
-  record.hash = hash_of(record.salt, text);
+  record.secret.hash = hash_of(record.secret.salt, text);
   wipe(text);
   OPENSSL_cleanse(secret.data(), secret.size());
   return token;
@@ -242,13 +242,24 @@ Result<std::vector<TokenRecord>> parse_tokens(std::string_view file) {
     return fail(ErrorCode::bad_configuration, fmt::format("line {}: {}", line, message));
   };
   if (file.size() > kTokensFileBytesMax) return bad(1, "the file is larger than a tokens file may be");
+  if (file.empty()) return bad(1, "the file is empty; one without tokens has a line that begins with #");
+  bool const is_marked = file.starts_with(kMarked) || kMarked.starts_with(file);
   std::vector<TokenRecord> records;
   std::set<std::string, std::less<>> known;  // Ids and names; an id may be another's name, so with a mark.
   std::size_t number = 0;
+  bool has_ended = false;
   while (!file.empty()) {
     ++number;
     std::string_view const line = take_until(file, '\n');
-    if (line.empty() || line.starts_with('#')) continue;
+    if (line.empty()) continue;
+    if (has_ended) return bad(number, "something stands behind the end mark");
+    if (line.starts_with(kEnd)) {
+      has_ended = line == end_mark(records.size());
+      if (!has_ended) {
+        return bad(number, fmt::format("{} tokens stand above the end mark, which says otherwise", records.size()));
+      }
+    }
+    if (line.starts_with('#')) continue;
     if (records.size() == kTokensMax) return bad(number, "more tokens than a file may have");
     auto record = parse_record(line);
     if (!record) return bad(number, record.error().message);
@@ -256,11 +267,12 @@ Result<std::vector<TokenRecord>> parse_tokens(std::string_view file) {
     if (!known.insert("n " + record->name).second) return bad(number, "a name that another token has");
     records.push_back(*std::move(record));
   }
+  if (is_marked && !has_ended) return bad(number, "the end mark is missing: the file has been cut");
   return records;
 }
 
 std::string format_tokens(std::span<TokenRecord const> records) {
-  std::string file{kHead};
+  std::string file = std::string{kMarked}.append(kHeadRest);
   for (TokenRecord const& record : records) {
     auto const& [allowed_queues, keys] = record.allowed;
     std::string places{kAllQueues};
@@ -269,12 +281,19 @@ std::string format_tokens(std::span<TokenRecord const> records) {
     for (std::string const& prefix : keys ? keys->prefixes() : std::span<std::string const>{}) {
       places.append(1, std::exchange(separator, ',')).append(encode_prefix(prefix));
     }
-    file.append(fmt::format("{} {} {} {} {} {} {} {} {}\n", keys ? kVersionWithPrefixes : kVersion, record.id,
-                            record.name, to_string(record.scopes), places, format_rfc3339(record.created_at),
+    std::string_view version = keys ? kVersionWithPrefixes : kVersion;
+    std::string before;
+    if (auto const& old = record.old) {
+      version = kVersionWithOldSecret;
+      if (!keys) places.append(" ").append(kAllKeys);
+      before = fmt::format(" {} {} {}", to_hex(old->kept.salt), to_hex(old->kept.hash), format_rfc3339(old->until));
+    }
+    file.append(fmt::format("{} {} {} {} {} {} {} {} {}{}\n", version, record.id, record.name, to_string(record.scopes),
+                            places, format_rfc3339(record.created_at),
                             record.expires_at ? format_rfc3339(*record.expires_at) : std::string{kNoExpiry},
-                            to_hex(record.salt), to_hex(record.hash)));
+                            to_hex(record.secret.salt), to_hex(record.secret.hash), before));
   }
-  return file;
+  return file.append(end_mark(records.size())).append("\n");
 }
 
 void wipe(std::string& secret) {

@@ -49,6 +49,18 @@ inline constexpr std::size_t kTokenIdBytes = 12;      // Hex digits.
 inline constexpr std::size_t kTokenSecretBytes = 64;  // Hex digits.
 inline constexpr std::size_t kTokenBytes = 3 + kTokenIdBytes + 1 + kTokenSecretBytes;
 
+// What is kept of a secret.
+struct SecretHash {
+  std::array<std::uint8_t, 16> salt{};
+  std::array<std::uint8_t, 32> hash{};
+  bool operator==(SecretHash const&) const = default;
+};
+// The secret that a token had before it was rotated. Over at `until`, and with the token.
+struct OldSecret {
+  SecretHash kept;
+  Instant until{};
+};
+
 // What is kept of a token. Nothing in here lets anybody in.
 struct TokenRecord {
   std::string id;    // kTokenIdBytes; public: it may stand in logs.
@@ -57,8 +69,8 @@ struct TokenRecord {
   Allowed allowed{};  // The queues and keys of the cache that it is for.
   Instant created_at{};
   std::optional<Instant> expires_at{};
-  std::array<std::uint8_t, 16> salt{};
-  std::array<std::uint8_t, 32> hash{};
+  SecretHash secret{};
+  std::optional<OldSecret> old{};
 };
 
 // A token in its two parts, lent from the text. Nothing where it has not exactly the form.
@@ -68,13 +80,17 @@ struct ShownToken {
 std::optional<ShownToken> split_token(std::string_view text);
 
 // Takes as long whatever the secret is.
-bool holds(TokenRecord const& record, std::string_view secret);
+bool holds(SecretHash const& kept, std::string_view secret);
 
-// Fills in id, salt and hash, and answers the token as its bearer gets it: this once, the caller wipes it (see wipe).
+// Fills in id and secret, and answers the token as its bearer gets it: this once, the caller wipes it (see wipe).
 std::string make_token(TokenRecord& record);
+// The same token with another secret. Where there is an `old_until`, the secret that it had holds until then as well;
+// a still older one is over at once.
+std::string rotate_token(TokenRecord& record, std::optional<Instant> old_until);
 
 // A tokens file, a line each (docs/reference/configuration.md). bad_configuration, with the line, for what is
-// malformed, comes twice, or is over a bound; never a part of what stood there.
+// malformed, comes twice, or is over a bound; never a part of what stood there. A file that has been cut is refused
+// wherever that was, as its end mark is missing; only those of versions that wrote none may end with any line.
 Result<std::vector<TokenRecord>> parse_tokens(std::string_view file);
 std::string format_tokens(std::span<TokenRecord const> records);
 

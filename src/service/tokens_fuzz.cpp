@@ -4,6 +4,7 @@
 #include <string_view>
 
 #include "base/assert.h"
+#include "service/token_uses.h"
 #include "service/tokens.h"
 
 // Whatever stands in a tokens file, or is shown as a token: it is refused, or it is written again as it was read.
@@ -22,5 +23,7 @@ extern "C" int LLVMFuzzerTestOneInput(std::uint8_t const* data, std::size_t size
     auto const again = parse_tokens(written);
     WM_ASSERT(again && format_tokens(*again) == written);
   }
+  std::string const uses = format_token_uses(parse_token_uses(text));
+  WM_ASSERT(format_token_uses(parse_token_uses(uses)) == uses);
   return 0;
 }

@@ -253,8 +253,8 @@ def test_a_tokens_file_that_is_not_as_it_should_be_is_refused_at_start(start, tm
         assert server.wait_for_exit() == 2
         assert words in server.log(), server.log_tail()
 
-    (data / "tokens").write_text(good + "v1 rubbish\n")
-    refused("line 5")
+    (data / "tokens").write_text(good.replace("# end", "v1 rubbish\n# end"))
+    refused("line 6")
     (data / "tokens").write_text(good)
     (data / "tokens").chmod(0o620)
     refused("chmod 600")
@@ -350,6 +350,145 @@ def test_a_tokens_file_that_is_spoilt_or_gone_changes_nothing_on_sighup(keys):
         path.chmod(0o600)
 
 
+def test_a_tokens_file_that_is_cut_is_refused_at_start_and_on_sighup(keys):
+    path, server = keys.server.data / "tokens", keys.server
+    whole = path.read_text()
+    for cut in ("", whole[: len(whole) // 2], whole[: whole.index("# end")], whole.replace("# end: 7", "# end: 8")):
+        path.write_text(cut)
+        before = server.log().count("not reloaded")
+        server.process.send_signal(signal.SIGHUP)
+        eventually(lambda: server.log().count("not reloaded") > before, "the server says so")
+        assert keys.api(keys.all).call("GET", "/v1/queues").status == 200
+        assert "tokens file" in workmill("token", "list", "--data", server.data, expect=2).stderr
+        workmill("token", "revoke", "read", "--data", server.data, expect=2)
+        assert path.read_text() == cut
+    server.stop()
+    server.spawn()
+    assert server.wait_for_exit() == 2
+    path.write_text(whole)
+    server.start()
+    assert keys.api(keys.all).call("GET", "/v1/queues").status == 200
+
+
+def test_a_tokens_file_without_an_end_mark_holds_and_gets_one(start, tmp_path):
+    data = tmp_path / "data"
+    token = new_token(data, "one", "read")
+    path = data / "tokens"
+    line = next(line for line in path.read_text().splitlines() if line.startswith("v1 "))
+    path.write_text("# Access tokens of a Workmill server, made by `workmill token`.\n" + line + "\n")
+    assert start(data=data).api(token=token).call("GET", "/v1/queues").status == 200
+    new_token(data, "two", "read")
+    assert path.read_text().endswith("\n# end: 2 tokens\n") and line in path.read_text()
+
+
+def rotate(data, name, *args, **options):
+    return workmill("token", "rotate", name, "--data", data, *args, **options).stdout.strip()
+
+
+def test_a_rotated_token_holds_with_both_secrets_until_its_grace_is_over(start, tmp_path):
+    keys = Keys(start, tmp_path / "data", "--log-format", "json")
+    server, before = keys.server, keys.limited
+    with Raw(server.port) as raw:
+        show = [f"Authorization: Bearer {before}"]
+        assert raw.send(request_bytes("GET", "/v1/queues", headers=show)).answer().status == 200
+        after = rotate(server.data, "limited", "--grace", "2s")
+        lines = reloaded(server)
+        assert raw.send(request_bytes("GET", "/v1/queues", headers=show)).answer().status == 200
+        assert keys.api(after).call("GET", "/v1/queues").status == 200
+        assert keys.api(after).call("GET", "/v1/queues/foreign").status == 403
+        eventually(
+            lambda: raw.send(request_bytes("GET", "/v1/queues", headers=show)).answer().status == 401, "its end"
+        )
+    refused = keys.api(before).call("GET", "/v1/queues")
+    assert refused.status in (401, 429) and keys.api(after).call("GET", "/v1/queues").status == 200
+    assert before.split("_")[1] == after.split("_")[1] and before != after
+    (change,) = said(lines, "the tokens have changed")
+    assert (change["rotated"], change["added"], change["removed"], change["changed"]) == ("limited", "", "", "")
+    (audit,) = said(lines, "admin action")
+    assert (audit["who"], audit["changes"]) == ("SIGHUP", "tokens(*limited)")
+    log, file = server.final_log(), (server.data / "tokens").read_text()
+    for token in (before, after):
+        assert token.split("_")[2][:16] not in log + file
+
+
+def test_without_a_grace_the_old_secret_is_over_with_the_reload(keys):
+    before = keys.all
+    after = rotate(keys.server.data, "all", "--grace", "0s")
+    keys.server.process.send_signal(signal.SIGHUP)
+    eventually(lambda: keys.api(after).call("GET", "/v1/queues").status == 200, "the new secret is known")
+    answer = keys.api(before).call("GET", "/v1/queues")
+    assert answer.status == 401 and "rotated" in answer.json["detail"]
+
+
+def test_a_worker_whose_token_is_rotated_stays_the_same_caller(keys):
+    """What goes by the token's name: a request that is sent again under its key."""
+    headers = {"Idempotency-Key": '"same"'}
+    once = keys.api(keys.all).post("/v1/jobs", {"type": "t", "queue": "mine"}, headers=headers)
+    after = rotate(keys.server.data, "all")
+    keys.server.process.send_signal(signal.SIGHUP)
+    eventually(lambda: keys.api(after).call("GET", "/v1/queues").status == 200, "the new secret is known")
+    assert keys.api(after).post("/v1/jobs", {"type": "t", "queue": "mine"}, headers=headers) == once
+
+
+def test_the_rotate_command_tells_what_it_did_and_refuses_what_would_cut_a_grace_short(tmp_path):
+    data = tmp_path / "data"
+    first = new_token(data, "a", "read,work", "--queue", "q", "--expires", "1d")
+    made = json.loads(rotate(data, "a", "--json"))
+    assert made["name"] == "a" and made["queues"] == ["q"] and made["scopes"] == ["work", "read"]
+    assert made["id"] == first.split("_")[1] and made["token"] != first and made["old_secret_until"]
+    assert made["old_secret_until"] <= made["expires_at"]
+    shown = workmill("token", "rotate", "a", "--data", data, expect=2)
+    assert made["old_secret_until"] in shown.stderr and shown.stdout == ""
+    last = workmill("token", "rotate", "a", "--data", data, "--grace", "0s", "--expires", "90d")
+    assert last.stdout.strip() not in last.stderr and "no longer" in last.stderr
+    (item,) = json.loads(workmill("token", "list", "--json", "--data", data).stdout)["items"]
+    assert item["old_secret"] is None and item["expires_at"] > made["expires_at"]
+    rotate(data, "nobody", expect=1)
+    rotate(data, "a", "--grace", "soon", expect=2)
+    new_token(data, "over", "read", "--expires", "1ms")
+    assert "--expires" in workmill("token", "rotate", "over", "--data", data, expect=2).stderr
+    assert json.loads(rotate(data, "over", "--expires", "1d", "--json"))["old_secret_until"] is None
+
+
+def test_when_tokens_were_used_last_is_known_after_a_restart_and_to_the_command_line(start, tmp_path):
+    keys = Keys(start, tmp_path / "data")
+    server = keys.server
+
+    def listed():
+        answer = json.loads(workmill("token", "list", "--json", "--data", server.data).stdout)
+        return {item["name"]: (item["last_used_at"], item["old_secret"]) for item in answer["items"]}
+
+    def served():
+        items = keys.api(keys.tokens["admin"]).get("/v1/tokens")["items"]
+        return {item["name"]: (item["last_used_at"], item["old_secret"]) for item in items}
+
+    assert "unknown" in workmill("token", "list", "--data", server.data).stdout
+    keys.api(keys.tokens["work"]).post("/v1/leases", {"queues": ["q"]})
+    keys.api(keys.limited).call("GET", "/v1/queues", expect=200)
+    before = served()
+    assert before["work"][0] and before["limited"][0] and not before["read"][0]
+    server.stop()
+    assert stat.S_IMODE((server.data / "tokens-used").stat().st_mode) == 0o600
+    assert {name: listed()[name] for name in ("work", "limited", "read")} == {
+        name: before[name] for name in ("work", "limited", "read")
+    }
+    table = workmill("token", "list", "--data", server.data).stdout
+    assert before["work"][0] in table and "OLD SECRET" not in table
+    rotate(server.data, "limited")  # While no server runs.
+    assert before["limited"][0] == listed()["limited"][1]["last_used_at"]
+    assert "OLD SECRET UNTIL" in workmill("token", "list", "--data", server.data).stdout
+
+    server.start()
+
+    after = served()
+    assert after["work"] == before["work"] and not after["read"][0]
+    assert after["limited"][0] == after["limited"][1]["last_used_at"] == before["limited"][0]
+    server.kill()
+    (server.data / "tokens-used").write_bytes(b"\x00rubbish\n" * 100)
+    server.start()
+    assert not served()["work"][0]
+
+
 def reloaded(server):
     """SIGHUP, and what was logged by it, as objects."""
     before = len(server.log())
@@ -388,7 +527,7 @@ def test_the_log_says_which_tokens_a_reload_brings_and_takes(start, tmp_path):
 def test_a_tokens_file_that_has_become_empty_is_warned_of(start, tmp_path):
     keys = Keys(start, tmp_path / "data", "--log-format", "json")
     warning = "the tokens file has no token left: nobody is let in"
-    (keys.server.data / "tokens").write_text("")
+    (keys.server.data / "tokens").write_text("# none\n")
 
     lines = reloaded(keys.server)
 

@@ -377,8 +377,13 @@ export type TokensPage = {
     cache_prefixes: string[] | null;
     created_at: Time;
     expires_at: Time | null;
-    /** Since the server started; null: not. */
+    /** With either secret. null: not, as far as the server knows. */
     last_used_at: Time | null;
+    /** Of a token that was rotated: the secret before, which holds until it expires. null: none. */
+    old_secret: {
+      expires_at: Time;
+      last_used_at: Time | null;
+    } | null;
   }>;
   next: string | null;
 };

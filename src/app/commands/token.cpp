@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <utility>
@@ -19,8 +20,8 @@
 #include "app/tokens_file.h"
 #include "base/json_writer.h"
 
-// `token new`, `token list`, `token revoke`: on the tokens file itself, so that the first one can be made before there
-// is a server, and nobody can be locked out by the server that he wants to mend.
+// `token new`, `list`, `rotate`, `revoke`: on the tokens file itself, so that the first one can be made before there is
+// a server, and nobody can be locked out by the server that he wants to mend.
 namespace workmill::app {
 namespace {
 
@@ -31,16 +32,18 @@ Examples:
   workmill token new --name reports --scope enqueue,read --queue reports --cache-prefix report:
   workmill token new --name ops --scope enqueue,work,read,admin --expires 90d
   workmill token list
+  workmill token rotate mailer --grace 48h
   workmill token revoke mailer
 
 The token is printed once, on standard output, and is kept nowhere: the file has a salted hash of it. A running server
 reads the file again when it gets SIGHUP. Once there is a tokens file, every call needs a token, also from this machine.
-To exchange a token without a pause: make a new one under another name, hand it out, then revoke the old one.
+To exchange a token without a pause: rotate it, reload the server, hand out what was printed; until its grace ends the
+old one holds too, and `token list` shows whether somebody still uses it.
 )";
 
 struct Options {
   std::string config_file, data, tokens_file;
-  std::string scope, name, expires;
+  std::string scope, name, expires, grace = "24h";
   std::vector<std::string> queues, cache_prefixes;
 };
 
@@ -53,11 +56,16 @@ CLI::Validator is_key_prefix() {
           ""};
 }
 
-Result<std::string> path_of(Options const& options) {
+Result<Config> config_of(Options const& options) {
   Config config;
   if (!options.config_file.empty()) WM_TRY_VOID(read_config(options.config_file, config));
   if (!options.data.empty()) config.data = options.data;
   if (!options.tokens_file.empty()) config.tokens_file = options.tokens_file;
+  return config;
+}
+
+Result<std::string> path_of(Options const& options) {
+  WM_TRY(auto const config, config_of(options));
   return tokens_path(config);
 }
 
@@ -66,6 +74,8 @@ JsonWriter& append_texts(std::span<std::string const> texts, JsonWriter& json) {
   for (std::string const& text : texts) json.value(text);
   return json.end_array();
 }
+
+void append_time(std::optional<Instant> when, JsonWriter& json) { when ? json.value(*when) : json.null(); }
 
 void append_record(service::TokenRecord const& record, JsonWriter& json) {
   json.member("name", record.name).member("id", record.id).key("scopes").begin_array();
@@ -79,11 +89,30 @@ void append_record(service::TokenRecord const& record, JsonWriter& json) {
   json.key("cache_prefixes");
   keys ? append_texts(keys->prefixes(), json) : json.null();
   json.member("created_at", record.created_at).key("expires_at");
-  if (record.expires_at) {
-    json.value(*record.expires_at);
+  append_time(record.expires_at, json);
+}
+
+// The token itself: it is shown this once, and wiped.
+bool print_token(std::string& token, service::TokenRecord const& record, std::string const& path,
+                 std::string const& words, Context const& context) {
+  bool printed = false;
+  if (context.json) {
+    std::string out;
+    out.reserve(4'096);
+    JsonWriter json{out};
+    json.begin_object().member("token", token);
+    append_record(record, json);
+    json.key("old_secret_until");
+    append_time(record.old ? std::optional{record.old->until} : std::nullopt, json);
+    json.member("file", path).end_object();
+    printed = print_line(out);
+    service::wipe(out);
   } else {
-    json.null();
+    printed = print_line(token);
+    fmt::print(stderr, "{}\nA server that runs already learns of it by SIGHUP.\n", words);
   }
+  service::wipe(token);
+  return printed;
 }
 
 int run_new(Options const& options, Context const& context) {
@@ -128,40 +157,108 @@ int run_new(Options const& options, Context const& context) {
     service::wipe(token);
     return fail_with(kept.error(), context);
   }
-  bool printed = false;
-  if (context.json) {
-    std::string out;
-    out.reserve(4'096);
-    JsonWriter json{out};
-    json.begin_object().member("token", token);
-    append_record(record, json);
-    json.member("file", *path).end_object();
-    printed = print_line(out);
-    service::wipe(out);
-  } else {
-    printed = print_line(token);
-    fmt::print(stderr,
-               "{} is in {}. The line above is the token itself: it is shown this once.\n"
-               "A server that runs already learns of it by SIGHUP.\n",
-               record.name, *path);
+  auto const words =
+      fmt::format("{} is in {}. The line above is the token itself: it is shown this once.", record.name, *path);
+  return print_token(token, record, *path, words, context) ? kExitOk : kExitFailed;
+}
+
+// The token of that name gets another secret. Answers the token as its bearer gets it, to be wiped.
+Result<std::string> rotate(service::TokenRecord& record, Duration grace, std::optional<Duration> expires, Instant now) {
+  bool const is_over = record.expires_at && *record.expires_at <= now;
+  if (is_over && !expires) {
+    return fail(ErrorCode::bad_configuration,
+                fmt::format("the time of {} was over at {}: say with --expires for how long it shall hold from now on",
+                            record.name, format_rfc3339(*record.expires_at)));
   }
-  service::wipe(token);
-  return printed ? kExitOk : kExitFailed;
+  if (grace > Duration{0} && record.old && record.old->until > now) {
+    return fail(ErrorCode::bad_configuration,
+                fmt::format("{} was rotated already, and the secret before holds until {}: wait for that, or end both "
+                            "secrets that hold now at once, with --grace 0s",
+                            record.name, format_rfc3339(record.old->until)));
+  }
+  std::optional<Instant> old_until;
+  if (grace > Duration{0} && !is_over) old_until = now + grace;
+  if (old_until && record.expires_at) old_until = std::min(*old_until, *record.expires_at);
+  if (expires) record.expires_at = now + *expires;
+  return service::rotate_token(record, old_until);
+}
+
+int run_rotate(Options const& options, Context const& context) {
+  auto const path = path_of(options);
+  if (!path) return fail_with(path.error(), context);
+  auto const grace = parse_duration(options.grace);
+  if (!grace) return fail_usage("--grace " + grace.error().message);
+  std::optional<Duration> expires;
+  if (!options.expires.empty()) {
+    auto const after = parse_duration(options.expires);
+    if (!after) return fail_usage("--expires " + after.error().message);
+    expires = *after;
+  }
+  service::TokenRecord record;
+  std::string token;
+  auto const kept = change_tokens_file(*path, [&](std::vector<service::TokenRecord>& records) -> Result<> {
+    auto const found = std::ranges::find(records, options.name, &service::TokenRecord::name);
+    if (found == records.end()) {
+      return fail(ErrorCode::not_found, fmt::format("there is no token {} in {}", options.name, *path));
+    }
+    WM_TRY(token, rotate(*found, *grace, expires, context.clock.now()));
+    record = *found;
+    return {};
+  });
+  if (!kept) {
+    service::wipe(token);
+    return fail_with(kept.error(), context);
+  }
+  auto const words = fmt::format(
+      "{} has another secret in {}. The line above is the token from now on: it is shown this once.\n{}", record.name,
+      *path,
+      record.old ? fmt::format("As it was before it holds until {}, too.", format_rfc3339(record.old->until))
+                 : std::string{"As it was before it holds no longer."});
+  return print_token(token, record, *path, words, context) ? kExitOk : kExitFailed;
+}
+
+// Both of its secrets, as the server has last written it down.
+struct Uses {
+  std::optional<Instant> last, of_old;
+};
+
+Uses uses_of(service::TokenRecord const& record, std::span<service::TokenUse const> uses) {
+  Uses found;
+  for (service::TokenUse const& use : uses) {
+    if (use.id != record.id) continue;
+    found.last = std::max(found.last, std::optional{use.at});
+    if (record.old && use.salt == record.old->kept.salt) found.of_old = use.at;
+  }
+  return found;
 }
 
 int run_list(Options const& options, Context const& context) {
-  auto const path = path_of(options);
-  if (!path) return fail_with(path.error(), context);
-  auto const file = read_tokens_file(*path);
+  auto const config = config_of(options);
+  if (!config) return fail_with(config.error(), context);
+  auto const path = tokens_path(*config);
+  auto const file = read_tokens_file(path);
   if (!file) return fail_with(file.error(), context);
   auto const& all = file->records;
+  auto const written = read_token_uses(config->data);
+  std::vector<service::TokenUse> const uses = written.value_or(std::vector<service::TokenUse>{});
   if (context.json) {
     std::string out;
     JsonWriter json{out};
-    json.begin_object().member("file", *path).key("items").begin_array();
+    json.begin_object().member("file", path).key("items").begin_array();
     for (auto const& record : all) {
+      auto const [last, of_old] = uses_of(record, uses);
       json.begin_object();
       append_record(record, json);
+      json.key("last_used_at");
+      append_time(last, json);
+      json.key("old_secret");
+      if (record.old) {
+        json.begin_object().member("expires_at", record.old->until).key("last_used_at");
+        append_time(of_old, json);
+        json.end_object();
+      } else {
+        json.null();
+      }
       json.end_object();
     }
     json.end_array().end_object();
@@ -172,22 +269,37 @@ int run_list(Options const& options, Context const& context) {
                file->is_there ? "no token: nobody is let in" : "no tokens file: nobody is asked for a token");
     return kExitOk;
   }
-  TextTable table;
-  for (auto const* title : {"NAME", "ID", "SCOPES", "QUEUES", "KEYS", "MADE", "EXPIRES"}) table.column(title);
   Instant const now = context.clock.now();
+  auto const has_old = [now](service::TokenRecord const& record) { return record.old && record.old->until > now; };
+  bool const any_old = std::ranges::any_of(all, has_old);
+  TextTable table;
+  for (auto const* title : {"NAME", "ID", "SCOPES", "QUEUES", "KEYS", "MADE", "EXPIRES", "USED LAST"}) {
+    table.column(title);
+  }
+  if (any_old) table.column("OLD SECRET UNTIL").column("USED LAST");
+  auto const last_of = [&](std::optional<Instant> at) -> std::string {
+    return at ? format_rfc3339(*at) : written ? "never" : "unknown";
+  };
   for (auto const& record : all) {
     auto const& [queues, keys] = record.allowed;
+    auto const [last, of_old] = uses_of(record, uses);
     bool const is_over = record.expires_at && *record.expires_at <= now;
-    table.row(
-        {{record.name},
-         {record.id, Colour::dim},
-         {service::to_string(record.scopes)},
-         {queues ? fmt::format("{}", fmt::join(queues->names(), ",")) : "all"},
-         {keys     ? fmt::format("{}", fmt::join(keys->prefixes(), ","))
-          : queues ? "computed"
-                   : "all"},
-         {format_rfc3339(record.created_at)},
-         {record.expires_at ? format_rfc3339(*record.expires_at) : "never", is_over ? Colour::red : Colour::plain}});
+    std::vector<TextTable::Cell> row{
+        {record.name},
+        {record.id, Colour::dim},
+        {service::to_string(record.scopes)},
+        {queues ? fmt::format("{}", fmt::join(queues->names(), ",")) : "all"},
+        {keys     ? fmt::format("{}", fmt::join(keys->prefixes(), ","))
+         : queues ? "computed"
+                  : "all"},
+        {format_rfc3339(record.created_at)},
+        {record.expires_at ? format_rfc3339(*record.expires_at) : "never", is_over ? Colour::red : Colour::plain},
+        {last_of(last)}};
+    if (any_old) {
+      row.push_back({has_old(record) ? format_rfc3339(record.old->until) : "-"});
+      row.push_back({has_old(record) ? last_of(of_old) : "-"});
+    }
+    table.row(std::move(row));
   }
   auto const text = table.render(wants_colour(stdout), 0);
   std::fwrite(text.data(), 1, text.size(), stdout);
@@ -222,7 +334,7 @@ void add_place(CLI::App& command, Options& options) {
 }  // namespace
 
 void add_token(CLI::App& app, Context& context) {
-  auto* const command = app.add_subcommand("token", "Make, list and revoke the tokens that let callers in");
+  auto* const command = app.add_subcommand("token", "Make, list, rotate and revoke the tokens that let callers in");
   command->footer(std::string{kExamples});
   command->require_subcommand(1);
   auto const options = std::make_shared<Options>();  // Shared by the callbacks, which outlive this function.
@@ -252,6 +364,21 @@ void add_token(CLI::App& app, Context& context) {
   auto* const list = command->add_subcommand("list", "List the tokens; of none the secret");
   add_place(*list, *options);
   list->callback([options, &context] { context.run = [options, &context] { return run_list(*options, context); }; });
+
+  auto* const exchange = command->add_subcommand("rotate", "Give a token another secret, and print it once");
+  exchange->footer(std::string{kExamples});
+  exchange->add_option("NAME", options->name, "What it is called")->required()->type_name("NAME")->check(is_a_name());
+  exchange->add_option("--grace", options->grace, "For how long the secret before holds as well (24h); 0s: no longer")
+      ->type_name("DURATION")
+      ->check(is_duration());
+  exchange
+      ->add_option("--expires", options->expires,
+                   "For how long the token holds from now on. Without it: as long as it would have")
+      ->type_name("DURATION")
+      ->check(is_duration());
+  add_place(*exchange, *options);
+  exchange->callback(
+      [options, &context] { context.run = [options, &context] { return run_rotate(*options, context); }; });
 
   auto* const revoke = command->add_subcommand("revoke", "Let a token in no longer");
   revoke->add_option("NAME", options->name, "What it is called")->required()->type_name("NAME")->check(is_a_name());

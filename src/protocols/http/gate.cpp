@@ -97,13 +97,17 @@ Result<> Gate::identify(std::string_view authorization, Moment moment, Caller& c
     }
     auto token = tokens_.find(*shown);
     if (!token) {
-      return turn_away("this token is not known here: it never was, or was revoked", unknown_, moment, caller);
+      return turn_away("this token is not known here: it never was, or was revoked or rotated", unknown_, moment,
+                       caller);
     }
     caller.remember(authorization, std::move(token), generation);
   }
   if (caller.token_->is_over(moment.now)) {
+    bool const is_old = caller.token_->is_old;
     caller.forget();
-    return turn_away("the time of this token is over", expired_, moment, caller);
+    return turn_away(
+        is_old ? "this token was rotated, and the time of its old secret is over" : "the time of this token is over",
+        expired_, moment, caller);
   }
   return {};
 }

@@ -160,6 +160,19 @@ TEST_F(GateTest, ATokenIsOverAtItsTimeAlsoOnAConnectionThatHasShownIt) {
   EXPECT_EQ(refused(header, Access::read, kNow + Duration{10}), ErrorCode::unauthorized);
 }
 
+TEST_F(GateTest, TheSecretBeforeARotationIsOverAtItsTimeAlsoOnAConnectionThatHasShownIt) {
+  std::string const before = add({Scope::read});
+  EXPECT_TRUE(let_in(before, Access::read));
+  std::string const after = "Bearer " + rotate_token(records_[0], kNow + Duration{10});
+  tokens_.set(records_);
+
+  EXPECT_TRUE(let_in(before, Access::read, kNow + Duration{9}));
+  EXPECT_TRUE(let_in(after, Access::read, kNow + Duration{9}));
+  EXPECT_TRUE(let_in(before, Access::read, kNow + Duration{9}));
+  EXPECT_EQ(refused(before, Access::read, kNow + Duration{10}), ErrorCode::unauthorized);
+  EXPECT_TRUE(let_in(after, Access::read, kNow + Duration{10}));
+}
+
 TEST_F(GateTest, ARevokedTokenIsRefusedAtTheNextRequestOfAConnectionThatHasShownIt) {
   std::string const header = add({Scope::read});
   EXPECT_TRUE(let_in(header, Access::read));

@@ -391,9 +391,18 @@ void append_tokens_page(std::span<service::TokenPtr const> by_name, std::string_
     keys ? write_texts(keys->prefixes(), json) : json.null();
     json.member("created_at", record.created_at).key("expires_at");
     at(record.expires_at, json);
-    std::int64_t const used_ms = token->last_used_ms.load(std::memory_order_relaxed);
     json.key("last_used_at");
-    at(used_ms > 0 ? std::optional{instant_from_ms(used_ms)} : std::nullopt, json);
+    at(token->last_used(), json);
+    json.key("old_secret");
+    if (token->old) {
+      json.begin_object().key("expires_at");
+      at(token->old->record.expires_at, json);
+      json.key("last_used_at");
+      at(token->old->last_used(), json);
+      json.end_object();
+    } else {
+      json.null();
+    }
     json.end_object();
   }
   json.end_array().key("next");
