@@ -607,6 +607,24 @@ def test_the_audit_log_tells_what_is_changed(start, tmp_path):
     assert "a-secret-tag" not in log
 
 
+def test_a_bulk_action_that_is_refused_is_in_the_audit_log_with_what_is_known_of_it(start, tmp_path):
+    keys = Keys(start, tmp_path / "data", "--log-format", "json")
+    bulk = {"action": "delete", "where": {"queue": "foreign", "state": "dead"}}
+    keys.api(keys.tokens["read"]).refused("POST", "/v1/jobs/bulk", bulk, code="forbidden")
+    keys.api(keys.limited).refused("POST", "/v1/jobs/bulk", bulk, code="forbidden")
+    admin = keys.api(keys.tokens["admin"])
+    admin.refused("POST", "/v1/jobs/bulk", {"action": "burn", "where": {}}, code="invalid_field")
+    admin.call("POST", "/v1/jobs/bulk", data=b"{", headers={"Content-Type": "application/json"}, expect=400)
+
+    lines = [json.loads(line) for line in keys.server.final_log().splitlines() if '"admin action"' in line]
+    assert [(line["who"].split(" ")[0], line["target"], line["status"], line["result"]) for line in lines] == [
+        ("read", "(not known: refused before the body)", 403, "forbidden"),
+        ("limited", "delete state=dead queue=foreign", 403, "forbidden"),
+        ("admin", "(not known: the body was refused)", 400, "invalid_field"),
+        ("admin", "(not known: the body was refused)", 400, "malformed_json"),
+    ]
+
+
 def test_without_tokens_nothing_is_audited(start):
     server = start()
     server.api().call("PATCH", "/v1/queues/mine", {"paused": True}, expect=200)

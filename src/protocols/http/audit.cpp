@@ -52,6 +52,10 @@ std::unique_ptr<AuditNote> make_audit_note(Access access, std::string_view targe
   return note;
 }
 
+std::string_view target_of(Match const& found) {
+  return found.route == Route::bulk_jobs ? "(not known: refused before the body)" : found.parameter;
+}
+
 std::string describe_bulk(BulkJobs const& bulk) {
   std::string text{to_string(bulk.action)};
   auto const add = [&text](std::string_view name, std::string_view value) {

@@ -18,14 +18,19 @@ namespace workmill::http {
 // Kept with a request until its answer.
 struct AuditNote {
   std::string who;      // The token's name and id: "ops (3f9a1c2b4d5e)".
-  std::string target;   // The job or queue that the path names; of a bulk action, what it was for and which jobs.
+  std::string target;   // The job or queue that the path names; of a bulk action, what it was for and which jobs, or
+                        // why nobody knows.
   std::string changes;  // What was asked for: names of fields, with values where those are short and nobody's secret.
   std::string from;     // The peer's address.
 };
 
 // Nothing for routes that are not for administrators, nor where the server has no tokens: then it could say nothing of
-// who it was, and who deletes each job that he has seen to would fill the log. `target`: the parameter of the path.
+// who it was, and who deletes each job that he has seen to would fill the log.
 std::unique_ptr<AuditNote> make_audit_note(Access access, std::string_view target, Caller const& caller);
+// The parameter of the path. A bulk action has none: who is refused by the head of his request has not been asked which
+// jobs he meant, and the note says so.
+std::string_view target_of(Match const& found);
+inline constexpr std::string_view kBodyRefused = "(not known: the body was refused)";
 // "retry state=dead queue=mail".
 std::string describe_bulk(BulkJobs const& bulk);
 // "paused=true max_depth=null".

@@ -115,7 +115,7 @@ Result<Match> Endpoints::judge(Request const& request, Exchange& exchange, Calle
   auto admitted = let_in(request, access, exchange, caller);
   // Also of one that is not allowed it; but not of strangers, who could fill the log.
   bool const is_known = admitted || admitted.error().code == ErrorCode::forbidden;
-  if (found && is_known) exchange.audit = make_audit_note(found->access, found->parameter, caller);
+  if (found && is_known) exchange.audit = make_audit_note(found->access, target_of(*found), caller);
   if (!admitted) return std::unexpected(std::move(admitted).error());
   if (!found && found.error().code == ErrorCode::method_not_allowed) exchange.allow = allowed_methods(request.path);
   if (found) WM_TRY_VOID(check_conditions(request, found->route));
@@ -233,6 +233,7 @@ Result<Command> Endpoints::plan_command(Request const& request, Match const& fou
       return DeleteJob{std::move(job)};
     }
     case Route::bulk_jobs: {
+      if (exchange.audit) exchange.audit->target = kBodyRefused;
       WM_TRY_VOID(check_body(request));
       WM_TRY(BulkJobs bulk, json_in_.parse_bulk_jobs(request.body));
       if (exchange.audit) exchange.audit->target = describe_bulk(bulk);
