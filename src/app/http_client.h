@@ -22,12 +22,18 @@ namespace workmill::app {
 
 inline constexpr std::string_view kServerDefault = "http://127.0.0.1:7330";
 
+// Whom to believe that he is the server, over https. `anybody` is for who sends no secret and takes none.
+enum class Believe : std::uint8_t { whom_others_vouch_for, anybody };
+
 // Where the server is, and what lets us in.
 struct ServerAddress {
   std::string url = std::string{kServerDefault};  // As normal_url gives it.
   std::string token{};                            // Empty: none.
   std::string ca_file{};                          // PEM: who may vouch for it. Empty: whom the system believes.
+  Believe believe = Believe::whom_others_vouch_for;
 };
+// This machine, by the name or number that stands in it. `url`: as normal_url gives it.
+bool is_loopback(std::string_view url);
 
 // "http://host:port" without a path, from what a user may write: "host:port", "https://host/". bad_configuration where
 // it is no such thing.

@@ -22,6 +22,17 @@ TEST(HttpClient, WhatIsNoAddressIsRefused) {
   }
 }
 
+TEST(HttpClient, ThisMachineIsKnownByItsNameAndNumbersAlone) {
+  for (auto const* here : {"http://127.0.0.1:7330", "https://127.1.2.3", "http://localhost:80", "http://localhost",
+                           "https://[::1]:7330", "http://[::1]"}) {
+    EXPECT_TRUE(is_loopback(here)) << here;
+  }
+  for (auto const* elsewhere : {"http://127.example.org", "https://localhost.example.org:80", "http://10.0.0.1",
+                                "http://[::1:2]:80", "http://example.org"}) {
+    EXPECT_FALSE(is_loopback(elsewhere)) << elsewhere;
+  }
+}
+
 TEST(HttpClient, AProblemBecomesTheErrorThatTheServerMeant) {
   auto const answer = read_reply({.status = 422,
                                   .body = R"({"type":"/errors/invalid_field","code":"invalid_field","class":"user",)"

@@ -128,6 +128,7 @@ int run(int argc, char** argv) {
   add_pause(app, context);
   add_resume(app, context);
   add_cache(app, context);
+  add_ping(app, context);
   add_top(app, context);
   add_token(app, context);
   add_bench(app, context);

@@ -1,12 +1,16 @@
 """What is shipped around the program: the example of a configuration, the units, the Debian package."""
 
+import json
 import re
 import shutil
+import socket
 import subprocess
 
 import pytest
 
-from harness import BINARY, ROOT
+from harness import BINARY, DEADLINE, ROOT
+from test_tls import Secure, make_certificate
+from test_tokens import new_token
 
 
 def test_a_server_starts_with_the_configuration_that_is_shipped(start):
@@ -25,6 +29,80 @@ def test_the_operations_page_names_only_files_that_are_there():
         assert (ROOT / "docs" / name).exists(), name
     for name in named:
         assert (ROOT / name).exists(), name
+
+
+def in_the_container(instruction):
+    """The words of an instruction of the container file, in its JSON form."""
+    text = (ROOT / "deploy/Containerfile").read_text()
+    return json.loads(re.search(rf"^{instruction}\b[^\[]*(\[.*\])$", text, re.MULTILINE).group(1))
+
+
+def test_the_container_starts_with_tokens_only(start, tmp_path):
+    command, data = in_the_container("CMD"), tmp_path / "data"
+    assert in_the_container("ENTRYPOINT") == ["workmill"]
+    assert "--insecure" not in command and command[command.index("--listen") + 1] == "0.0.0.0:7330"
+    rest = command[command.index("--listen") + 2 :]
+    server = start(*rest, data=data, run=False)
+    server.address = "0.0.0.0"
+    server.spawn()
+    assert server.wait_for_exit() == 2
+    assert "workmill token new" in server.log()
+
+    token = new_token(data, "ops", "read")
+
+    server.start()
+    assert server.api(token=token).call("GET", "/v1/queues").status == 200
+    assert server.api().call("GET", "/v1/queues").status == 401
+
+
+def check_health(port):
+    command = in_the_container("HEALTHCHECK")
+    assert command[0] == "workmill" and "127.0.0.1:7330" in command
+    command = [BINARY, *(word.replace("7330", str(port)) for word in command[1:])]
+    return subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE)
+
+
+def test_the_health_check_of_the_container_follows_the_server_and_needs_no_token(start, tmp_path):
+    new_token(tmp_path / "data", "ops", "read")
+    server = start(data=tmp_path / "data")
+    done = check_health(server.port)
+    assert (done.returncode, done.stdout) == (0, "ready\n"), done
+    server.stop()
+    assert check_health(server.port).returncode == 69
+    server.args += ["--disk-reserve", "9000000GiB"]
+    server.start(ready=lambda: check_health(server.port).returncode != 69)
+    done = check_health(server.port)
+    assert done.returncode == 1 and "disk" in done.stderr, done
+
+
+def test_the_health_check_of_the_container_speaks_tls(start, tmp_path):
+    secure = Secure(start, tmp_path)
+    done = check_health(secure.port)
+    assert (done.returncode, done.stdout) == (0, "ready\n"), done
+
+
+def test_ping_believes_who_the_ca_file_vouches_for_where_there_is_one(start, tmp_path):
+    secure = Secure(start, tmp_path)
+    url = f"https://127.0.0.1:{secure.port}"
+    other, _ = make_certificate(tmp_path, "other")
+    for more, code in (([], 0), (["--ca-file", secure.certificate], 0), (["--ca-file", other], 69)):
+        command = [BINARY, "ping", "--server", url, "--json", *more]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE)
+        assert done.returncode == code, done
+        assert code != 0 or json.loads(done.stdout) == {"url": url, "ready": True}
+
+
+def test_ping_says_of_somebody_else_that_he_is_none_of_ours():
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        ping = subprocess.Popen(
+            [BINARY, "ping", "--server", f"http://127.0.0.1:{other.getsockname()[1]}"], stderr=subprocess.PIPE, text=True
+        )
+        connection, _ = other.accept()
+        with connection:
+            connection.recv(4_096)
+            connection.sendall(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+            assert ping.wait(DEADLINE) == 1
+        assert "is it a Workmill server" in ping.stderr.read()
 
 
 @pytest.mark.slow

@@ -20,6 +20,7 @@ void add_cancel(CLI::App& app, Context& context);
 void add_pause(CLI::App& app, Context& context);
 void add_resume(CLI::App& app, Context& context);
 void add_cache(CLI::App& app, Context& context);
+void add_ping(CLI::App& app, Context& context);
 void add_top(CLI::App& app, Context& context);
 void add_token(CLI::App& app, Context& context);
 void add_bench(CLI::App& app, Context& context);
