@@ -112,6 +112,14 @@ void keep_out_of_core_dumps(Access const& access) {
   static_cast<void>(::setrlimit(RLIMIT_CORE, &none));
 }
 
+void add_access_metrics(telemetry::Metrics& metrics, Access const& access) {
+  metrics.add_collector([&access](telemetry::MetricsWriter& out) {
+    Instant const end = access.tls ? access.tls->valid_until() : Instant{};
+    out.gauge("workmill_certificate_end_timestamp_seconds", "When the certificate ends; 0 where no TLS is spoken.", {},
+              std::chrono::duration<double>(end.time_since_epoch()).count());
+  });
+}
+
 void warn_of_access(Config const& config, Access const& access, Instant now, telemetry::Logger& logger) {
   auto const address = net::parse_address(config.listen);
   bool const is_exposed = address && !address->host.is_loopback();

@@ -8,6 +8,7 @@
 #include "net/tls.h"
 #include "service/token_store.h"
 #include "telemetry/log.h"
+#include "telemetry/metrics.h"
 
 // Who may come in, and how: the tokens and the certificate of a server.
 namespace workmill::app {
@@ -30,6 +31,9 @@ void reload_access(Reload& reload, Access& access, TokenUses& uses, Clock const&
 // From here on the system writes no core of this process, and lets nobody but root look into it: what is in there are
 // keys, headers with tokens, and payloads. For a server that has tokens or a certificate; others are as they were.
 void keep_out_of_core_dumps(Access const& access);
+
+// When the certificate ends. `access` outlives `metrics`.
+void add_access_metrics(telemetry::Metrics& metrics, Access const& access);
 
 // Warns of what an operator may not have meant.
 void warn_of_access(Config const& config, Access const& access, Instant now, telemetry::Logger& logger);

@@ -34,6 +34,7 @@ void Reload::on_reload(std::string_view part, std::vector<std::string_view> sett
 
 bool Reload::run() {
   auto planned = plan();
+  was_refused_.store(!planned, std::memory_order_relaxed);
   if (!planned) {
     logger_.error("the configuration is not reloaded, and nothing has changed",
                   {{"code", to_string(planned.error().code)}, {"error", describe(planned.error())}});

@@ -1,4 +1,5 @@
 #pragma once
+#include <atomic>
 #include <functional>
 #include <set>
 #include <string>
@@ -56,6 +57,8 @@ class Reload {
 
   // What runs now.
   Config const& running() const { return running_; }
+  // Whether the last reload was: what stands in the files is not what runs. Any thread.
+  bool was_refused() const { return was_refused_.load(std::memory_order_relaxed); }
 
  private:
   struct Watcher {
@@ -85,6 +88,7 @@ class Reload {
   Config running_;
   Read read_;
   telemetry::Logger& logger_;
+  std::atomic<bool> was_refused_{false};
   std::set<std::string_view> live_;
   std::vector<Watcher> watchers_;
   std::vector<Part> parts_;

@@ -28,6 +28,23 @@ class ReloadTest : public testing::Test {
   Reload reload{Config{}, [this]() -> Result<Config> { return file; }, logger};
 };
 
+TEST_F(ReloadTest, KnowsUntilTheNextOneThatItWasRefused) {
+  bool is_bad = false;
+  reload.on_reload("tokens", {}, [&](Config const&) -> Result<Reload::Prepared> {
+    if (is_bad) return fail(ErrorCode::bad_configuration, "it is a photograph");
+    return Reload::Prepared{.commit = [] {}};
+  });
+  EXPECT_FALSE(reload.was_refused());
+  is_bad = true;
+  reload.run();
+  EXPECT_TRUE(reload.was_refused());
+
+  is_bad = false;
+  reload.run();
+
+  EXPECT_FALSE(reload.was_refused());
+}
+
 TEST_F(ReloadTest, ChangesNothingWhereNothingDiffers) {
   reload.run();
 

@@ -83,6 +83,17 @@ struct Host {
   DescriptorRoom const& room;
 };
 
+// What can be told of what is around the server. `reload` and the host outlive `metrics`.
+void add_metrics(telemetry::Metrics& metrics, Reload const& reload, Host const& host) {
+  telemetry::add_log_metrics(metrics, host.logger);
+  host.tracing.add_metrics(metrics);
+  add_access_metrics(metrics, host.access);
+  metrics.add_collector([&reload](telemetry::MetricsWriter& out) {
+    out.gauge("workmill_reload_refused", "1: the last reload was, and what runs is not what the files say.", {},
+              reload.was_refused() ? 1 : 0);
+  });
+}
+
 void warn_of_room(Config const& config, DescriptorRoom const& room, telemetry::Logger& logger) {
   if (config.connections_max <= room.connections_max) return;
   logger.warn("fewer connections than connections_max, as the process may not open so many files",
@@ -157,8 +168,7 @@ Result<> run_inline(Reload& reload, Host const& host, Store& store, Rng& chance)
   telemetry::Logger& logger = host.logger;
   ServerTelemetry telemetry{config, clock};
   telemetry::Metrics& metrics = telemetry.metrics();
-  telemetry::add_log_metrics(metrics, logger);
-  host.tracing.add_metrics(metrics);
+  add_metrics(metrics, reload, host);
   WM_TRY(auto const verifier, start_verifier(config, clock, logger.of(telemetry::LogComponent::log), metrics));
   net::IoLoop loop;
   auto options = shard_options(config, store, host, metrics);
@@ -260,8 +270,7 @@ Result<> run_threads(Reload& reload, Host const& host, Store& store, Rng& chance
   telemetry::Logger& logger = host.logger;
   ServerTelemetry telemetry{config, clock};
   telemetry::Metrics& metrics = telemetry.metrics();
-  telemetry::add_log_metrics(metrics, logger);
-  host.tracing.add_metrics(metrics);
+  add_metrics(metrics, reload, host);
   WM_TRY(auto const verifier, start_verifier(config, clock, logger.of(telemetry::LogComponent::log), metrics));
   std::atomic<bool> draining{false};
   std::vector<std::unique_ptr<IoThread>> io;

@@ -5,6 +5,7 @@ Each one goes on until the doctor has named it first: no speed of the machine is
 import contextlib
 import json
 import os
+import signal
 import socket
 import subprocess
 import threading
@@ -13,6 +14,7 @@ import pytest
 
 import faults
 from harness import BINARY, Api, Background, Raw, eventually, request_bytes
+from test_tls import Secure
 
 STAGED = 100.0  # Seconds that a situation has to become clear. Nothing takes so long when all is well.
 
@@ -34,7 +36,7 @@ def named_first(server, code):
     def asked():
         said = doctor(server)
         seen.append((said["verdict"], said["figures"]))
-        return said["findings"][0] if said["verdict"] == code else None
+        return (said["findings"] or [said])[0] if said["verdict"] == code else None
 
     try:
         return eventually(asked, f"the doctor says {code}", STAGED)
@@ -117,6 +119,40 @@ def test_connections_up_to_the_limit(start):
             held.enter_context(Raw(server.port))
         finding = named_first(server, "full_bound")
         assert "turns this request away" in finding["what"]
+
+
+def test_a_server_may_be_named_without_its_scheme(start, tmp_path):
+    server = start()
+    named = f"127.0.0.1:{server.port}"
+    done = subprocess.run([BINARY, "doctor", named, "--for", "100ms"], capture_output=True, text=True, timeout=90)
+    assert done.returncode == 0 and named in done.stdout, done
+    folder = subprocess.run([BINARY, "doctor", "no-such-folder"], capture_output=True, text=True, timeout=90)
+    assert folder.returncode == 1 and "folder" in folder.stderr, folder
+
+
+def test_a_reload_that_was_refused_is_named_until_one_is_not(start, config):
+    args = config(log_level="info")
+    server = start(*args)
+    assert doctor(server, watched="100ms")["verdict"] == "nothing"
+    config(log_level="loud")
+    server.process.send_signal(signal.SIGHUP)
+    named_first(server, "reload_refused")
+
+    config(log_level="warn")
+    server.process.send_signal(signal.SIGHUP)
+
+    named_first(server, "nothing")
+
+
+def test_a_certificate_that_ends_soon_is_named(start, tmp_path):
+    secure = Secure(start, tmp_path)  # Its certificate holds for two days.
+    done = subprocess.run(
+        [BINARY, "doctor", f"https://127.0.0.1:{secure.port}", "--ca-file", secure.certificate, "--for", "100ms", "--json"],
+        capture_output=True,
+        text=True,
+        timeout=90,
+    )
+    assert json.loads(done.stdout)["verdict"] == "certificate", done
 
 
 def test_a_queue_at_its_max_depth(start, crowd):

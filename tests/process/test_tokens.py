@@ -302,7 +302,8 @@ def test_the_command_line_shows_its_token_from_environment_or_file_and_never_pri
     file = tmp_path / "secret"
     file.write_text(keys.all + "\n")
     url = {"WORKMILL_URL": keys.server.url}
-    assert "unauthorized" in workmill("queues", expect=1, env=url).stderr
+    shown = workmill("queues", expect=1, env=url).stderr
+    assert "unauthorized" in shown and "WORKMILL_TOKEN" in shown and "--token-file" in shown
     workmill("queues", env={**url, "WORKMILL_TOKEN": keys.all})
     workmill("--token-file", file, "queues", env={**url, "WORKMILL_TOKEN": "overruled"})
     workmill("--token-file", tmp_path / "none", "queues", expect=2, env=url)

@@ -45,6 +45,11 @@ int fail_with(Error const& error, Context const& context) {
     return kExitNoServer;
   }
   fmt::print(stderr, "workmill: {}\n", describe(error));
+  if (error.code == ErrorCode::unauthorized) {  // The server speaks of headers, which nobody types here.
+    fmt::print(stderr,
+               "  to show a token:  WORKMILL_TOKEN in the environment, or --token-file FILE\n"
+               "  which there are:  workmill token list, on the server's machine\n");
+  }
   return error.code == ErrorCode::bad_configuration ? kExitUsage : kExitFailed;
 }
 

@@ -9,6 +9,7 @@
 #include <filesystem>
 #include <memory>
 #include <string>
+#include <system_error>
 #include <utility>
 
 #include "app/commands/commands.h"
@@ -33,7 +34,7 @@ constexpr std::string_view kExamples =
 Examples:
   workmill doctor /var/lib/workmill               what is in it, what is wrong with it, what a repair would cost
   workmill doctor /var/lib/workmill --repair      makes a new log of all that is left; the damaged one is kept beside it
-  workmill doctor http://127.0.0.1:7330           what limits a server that runs, and what to do about it
+  workmill doctor 127.0.0.1:7330                  what limits a server that runs, and what to do about it
   workmill doctor                                 the same of the server of --server or WORKMILL_URL
 
 Nothing is changed without --repair. The folder must not be in use: a running server looks after its own.
@@ -357,7 +358,13 @@ int run(Options const& options, Context const& context) {
   }
   using Guard = log::ReadOnlyDisk::Guard;
   auto const disk = log::ReadOnlyDisk::open(options.folder, options.repair ? Guard::none : Guard::keep_out);
-  if (!disk) return fail_with(disk.error(), context);
+  if (!disk) {
+    int const code = fail_with(disk.error(), context);
+    if (disk.error().code == ErrorCode::log_in_use) {
+      fmt::print(stderr, "  of a server that runs:  workmill doctor URL says what limits it\n");
+    }
+    return code;
+  }
   shard::Examiner examiner{**disk};
   auto const seen = examiner.examine(work.shows("reading (bytes)"));
   work.clear();
@@ -393,8 +400,16 @@ int run(Options const& options, Context const& context) {
   return kExitOk;
 }
 
+// A URL, or "host:port" as --server takes it, unless there is a folder of that name.
+bool names_server(std::string const& target) {
+  if (target.starts_with("http://") || target.starts_with("https://")) return true;
+  std::error_code ignored;
+  bool const has_port = target.find_first_of(":") != std::string::npos && target.find('/') == std::string::npos;
+  return has_port && normal_url(target).has_value() && !std::filesystem::exists(target, ignored);
+}
+
 int run_on_either(Options& options, Context& context) {
-  bool const is_url = options.target.starts_with("http://") || options.target.starts_with("https://");
+  bool const is_url = names_server(options.target);
   if (!is_url && !options.target.empty()) {
     options.folder = options.target;
     return run(options, context);

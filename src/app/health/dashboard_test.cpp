@@ -161,6 +161,10 @@ TEST(Snapshot, ReadsFromTheMetricsWhatOnlyTheySay) {
                it);
   EXPECT_EQ(it.damaged, 3u);
   EXPECT_EQ(it.gated, 7u);
+  EXPECT_EQ(it.certificate_end, std::nullopt);
+  read_metrics("\nworkmill_certificate_end_timestamp_seconds 1795334400\nworkmill_reload_refused 1\n", it);
+  EXPECT_EQ(it.certificate_end, instant_from_ms(1'795'334'400'000));
+  EXPECT_TRUE(it.reload_refused);
 }
 
 }  // namespace

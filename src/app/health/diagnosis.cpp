@@ -137,6 +137,32 @@ void find_low_disk(Period const& period, Findings& out) {
                  "jobs take room too: keep_result and finished_kept."});
 }
 
+enum class Ends : std::uint8_t { already, soon };
+
+void find_end_of_certificate(Period const& period, Ends when, Findings& out) {
+  Snapshot const& now = period.now();
+  if (!now.certificate_end || *now.certificate_end - now.now >= kCertificateEndsSoon) return;
+  bool const is_over = *now.certificate_end <= now.now;
+  if (is_over != (when == Ends::already)) return;
+  out.push_back({.code = "certificate",
+                 .what = fmt::format("The TLS certificate {} at {}.", is_over ? "has ended" : "ends",
+                                     format_rfc3339(*now.certificate_end)),
+                 .why = is_over ? "Clients that look at it refuse to talk to the server."
+                                : "From then on clients that look at it refuse to talk to the server.",
+                 .advice = "Put the new one in its place (tls_certificate, tls_key) and reload: SIGHUP."});
+}
+
+// By itself it limits nothing; but whoever mended a setting tonight believes that it holds.
+void find_refused_reload(Period const& period, Findings& out) {
+  if (!period.now().reload_refused) return;
+  out.push_back({.code = "reload_refused",
+                 .what = "The last reload was refused: what runs is not what the files say.",
+                 .why = "Something in the configuration, the tokens file or the certificate is not as it should be. A "
+                        "restart would fail on it.",
+                 .advice = "The line `the configuration is not reloaded` in the log says what. Mend it and reload "
+                           "again: SIGHUP."});
+}
+
 bool is_full(Movement const& move) {
   if (!move.queue->max_depth) return false;
   std::uint64_t const most = std::max(move.queue->unfinished(), move.unfinished_before);
@@ -403,6 +429,7 @@ std::vector<Finding> diagnose(Snapshot const& before, Snapshot const& after, dou
   Findings found;  // In this order.
   find_damage(period, found);
   find_low_disk(period, found);
+  find_end_of_certificate(period, Ends::already, found);
   find_full_memory(period, found);
   bool const queue_is_full = find_full_queues(period, found);
   find_full_bounds(period, found);
@@ -414,6 +441,8 @@ std::vector<Finding> diagnose(Snapshot const& before, Snapshot const& after, dou
   find_gated_jobs(period, found);
   find_standing_queues(period, found);
   if (!queue_is_full) find_refusals(period, found);  // Its finding has the share of them.
+  find_end_of_certificate(period, Ends::soon, found);
+  find_refused_reload(period, found);
   return found;
 }
 

@@ -37,6 +37,7 @@ inline constexpr double kRequestsPerSecond = 20;  // Fewer say nothing about how
 inline constexpr double kRefusedShare = 0.05;     // Of requests.
 inline constexpr double kWaitSeconds = 2;         // That the first job in line has waited.
 inline constexpr double kForgottenSeconds = 60;   // The same, where nobody takes jobs and none come in.
+inline constexpr Duration kCertificateEndsSoon = std::chrono::days{14};
 inline constexpr std::uint64_t kDiskFreeBytes = std::uint64_t{512} << 20;
 
 }  // namespace workmill::app::health

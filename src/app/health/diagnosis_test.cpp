@@ -89,6 +89,25 @@ TEST(Diagnosis, NamesTheDiskFromHalfTheTimeOn) {
   EXPECT_EQ(pair.findings()[0].what, "The disk limits: 50 % of the time goes into flushing, 50.0 ms each.");
 }
 
+TEST(Diagnosis, NamesACertificateFromTwoWeeksBeforeItsEndOn) {
+  Pair pair;
+  pair.after.certificate_end = pair.after.now + std::chrono::days{14};
+  EXPECT_THAT(pair.codes(), IsEmpty());
+
+  pair.after.certificate_end = pair.after.now + std::chrono::days{14} - Duration{1};
+  EXPECT_THAT(pair.codes(), ElementsAre("certificate"));
+  EXPECT_THAT(pair.findings()[0].what, HasSubstr("certificate ends at 2026-"));
+  pair.after.certificate_end = pair.after.now;
+  EXPECT_THAT(pair.findings()[0].what, HasSubstr("certificate has ended at"));
+}
+
+TEST(Diagnosis, NamesAReloadThatWasRefused) {
+  Pair pair;
+  pair.after.reload_refused = true;
+
+  EXPECT_THAT(pair.codes(), ElementsAre("reload_refused"));
+}
+
 TEST(Diagnosis, NamesABusyIoThread) {
   Pair pair;
   pair.after.threads[0].busy = 0.69;

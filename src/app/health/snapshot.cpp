@@ -1,6 +1,7 @@
 #include "app/health/snapshot.h"
 
 #include <charconv>
+#include <chrono>
 
 namespace workmill::app::health {
 namespace {
@@ -134,6 +135,14 @@ void read_metrics(std::string_view text, Snapshot& snapshot) {
   };
   read("workmill_verify_damaged_total", snapshot.damaged);
   read("workmill_gated_jobs", snapshot.gated);
+  std::uint64_t certificate_end_seconds = 0;
+  read("workmill_certificate_end_timestamp_seconds", certificate_end_seconds);
+  if (certificate_end_seconds > 0) {
+    snapshot.certificate_end = Instant{std::chrono::seconds{static_cast<std::int64_t>(certificate_end_seconds)}};
+  }
+  std::uint64_t refused = 0;
+  read("workmill_reload_refused", refused);
+  snapshot.reload_refused = refused == 1;
 }
 
 }  // namespace workmill::app::health

@@ -77,6 +77,8 @@ struct Snapshot {
   // From /metrics:
   std::uint64_t damaged = 0;  // Places of the log found damaged.
   std::uint64_t gated = 0;    // Ready jobs that a feature flag holds back.
+  std::optional<Instant> certificate_end{};
+  bool reload_refused = false;
 
   std::vector<Bound> bounds;
   std::vector<Stage> stages, job_stages;
