@@ -173,7 +173,7 @@ class ComputeParts {
     part_ = part_of(until_);
     std::string body = head_ + ",\"wait\":\"" + format_duration(part_) + "\"}";
     auto made = make_call(core_, "POST", target_, std::move(body), true, call);
-    made.request.timeout += part_;
+    hold(made, part_);
     made.pause = pause_;
     asked_ = Loop::Clock::now() + pause_;
     return {std::move(made), read_computed};

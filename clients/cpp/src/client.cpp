@@ -34,6 +34,11 @@ Call make_call(Core const& core, std::string method, std::string target, std::st
   return call;
 }
 
+void hold(Call& call, Duration wait) {
+  call.request.timeout += wait;
+  call.request.waits = wait > Duration{0};
+}
+
 namespace {
 
 constexpr std::size_t kJobsPerCall = 10'000;
@@ -68,7 +73,7 @@ Operation<Job> op_job(Core const& core, std::string_view id, Op call) {
 }
 Operation<Job> op_wait(Core const& core, std::string_view id, Duration wait, Op call) {
   auto made = make_call(core, "GET", job_target(id, "?wait=" + format_duration(wait)), {}, true, call);
-  made.request.timeout += wait;
+  hold(made, wait);
   return {std::move(made), of_body<read_job>};
 }
 Operation<void> op_cancel(Core const& core, std::string_view id, Op call) {
@@ -91,7 +96,7 @@ Operation<std::vector<std::string>> op_job_log(Core const& core, std::string_vie
 // Not repeatable: the jobs of a lost answer are leased, and to nobody.
 Operation<std::vector<LeasedJob>> op_lease(Core const& core, LeaseRequest const& request, Op call) {
   auto made = make_call(core, "POST", "/v1/leases", lease_body(request), false, call);
-  made.request.timeout += request.wait;
+  hold(made, request.wait);
   return {std::move(made), of_body<read_leased>};
 }
 // Repeatable: the second time they are answered lease_lost, and change nothing.

@@ -54,8 +54,7 @@ std::optional<std::uint32_t> parse_seconds(std::string_view text) {
 
 class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
  public:
-  HttpConnection(HttpTransport& transport, std::shared_ptr<Socket> socket)
-      : transport_(&transport), socket_(std::move(socket)) {}
+  HttpConnection(HttpPool& pool, std::shared_ptr<Socket> socket) : pool_(&pool), socket_(std::move(socket)) {}
 
   Socket& socket() { return *socket_; }
   std::shared_ptr<Socket> const& shared_socket() { return socket_; }
@@ -76,9 +75,9 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
                       });
     read();
   }
-  // The transport has no more use for it, and it tells it nothing any more.
+  // The pool has no more use for it, and it tells it nothing any more.
   void leave() {
-    transport_ = nullptr;
+    pool_ = nullptr;
     socket_->close();
   }
 
@@ -86,7 +85,7 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   void read() {
     socket_->async_read_some(asio::buffer(in_),
                              [self = shared_from_this()](boost::system::error_code const& error, std::size_t bytes) {
-                               if (self->transport_ == nullptr) return;
+                               if (self->pool_ == nullptr) return;
                                if (error) return self->on_read_error(error);
                                self->on_bytes({self->in_.data(), bytes});
                              });
@@ -146,13 +145,13 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   }
 
   void end(Result<Response> result, bool reusable) {
-    if (transport_ == nullptr || ticket_ == 0) return;
+    if (pool_ == nullptr || ticket_ == 0) return;
     left_.clear();
     is_sent_ = false;
-    transport_->on_answer(std::exchange(ticket_, 0), std::move(result), reusable);
+    pool_->on_answer(std::exchange(ticket_, 0), std::move(result), reusable);
   }
 
-  HttpTransport* transport_;
+  HttpPool* pool_;
   std::shared_ptr<Socket> socket_;
   Transport::Ticket ticket_ = 0;
   bool is_sent_ = false;
@@ -162,38 +161,32 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   std::unique_ptr<http::response_parser<http::string_body>> parser_;  // One for each answer.
 };
 
-HttpTransport::HttpTransport(Loop& loop, Result<Address> address, ServerOptions options)
-    : loop_(loop), address_(std::move(address)), options_(std::move(options)) {
-  if (!address_ || !address_->tls) return;
-  auto tls = TlsContext::make(*address_);
-  if (tls)
-    tls_ = *std::move(tls);
-  else
-    address_ = std::unexpected(std::move(tls).error());
-}
+HttpPool::HttpPool(Loop& loop, Result<Address> const& address, std::shared_ptr<TlsContext> const& tls,
+                   ServerOptions const& options, Bounds bounds, Ticket first_ticket)
+    : loop_(loop), address_(address), tls_(tls), options_(options), bounds_(bounds), next_ticket_(first_ticket) {}
 
-HttpTransport::~HttpTransport() {
+HttpPool::~HttpPool() {
   *alive_ = false;
   for (ConnectionPtr const& connection : connections_) connection->leave();
   for (auto& [ticket, exchange] : exchanges_) loop_.cancel(exchange.timer);
 }
 
-void HttpTransport::later(Done done, Error error) {
+void HttpPool::later(Done done, Error error) {
   loop_.post([done = std::move(done), error = std::move(error)]() mutable { done(std::unexpected(std::move(error))); });
 }
 
-Transport::Ticket HttpTransport::send(Request request, Done done) {
-  Ticket const ticket = next_ticket_++;
+Transport::Ticket HttpPool::send(Request request, Done done) {
+  Ticket const ticket = std::exchange(next_ticket_, next_ticket_ + 2);
   if (!address_) {
     later(std::move(done), address_.error());
     return ticket;
   }
   ConnectionPtr const idle = take_idle();
-  std::size_t const on_their_way = opening_ + (connections_.size() < options_.connections_max ? 1 : 0);
+  std::size_t const on_their_way = opening_ + (connections_.size() < bounds_.connections_max ? 1 : 0);
   if (!idle && waiting_count_ >= options_.waiting_max + on_their_way) {
     later(std::move(done), transport_error("pool_exhausted",
                                            std::to_string(waiting_count_) + " calls wait for one of " +
-                                               std::to_string(options_.connections_max) + " connections",
+                                               std::to_string(bounds_.connections_max) + " connections",
                                            false));
     return ticket;
   }
@@ -210,7 +203,7 @@ Transport::Ticket HttpTransport::send(Request request, Done done) {
   return ticket;
 }
 
-void HttpTransport::abort(Ticket ticket) {
+void HttpPool::abort(Ticket ticket) {
   auto const found = exchanges_.find(ticket);
   if (found == exchanges_.end()) return;
   ConnectionPtr const connection = found->second.connection;
@@ -224,7 +217,7 @@ void HttpTransport::abort(Ticket ticket) {
 
 // A server takes back a poll of a client that has closed its sending side, and what it has answered before can still be
 // read. TLS has no such half of an end.
-void HttpTransport::call_off(Ticket ticket) {
+void HttpPool::call_off(Ticket ticket) {
   auto const found = exchanges_.find(ticket);
   if (found == exchanges_.end()) return;
   if (found->second.connection && !tls_) {
@@ -237,7 +230,7 @@ void HttpTransport::call_off(Ticket ticket) {
   later(std::move(done), transport_error("call_cancelled", "called off", true));
 }
 
-HttpTransport::ConnectionPtr HttpTransport::take_idle() {
+HttpPool::ConnectionPtr HttpPool::take_idle() {
   auto const oldest = Loop::Clock::now() - options_.idle_max;
   while (!idle_.empty()) {
     ConnectionPtr connection = std::move(idle_.back());
@@ -248,8 +241,8 @@ HttpTransport::ConnectionPtr HttpTransport::take_idle() {
   return nullptr;
 }
 
-void HttpTransport::open() {
-  if (connections_.size() >= std::max(1U, options_.connections_max)) return;
+void HttpPool::open() {
+  if (connections_.size() >= bounds_.connections_max) return;
   auto const connection = std::make_shared<HttpConnection>(*this, std::make_shared<Socket>(loop_.context(), tls_));
   connections_.push_back(connection);
   ++opening_;
@@ -270,7 +263,7 @@ void HttpTransport::open() {
   Socket::connect(connection->shared_socket(), *address_, opened);
 }
 
-void HttpTransport::on_open(ConnectionPtr const& connection, Result<> opened) {
+void HttpPool::on_open(ConnectionPtr const& connection, Result<> opened) {
   --opening_;
   if (opened) {
     connection->idle_since = Loop::Clock::now();
@@ -291,7 +284,7 @@ void HttpTransport::on_open(ConnectionPtr const& connection, Result<> opened) {
 }
 
 // Gives connections to those that wait.
-void HttpTransport::serve() {
+void HttpPool::serve() {
   while (waiting_count_ > 0) {
     while (!waiting_.empty()) {
       auto const found = exchanges_.find(waiting_.front());
@@ -306,20 +299,20 @@ void HttpTransport::serve() {
     --waiting_count_;
     begin(ticket, connection);
   }
-  while (opening_ < waiting_count_ && connections_.size() < std::max(1U, options_.connections_max)) open();
+  while (opening_ < waiting_count_ && connections_.size() < bounds_.connections_max) open();
 }
 
-void HttpTransport::begin(Ticket ticket, ConnectionPtr const& connection) {
+void HttpPool::begin(Ticket ticket, ConnectionPtr const& connection) {
   Exchange& exchange = exchanges_.at(ticket);
   exchange.connection = connection;
   connection->run(ticket, compose(exchange.request, *address_));
 }
 
-void HttpTransport::on_answer(Ticket ticket, Result<Response> answer, bool reusable) {
+void HttpPool::on_answer(Ticket ticket, Result<Response> answer, bool reusable) {
   auto const found = exchanges_.find(ticket);
   if (found == exchanges_.end()) return;
   ConnectionPtr const connection = found->second.connection;
-  if (reusable) {
+  if (reusable && idle_.size() < bounds_.idle_max) {
     connection->idle_since = Loop::Clock::now();
     idle_.push_back(connection);
     // The one that was used least recently, where it has been idle for too long: one at a time is enough.
@@ -334,7 +327,7 @@ void HttpTransport::on_answer(Ticket ticket, Result<Response> answer, bool reusa
   serve();
 }
 
-void HttpTransport::on_timeout(Ticket ticket) {
+void HttpPool::on_timeout(Ticket ticket) {
   auto const found = exchanges_.find(ticket);
   if (found == exchanges_.end()) return;
   found->second.timer = 0;
@@ -349,15 +342,51 @@ void HttpTransport::on_timeout(Ticket ticket) {
   serve();
 }
 
-void HttpTransport::finish(Ticket ticket, Result<Response> answer) {
+void HttpPool::finish(Ticket ticket, Result<Response> answer) {
   auto node = exchanges_.extract(ticket);
   loop_.cancel(node.mapped().timer);
   node.mapped().done(std::move(answer));
 }
 
-void HttpTransport::drop(ConnectionPtr const& connection) {
+void HttpPool::drop(ConnectionPtr const& connection) {
   connection->leave();
   connections_.remove(connection);
+}
+
+// ---- Both pools
+
+namespace {
+
+// Of those for waits. They may have been a thousand, and come seldom.
+constexpr std::size_t kIdleWaitsMax = 64;
+
+Result<Address> with_tls(Result<Address> address, std::shared_ptr<TlsContext>& out) {
+  if (!address || !address->tls) return address;
+  auto tls = TlsContext::make(*address);
+  if (!tls) return std::unexpected(std::move(tls).error());
+  out = *std::move(tls);
+  return address;
+}
+
+HttpPool::Bounds call_bounds(ServerOptions const& options) {
+  std::size_t const most = std::max(1U, options.connections_max);
+  return {.connections_max = most, .idle_max = most};
+}
+HttpPool::Bounds wait_bounds(ServerOptions const& options) {
+  return {.connections_max = std::max(1U, options.long_polls_max), .idle_max = kIdleWaitsMax};
+}
+
+}  // namespace
+
+HttpTransport::HttpTransport(Loop& loop, Result<Address> address, ServerOptions options)
+    : options_(std::move(options)),
+      address_(with_tls(std::move(address), tls_)),
+      calls_(loop, address_, tls_, options_, call_bounds(options_), 1),
+      waits_(loop, address_, tls_, options_, wait_bounds(options_), 2) {}
+
+Transport::Ticket HttpTransport::send(Request request, Done done) {
+  HttpPool& pool = request.waits ? waits_ : calls_;
+  return pool.send(std::move(request), std::move(done));
 }
 
 namespace {

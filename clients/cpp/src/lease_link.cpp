@@ -80,7 +80,7 @@ class LeaseLink final : public WorkLink {
   void lease(ReportBatchPtr riding) {
     // With reports it does not wait: their answer would wait with it, and the reports behind them.
     Duration const wait = riding ? Duration{0} : kWait;
-    Request request{.method = "POST", .target = "/v1/leases", .timeout = request_timeout_ + wait};
+    Request request{.method = "POST", .target = "/v1/leases", .timeout = request_timeout_ + wait, .waits = true};
     LeaseRequest const asked{.queues = subscription_.queues,
                              .max = std::min(room(), kLeaseMax),
                              .wait = wait,

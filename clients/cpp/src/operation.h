@@ -33,6 +33,8 @@ auto of_body(Result<Response> answer) -> decltype(read(std::string_view{})) {
 
 Call make_call(Core const& core, std::string method, std::string target, std::string body, bool repeatable,
                CallOptions const& options);
+// The server is asked to hold its answer back for so long, if it has to.
+void hold(Call& call, Duration wait);
 
 template <class T>
 Result<T> run(Core& core, Operation<T> operation, CallOptions const& call) {

@@ -20,6 +20,7 @@ struct Request {
   std::string idempotency_key{};
   std::string traceparent{}, tracestate{};
   Duration timeout{30'000};
+  bool waits = false;  // The server may hold its answer back, for as long as it was asked to.
 };
 struct Response {
   int status = 0;

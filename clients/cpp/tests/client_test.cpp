@@ -208,6 +208,40 @@ TEST(Client, CallsThatFindNoConnectionWaitAndBeyondABoundAreRefused) {
   EXPECT_LE(server.connections(), 2);
 }
 
+TEST(Client, CallsThatTheServerHoldsBackAreInNoOtherCallsWay) {
+  std::latch go{1};
+  std::atomic<int> held{0};
+  FakeServer server{answering([&](std::string const& request, int) {
+    bool const computes = request.starts_with("POST /v1/cache/");
+    bool const leases = request.starts_with("POST /v1/leases");
+    if (computes || leases || request.starts_with("GET /v1/jobs/j?wait=")) {
+      held.fetch_add(1);
+      go.wait();
+    }
+    if (computes) return response(200, "1", "ETag: \"5\"\r\nCache-Status: workmill; hit; ttl=5\r\n");
+    if (leases) return response(200, R"({"jobs":[]})");
+    return response(200, R"({"id":"j","state":"completed","duplicate":false})");
+  })};
+  AsyncClient client{
+      {.server = {.url = server.url(), .retry = {.attempts = 1}, .connections_max = 1, .long_polls_max = 3}}};
+
+  auto computed = client.cache().get_or_compute("k", make_job("t", 1));
+  auto leased = client.lease({.wait = 60s});
+  std::vector<Async<Job>> waits;
+  for (int i = 0; i < 3; ++i) waits.push_back(client.wait("j", 60s));
+  EXPECT_TRUE(eventually([&] { return held == 3; }));  // Two more have no place.
+
+  EXPECT_TRUE(client.ping().get());
+  EXPECT_TRUE(client.enqueue("t", 1).get());
+  EXPECT_EQ(server.connections(), 4);
+  EXPECT_EQ(held, 3);
+  go.count_down();
+  EXPECT_TRUE(std::move(computed).get());
+  EXPECT_TRUE(std::move(leased).get());
+  for (auto& wait : waits) EXPECT_TRUE(std::move(wait).get());
+  EXPECT_EQ(server.connections(), 4);
+}
+
 TEST(Client, AStopTokenEndsACallThatWaits) {
   FakeServer silent{[](int socket, int) {
     read_request(socket);
@@ -385,6 +419,20 @@ Task<Result<int>> ask(AsyncClient& client, std::string id) {
   auto const waiting = co_await client.wait(id, 1ms);
   if (!waiting) co_return std::unexpected(waiting.error());
   co_return co_await client.result<int>(id, 60s);
+}
+
+TEST_F(WithServer, ManyWaitsAndTheCallsThatEndThemGoSideBySide) {
+  AsyncClient client{{.server = {.url = server_.url()}}};
+  auto const sent = client.enqueue("t", 1, {.queue = "q"}).get();
+  std::vector<Async<Job>> waits;
+  for (unsigned i = 0; i < 3 * ServerOptions{}.connections_max; ++i) waits.push_back(client.wait(sent->id, kPatience));
+
+  auto const leased = client.lease({.queues = {"q"}}).get();
+  ASSERT_EQ(leased->size(), 1U);
+  ReportOn const on{.id = leased->front().id, .lease = leased->front().lease};
+  EXPECT_TRUE(client.report({Report::completed(on, "7")}).get());
+
+  for (auto& wait : waits) EXPECT_EQ(std::move(wait).get()->result_as<int>(), 7);
 }
 
 TEST_F(WithServer, AWaitGoesOnOverARestart) {

@@ -35,9 +35,12 @@ struct ServerOptions {
       30'000};  // For one attempt, waiting for a connection included; a long poll has its wait on top.
   RetryPolicy retry{};
   unsigned connections_max = 16;  // In the pool. 1 or more.
-  unsigned waiting_max = 1'000;   // Calls that wait for one of them; the next is refused with pool_exhausted.
-  Duration idle_max{60'000};      // A connection that was idle for longer is not used again.
-  LogHook log{};                  // Left out: a client says nothing, and a worker writes warnings to standard error.
+  // Calls that the server holds back, as they asked it to (waiting for a job or a cached value, a lease with a wait),
+  // have connections of their own, so many at most, and are in no other call's way. 1 or more.
+  unsigned long_polls_max = 1'000;
+  unsigned waiting_max = 1'000;  // Calls that wait for one of either; the next is refused with pool_exhausted.
+  Duration idle_max{60'000};     // A connection that was idle for longer is not used again.
+  LogHook log{};                 // Left out: a client says nothing, and a worker writes warnings to standard error.
   // Asked at each call that has no traceparent of its own: the W3C traceparent of what runs on this thread, or "".
   // Left out: inside of a handler of a Worker it is the job's, else none.
   std::function<std::string()> traceparent{};
