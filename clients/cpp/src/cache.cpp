@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "operation.h"
+#include "patience.h"
 #include "text.h"
 #include "wire.h"
 #include "workmill/async_cache.h"
@@ -162,62 +163,56 @@ std::string compute_head(NewJob const& job, ComputeOptions const& options) {
 // A get-or-compute in parts: what is asked next, and whether there is a next.
 class ComputeParts {
  public:
-  ComputeParts(Core const& core, std::string_view key, NewJob const& job, ComputeOptions const& options)
+  ComputeParts(Core const& core, std::string_view key, NewJob const& job, ComputeOptions const& options, Op call)
       : core_(core),
+        call_(call),
         target_(cache_target(key)),
         head_(compute_head(job, options)),
-        until_(Loop::Clock::now() + options.wait),
-        chance_(std::random_device{}()) {}
+        patience_(core, "waiting for what is cached at " + target_, options.wait, call.deadline) {}
 
-  Operation<Computed> next(Op call) {
-    part_ = part_of(until_);
-    std::string body = head_ + ",\"wait\":\"" + format_duration(part_) + "\"}";
-    auto made = make_call(core_, "POST", target_, std::move(body), true, call);
-    hold(made, part_);
-    made.pause = pause_;
-    asked_ = Loop::Clock::now() + pause_;
+  Operation<Computed> next() {
+    Duration const part = patience_.next_part();
+    std::string body = head_ + ",\"wait\":\"" + format_duration(part) + "\"}";
+    auto made = make_call(core_, "POST", target_, std::move(body), true, call_);
+    hold(made, part);
+    patience_.ready(made);
     return {std::move(made), read_computed};
   }
-  // After an answer without a value.
-  bool is_over() {
-    auto const now = Loop::Clock::now();
-    // A server that lets nobody wait any more, or stops, answers at once: it must not be asked again and again.
-    early_ = now - asked_ < part_ / 2 ? early_ + 1 : 0;
-    auto const left = std::chrono::ceil<Duration>(until_ - now);
-    pause_ = early_ > 0 ? std::min(backoff(core_.options().retry, early_, chance_), left) : Duration{0};
-    return left <= Duration{0};
+  // What the caller is told; nothing where there is a next part. Where the wait ends while the server is away, it is
+  // the job as it was seen last.
+  std::optional<Result<CachedValue>> after(Result<Computed> answer) {
+    if (answer && answer->value) return *std::move(answer->value);
+    if (answer) pending_ = std::move(answer->pending);
+    auto const next = answer ? patience_.after_answer() : patience_.after_error(answer.error());
+    if (next == Patience::Next::ask) return std::nullopt;
+    if (next == Patience::Next::over && pending_) return std::unexpected(*pending_);
+    return std::unexpected(std::move(answer).error());
   }
 
  private:
   Core const& core_;
+  CallOptions const& call_;
   std::string const target_;
   std::string const head_;
-  Loop::Clock::time_point const until_;
-  std::minstd_rand chance_;
-  Loop::Clock::time_point asked_{};
-  Duration part_{};
-  Duration pause_{};
-  unsigned early_ = 0;
+  Patience patience_;
+  std::optional<Error> pending_{};
 };
 
 // One that is under way. Each part's answer starts the next; the callbacks own it.
 struct Computing : std::enable_shared_from_this<Computing> {
-  Computing(Core& in, ComputeParts those, CallOptions const& options)
-      : core(in), parts(std::move(those)), call(options), stopper(in, options.stop) {}
+  Computing(Core& in, std::string_view key, NewJob const& job, ComputeOptions const& options, CallOptions const& how)
+      : core(in), call(how), parts(in, key, job, options, call), stopper(in, call.stop) {}
   Core& core;
-  ComputeParts parts;
   CallOptions const call;
+  ComputeParts parts;
   Stopper stopper;
   std::atomic<Core::CallId> current{0};
   std::move_only_function<void(Result<CachedValue>)> done;
 
   void next() {
-    auto operation = parts.next(call);
-    auto const started = core.start(std::move(operation.call), [self = shared_from_this()](Result<Response> answer) {
-      auto computed = read_computed(std::move(answer));
-      if (!computed) return self->done(std::unexpected(std::move(computed).error()));
-      if (computed->value) return self->done(*std::move(computed->value));
-      if (self->parts.is_over() || self->stopper.stopped()) return self->done(std::unexpected(computed->pending));
+    auto const started = core.start(parts.next().call, [self = shared_from_this()](Result<Response> answer) {
+      auto value = self->parts.after(read_computed(std::move(answer)));
+      if (value) return self->done(*std::move(value));
       self->next();
     });
     current.store(started);
@@ -302,13 +297,9 @@ Result<std::string> Cache::put_text(std::string_view key, CacheText value, Cache
 }
 Result<CachedValue> Cache::get_or_compute(std::string_view key, NewJob const& job, ComputeOptions const& options,
                                           Op call) {
-  ComputeParts parts{*core_, key, job, options};
+  ComputeParts parts{*core_, key, job, options, call};
   for (;;) {
-    auto answer = run(*core_, parts.next(call), call);
-    if (!answer) return std::unexpected(std::move(answer).error());
-    auto [value, pending] = *std::move(answer);
-    if (value) return *std::move(value);
-    if (parts.is_over()) return std::unexpected(std::move(pending));
+    if (auto value = parts.after(run(*core_, parts.next(), call))) return *std::move(value);
   }
 }
 Result<bool> Cache::remove(std::string_view key, Op call) {
@@ -332,7 +323,7 @@ Async<std::string> AsyncCache::put_text(std::string_view key, CacheText value, C
 Async<CachedValue> AsyncCache::get_or_compute(std::string_view key, NewJob const& job, ComputeOptions const& options,
                                               Op call) {
   auto state = std::make_shared<Async<CachedValue>::State>();
-  auto computing = std::make_shared<Computing>(*core_, ComputeParts{*core_, key, job, options}, call);
+  auto computing = std::make_shared<Computing>(*core_, key, job, options, call);
   computing->done = [state, executor = executor_](Result<CachedValue> value) {
     deliver<CachedValue>(executor, state, std::move(value));
   };

@@ -1,9 +1,10 @@
 #include <algorithm>
 #include <charconv>
-#include <random>
+#include <optional>
 #include <span>
 
 #include "operation.h"
+#include "patience.h"
 #include "wire.h"
 #include "workmill/async_client.h"
 #include "workmill/client.h"
@@ -117,70 +118,35 @@ Operation<void> op_health(Core const& core, std::string path, Op call) {
 
 // ---- Waiting for a job, in parts.
 
-// What is asked next, and whether there is a next. A server that is away is part of what is waited for: it is asked
-// again until the patience is over, however many attempts a call has.
+// What is asked next, and whether there is a next.
 class WaitParts {
  public:
   WaitParts(Core const& core, std::string_view id, Duration patience, CallOptions const& call)
-      : core_(core), id_(id), call_(call), until_(after(patience)), chance_(std::random_device{}()) {
-    if (call.deadline) give_up_at_ = after(*call.deadline);
-  }
+      : core_(core),
+        id_(id),
+        call_(call),
+        patience_(core, "waiting for job " + std::string{id}, patience, call.deadline) {}
 
   Operation<Job> next() {
-    part_ = part_of(until_);
-    auto operation = op_wait(core_, id_, part_, call_);
-    operation.call.attempts = 1;
-    operation.call.pause = pause_;
-    auto const now = Loop::Clock::now();
-    if (give_up_at_) operation.call.deadline = std::chrono::ceil<Duration>(*give_up_at_ - now);
-    asked_ = now + pause_;
+    auto operation = op_wait(core_, id_, patience_.next_part(), call_);
+    patience_.ready(operation.call);
     return operation;
   }
-  // Is this the answer?
-  bool is_last(Result<Job> const& job) {
-    auto const now = Loop::Clock::now();
-    auto const left = std::max(Duration{0}, std::chrono::ceil<Duration>(until_ - now));
-    if (!job) return is_last(job.error(), left);
-    failures_ = 0;
-    if (job->is_finished() || left == Duration{0}) return true;
-    // A server that stops answers at once: it must not be asked again and again.
-    early_ = now - asked_ < part_ / 2 ? early_ + 1 : 0;
-    pause_ = early_ > 0 ? std::min(backoff(core_.options().retry, early_, chance_), left) : Duration{0};
-    return false;
+  // Is this the answer? Where the wait ends while the server is away, it is made the job as it was seen last.
+  bool is_last(Result<Job>& job) {
+    if (job && job->is_finished()) return true;
+    auto const next = job ? patience_.after_answer() : patience_.after_error(job.error());
+    if (job && next == Patience::Next::ask) seen_ = *std::move(job);
+    if (!job && next == Patience::Next::over && seen_) job = *std::exchange(seen_, std::nullopt);
+    return next != Patience::Next::ask;
   }
 
  private:
-  static Loop::Clock::time_point after(Duration time) {
-    constexpr Duration kMost = std::chrono::days{36'525};  // What is longer would not fit into a time point.
-    return Loop::Clock::now() + std::min(time, kMost);
-  }
-  bool is_last(Error const& error, Duration left) {
-    if (error.error_class != ErrorClass::retryable || error.code == "timed_out") return true;
-    ++failures_;
-    pause_ = backoff(core_.options().retry, failures_, chance_);
-    if (left > Duration{0}) pause_ = std::min(pause_, left);
-    pause_ = std::max(pause_, error.retry_after.value_or(Duration{0}));
-    if (give_up_at_) {  // Nobody sleeps through the end of the whole call.
-      pause_ = std::min(pause_, std::max(Duration{0}, std::chrono::ceil<Duration>(*give_up_at_ - Loop::Clock::now())));
-    }
-    bool const is_over = left == Duration{0} || pause_ > left;
-    if (is_over && failures_ >= core_.options().retry.attempts) return true;
-    core_.log(LogLevel::info, "waiting for job " + id_ + " failed, again in " + std::to_string(pause_.count()) +
-                                  " ms: " + describe(error));
-    return false;
-  }
-
   Core const& core_;
   std::string const id_;
   CallOptions const& call_;
-  Loop::Clock::time_point const until_;
-  std::optional<Loop::Clock::time_point> give_up_at_{};
-  std::minstd_rand chance_;
-  Loop::Clock::time_point asked_{};
-  Duration part_{};
-  Duration pause_{};
-  unsigned failures_ = 0;
-  unsigned early_ = 0;
+  Patience patience_;
+  std::optional<Job> seen_{};
 };
 
 Result<Job> run_wait(Core& core, std::string_view id, Duration patience, CallOptions const& call) {
@@ -205,7 +171,7 @@ struct Waiting : std::enable_shared_from_this<Waiting> {
   void next() {
     auto const started = core.start(parts.next().call, [self = shared_from_this()](Result<Response> answer) {
       auto job = of_body<read_job>(std::move(answer));
-      if (!self->parts.is_last(job) && !self->stopper.stopped()) return self->next();
+      if (!self->parts.is_last(job)) return self->next();
       self->done(std::move(job));
     });
     current.store(started);

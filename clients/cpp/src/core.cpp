@@ -32,6 +32,11 @@ std::optional<Error> bad_header(Request const& request) {
 
 }  // namespace
 
+bool is_worth_another(Error const& error) {
+  // The job that computes a cached value has had all its attempts: to ask again would be another job with as many.
+  return error.error_class == ErrorClass::retryable && error.code != "compute_failed";
+}
+
 Duration backoff(RetryPolicy const& policy, unsigned attempts, std::minstd_rand& chance) {
   double const span =
       static_cast<double>(policy.first.count()) * std::pow(policy.factor, attempts > 0 ? attempts - 1 : 0);
@@ -154,9 +159,8 @@ void Core::on_answer(CallId id, Result<Response> answer) {
   if (answer) return finish(id, std::move(answer));
   Error const& error = answer.error();
   bool const harmless = state.call.repeatable || !error.may_have_happened;
-  // The job that computes a cached value has had all its attempts: to ask again would be another job with as many.
-  bool const worth_it = error.error_class == ErrorClass::retryable && error.code != "compute_failed";
-  if (!worth_it || !harmless || state.attempts >= state.call.attempts.value_or(options_.retry.attempts)) {
+  if (!is_worth_another(error) || !harmless ||
+      state.attempts >= state.call.attempts.value_or(options_.retry.attempts)) {
     return finish(id, std::move(answer));
   }
   Duration const pause =

@@ -67,6 +67,8 @@ class Core {
   Loop loop_;  // Ends first.
 };
 
+// May the same request come to another end later? Whether it may be made twice is another question.
+bool is_worth_another(Error const& error);
 // Before the next attempt: a random part of first * factor^(attempts so far - 1), at most `cap`.
 Duration backoff(RetryPolicy const& policy, unsigned attempts, std::minstd_rand& chance);
 // A worker's, while its server is away: for as long as it takes.

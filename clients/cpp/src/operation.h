@@ -1,5 +1,4 @@
 #pragma once
-#include <algorithm>
 #include <atomic>
 #include <functional>
 #include <memory>
@@ -80,12 +79,6 @@ Async<T> start(Core& core, Executor const& executor, Operation<T> operation, Cal
       });
   if (stopper) stopper->set(id);
   return Async<T>{std::move(state), [&core, id] { core.cancel(id); }};
-}
-
-// What is left until then, but no more than a part of a wait.
-inline Duration part_of(Loop::Clock::time_point until) {
-  auto const left = std::chrono::ceil<Duration>(until - Loop::Clock::now());
-  return std::clamp(left, Duration{0}, kWaitPart);
 }
 
 }  // namespace workmill::client::detail

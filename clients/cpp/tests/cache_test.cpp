@@ -134,6 +134,56 @@ TEST(Cache, ARefusalIsTriedAgainAndAJobThatHasFailedIsNot) {
   EXPECT_EQ(server.requests(), 2U);
 }
 
+// With the retries that a call has, which are over long before: a wait has a time of its own.
+TEST(Cache, AValueIsWaitedForWhileTheServerIsAwayForLongerThanACallIsTriedAgain) {
+  std::vector<std::string> answers(3 * kRetrySoon.attempts);  // It hangs up.
+  answers.push_back(value_answer("1", "application/json", "workmill; hit; ttl=5"));
+  Scripted server{answers};
+  Scripted other{answers};
+  Client client{{.url = server.url(), .retry = kRetrySoon}};
+  AsyncClient async{{.server = {.url = other.url(), .retry = kRetrySoon}}};
+
+  auto const value = client.cache().get_or_compute("k", make_job("t", 1), {.wait = kPatience});
+  auto const awaited = async.cache().get_or_compute("k", make_job("t", 1), {.wait = kPatience}).get();
+
+  ASSERT_TRUE(value) << describe(value.error());
+  ASSERT_TRUE(awaited) << describe(awaited.error());
+  EXPECT_EQ(*value->as<int>(), 1);
+  EXPECT_EQ(*awaited->as<int>(), 1);
+}
+
+TEST(Cache, AWaitThatEndsWhileTheServerIsAwayTellsTheJobAsItWasSeenLast) {
+  Scripted server{{kPending}};
+  Scripted other{{kPending}};
+  Client client{{.url = server.url(), .retry = kRetrySoon}};
+  AsyncClient async{{.server = {.url = other.url(), .retry = kRetrySoon}}};
+  Client away{{.url = "http://127.0.0.1:" + std::to_string(free_port()), .retry = kRetrySoon}};
+
+  EXPECT_EQ(client.cache().get_or_compute("k", make_job("t", 1), {.wait = 50ms}).error().code, "cache_pending");
+  EXPECT_EQ(async.cache().get_or_compute("k", make_job("t", 1), {.wait = 50ms}).get().error().code, "cache_pending");
+  EXPECT_EQ(away.cache().get_or_compute("k", make_job("t", 1), {.wait = 50ms}).error().code, "no_server");
+}
+
+TEST(Cache, WhoDoesNotWaitForTheJobHasTheAttemptsOfAnyCall) {
+  Scripted server{{"", "", kPending}};
+  Client client{{.url = server.url(), .retry = kRetrySoon}};
+
+  EXPECT_EQ(client.cache().get_or_compute("k", make_job("t", 1), {.wait = 0ms}).error().code, "cache_pending");
+  EXPECT_EQ(client.cache().get_or_compute("k", make_job("t", 1), {.wait = 0ms}).error().code, "outcome_unknown");
+  EXPECT_EQ(server.requests(), 3 + kRetrySoon.attempts);
+}
+
+TEST(Cache, AWaitEndsByTheDeadlineOfItsCall) {
+  Scripted server{std::vector<std::string>(10'000, kPending)};
+  Client client{{.url = server.url(), .retry = kRetrySoon}};
+  Client away{{.url = "http://127.0.0.1:" + std::to_string(free_port()), .retry = kRetrySoon}};
+
+  EXPECT_EQ(client.cache().get_or_compute("k", make_job("t", 1), {.wait = 1h}, {.deadline = 50ms}).error().code,
+            "timed_out");
+  EXPECT_EQ(away.cache().get_or_compute("k", make_job("t", 1), {.wait = 1h}, {.deadline = 50ms}).error().code,
+            "timed_out");
+}
+
 TEST(Cache, AValueIsSentAsWhatItIs) {
   std::string const done = "HTTP/1.1 204 No Content\r\nETag: \"5\"\r\n\r\n";
   Scripted server{{done, done, done, response(200, R"({"count":3})")}};

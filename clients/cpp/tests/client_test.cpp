@@ -416,7 +416,7 @@ TEST_F(WithServer, CoroutinesAwaitManyCallsAtOnce) {
 }
 
 Task<Result<int>> ask(AsyncClient& client, std::string id) {
-  auto const waiting = co_await client.wait(id, 1ms);
+  auto const waiting = co_await client.wait(id, 0ms);
   if (!waiting) co_return std::unexpected(waiting.error());
   co_return co_await client.result<int>(id, 60s);
 }
@@ -492,6 +492,38 @@ TEST(Client, AWaitEndsByTheDeadlineOfItsCallAndByWhatWaitingDoesNotMend) {
   })};
   Client client{{.url = server.url()}};
   EXPECT_EQ(client.wait("j", 1h).error().code, "job_not_found");
+}
+
+TEST(Client, AWaitThatEndsWhileTheServerIsAwayAnswersTheJobAsItWasSeenLast) {
+  std::atomic<int> left{0};  // Answers, before it goes away.
+  FakeServer server{answering([&](std::string const&, int) {
+    return left.fetch_sub(1) > 0 ? response(200, R"({"id":"j","state":"leased"})") : std::string{};
+  })};
+  Client client{{.url = server.url(), .retry = kSoon}};
+  AsyncClient async{{.server = {.url = server.url(), .retry = kSoon}}};
+
+  left = 1;
+  EXPECT_EQ(client.wait("j", 50ms)->state, JobState::leased);
+  left = 1;
+  EXPECT_EQ(client.result<int>("j", 50ms).error().code, "not_finished");
+  left = 1;
+  EXPECT_EQ(async.wait("j", 50ms).get()->state, JobState::leased);
+  left = 1;
+  EXPECT_EQ(async.completed("j", 50ms).get().error().code, "not_finished");
+  EXPECT_EQ(client.wait("j", 50ms).error().code, "outcome_unknown");  // It has said nothing all the time.
+}
+
+TEST(Client, AWaitOfNothingHasTheAttemptsOfAnyCall) {
+  std::atomic<int> requests{0};
+  FakeServer server{answering([&](std::string const&, int number) {
+    requests.fetch_add(1);
+    return number == 3 ? response(200, R"({"id":"j","state":"ready"})") : std::string{};
+  })};
+  Client client{{.url = server.url(), .retry = kSoon}};
+
+  EXPECT_EQ(client.wait("j", 0ms)->state, JobState::ready);
+  EXPECT_EQ(client.wait("j", 0ms).error().code, "outcome_unknown");
+  EXPECT_EQ(requests, 3 + static_cast<int>(kSoon.attempts));
 }
 
 // A server that stops lets nobody wait, and answers at once.

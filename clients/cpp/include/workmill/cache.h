@@ -96,7 +96,8 @@ class Cache {
   }
   // What is there; else what the job answers, which is then there for all. However many ask for a key that is missing,
   // one job runs, and all get its result. A stale value is given at once, while one job refreshes it. Restarts of the
-  // server change nothing of this.
+  // server change nothing of this: one that is away is asked again until `wait` is over, however many attempts a call
+  // has.
   //
   // `cache_pending`, class retryable: the job is not done after `wait`; `detail` is {"job_id": …, "state": …}. It runs
   // on, and its result will be there. `compute_failed`, class of the job's error: it failed for good, and no stale

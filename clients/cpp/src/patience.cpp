@@ -1,0 +1,64 @@
+#include "patience.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace workmill::client::detail {
+namespace {
+
+Loop::Clock::time_point time_after(Duration time) {
+  constexpr Duration kMost = std::chrono::days{36'525};  // What is longer would not fit into a time point.
+  return Loop::Clock::now() + std::min(time, kMost);
+}
+
+Duration until(Loop::Clock::time_point time) {
+  return std::max(Duration{0}, std::chrono::ceil<Duration>(time - Loop::Clock::now()));
+}
+
+}  // namespace
+
+Patience::Patience(Core const& core, std::string what, Duration patience, std::optional<Duration> deadline)
+    : core_(core),
+      what_(std::move(what)),
+      is_wait_(patience > Duration{0}),
+      until_(time_after(patience)),
+      give_up_at_(deadline.transform(time_after)),
+      chance_(std::random_device{}()) {}
+
+Duration Patience::left() const { return until(until_); }
+
+Duration Patience::next_part() { return part_ = std::min(left(), kWaitPart); }
+
+void Patience::ready(Call& call) {
+  call.attempts = 1;
+  call.pause = pause_;
+  auto const now = Loop::Clock::now();
+  if (give_up_at_) call.deadline = std::chrono::ceil<Duration>(*give_up_at_ - now);
+  asked_ = now + pause_;
+}
+
+Patience::Next Patience::after_answer() {
+  failures_ = 0;
+  Duration const left = this->left();
+  if (left == Duration{0}) return Next::over;
+  // A server that lets nobody wait any more, or stops, answers at once: it must not be asked again and again.
+  early_ = Loop::Clock::now() - asked_ < part_ / 2 ? early_ + 1 : 0;
+  pause_ = early_ > 0 ? std::min(backoff(core_.options().retry, early_, chance_), left) : Duration{0};
+  return Next::ask;
+}
+
+Patience::Next Patience::after_error(Error const& error) {
+  if (!is_worth_another(error) || error.code == "timed_out") return Next::failed;
+  ++failures_;
+  Duration const left = this->left();
+  pause_ = backoff(core_.options().retry, failures_, chance_);
+  if (left > Duration{0}) pause_ = std::min(pause_, left);
+  pause_ = std::max(pause_, error.retry_after.value_or(Duration{0}));
+  if (give_up_at_) pause_ = std::min(pause_, until(*give_up_at_));  // Nobody sleeps through the end of the whole call.
+  bool const is_over = left == Duration{0} || pause_ > left;
+  if (is_over && (is_wait_ || failures_ >= core_.options().retry.attempts)) return Next::over;
+  core_.log(LogLevel::info, what_ + " failed, again in " + std::to_string(pause_.count()) + " ms: " + describe(error));
+  return Next::ask;
+}
+
+}  // namespace workmill::client::detail
