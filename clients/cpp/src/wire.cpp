@@ -495,9 +495,9 @@ Report Report::failed(ReportOn const& job, Error const& error) {
   write_json_string(detail::cut_text(error.message, detail::kErrorTextBytesMax), out);
   if (!error.detail.empty()) detail::write_detail(error.detail, out.append(",\"detail\":"));
   out.push_back('}');
-  if (error.retry_after) {
-    Duration const in = std::min(*error.retry_after, detail::kDurationMax);
-    out.append(",\"retry_in\":\"").append(format_duration(in)).append("\"");
+  // What is no duration for the server is not told it: the job's backoff decides.
+  if (auto const in = error.retry_after; in && *in >= Duration{0} && *in <= detail::kDurationMax) {
+    out.append(",\"retry_in\":\"").append(format_duration(*in)).append("\"");
   }
   return Report{std::move(out += '}')};
 }

@@ -1,12 +1,16 @@
 #include <gtest/gtest.h>
 #include <rapidcheck/gtest.h>
 
+#include <chrono>
+
 #include "frames.h"
 #include "wire.h"
 #include "workmill/json.h"
 
 namespace workmill::client {
 namespace {
+
+using namespace std::chrono_literals;
 
 struct Inner {
   std::string name;
@@ -175,6 +179,18 @@ TEST(Wire, AnswersOfOthersAreTold) {
   EXPECT_EQ(detail::read_problem({.status = 404, .body = "<html>"}).error_class, ErrorClass::fatal);
   EXPECT_EQ(detail::read_problem({.status = 503, .body = "<html>"}).error_class, ErrorClass::retryable);
   EXPECT_EQ(detail::read_enqueued("{}").error().code, "protocol_error");
+}
+
+TEST(Wire, ATimeForTheNextAttemptThatTheServerWouldRefuseIsNotSent) {
+  auto const sent = [](Duration in) {
+    return Report::failed({.id = "j", .lease = "1"}, retry_later("busy", "", in).error()).json();
+  };
+  Duration const most = std::chrono::days{36'525};
+
+  EXPECT_TRUE(sent(0ms).ends_with(R"(},"retry_in":"0ms"})"));
+  EXPECT_TRUE(sent(most).ends_with(R"(},"retry_in":"3155760000000ms"})"));
+  EXPECT_FALSE(sent(most + 1ms).contains("retry_in"));
+  EXPECT_FALSE(sent(-1ms).contains("retry_in"));
 }
 
 TEST(Address, UrlsAreTakenApart) {

@@ -288,7 +288,8 @@ TEST_P(Workers, AReportThatTheServerRefusesEndsItsOwnJobAndNotTheWorker) {
   }
   worker.on<int>("good", [](int const& number) { return number; });
   std::map<std::string, std::string> ids;
-  for (auto const& [type, handler] : bad) ids[type] = client.enqueue(type, NoPayload{}, {.queue = "q"})->id;
+  JobOptions const twice{.queue = "q", .max_attempts = 2, .backoff = Backoff{.first = 10ms}};
+  for (auto const& [type, handler] : bad) ids[type] = client.enqueue(type, NoPayload{}, twice)->id;
   std::vector<std::string> good;
   for (int i = 0; i < 50; ++i) good.push_back(client.enqueue("good", i, {.queue = "q"})->id);
   worker.start();
@@ -302,7 +303,7 @@ TEST_P(Workers, AReportThatTheServerRefusesEndsItsOwnJobAndNotTheWorker) {
   EXPECT_EQ(code_of("detail_no_json"), "odd");
   EXPECT_EQ(client.job(ids["detail_no_json"])->error->detail, R"("{nojson")");
   EXPECT_TRUE(client.completed(ids["progress_too_long"], kPatience));
-  EXPECT_TRUE(eventually([&] { return client.job(ids["retry_too_late"])->state == JobState::scheduled; }));
+  EXPECT_EQ(code_of("retry_too_late"), "later");  // After both attempts: its backoff has decided.
   for (int i = 0; i < 50; ++i) {
     EXPECT_EQ(client.result<int>(good[static_cast<std::size_t>(i)], kPatience), i);
     EXPECT_EQ(client.job(good[static_cast<std::size_t>(i)])->attempt, 1U);

@@ -74,7 +74,8 @@ inline std::unexpected<Error> user_error(std::string code, std::string message) 
 inline std::unexpected<Error> fatal_error(std::string code, std::string message) {
   return fail(ErrorClass::fatal, std::move(code), std::move(message));
 }
-// It may well succeed later: after its backoff, or after `in`.
+// It may well succeed later: after its backoff, or after `in`. What is negative or over 100 years is not heard: the
+// backoff decides.
 inline std::unexpected<Error> retry_later(std::string code, std::string message, std::optional<Duration> in = {}) {
   return std::unexpected(Error{.code = std::move(code), .message = std::move(message), .retry_after = in});
 }
