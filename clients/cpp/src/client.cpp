@@ -65,8 +65,7 @@ Operation<Enqueued> op_enqueue(Core const& core, NewJob const& job, Op call) {
 // A part of a bulk, taken off the jobs that are left.
 Operation<std::vector<Enqueued>> op_enqueue_part(Core const& core, std::span<NewJob const>& left, CallOptions call,
                                                  std::size_t part) {
-  // Each part under a key of its own.
-  if (!call.idempotency_key.empty() && part > 0) call.idempotency_key += "." + std::to_string(part);
+  call.idempotency_key = part_key(call.idempotency_key, part);
   return {make_enqueue(core, take_bulk_body(left, kJobsPerCall, kBytesPerCall), call), of_body<read_bulk>};
 }
 Operation<Job> op_job(Core const& core, std::string_view id, Op call) {

@@ -13,14 +13,13 @@ namespace {
 
 // What becomes a header must not become two.
 std::optional<Error> bad_header(Request const& request) {
-  constexpr std::size_t kIdempotencyBytesMax = 255;
   auto const bad = [](std::string field, std::string message) {
     return Error{.code = "invalid_field",
                  .error_class = ErrorClass::user,
                  .message = std::move(message),
                  .field = std::move(field)};
   };
-  if (request.idempotency_key.size() > kIdempotencyBytesMax || !is_printable_ascii(request.idempotency_key)) {
+  if (request.idempotency_key.size() > kIdempotencyKeyBytesMax || !is_printable_ascii(request.idempotency_key)) {
     return bad("idempotency_key", "must be 1 to 255 bytes of printable ASCII");
   }
   std::string const rule = "must be printable ASCII";

@@ -1,5 +1,7 @@
 #include "wire.h"
 
+#include <openssl/sha.h>
+
 #include <algorithm>
 #include <array>
 #include <cstdio>
@@ -9,6 +11,7 @@
 namespace workmill::client::detail {
 namespace {
 
+constexpr std::string_view kHexDigits = "0123456789ABCDEF";
 constexpr std::array kStates{JobState::scheduled, JobState::ready, JobState::leased,
                              JobState::completed, JobState::dead,  JobState::cancelled};
 
@@ -192,7 +195,6 @@ std::string format_duration(Duration duration) {
 }
 
 std::string url_encoded(std::string_view text) {
-  static constexpr std::string_view kHex = "0123456789ABCDEF";
   std::string out;
   for (char const c : text) {
     bool const plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' ||
@@ -202,8 +204,8 @@ std::string url_encoded(std::string_view text) {
     } else {
       auto const byte = static_cast<unsigned char>(c);
       out.push_back('%');
-      out.push_back(kHex[byte >> 4]);
-      out.push_back(kHex[byte & 15]);
+      out.push_back(kHexDigits[byte >> 4]);
+      out.push_back(kHexDigits[byte & 15]);
     }
   }
   return out;
@@ -245,6 +247,20 @@ std::string enqueue_body(NewJob const& job) {
   std::string out;
   write_job(job, out);
   return out;
+}
+
+std::string part_key(std::string_view key, std::size_t part) {
+  if (key.empty() || part == 0) return std::string{key};
+  std::string const suffix = "." + std::to_string(part);
+  if (key.size() + suffix.size() <= kIdempotencyKeyBytesMax) return std::string{key} + suffix;
+  std::array<unsigned char, SHA256_DIGEST_LENGTH> digest{};
+  SHA256(reinterpret_cast<unsigned char const*>(key.data()), key.size(), digest.data());
+  std::string out = "sha256:";
+  for (unsigned char const byte : digest) {
+    out.push_back(kHexDigits[byte >> 4]);
+    out.push_back(kHexDigits[byte & 15]);
+  }
+  return out + suffix;
 }
 
 std::string take_bulk_body(std::span<NewJob const>& jobs, std::size_t jobs_max, std::size_t bytes_max) {

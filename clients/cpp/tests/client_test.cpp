@@ -594,6 +594,21 @@ TEST_F(WithServer, MoreBytesThanACallTakesGoInSeveral) {
   EXPECT_EQ(client.queue("q")->in(JobState::ready), jobs.size());  // The second time it was the same parts.
 }
 
+TEST_F(WithServer, AKeyAsLongAsTheyGoHoldsForAllPartsOfABulk) {
+  Client client{{.url = server_.url()}};
+  AsyncClient async{{.server = {.url = server_.url()}}};
+  std::vector<NewJob> const jobs(10'001, make_job("t", NoPayload{}, {.queue = "q"}));
+  std::string const key(255, 'k');
+
+  auto const first = client.enqueue_all(jobs, {.idempotency_key = key});
+  ASSERT_TRUE(first) << describe(first.error());
+  auto const again = async.enqueue_all(jobs, {.idempotency_key = key}).get();
+  ASSERT_TRUE(again) << describe(again.error());
+
+  EXPECT_EQ(again->back().id, first->back().id);
+  EXPECT_EQ(client.queue("q")->in(JobState::ready), jobs.size());
+}
+
 TEST_F(WithServer, AJobAtFaultIsNamedByItsPlaceInTheWhole) {
   Client client{{.url = server_.url()}};
   AsyncClient async{{.server = {.url = server_.url()}}};

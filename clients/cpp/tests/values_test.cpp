@@ -2,6 +2,7 @@
 #include <rapidcheck/gtest.h>
 
 #include <chrono>
+#include <set>
 
 #include "frames.h"
 #include "wire.h"
@@ -191,6 +192,24 @@ TEST(Wire, ATimeForTheNextAttemptThatTheServerWouldRefuseIsNotSent) {
   EXPECT_TRUE(sent(most).ends_with(R"(},"retry_in":"3155760000000ms"})"));
   EXPECT_FALSE(sent(most + 1ms).contains("retry_in"));
   EXPECT_FALSE(sent(-1ms).contains("retry_in"));
+}
+
+TEST(Wire, EachPartOfABulkHasAKeyOfItsOwnThatTheServerTakes) {
+  EXPECT_EQ(detail::part_key("", 7), "");
+  EXPECT_EQ(detail::part_key("k", 0), "k");
+  EXPECT_EQ(detail::part_key("k", 12), "k.12");
+  std::string const long_key(253, 'k');
+  EXPECT_EQ(detail::part_key(long_key, 1), long_key + ".1");
+  std::set<std::string> keys;
+  for (std::string const& key : {std::string(254, 'k'), std::string(255, 'k'), std::string(254, 'k') + "l"}) {
+    EXPECT_EQ(detail::part_key(key, 0), key);
+    EXPECT_EQ(detail::part_key(key, 1), detail::part_key(key, 1));
+    for (std::size_t part = 0; part < 20; ++part) {
+      EXPECT_LE(detail::part_key(key, part).size(), 255U);
+      keys.insert(detail::part_key(key, part));
+    }
+  }
+  EXPECT_EQ(keys.size(), 60U);
 }
 
 TEST(Address, UrlsAreTakenApart) {
