@@ -81,14 +81,6 @@ Result<bool> read_removed(Result<Response> answer) {
   return std::unexpected(std::move(answer).error());
 }
 
-Result<std::uint64_t> read_count(std::string_view body) {
-  auto const json = Json::parse(body);
-  Json const* const member = json ? json->find("count") : nullptr;
-  auto const count = member != nullptr ? member->as_uint() : std::nullopt;
-  if (!count) return no_answer_of_a_cache("no count");
-  return *count;
-}
-
 // A value, or the job that computes it, as the error that is told where nobody waits any longer.
 struct Computed {
   std::optional<CachedValue> value{};

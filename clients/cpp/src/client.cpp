@@ -87,6 +87,19 @@ Operation<void> op_retry(Core const& core, std::string_view id, Op call) {
 Operation<void> op_remove(Core const& core, std::string_view id, Op call) {
   return {make_call(core, "DELETE", job_target(id), {}, true, call), of_body<read_nothing>};
 }
+// Repeatable: the values are the same the second time.
+Operation<Job> op_change(Core const& core, std::string_view id, JobChanges const& changes, Op call) {
+  return {make_call(core, "PATCH", job_target(id), changes_body(changes), true, call), of_body<read_job>};
+}
+// Retrying is not repeatable: see op_retry.
+enum class BulkAction : std::uint8_t { retry, cancel, remove };
+Operation<std::uint64_t> op_all(Core const& core, BulkAction action, JobFilter const& where, Op call) {
+  std::string_view const name = action == BulkAction::retry    ? "retry"
+                                : action == BulkAction::cancel ? "cancel"
+                                                               : "delete";
+  return {make_call(core, "POST", "/v1/jobs/bulk", bulk_action_body(name, where), action != BulkAction::retry, call),
+          of_body<read_count>};
+}
 Operation<JobPage> op_list(Core const& core, JobQuery const& query, Op call) {
   return {make_call(core, "GET", list_target(query), {}, true, call), of_body<read_jobs>};
 }
@@ -106,10 +119,19 @@ Operation<std::vector<ReportResult>> op_report(Core const& core, std::vector<Rep
 Operation<QueueStats> op_queue(Core const& core, std::string_view name, Op call) {
   return {make_call(core, "GET", queue_target(name), {}, true, call), of_body<read_queue>};
 }
-Operation<QueueStats> op_pause(Core const& core, std::string_view name, bool paused, Op call) {
-  return {
-      make_call(core, "PATCH", queue_target(name), paused ? R"({"paused":true})" : R"({"paused":false})", true, call),
-      of_body<read_queue>};
+Operation<QueuePage> op_list_queues(Core const& core, QueueQuery const& query, Op call) {
+  return {make_call(core, "GET", list_target(query), {}, true, call), of_body<read_queues>};
+}
+Operation<QueueStats> op_change_queue(Core const& core, std::string_view name, QueueChanges const& changes, Op call) {
+  return {make_call(core, "PATCH", queue_target(name), changes_body(changes), true, call), of_body<read_queue>};
+}
+Operation<std::uint64_t> op_purge(Core const& core, std::string_view name, std::optional<JobState> state, Op call) {
+  std::string target = queue_target(name) + "/jobs";
+  if (state) target.append("?state=").append(to_string(*state));
+  return {make_call(core, "DELETE", std::move(target), {}, true, call), of_body<read_count>};
+}
+Operation<Json> op_status(Core const& core, Op call) {
+  return {make_call(core, "GET", "/v1/status", {}, true, call), of_body<read_object>};
 }
 Operation<void> op_health(Core const& core, std::string path, Op call) {
   return {make_call(core, "GET", std::move(path), {}, true, call), of_body<read_nothing>};
@@ -278,6 +300,26 @@ Result<Job> Client::completed(std::string_view id, Duration patience, Op call) {
 Result<> Client::cancel(std::string_view id, Op call) { return detail::run(*core_, op_cancel(*core_, id, call), call); }
 Result<> Client::retry(std::string_view id, Op call) { return detail::run(*core_, op_retry(*core_, id, call), call); }
 Result<> Client::remove(std::string_view id, Op call) { return detail::run(*core_, op_remove(*core_, id, call), call); }
+Result<Job> Client::change(std::string_view id, JobChanges const& changes, Op call) {
+  return detail::run(*core_, op_change(*core_, id, changes, call), call);
+}
+Result<std::uint64_t> Client::retry_all(JobFilter const& where, Op call) {
+  return detail::run(*core_, op_all(*core_, BulkAction::retry, where, call), call);
+}
+Result<std::uint64_t> Client::cancel_all(JobFilter const& where, Op call) {
+  return detail::run(*core_, op_all(*core_, BulkAction::cancel, where, call), call);
+}
+Result<std::uint64_t> Client::remove_all(JobFilter const& where, Op call) {
+  return detail::run(*core_, op_all(*core_, BulkAction::remove, where, call), call);
+}
+Listing<JobPage> Client::jobs(JobQuery query, CallOptions call) {
+  std::string cursor = query.cursor;
+  auto fetch = [core = core_.get(), query = std::move(query), call = std::move(call)](std::string const& at) mutable {
+    query.cursor = at;
+    return detail::run(*core, op_list(*core, query, call), call);
+  };
+  return {std::move(fetch), std::move(cursor)};
+}
 Result<JobPage> Client::list(JobQuery const& query, Op call) {
   return detail::run(*core_, op_list(*core_, query, call), call);
 }
@@ -293,14 +335,32 @@ Result<std::vector<ReportResult>> Client::report(std::vector<Report> const& repo
 Result<QueueStats> Client::queue(std::string_view name, Op call) {
   return detail::run(*core_, op_queue(*core_, name, call), call);
 }
+Listing<QueuePage> Client::queues(QueueQuery query, CallOptions call) {
+  std::string cursor = query.cursor;
+  auto fetch = [core = core_.get(), query = std::move(query), call = std::move(call)](std::string const& at) mutable {
+    query.cursor = at;
+    return detail::run(*core, op_list_queues(*core, query, call), call);
+  };
+  return {std::move(fetch), std::move(cursor)};
+}
+Result<QueuePage> Client::list_queues(QueueQuery const& query, Op call) {
+  return detail::run(*core_, op_list_queues(*core_, query, call), call);
+}
+Result<QueueStats> Client::change_queue(std::string_view name, QueueChanges const& changes, Op call) {
+  return detail::run(*core_, op_change_queue(*core_, name, changes, call), call);
+}
 Result<QueueStats> Client::pause(std::string_view queue, Op call) {
-  return detail::run(*core_, op_pause(*core_, queue, true, call), call);
+  return change_queue(queue, {.paused = true}, call);
 }
 Result<QueueStats> Client::resume(std::string_view queue, Op call) {
-  return detail::run(*core_, op_pause(*core_, queue, false, call), call);
+  return change_queue(queue, {.paused = false}, call);
+}
+Result<std::uint64_t> Client::purge(std::string_view queue, std::optional<JobState> state, Op call) {
+  return detail::run(*core_, op_purge(*core_, queue, state, call), call);
 }
 Result<> Client::ping(Op call) { return detail::run(*core_, op_health(*core_, "/livez", call), call); }
 Result<> Client::ready(Op call) { return detail::run(*core_, op_health(*core_, "/readyz", call), call); }
+Result<Json> Client::status(Op call) { return detail::run(*core_, op_status(*core_, call), call); }
 
 // ---- AsyncClient
 
@@ -352,6 +412,27 @@ Async<void> AsyncClient::retry(std::string_view id, Op call) {
 Async<void> AsyncClient::remove(std::string_view id, Op call) {
   return start(*core_, executor_, op_remove(*core_, id, call), call);
 }
+Async<Job> AsyncClient::change(std::string_view id, JobChanges const& changes, Op call) {
+  return start(*core_, executor_, op_change(*core_, id, changes, call), call);
+}
+Async<std::uint64_t> AsyncClient::retry_all(JobFilter const& where, Op call) {
+  return start(*core_, executor_, op_all(*core_, BulkAction::retry, where, call), call);
+}
+Async<std::uint64_t> AsyncClient::cancel_all(JobFilter const& where, Op call) {
+  return start(*core_, executor_, op_all(*core_, BulkAction::cancel, where, call), call);
+}
+Async<std::uint64_t> AsyncClient::remove_all(JobFilter const& where, Op call) {
+  return start(*core_, executor_, op_all(*core_, BulkAction::remove, where, call), call);
+}
+AsyncListing<JobPage> AsyncClient::jobs(JobQuery query, CallOptions call) {
+  std::string cursor = query.cursor;
+  auto fetch = [core = core_.get(), executor = executor_, query = std::move(query),
+                call = std::move(call)](std::string const& at) mutable {
+    query.cursor = at;
+    return start(*core, executor, op_list(*core, query, call), call);
+  };
+  return {std::move(fetch), std::move(cursor)};
+}
 Async<JobPage> AsyncClient::list(JobQuery const& query, Op call) {
   return start(*core_, executor_, op_list(*core_, query, call), call);
 }
@@ -367,13 +448,32 @@ Async<std::vector<ReportResult>> AsyncClient::report(std::vector<Report> const& 
 Async<QueueStats> AsyncClient::queue(std::string_view name, Op call) {
   return start(*core_, executor_, op_queue(*core_, name, call), call);
 }
+AsyncListing<QueuePage> AsyncClient::queues(QueueQuery query, CallOptions call) {
+  std::string cursor = query.cursor;
+  auto fetch = [core = core_.get(), executor = executor_, query = std::move(query),
+                call = std::move(call)](std::string const& at) mutable {
+    query.cursor = at;
+    return start(*core, executor, op_list_queues(*core, query, call), call);
+  };
+  return {std::move(fetch), std::move(cursor)};
+}
+Async<QueuePage> AsyncClient::list_queues(QueueQuery const& query, Op call) {
+  return start(*core_, executor_, op_list_queues(*core_, query, call), call);
+}
+Async<QueueStats> AsyncClient::change_queue(std::string_view name, QueueChanges const& changes, Op call) {
+  return start(*core_, executor_, op_change_queue(*core_, name, changes, call), call);
+}
 Async<QueueStats> AsyncClient::pause(std::string_view queue, Op call) {
-  return start(*core_, executor_, op_pause(*core_, queue, true, call), call);
+  return change_queue(queue, {.paused = true}, call);
 }
 Async<QueueStats> AsyncClient::resume(std::string_view queue, Op call) {
-  return start(*core_, executor_, op_pause(*core_, queue, false, call), call);
+  return change_queue(queue, {.paused = false}, call);
+}
+Async<std::uint64_t> AsyncClient::purge(std::string_view queue, std::optional<JobState> state, Op call) {
+  return start(*core_, executor_, op_purge(*core_, queue, state, call), call);
 }
 Async<void> AsyncClient::ping(Op call) { return start(*core_, executor_, op_health(*core_, "/livez", call), call); }
 Async<void> AsyncClient::ready(Op call) { return start(*core_, executor_, op_health(*core_, "/readyz", call), call); }
+Async<Json> AsyncClient::status(Op call) { return start(*core_, executor_, op_status(*core_, call), call); }
 
 }  // namespace workmill::client

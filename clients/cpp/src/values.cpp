@@ -97,6 +97,14 @@ std::string_view to_string(JobState state) {
   return "dead";
 }
 
+std::string_view to_string(WhenFull value) {
+  switch (value) {
+    case WhenFull::refuse: return "refuse";
+    case WhenFull::drop_oldest: return "drop_oldest";
+  }
+  return "refuse";
+}
+
 // ---- Json
 
 Result<Json> Json::parse(std::string_view text) {

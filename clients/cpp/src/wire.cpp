@@ -151,6 +151,44 @@ Json::Array const* list_of(Json const& json, std::string_view name) {
   return found != nullptr ? found->as_array() : nullptr;
 }
 
+Result<QueueStats> queue_of(Json json) {
+  QueueStats queue{.name = std::string{json.text("name")}, .paused = flag_of(json, "paused")};
+  if (queue.name.empty()) return not_ours("no name");
+  if (Json const* const depth = json.find("depth"); depth != nullptr) {
+    for (JobState const state : kStates) {
+      Json const* const count = depth->find(to_string(state));
+      if (count != nullptr) queue.depth[static_cast<std::size_t>(state)] = count->as_uint().value_or(0);
+    }
+  }
+  if (Json const* const settings = json.find("settings"); settings != nullptr) {
+    Json const* const most = settings->find("max_depth");
+    if (most != nullptr) queue.max_depth = most->as_uint().value_or(kUnbounded);
+    if (settings->text("when_full") == to_string(WhenFull::drop_oldest)) queue.when_full = WhenFull::drop_oldest;
+  }
+  queue.json = std::move(json);
+  return queue;
+}
+
+// `items` of a page, each read by `read`, into `items`; and what its next one is called.
+template <class Item>
+Result<std::string> read_page(std::string_view body, Result<Item> (*read)(Json), std::vector<Item>& items) {
+  auto json = parse_object(body);
+  if (!json) return std::unexpected(std::move(json).error());
+  auto const* const list = list_of(*json, "items");
+  if (list == nullptr) return not_ours("no items");
+  for (Json const& each : *list) {
+    auto item = read(each);
+    if (!item) return std::unexpected(std::move(item).error());
+    items.push_back(*std::move(item));
+  }
+  return std::string{json->text("next")};
+}
+
+// What a query says of a list, behind the first of its parameters.
+void add_parameter(std::string& target, std::string_view name, std::string_view value) {
+  if (!value.empty()) target.append("&").append(name).append("=").append(url_encoded(value));
+}
+
 void write_backoff(Backoff const& backoff, std::string& out) {
   ObjectWriter object{out};
   object.duration("first", backoff.first);
@@ -318,17 +356,61 @@ std::string reports_body(std::vector<Report> const& reports) {
 
 std::string list_target(JobQuery const& query) {
   std::string target = "/v1/jobs?limit=" + std::to_string(query.limit);
-  auto const add = [&](std::string_view name, std::string_view value) {
-    if (!value.empty()) target.append("&").append(name).append("=").append(url_encoded(value));
-  };
-  if (query.state) add("state", to_string(*query.state));
-  add("queue", query.queue);
-  add("type", query.type);
-  add("tag", query.tag);
-  add("group", query.group);
-  add("q", query.text);
-  add("cursor", query.cursor);
+  if (query.state) add_parameter(target, "state", to_string(*query.state));
+  add_parameter(target, "queue", query.queue);
+  add_parameter(target, "type", query.type);
+  add_parameter(target, "tag", query.tag);
+  add_parameter(target, "group", query.group);
+  add_parameter(target, "q", query.text);
+  add_parameter(target, "cursor", query.cursor);
   return target;
+}
+
+std::string list_target(QueueQuery const& query) {
+  std::string target = "/v1/queues?limit=" + std::to_string(query.limit);
+  add_parameter(target, "cursor", query.cursor);
+  return target;
+}
+
+std::string changes_body(JobChanges const& changes) {
+  std::string out;
+  ObjectWriter object{out};
+  if (changes.priority) object.number("priority", *changes.priority);
+  if (changes.run_at) object.text("run_at", format_time(*changes.run_at));
+  object.text_if("queue", changes.queue);
+  if (changes.tags) Codec<std::vector<std::string>>::write(*changes.tags, object.name("tags"));
+  if (changes.max_attempts) object.number("max_attempts", *changes.max_attempts);
+  for (auto const& [name, value] : changes.more) value.write(object.name(name));
+  object.end();
+  return out;
+}
+
+std::string changes_body(QueueChanges const& changes) {
+  std::string out;
+  ObjectWriter object{out};
+  if (changes.paused) object.name("paused").append(*changes.paused ? "true" : "false");
+  if (changes.max_depth) {
+    object.name("max_depth").append(*changes.max_depth == kUnbounded ? "null" : std::to_string(*changes.max_depth));
+  }
+  if (changes.when_full) object.text("when_full", to_string(*changes.when_full));
+  for (auto const& [name, value] : changes.more) value.write(object.name(name));
+  object.end();
+  return out;
+}
+
+std::string bulk_action_body(std::string_view action, JobFilter const& where) {
+  std::string out;
+  ObjectWriter object{out};
+  object.text("action", action);
+  ObjectWriter filter{object.name("where")};
+  if (where.state) filter.text("state", to_string(*where.state));
+  filter.text_if("queue", where.queue);
+  filter.text_if("type", where.type);
+  filter.text_if("tag", where.tag);
+  filter.text_if("group", where.group);
+  filter.end();
+  object.end();
+  return out;
 }
 
 Error problem_error(Json const& problem) {
@@ -387,16 +469,18 @@ Result<Job> read_job(std::string_view body) {
 }
 
 Result<JobPage> read_jobs(std::string_view body) {
-  auto json = parse_object(body);
-  if (!json) return std::unexpected(std::move(json).error());
-  auto const* const list = list_of(*json, "items");
-  if (list == nullptr) return not_ours("no items");
-  JobPage page{.jobs = {}, .next = std::string{json->text("next")}};
-  for (Json const& each : *list) {
-    auto job = job_of(each);
-    if (!job) return std::unexpected(std::move(job).error());
-    page.jobs.push_back(*std::move(job));
-  }
+  JobPage page;
+  auto next = read_page(body, &job_of, page.jobs);
+  if (!next) return std::unexpected(std::move(next).error());
+  page.next = *std::move(next);
+  return page;
+}
+
+Result<QueuePage> read_queues(std::string_view body) {
+  QueuePage page;
+  auto next = read_page(body, &queue_of, page.queues);
+  if (!next) return std::unexpected(std::move(next).error());
+  page.next = *std::move(next);
   return page;
 }
 
@@ -456,17 +540,18 @@ Result<std::vector<ReportResult>> read_reports(std::string_view body) {
 Result<QueueStats> read_queue(std::string_view body) {
   auto json = parse_object(body);
   if (!json) return std::unexpected(std::move(json).error());
-  QueueStats queue{.name = std::string{json->text("name")}, .paused = flag_of(*json, "paused")};
-  if (queue.name.empty()) return not_ours("no name");
-  if (Json const* const depth = json->find("depth"); depth != nullptr) {
-    for (JobState const state : kStates) {
-      Json const* const count = depth->find(to_string(state));
-      if (count != nullptr) queue.depth[static_cast<std::size_t>(state)] = count->as_uint().value_or(0);
-    }
-  }
-  queue.json = *std::move(json);
-  return queue;
+  return queue_of(*std::move(json));
 }
+
+Result<std::uint64_t> read_count(std::string_view body) {
+  auto const json = Json::parse(body);
+  Json const* const member = json ? json->find("count") : nullptr;
+  auto const count = member != nullptr ? member->as_uint() : std::nullopt;
+  if (!count) return not_ours("no count");
+  return *count;
+}
+
+Result<Json> read_object(std::string_view body) { return parse_object(body); }
 
 Result<Job> completed_or_error(Job job) {
   switch (job.state) {

@@ -1,4 +1,5 @@
 #pragma once
+#include <cstdint>
 #include <functional>
 #include <span>
 #include <string>
@@ -36,6 +37,10 @@ std::string take_bulk_body(std::span<NewJob const>& jobs, std::size_t jobs_max, 
 std::string lease_body(LeaseRequest const& request);
 std::string reports_body(std::vector<Report> const& reports);
 std::string list_target(JobQuery const& query);
+std::string list_target(QueueQuery const& query);
+std::string changes_body(JobChanges const& changes);
+std::string changes_body(QueueChanges const& changes);
+std::string bulk_action_body(std::string_view action, JobFilter const& where);
 void write_queues(std::vector<QueueChoice> const& queues, std::string& out);
 
 // The error of an answer whose status is 400 or more.
@@ -50,6 +55,9 @@ Result<std::vector<std::string>> read_lines(std::string_view body);
 Result<std::vector<LeasedJob>> read_leased(std::string_view body);
 Result<std::vector<ReportResult>> read_reports(std::string_view body);
 Result<QueueStats> read_queue(std::string_view body);
+Result<QueuePage> read_queues(std::string_view body);
+Result<std::uint64_t> read_count(std::string_view body);
+Result<Json> read_object(std::string_view body);
 
 // A job's end as an error: see Client::completed().
 Result<Job> completed_or_error(Job job);

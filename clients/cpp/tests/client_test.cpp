@@ -27,21 +27,6 @@ std::string key_of(std::string const& request) {
   return at == std::string::npos ? "" : request.substr(at, request.find("\r\n", at) - at);
 }
 
-// Answers each request by what `answer` says of it; empty: hangs up.
-FakeServer::Serve answering(std::function<std::string(std::string const&, int)> answer) {
-  auto count = std::make_shared<std::atomic<int>>(0);
-  return [answer = std::move(answer), count](int socket, int) {
-    for (std::string request = read_request(socket); !request.empty(); request = read_request(socket)) {
-      std::string const text = answer(request, count->fetch_add(1) + 1);
-      if (text.empty()) {
-        ::shutdown(socket, 2);
-        return;
-      }
-      send_text(socket, text);
-    }
-  };
-}
-
 // ---- Servers that misbehave
 
 TEST(Client, ACallToAServerThatNeverAnswersEndsByItsTimeOut) {

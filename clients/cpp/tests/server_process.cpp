@@ -14,6 +14,7 @@
 #include <csignal>
 #include <cstdlib>
 #include <fstream>
+#include <memory>
 #include <mutex>
 #include <random>
 #include <thread>
@@ -210,6 +211,20 @@ FakeServer::~FakeServer() {
 }
 
 int FakeServer::connections() const { return state_->connections.load(); }
+
+FakeServer::Serve answering(std::function<std::string(std::string const&, int)> answer) {
+  auto count = std::make_shared<std::atomic<int>>(0);
+  return [answer = std::move(answer), count](int socket, int) {
+    for (std::string request = read_request(socket); !request.empty(); request = read_request(socket)) {
+      std::string const text = answer(request, count->fetch_add(1) + 1);
+      if (text.empty()) {
+        ::shutdown(socket, SHUT_RDWR);
+        return;
+      }
+      send_text(socket, text);
+    }
+  };
+}
 
 std::string read_request(int socket) {
   std::string text;

@@ -77,6 +77,9 @@ class FakeServer {
   State* state_;
   std::uint16_t port_ = 0;
 };
+// Answers each request by what `answer` says of it and its number, counted from 1 over all connections; empty: hangs
+// up.
+FakeServer::Serve answering(std::function<std::string(std::string const& request, int number)> answer);
 // One request, head and body, as far as it comes; empty where the other side has closed.
 std::string read_request(int socket);
 void send_text(int socket, std::string_view text);

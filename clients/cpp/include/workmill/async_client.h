@@ -1,6 +1,8 @@
 #pragma once
+#include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -57,16 +59,28 @@ class AsyncClient {
   Async<void> cancel(std::string_view id, CallOptions const& call = default_call());
   Async<void> retry(std::string_view id, CallOptions const& call = default_call());
   Async<void> remove(std::string_view id, CallOptions const& call = default_call());
+  Async<Job> change(std::string_view id, JobChanges const& changes, CallOptions const& call = default_call());
+  Async<std::uint64_t> retry_all(JobFilter const& where, CallOptions const& call = default_call());
+  Async<std::uint64_t> cancel_all(JobFilter const& where, CallOptions const& call = default_call());
+  Async<std::uint64_t> remove_all(JobFilter const& where, CallOptions const& call = default_call());
+  AsyncListing<JobPage> jobs(JobQuery query, CallOptions call = default_call());
   Async<JobPage> list(JobQuery const& query, CallOptions const& call = default_call());
   Async<std::vector<std::string>> job_log(std::string_view id, CallOptions const& call = default_call());
   Async<std::vector<LeasedJob>> lease(LeaseRequest const& request, CallOptions const& call = default_call());
   Async<std::vector<ReportResult>> report(std::vector<Report> const& reports, CallOptions const& call = default_call());
   Async<QueueStats> queue(std::string_view name, CallOptions const& call = default_call());
+  AsyncListing<QueuePage> queues(QueueQuery query = default_queues(), CallOptions call = default_call());
+  Async<QueuePage> list_queues(QueueQuery const& query = default_queues(), CallOptions const& call = default_call());
+  Async<QueueStats> change_queue(std::string_view name, QueueChanges const& changes,
+                                 CallOptions const& call = default_call());
   Async<QueueStats> pause(std::string_view queue, CallOptions const& call = default_call());
   Async<QueueStats> resume(std::string_view queue, CallOptions const& call = default_call());
+  Async<std::uint64_t> purge(std::string_view queue, std::optional<JobState> state = {},
+                             CallOptions const& call = default_call());
   AsyncCache cache() { return AsyncCache{*core_, executor_}; }
   Async<void> ping(CallOptions const& call = default_call());
   Async<void> ready(CallOptions const& call = default_call());
+  Async<Json> status(CallOptions const& call = default_call());
 
  private:
   std::unique_ptr<detail::Core> core_;

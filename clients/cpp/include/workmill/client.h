@@ -1,5 +1,7 @@
 #pragma once
+#include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -9,6 +11,7 @@
 #include "workmill/error.h"
 #include "workmill/jobs.h"
 #include "workmill/options.h"
+#include "workmill/pages.h"
 
 // The blocking client: each call waits for its answer.
 //
@@ -66,7 +69,17 @@ class Client {
   Result<> retry(std::string_view id, CallOptions const& call = {});
   // Forgets a job that is not leased.
   Result<> remove(std::string_view id, CallOptions const& call = {});
-  // A page, newest first; `query.cursor` of the next is the `next` of this one, until that is empty.
+  // Changes a job that is not leased; the answer is how it then is.
+  Result<Job> change(std::string_view id, JobChanges const& changes, CallOptions const& call = {});
+  // Retries, cancels or forgets all jobs that `where` names, each as the call for one does, leased ones left out of
+  // removing; how many those were. An empty `where` names every job. Where the answer of an attempt was lost,
+  // cancelling and removing are tried again, and the number is that of the last attempt; retrying is not.
+  Result<std::uint64_t> retry_all(JobFilter const& where, CallOptions const& call = {});
+  Result<std::uint64_t> cancel_all(JobFilter const& where, CallOptions const& call = {});
+  Result<std::uint64_t> remove_all(JobFilter const& where, CallOptions const& call = {});
+  // All that match, newest first, fetched as they are gone through, `query.limit` a call.
+  Listing<JobPage> jobs(JobQuery query = {}, CallOptions call = {});
+  // A page of them; `query.cursor` of the next is the `next` of this one, until that is empty.
   Result<JobPage> list(JobQuery const& query, CallOptions const& call = {});
   Result<std::vector<std::string>> job_log(std::string_view id, CallOptions const& call = {});
 
@@ -75,14 +88,26 @@ class Client {
   Result<std::vector<ReportResult>> report(std::vector<Report> const& reports, CallOptions const& call = {});
 
   Result<QueueStats> queue(std::string_view name, CallOptions const& call = {});
+  // All queues by name, fetched as jobs() does; or a page of them.
+  Listing<QueuePage> queues(QueueQuery query = {}, CallOptions call = {});
+  Result<QueuePage> list_queues(QueueQuery const& query = {}, CallOptions const& call = {});
+  // A queue that is not there yet is made; the answer is how it then is.
+  Result<QueueStats> change_queue(std::string_view name, QueueChanges const& changes, CallOptions const& call = {});
+  // No job of it is leased until resume().
   Result<QueueStats> pause(std::string_view queue, CallOptions const& call = {});
   Result<QueueStats> resume(std::string_view queue, CallOptions const& call = {});
+
+  // Forgets the queue's jobs, or those in that state, but never the leased ones; how many those were, as in
+  // remove_all().
+  Result<std::uint64_t> purge(std::string_view queue, std::optional<JobState> state = {}, CallOptions const& call = {});
 
   // Values that jobs compute, shared by all clients. Not to outlive this client.
   Cache cache() { return Cache{*core_}; }
 
   Result<> ping(CallOptions const& call = {});   // The server is alive.
   Result<> ready(CallOptions const& call = {});  // It takes work: recovered, room on the disk, not stopping.
+  // What it says of itself: an object, as GET /v1/status has it. Members may be added.
+  Result<Json> status(CallOptions const& call = {});
 
  private:
   std::unique_ptr<detail::Core> core_;

@@ -146,6 +146,21 @@ struct JobPage {
   std::string next{};  // Empty: that was the last.
 };
 
+// Which jobs: those to which all holds that is said here. Where nothing is said, that is every job of the server.
+struct JobFilter {
+  std::optional<JobState> state{};
+  std::string queue{}, type{}, tag{}, group{};  // Empty: any.
+};
+// What is to be another of a job. What is left out stays as it is.
+struct JobChanges {
+  std::optional<int> priority{};  // 0 to 9.
+  std::optional<Time> run_at{};
+  std::string queue{};                             // Empty: as it is.
+  std::optional<std::vector<std::string>> tags{};  // All that it then has.
+  std::optional<unsigned> max_attempts{};
+  Json::Object more{};  // As in JobOptions.
+};
+
 struct QueueChoice {
   QueueChoice(std::string queue, unsigned share = 0) : name(std::move(queue)), weight(share) {}
   QueueChoice(char const* queue) : name(queue) {}
@@ -153,12 +168,42 @@ struct QueueChoice {
   unsigned weight = 0;  // 0: preference by its place. Else its share among the weighted.
 };
 
+// What a queue at its max_depth does with a further job.
+enum class WhenFull : std::uint8_t {
+  refuse,       // queue_full, class retryable.
+  drop_oldest,  // The oldest ready job of the lowest priority is cancelled, and makes room.
+};
+std::string_view to_string(WhenFull value);
+
+inline constexpr std::uint64_t kUnbounded = ~std::uint64_t{0};
 struct QueueStats {
   std::string name{};
   bool paused = false;
   std::array<std::uint64_t, 6> depth{};  // By JobState.
-  Json json{};                           // All of it.
+  std::uint64_t max_depth = kUnbounded;  // Of scheduled, ready and leased jobs together.
+  WhenFull when_full = WhenFull::refuse;
+  Json json{};  // All of it.
   std::uint64_t in(JobState state) const { return depth[static_cast<std::size_t>(state)]; }
+};
+// What is to be another of a queue. What is left out stays as it is.
+struct QueueChanges {
+  std::optional<bool> paused{};
+  std::optional<std::uint64_t> max_depth{};  // kUnbounded lifts the bound.
+  std::optional<WhenFull> when_full{};
+  Json::Object more{};  // As in JobOptions.
+};
+struct QueueQuery {
+  unsigned limit = 50;  // 1 to 1,000.
+  std::string cursor{};
+};
+// None said; see default_call().
+inline QueueQuery const& default_queues() {
+  static QueueQuery const query;
+  return query;
+}
+struct QueuePage {
+  std::vector<QueueStats> queues{};
+  std::string next{};  // Empty: that was the last.
 };
 
 // ---- For those who lease and report by hand; a Worker does both for you.
