@@ -118,7 +118,7 @@ struct ModelQueue {
     std::map<std::uint64_t, std::uint64_t> jobs;           // Numbers, by their order.
     std::map<TypeIndex, std::set<std::uint64_t>> by_type;  // Their orders.
     // All up to this order have been at the front, and those that are left stand aside: the gate of their type was
-    // closed then (docs/adr/0021).
+    // closed then (docs/adr/0021). The server may be further where it goes on by itself (is_unsettled).
     std::uint64_t passed = 0;
     bool is_unsettled = false;  // Perhaps: at the front are closed ones, more than step aside at once.
     Offer offer{};
@@ -470,6 +470,7 @@ class Model {
   void leave_line(ModelQueue& queue, ModelJob const& job);
   void restore_line(ModelQueue& queue, ModelJob const& job, Line const& before);
   std::uint64_t passed_from(Line const& line, std::uint64_t steps, std::uint64_t& taken) const;
+  static bool is_at_front(Line const& line, ModelJob const& job);
   void step_aside(Line& line);
   void offer(ModelQueue& queue, std::size_t priority, Line& line);
   void set_gates();

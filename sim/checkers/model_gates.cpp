@@ -61,6 +61,12 @@ std::uint64_t Model::passed_from(Line const& line, std::uint64_t steps, std::uin
   return passed;
 }
 
+// Or aside: then whoever is next is looked at as it comes or goes.
+bool Model::is_at_front(Line const& line, ModelJob const& job) {
+  auto const front = line.jobs.upper_bound(line.passed);
+  return job.order <= line.passed || (front != line.jobs.end() && front->first == job.order);
+}
+
 void Model::step_aside(Line& line) {
   if (closed_.empty()) return;
   std::uint64_t taken = 0;
@@ -91,13 +97,14 @@ void Model::join_line(ModelQueue& queue, ModelJob const& job) {
   if (is_new) ++queue.offers[job.priority][at(Offer::no)];
   line.jobs.emplace(job.order, raw(job.number));
   line.by_type[job.type_index].insert(job.order);
-  step_aside(line);
+  if (is_at_front(line, job)) step_aside(line);
   offer(queue, job.priority, line);
 }
 
 void Model::leave_line(ModelQueue& queue, ModelJob const& job) {
   auto const entry = queue.lines[job.priority].find(job.group);
   Line& line = entry->second;
+  bool const was_at_front = is_at_front(line, job);
   line.jobs.erase(job.order);
   line.by_type[job.type_index].erase(job.order);
   if (line.jobs.empty()) {
@@ -105,7 +112,7 @@ void Model::leave_line(ModelQueue& queue, ModelJob const& job) {
     queue.lines[job.priority].erase(entry);
     return;
   }
-  step_aside(line);
+  if (was_at_front) step_aside(line);
   offer(queue, job.priority, line);
 }
 
