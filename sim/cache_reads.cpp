@@ -40,7 +40,7 @@ void Simulator::use_cache() {
 // Of turns that have been answered everything must be seen, and of others nothing.
 cache::Lookup Simulator::look_up(std::string const& key) {
   Instant const at = std::max(now_, clock_.now());
-  CacheSeen seen{.key = key, .at = at, .found = front_->cache()->find(key, at), .evicted = evicted()};
+  CacheSeen seen{.key = key, .at = at, .found = front_->cache()->find(key, at), .evicted = lost_entries()};
   cache::Lookup found = seen.found;
   auto const newest = std::find_if(open_.rbegin(), open_.rend(), [](Open const& open) { return open.is_answered; });
   if (newest != open_.rend()) {
@@ -88,6 +88,17 @@ void Simulator::check_claim(std::string const& key, CacheTimes const& times, Ins
   if (is_same && was_later && claim.at < before.at + kClaim) complain("two callers are to refresh one value");
 }
 
+void Simulator::look_at_damaged() {
+  std::string key = damaged_keys_[chance_.below(damaged_keys_.size())];
+  if (look_up(key).what == cache::Lookup::What::cold) send(ReadCached{std::move(key)}, next_cookie_++);
+}
+
+bool Simulator::is_failure_beside_value(std::string const& key) const {
+  cache::Lookup const found = cache_->find(key, std::max(now_, clock_.now()));
+  bool const has_value = found.what == cache::Lookup::What::value || found.what == cache::Lookup::What::cold;
+  return has_value && found.failure;
+}
+
 // The whole index, at a moment at which the model has been told everything.
 void Simulator::check_cache() {
   if (std::string wrong = cache_->check_invariants(); !wrong.empty()) {
@@ -100,7 +111,7 @@ void Simulator::check_cache() {
   for (cache::Found& entry : found) keys.push_back(std::move(entry.key));
   Instant const at = std::max(now_, clock_.now());
   bool const fits = model_.compare_cache(keys, [&](std::string const& key) {
-    return CacheSeen{.key = key, .at = at, .found = cache_->find(key, at), .evicted = evicted()};
+    return CacheSeen{.key = key, .at = at, .found = cache_->find(key, at), .evicted = lost_entries()};
   });
   if (!fits) complain(model_.complaint());
 }
@@ -108,6 +119,11 @@ void Simulator::check_cache() {
 std::uint64_t Simulator::evicted() const {
   cache::CacheFigures const figures = cache_->figures();
   return figures.evictions_memory + figures.evictions_disk;
+}
+
+// What gave way in memory is on disk still, but for volatile values.
+std::uint64_t Simulator::lost_entries() const {
+  return setup_.engine.cache_volatile.empty() ? cache_->figures().evictions_disk : evicted();
 }
 
 }  // namespace workmill::sim

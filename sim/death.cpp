@@ -36,7 +36,7 @@ void Simulator::die(Death death) {
   }
   if (model_.is_deleting_cached()) ++figures_[Figure::died_in_deletion];
   if (is_flag_change_open()) ++figures_[Figure::died_with_flag_change_open];
-  if (front_) evicted_before_ = evicted();
+  if (front_) evicted_before_ = lost_entries();
   front_.reset();
   loop_.reset();
   cache_.reset();
@@ -300,13 +300,21 @@ void Simulator::flip_a_bit_in_life() {
 LogWatch::Batch Simulator::draw_batch_to_damage() {
   auto const& jobs = model_.jobs();
   std::uint64_t const kind = chance_.below(8);
+  bool const is_of_value = kind == 7 || (kind >= 3 && setup_.cache_callers.refreshes_fail);
   if (kind == 0 || jobs.empty()) return watch_.batches[chance_.below(watch_.batches.size())];
   Position at{};
   auto const drawn = std::next(jobs.begin(), static_cast<std::ptrdiff_t>(chance_.below(jobs.size())));
-  if (kind == 7 && !model_.cached().empty()) {
+  if (is_of_value && !model_.cached().empty()) {
+    // Any, unless a failure is remembered beside some: of these the oldest, which will be copied ahead first.
     auto const& cached = model_.cached();
     auto const any = std::next(cached.begin(), static_cast<std::ptrdiff_t>(chance_.below(cached.size())));
     if (auto const place = cache_->place(any->first)) at = place->at;
+    std::optional<Position> oldest;
+    for (auto const& [key, value] : cached) {
+      auto const place = is_failure_beside_value(key) ? cache_->place(key) : std::nullopt;
+      if (place && (!oldest || place->at < *oldest)) oldest = place->at;
+    }
+    at = oldest.value_or(at);
   } else if (kind == 1) {
     at = engine_->view(drawn->second.number)->spec_at;
   } else if (kind <= 3) {  // Checkpoints are rare: the next job that has one, and is not finished.
@@ -334,6 +342,7 @@ LogWatch::Batch Simulator::draw_batch_to_damage() {
 // Whose records stand in that batch, which is still whole.
 void Simulator::tell_model_of_damage(LogWatch::Batch const& batch) {
   std::set<std::uint64_t> specs, events;
+  damaged_keys_.clear();
   BytesView const payload = BytesView{disk_.bytes_of(batch.base.segment)}.substr(batch.base.offset, batch.bytes);
   auto const read = log::for_each_record(
       payload, [&](Effect const& effect, std::uint32_t offset, std::uint32_t /*bytes*/) -> Result<> {
@@ -343,8 +352,11 @@ void Simulator::tell_model_of_damage(LogWatch::Batch const& batch) {
               if constexpr (std::is_same_v<E, effect::CacheStored>) {  // A failure is in memory too, and not lost.
                 auto const place = cache_->place(e.key);
                 if (place && place->at == at) {
+                  std::string key{e.key};
                   ++figures_[Figure::cache_damaged];
-                  model_.damage_cached(std::string{e.key});
+                  if (is_failure_beside_value(key)) ++figures_[Figure::cache_damaged_beside_failure];
+                  model_.damage_cached(key);
+                  damaged_keys_.push_back(std::move(key));
                 }
               } else if constexpr (std::is_same_v<E, effect::JobEnqueued> || std::is_same_v<E, effect::JobSnapshot>) {
                 auto const view = engine_->view(e.number);

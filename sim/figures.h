@@ -252,6 +252,7 @@ enum class FigureKind : std::uint8_t { amount, fault, rare };
   X(cache_value_copied, rare, "a value is copied ahead")                                                              \
   X(cache_failure_copied, rare, "a remembered failure is copied ahead")                                               \
   X(cache_damaged, rare, "a bit turns under a cached value")                                                          \
+  X(cache_damaged_beside_failure, rare, "it does so under one beside which a failure is remembered")                  \
   X(died_with_flight, rare, "death while somebody waits for a flight")                                                \
                                                                                                                       \
   X(flag_made, rare, "a flag is made")                                                                                \

@@ -30,6 +30,7 @@ void Simulator::send_requests() {
     if (chance_.chance(500)) look = GetJobLog{job};
     send(std::move(look), next_cookie_++);
   }
+  if (flipped_ && !damaged_keys_.empty() && !is_stuck && chance_.chance(200)) look_at_damaged();
   if (!stream_workers_.empty() && !is_stuck) send_on_streams();
   if (!cache_callers_.empty() && !is_stuck) use_cache();
   if (!flag_callers_.empty() && !is_stuck) use_flags();

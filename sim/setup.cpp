@@ -49,6 +49,34 @@ void draw_cache_desk(shard::CacheDeskOptions& desk, Rng chance) {
   desk.gone_bytes_min = one_of({1, desk.gone_bytes_min, desk.gone_bytes_min});
 }
 
+// A few worlds in which bits turn under stale values, beside which it is remembered that they could not be refreshed.
+void draw_failing_refreshes(Setup& setup, Rng chance) {
+  if (setup.cache_callers.keys == 0 || setup.disk_bytes > 0 || !chance.chance(120)) return;
+  CacheWorkload& callers = setup.cache_callers;
+  callers.refreshes_fail = true;
+  callers.keys = 20;
+  setup.cache.memory_bytes = 1 << 20;
+  if (chance.chance(500)) {  // Most of them are on disk only, among more segments than the log has blocks in memory.
+    callers.keys = 8;
+    callers.body_bytes_max = 1'500;
+    setup.cache.memory_bytes = 4'000;
+    setup.workload.backlog = 200;
+    setup.workload.payload_bytes_max = 1'000;
+  }
+  callers.volatile_keys = 0;
+  callers.with_sets = 0;
+  callers.weights[static_cast<std::size_t>(CacheUse::put)] = 30;
+  callers.weights[static_cast<std::size_t>(CacheUse::forget)] = 10;
+  callers.weights[static_cast<std::size_t>(CacheUse::forget_by)] = 5;
+  setup.engine.cache_volatile.clear();
+  setup.cache.disk_bytes = 1 << 20;
+  setup.log.segments.segment_bytes = 4096;
+  setup.log.segments.recent_bytes = 0;  // What turns on the disk is read.
+  setup.shard.survivors.slack_bytes = 2 * std::uint64_t{4096};
+  setup.flip_permille = 30;
+  setup.requests_per_turn_max = std::min<std::uint64_t>(setup.requests_per_turn_max, 8);
+}
+
 // Who uses flags, and whether the jobs of a type come one after the other.
 void draw_flags(Setup& setup, Rng chance) {
   auto const one_of = [&](std::initializer_list<std::uint64_t> values) {
@@ -168,6 +196,7 @@ Setup draw_setup(std::uint64_t seed) {
   draw_cache(setup, chance);
   draw_cache_desk(setup.shard.cache_desk, Rng{mix64(seed ^ 0xde5c)});  // Apart, so that all else stays as it was.
   draw_flags(setup, Rng{mix64(seed ^ 0xf1a6)});
+  draw_failing_refreshes(setup, Rng{mix64(seed ^ 0xfa11)});
   return setup;
 }
 

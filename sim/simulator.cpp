@@ -238,7 +238,7 @@ bool Simulator::turn() {
   bool const was_in_bulk = model_.has_unfinished_bulk();
   bool const was_disk_low = loop_->disk_low();
   std::uint64_t const told = writer_.told();
-  std::uint64_t const evicted_before = evicted();
+  std::uint64_t const evicted_before = lost_entries();
   if (writer_.is_unheard()) ++figures_[Figure::turn_while_flush_under_way];
 
   auto const turned = front_->turn();
@@ -254,7 +254,7 @@ bool Simulator::turn() {
   open.record.is_draining = is_draining_;
   open.record.is_disk_low = was_disk_low || loop_->disk_low();
   open.record.evicted_before = evicted_before;
-  open.record.evicted_after = evicted();
+  open.record.evicted_after = lost_entries();
   open.record.unfinished = loop_->unfinished();
   open.number = loop_turns_;
   open.asked.assign(std::make_move_iterator(sent_.begin()),

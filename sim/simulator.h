@@ -134,6 +134,9 @@ class Simulator {
   void check_claim(std::string const& key, CacheTimes const& times, Instant at);
   void check_cache();
   std::uint64_t evicted() const;
+  std::uint64_t lost_entries() const;
+  void look_at_damaged();
+  bool is_failure_beside_value(std::string const& key) const;  // In the index.
 
   // --- flag_calls.cpp
   void use_flags();
@@ -196,6 +199,7 @@ class Simulator {
   std::uint64_t disk_bytes_ = 0;
   std::optional<Flipped> flipped_;
   std::vector<std::uint64_t> damaged_;                  // Jobs with something in that batch.
+  std::vector<std::string> damaged_keys_;               // Whose values stand there.
   bool has_been_damaged_ = false;                       // In this life: segments may be held for a day.
   std::vector<std::pair<JobNumber, std::string>> ids_;  // Some that were given out: they hold across restarts.
   std::string complaint_;

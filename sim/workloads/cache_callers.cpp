@@ -12,6 +12,9 @@ namespace {
 
 constexpr std::array<std::string_view, 3> kTags{"red", "green", "blue"};
 constexpr std::array<std::string_view, 3> kFolders{"a/", "a/b/", "c/"};  // One of them is a part of another.
+// Where refreshes fail.
+constexpr std::uint64_t kFreshMsMax = 20;
+constexpr Duration kStaleFor{600'000};
 
 }  // namespace
 
@@ -43,6 +46,10 @@ CacheSet CacheCallers::make_set() {
   if (chance(100)) set.body.clear();  // Nothing is a value, too.
   set.fresh = ms(chance(100) ? 3'600'000 : options_.window_ms_max);
   set.stale = chance(400) ? Duration{0} : ms(options_.window_ms_max);
+  if (options_.refreshes_fail) {
+    set.fresh = ms(kFreshMsMax);
+    set.stale = kStaleFor;
+  }
   set.tags = draw_tags();
   return set;
 }
@@ -69,6 +76,11 @@ ComputeCached CacheCallers::make_compute(std::string key, std::uint32_t queues) 
   spec.cache_fresh = ms(options_.window_ms_max);
   spec.cache_stale = chance(400) ? Duration{0} : ms(options_.window_ms_max);
   spec.cache_error_for = chance(500) ? Duration{0} : ms(2'000);
+  if (options_.refreshes_fail) {
+    spec.max_attempts = 1;
+    spec.cache_fresh = ms(kFreshMsMax);
+    spec.cache_stale = spec.cache_error_for = kStaleFor;
+  }
   spec.cache_tags.assign(tags.begin(), tags.end());
   WM_ASSERT(check_spec(spec).has_value());
   ComputeCached compute;
