@@ -19,7 +19,7 @@ CacheFigures Cache::figures() const { return inside_->figures(); }
 void Cache::put(std::string_view key, CacheValuePtr value, CacheTimes const& times,
                 std::span<std::string_view const> tags, Place place) {
   WM_ASSERT(!key.empty() && key.size() <= kCacheKeyBytesMax && tags.size() <= kCacheTagsMax);
-  WM_ASSERT(value ? value->key() == key : place.bytes > 0);
+  WM_ASSERT(value && value->key() == key && (value->has_body() || place.bytes > 0));
   WM_ASSERT(static_cast<bool>(place.at) == (place.bytes > 0));
   inside_->put(key, std::move(value), times, tags, place);
 }
@@ -31,7 +31,7 @@ void Cache::put_failure(std::string_view key, CacheFailure failure, Place place)
 bool Cache::erase(std::string_view key) { return inside_->erase(key); }
 bool Cache::erase_value(std::string_view key) { return inside_->erase_value(key); }
 void Cache::warm(std::string_view key, std::uint64_t etag, CacheValuePtr value) {
-  WM_ASSERT(value && value->key() == key);
+  WM_ASSERT(value && value->key() == key && value->has_body());
   inside_->warm(key, etag, std::move(value));
 }
 std::optional<Place> Cache::place(std::string_view key) const { return inside_->place(key); }

@@ -46,6 +46,7 @@ struct Lookup {
   };
   What what = What::absent;
   CacheValuePtr value;  // With What::value only.
+  CacheValuePtr head;   // With What::cold: all but the body.
   CacheTimes times;     // With value and cold.
   // That computing it failed, as long as that is remembered. It may stand beside a value, which is stale then.
   std::optional<CacheFailure> failure;
@@ -105,9 +106,9 @@ class Cache {
 
   // From here on: the shard's thread.
 
-  // The value of a key and all that belongs to it, in place of what was there, failure included. `value` null: cold,
-  // which needs a place; it is made with the same key otherwise. At most kCacheTagsMax tags. The same place as before
-  // is legal, as a later one is.
+  // The value of a key and all that belongs to it, in place of what was there, failure included. It is made with the
+  // same key; one without its body is cold, and needs a place. At most kCacheTagsMax tags. The same place as before is
+  // legal, as a later one is.
   void put(std::string_view key, CacheValuePtr value, CacheTimes const& times, std::span<std::string_view const> tags,
            Place place);
   // Beside the value if there is one. In place of a failure before.

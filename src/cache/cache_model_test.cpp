@@ -63,7 +63,11 @@ class World {
       RC_ASSERT(has_value);
       RC_ASSERT(found.times == known->second.times);
       if (found.what == Lookup::What::value) RC_ASSERT(found.value->body() == *known->second.body);
-      if (found.what == Lookup::What::cold) RC_ASSERT(cache_.place(key) == known->second.place);
+      if (found.what == Lookup::What::cold) {
+        RC_ASSERT(cache_.place(key) == known->second.place);
+        RC_ASSERT(!found.value && found.head->content_type() == "x/y");
+        RC_ASSERT(found.head->body_bytes() == known->second.body->size() && found.head->body().empty());
+      }
     }
     if (found.failure) {
       RC_ASSERT(has_failure);
@@ -121,7 +125,10 @@ class World {
                    .etag = rng_.next()};
     for (std::uint64_t i = rng_.below(3); i > 0; --i) known.tags.insert("tag" + std::to_string(rng_.below(4)));
     std::vector<std::string_view> const tags{known.tags.begin(), known.tags.end()};
-    cache_.put(key, is_cold ? nullptr : CacheValue::make(key, "x/y", *known.body), known.times, tags, known.place);
+    cache_.put(
+        key,
+        is_cold ? CacheValue::make_head(key, "x/y", known.body->size()) : CacheValue::make(key, "x/y", *known.body),
+        known.times, tags, known.place);
     model_[key] = known;
   }
   void put_failure(std::string const& key) {

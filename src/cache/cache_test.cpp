@@ -217,7 +217,8 @@ TEST(Cache, ColdEntriesAloneDoNotUseUpTheMemory) {
   Cache cache{{.memory_bytes = 20'000}};
   put(cache, "warm", place(1, 8), 500);
   for (std::uint32_t i = 0; i < 1'000; ++i) {
-    cache.put("key/" + std::to_string(i), nullptr, times(), {}, place(2, i * 100 + 8));
+    std::string const key = "key/" + std::to_string(i);
+    cache.put(key, CacheValue::make_head(key, "text/plain", 5), times(), {}, place(2, i * 100 + 8));
   }
 
   EXPECT_LE(cache.figures().memory_bytes, 20'000U);
@@ -229,7 +230,7 @@ TEST(Cache, ColdEntriesAloneDoNotUseUpTheMemory) {
 
 TEST(Cache, TheColdestGoWhenTheDiskIsUsedUp) {
   Cache cache{{.disk_bytes = 250}};
-  cache.put("cold", nullptr, times(), {}, place(1, 8));
+  cache.put("cold", CacheValue::make_head("cold", "text/plain", 5), times(), {}, place(1, 8));
   put(cache, "warm", place(1, 108));
   put(cache, "new", place(1, 208));
 
@@ -256,7 +257,7 @@ TEST(Cache, WhatGoesWholeWithARecordInTheLogIsToldOnce) {
 
 TEST(Cache, AColdValueThatWasReadIsWarmUnlessItIsAnotherByNow) {
   Cache cache{{}};
-  cache.put("k", nullptr, times(), {}, place(1, 8));
+  cache.put("k", CacheValue::make_head("k", "text/plain", 5), times(), {}, place(1, 8));
 
   cache.warm("k", kEtag + 1, value("k"));
   EXPECT_EQ(cache.find("k", kNow).what, Lookup::What::cold);

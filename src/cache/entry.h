@@ -29,7 +29,7 @@ inline constexpr EntryIndex kNoEntry{0xffff'ffff};
 enum class ListId : std::uint8_t { none, window, main, cold };
 
 struct alignas(64) Entry {
-  // The value with its key; where it is not in memory, or there is none, a value that is empty but for the key.
+  // The value with its key; of one that is not in memory its head; where there is none, nothing but the key.
   CacheValuePtr block;
   std::uint64_t etag = 0;
   Position at{};

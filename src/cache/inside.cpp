@@ -56,6 +56,8 @@ Lookup Cache::Inside::find(std::string_view key, Instant now) {
       if (entry.is_warm) {
         out.value = entry.block;
         policy_.used(entry);
+      } else {
+        out.head = entry.block;
       }
     }
   }
@@ -129,14 +131,14 @@ bool Cache::Inside::add_entry(Spot& at, CacheValuePtr block) {
 void Cache::Inside::put(std::string_view key, CacheValuePtr value, CacheTimes const& times,
                         std::span<std::string_view const> tags, Place place) {
   Spot at = spot(key);
-  bool const is_warm = value && fits(*value);
+  bool const is_warm = value->has_body() && fits(*value);
   if (!is_warm && place.bytes == 0) {  // Too large for memory, and nowhere else.
     if (at.index != kNoEntry) evict(at.index);
     evictions_memory_.add();
     publish_figures();
     return;
   }
-  if (!is_warm) value = CacheValue::make(key, {}, {});
+  if (!is_warm && value->has_body()) value = CacheValue::make_head(key, value->content_type(), value->body_bytes());
   bool const is_new = at.index == kNoEntry;
   if (is_new && !add_entry(at, value)) return;
   EntryIndex const index = at.index;
@@ -383,7 +385,8 @@ void Cache::Inside::drop_tags(EntryIndex index) {
 void Cache::Inside::cool(EntryIndex index) {
   Entry& entry = entries_[index];
   policy_.remove(index);
-  CacheValuePtr block = CacheValue::make(entry.block->key(), {}, {});
+  CacheValue const& value = *entry.block;
+  CacheValuePtr block = CacheValue::make_head(value.key(), value.content_type(), value.body_bytes());
   {
     Lock const lock{stripe_of(hash(block->key())).mutex};
     std::swap(entry.block, block);

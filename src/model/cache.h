@@ -2,6 +2,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <utility>
 
 #include "base/bytes.h"
@@ -57,12 +58,19 @@ class CacheValue {
  public:
   // At most kCacheKeyBytesMax, kCacheContentTypeBytesMax and kCacheValueBytesMax bytes.
   static CacheValuePtr make(BytesView key, BytesView content_type, BytesView body);
+  // One without its body, which is elsewhere and so long: all of a value that its readers need not read it for.
+  static CacheValuePtr make_head(BytesView key, BytesView content_type, std::size_t body_bytes);
 
   BytesView key() const { return {data(), key_bytes_}; }
   BytesView content_type() const;
-  BytesView body() const { return {data() + key_bytes_ + inline_type_bytes(), body_bytes_}; }
+  bool has_body() const { return is_head_ == 0; }
+  std::size_t body_bytes() const { return body_bytes_; }  // Also of one without it.
+  // Empty of one without it.
+  BytesView body() const { return {data() + key_bytes_ + inline_type_bytes(), own_body_bytes()}; }
   // Of the allocation, as asked for.
-  std::size_t allocation_bytes() const { return kHeaderBytes + key_bytes_ + inline_type_bytes() + body_bytes_; }
+  std::size_t allocation_bytes() const { return kHeaderBytes + key_bytes_ + inline_type_bytes() + own_body_bytes(); }
+  // Of what make() would make of these.
+  static std::size_t allocation_bytes_of(BytesView key, BytesView content_type, BytesView body);
 
   CacheValue(CacheValue const&) = delete;
   CacheValue& operator=(CacheValue const&) = delete;
@@ -77,12 +85,16 @@ class CacheValue {
   std::size_t inline_type_bytes() const {
     return type_ != 0 ? 0 : 1 + std::size_t{static_cast<unsigned char>(data()[key_bytes_])};
   }
+  std::size_t own_body_bytes() const { return has_body() ? body_bytes_ : 0; }
+  static CacheValuePtr make(BytesView key, BytesView content_type, BytesView body,
+                            std::optional<std::size_t> elsewhere);
   static void destroy(CacheValue* value);
 
   std::atomic<std::uint32_t> pointers_{1};
   std::uint32_t body_bytes_ : 24 = 0;
   std::uint32_t type_ : 8 = 0;  // In the table of common content types, from 1; 0: inline.
-  std::uint16_t key_bytes_ = 0;
+  std::uint16_t key_bytes_ : 15 = 0;
+  std::uint16_t is_head_ : 1 = 0;
 };
 
 inline void CacheValuePtr::take() const {

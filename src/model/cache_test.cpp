@@ -40,6 +40,31 @@ TEST(CacheValue, ACommonTypeTakesNoRoom) {
   EXPECT_EQ(value->allocation_bytes(), 10U + 1 + 4);
 }
 
+RC_GTEST_PROP(CacheValue, TakesTheRoomThatIsReckonedForIt, (std::string key, std::string type, std::string body)) {
+  RC_PRE(key.size() <= kCacheKeyBytesMax && type.size() <= kCacheContentTypeBytesMax);
+
+  RC_ASSERT(CacheValue::make(key, type, body)->allocation_bytes() == CacheValue::allocation_bytes_of(key, type, body));
+}
+
+TEST(CacheValue, AHeadHasAllButTheBody) {
+  for (std::size_t const bytes : {std::size_t{0}, std::size_t{1}, kCacheValueBytesMax}) {
+    for (std::string const type : {"image/png", "x/y"}) {
+      CacheValuePtr const head = CacheValue::make_head("key", type, bytes);
+      CacheValuePtr const copy = copy_of(*head);
+
+      for (CacheValuePtr const& one : {head, copy}) {
+        EXPECT_FALSE(one->has_body());
+        EXPECT_EQ(one->key(), "key");
+        EXPECT_EQ(one->content_type(), type);
+        EXPECT_EQ(one->body_bytes(), bytes);
+        EXPECT_EQ(one->body(), "");
+        EXPECT_EQ(one->allocation_bytes(), CacheValue::allocation_bytes_of("key", type, ""));
+      }
+    }
+  }
+  EXPECT_TRUE(CacheValue::make("key", "x/y", "")->has_body());
+}
+
 TEST(CacheValue, LivesAsLongAsSomebodyPointsAtIt) {
   CacheValuePtr value = CacheValue::make("k", "x/y", "body");
   CacheValuePtr other = value;

@@ -53,7 +53,8 @@ void CacheReplay::replay(effect::CacheStored const& e, EffectSink::Written at) {
     let_go(e.key);
     return;
   }
-  cache_.put(e.key, nullptr, times_of(e), tags_, {.at = at.at, .bytes = at.bytes});
+  cache_.put(e.key, CacheValue::make_head(e.key, e.content_type, e.body.size()), times_of(e), tags_,
+             {.at = at.at, .bytes = at.bytes});
   if (failure && failure_place) cache_.put_failure(e.key, *std::move(failure), *failure_place);
   if (values_ == Values::load) keep(e);
 }

@@ -484,6 +484,7 @@ def test_volatile_keys_are_gone_after_a_restart(start, settings):
 def test_values_beyond_the_memory_are_read_back_from_the_disk(start, settings):
     server = start(*settings('cache_memory = "1MiB"'))
     cache = Cache(server.api(queue="q"))
+    plain = server.api(checked=False)  # HEAD is GET without its body, and so not in the OpenAPI document.
     bodies = {str(i): bytes([i]) * 100_000 for i in range(40)}
     for key, body in bodies.items():
         cache.put(key, body, fresh="1h")
@@ -493,8 +494,15 @@ def test_values_beyond_the_memory_are_read_back_from_the_disk(start, settings):
     assert metric(cache.api, 'workmill_cache_bytes{place="memory"}') <= MiB
     assert metric(cache.api, "workmill_cache_cold_reads_total") > 0
     etag = cache.get("0").headers["ETag"]
-    assert cache.get("0", expect=304, headers={"If-None-Match": etag})
+    reads = metric(cache.api, "workmill_cache_cold_reads_total")
+    for key, body in bodies.items():  # Who wants no body waits for no disk.
+        head = plain.call("HEAD", cache.path(key), expect=200)
+        assert head.headers["Content-Length"].strip() == str(len(body))
+        assert head.headers["Content-Type"] == "application/octet-stream"
+        assert cache.get(key, expect=304, headers={"If-None-Match": head.headers["ETag"]})
+    assert metric(cache.api, "workmill_cache_cold_reads_total") == reads
     server.restart()
+    assert plain.call("HEAD", cache.path("0"), expect=200).headers["ETag"] == etag
     for key, body in bodies.items():
         assert cache.get(key).body == body, key
 

@@ -143,9 +143,10 @@ void ResponseWriter::write_length(std::size_t bytes, std::string& out) {
 }
 
 void ResponseWriter::write(ResponseHead const& head, std::string_view body, std::string& out) {
+  WM_ASSERT(!head.length || head.without_body || !has_body(head.status));
   if (!has_body(head.status)) return append_head(head, date_line_, out);
   begin(head, out);
-  write_length(body.size(), out);
+  write_length(head.length.value_or(body.size()), out);
   if (!head.without_body) out.append(body);
   body_at_ = 0;
 }

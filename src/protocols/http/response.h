@@ -1,6 +1,7 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -25,7 +26,10 @@ struct ResponseHead {
   std::string_view cors;   // Likewise, for web pages of other origins.
   std::string_view extra;  // Whole lines, each with its CRLF: "Retry-After: 1\r\n".
   bool keep_alive = true;
-  bool to_http_1_0 = false;   // Where keep_alive has to be said.
+  bool to_http_1_0 = false;  // Where keep_alive has to be said.
+  // The length to be told where it is not that of the body that is given: of an answer to HEAD, whose body nobody
+  // reads.
+  std::optional<std::size_t> length{};
   bool without_body = false;  // The answer to HEAD: the length is that of the body, which is not sent.
 };
 

@@ -153,6 +153,12 @@ Result<std::optional<Command>> CacheCalls::plan_get(Call const& call, Exchange& 
                    answer);
       return std::nullopt;
     case cache::Lookup::What::cold:
+      // Who does not want the body does not wait for the disk. What is lost there, he is not told.
+      if (exchange.is_head || names_etag(call.request.if_none_match, found.times.etag)) {
+        answer_value(exchange, call.request.if_none_match, std::move(found.head), lines_of_hit(found.times), now,
+                     answer);
+        return std::nullopt;
+      }
       if (!call.request.if_none_match.empty()) note_of(exchange).if_none_match = call.request.if_none_match;
       return ReadCached{.key = std::string{key}};
     case cache::Lookup::What::failed:
@@ -323,6 +329,7 @@ void CacheCalls::answer_value(Exchange const& exchange, std::string_view if_none
   answer.status = is_known && names_etag(if_none_match, lines.etag) ? 304 : 200;
   answer.content_type = value->content_type();
   answer.body = value->body();
+  answer.body_bytes = value->has_body() ? std::nullopt : std::optional{value->body_bytes()};
   if (!is_inert(answer.content_type)) lines_.append(kForeignLines);
   answer.lines = lines_;
   answer.value = std::move(value);

@@ -68,6 +68,8 @@ class CacheCalls {
     std::string_view body;
     std::string_view lines;  // Of its head.
     CacheValuePtr value;     // Whose body it is.
+    // Of a body that is not sent, as HEAD asks for none, and was not read from the disk: its length.
+    std::optional<std::size_t> body_bytes{};
   };
 
   // For a request of one of the routes that was let in so far. A command, where the shard is to be asked; otherwise

@@ -170,19 +170,36 @@ TEST_F(CacheHttpTest, AValueThatABrowserMightRunIsShownInASandbox) {
 }
 
 TEST_F(CacheHttpTest, AValueOnDiskIsReadByTheShard) {
-  cache.put("k", nullptr, times(), {}, kOnDisk);
+  cache.put("k", CacheValue::make_head("k", "text/plain", 5), times(), {}, kOnDisk);
   CachedReply const cached{.value = CacheValue::make("k", "text/plain", "12345"), .times = times()};
 
   auto const read = command<ReadCached>(get("/v1/cache/k"), cached);
   EXPECT_EQ(read.key, "k");
   EXPECT_THAT(ask_once(get("/v1/cache/k"), cached), EndsWith("\r\n\r\n12345"));
-  EXPECT_THAT(ask_once(get("/v1/cache/k", "If-None-Match: \"0000000000001234\"\r\n"), cached),
-              StartsWith("HTTP/1.1 304 "));
+  EXPECT_THAT(ask_once(get("/v1/cache/k", "If-None-Match: \"0000000000001235\"\r\n"), cached),
+              EndsWith("\r\n\r\n12345"));
   EXPECT_THAT(ask_once(get("/v1/cache/k"), CacheMissed{}), HasSubstr(R"("code":"cache_miss")"));
 }
 
+TEST_F(CacheHttpTest, WhoWantsNoBodyDoesNotWaitForTheDisk) {
+  cache.put("k", CacheValue::make_head("k", "text/html", 12'345), times(), {}, kOnDisk);
+
+  auto const head = ask_once("HEAD /v1/cache/k HTTP/1.1\r\nHost: h\r\n\r\n");
+  auto const known = ask_once(get("/v1/cache/k", "If-None-Match: \"0000000000001234\"\r\n"));
+
+  EXPECT_THAT(head, StartsWith("HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n"));
+  EXPECT_THAT(head, HasSubstr("Content-Length:      12345\r\n"));
+  EXPECT_THAT(head, HasSubstr("ETag: \"0000000000001234\"\r\nAge: 0\r\nCache-Control: no-cache\r\n"));
+  EXPECT_THAT(head, EndsWith("\r\n\r\n"));
+  EXPECT_THAT(known, StartsWith("HTTP/1.1 304 Not Modified\r\n"));
+  EXPECT_THAT(known, HasSubstr("ETag: \"0000000000001234\"\r\n"));
+  EXPECT_THAT(known, EndsWith("\r\n\r\n"));
+  EXPECT_TRUE(commands.empty());
+  EXPECT_EQ(counted("hit"), 2);
+}
+
 TEST_F(CacheHttpTest, AValueThatWasOverBeforeItsAnswerIsNotShown) {
-  cache.put("k", nullptr, times(1s, 1s), {}, kOnDisk);
+  cache.put("k", CacheValue::make_head("k", "text/plain", 5), times(1s, 1s), {}, kOnDisk);
   CachedReply const cached{.value = CacheValue::make("k", "text/plain", "12345"), .times = times(1s, 1s)};
   TestClient client{port};
   client.send(get("/v1/cache/k"));
@@ -229,7 +246,7 @@ TEST_F(CacheHttpTest, AValueForWhichThereIsNoMemoryIsNotCopiedForEachWhoWaits) {
 
 TEST_F(CacheHttpTest, LargeAnswersThatWaitForAnotherCountAsMemory) {
   remake({.buffered_bytes_max = 3 << 20});
-  cache.put("k", nullptr, times(), {}, kOnDisk);
+  cache.put("k", CacheValue::make_head("k", "text/plain", 5), times(), {}, kOnDisk);
   CachedReply const cached{.value = CacheValue::make("k", "text/plain", std::string(1 << 20, 'x')), .times = times()};
   TestClient client{port};
   std::string gets;

@@ -304,9 +304,11 @@ Result<std::optional<Command>> Endpoints::plan_cached(CacheCalls::Call const& ca
   CacheCalls::Answer answer;
   WM_TRY(auto command, cache_calls_.plan(call, exchange, answer));
   if (!command) {
-    answer_page(
-        exchange,
-        {.status = answer.status, .content_type = answer.content_type, .body = answer.body, .extra = answer.lines});
+    answer_page(exchange, {.status = answer.status,
+                           .content_type = answer.content_type,
+                           .body = answer.body,
+                           .extra = answer.lines,
+                           .length = answer.body_bytes});
     return std::nullopt;
   }
   if (exchange.is_load && admission_ != nullptr) {

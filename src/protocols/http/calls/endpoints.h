@@ -81,6 +81,7 @@ class Endpoints {
     std::string_view content_type;
     std::string_view body;
     std::string_view extra;
+    std::optional<std::size_t> length{};  // ResponseHead::length.
   };
 
   void note_head(Request const& request, Exchange& exchange);

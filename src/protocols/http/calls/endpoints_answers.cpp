@@ -122,6 +122,7 @@ void Endpoints::answer_page(Exchange const& exchange, Page const& page, std::str
   ResponseHead head = exchange.head(page.status);
   head.content_type = page.content_type;
   head.extra = page.extra;
+  head.length = page.length;
   writer_.write(head, page.body, out);
   counters_.count(exchange.is_routed, exchange.route, page.status);
   if (exchange.spans) end_trace(exchange, page.status, {}, nullptr);
