@@ -7,6 +7,7 @@
 #include <initializer_list>
 
 #include "base/rng.h"
+#include "shard/recovery.h"
 
 namespace workmill::sim {
 
@@ -36,6 +37,7 @@ void draw_cache(Setup& setup, Rng& chance) {
   setup.cache.hash_seed = chance.next();
   setup.cache.memory_bytes = one_of({600, 3'000, 1 << 20, 1 << 20, 1 << 20});
   setup.cache.disk_bytes = one_of({800, 3'000, 1 << 20, 1 << 20, 1 << 20});
+  shard::bound_cached_values(setup.cache, setup.engine);
 }
 
 // How much of the cache a turn walks, sweeps and writes down as gone.

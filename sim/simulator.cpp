@@ -90,6 +90,8 @@ Simulator::Simulator(SimOptions const& options)
               .stream_window_all = setup_.shard.streams.window_bytes_all,
               .cache_jitter_permille = setup_.engine.cache_jitter_permille,
               .cache_volatile = setup_.engine.cache_volatile,
+              .cache_disk_bytes = setup_.cache.disk_bytes,
+              .cache_memory_bytes = setup_.cache.memory_bytes,
               .cache_is_small = setup_.cache.memory_bytes < kCacheEnough,
               .flags_max = setup_.engine.flags_max},
              figures_),

@@ -54,6 +54,8 @@ struct ModelOptions {
   std::uint64_t stream_window_all = 0;
   std::uint32_t cache_jitter_permille = 0;
   std::vector<std::string> cache_volatile;
+  std::uint64_t cache_disk_bytes = 0;  // The budgets.
+  std::uint64_t cache_memory_bytes = 0;
   bool cache_is_small = false;  // Values may be on disk only, though nothing was evicted.
   std::size_t flags_max = 0;
 };
@@ -418,8 +420,13 @@ class Model {
   ModelCached::Value* cached_value(std::string const& key, Instant at);      // Not over by then.
   ModelCached::Failure* cached_failure(std::string const& key, Instant at);  // Likewise.
   bool is_sure(ModelCached::Kept const* kept) const { return kept != nullptr && kept->is_sure(evicted_after_); }
+  // Can the cache hold it, with nothing beside it?
+  bool has_cache_room(std::string const& key, CacheSet const& set) const;
   // What was computed is of the flight `by`, and took from 1 ms to this long.
   bool store(std::string const& key, CacheSet const& set, ModelJob const* by = nullptr, Duration compute_most = {});
+  // Of a report, whose result says what was not stored.
+  bool store_of_report(std::string const& key, CacheSet const& set, ModelJob const* by, Duration compute_most,
+                       ReportResult& result);
   bool overtake(std::string const& key);
   void overtake(ModelJob& flight);
   static bool says_tag(ModelJob const& flight, ForgetCachedBy const& forget);
@@ -433,7 +440,7 @@ class Model {
   bool take_overtaking(Bulk const& forget, bool is_over);
   bool are_overtaken(Bulk const& forget);
   bool learn_times(std::string const& key, ModelCached::Value& value, CacheTimes const& times);
-  bool store_results(ModelJob const& job, Completed const& completed);
+  bool store_results(ModelJob const& job, Completed const& completed, ReportResult& result);
   bool fail_flight(ModelJob const& job, ErrorClass error_class, std::string_view code, std::string_view message);
   bool begins_flight(Bytes const& spec) const;
   bool answer_compute(shard::Cookie cookie, ComputeCached const& command, ModelJob* flight, bool has_begun);

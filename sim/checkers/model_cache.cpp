@@ -48,6 +48,43 @@ void Model::overtake(ModelJob& flight) {
   ++figures_[flight.state == JobState::leased ? Figure::cache_flight_overtaken : Figure::cache_checkpoint_overtaken];
 }
 
+// As docs/reference/cache.md has it.
+bool Model::has_cache_room(std::string const& key, CacheSet const& set) const {
+  if (is_volatile(key)) {
+    auto const value = CacheValue::make(key, set.content_type, set.body);
+    return value->allocation_bytes() <= cache::value_bytes_max(options_.cache_memory_bytes);
+  }
+  std::size_t bytes = 64 + key.size() + set.content_type.size() + set.body.size();
+  for (std::string const& tag : set.tags) bytes += 1 + tag.size();
+  return bytes <= options_.cache_disk_bytes;
+}
+
+bool Model::store_of_report(std::string const& key, CacheSet const& set, ModelJob const* by, Duration compute_most,
+                            ReportResult& result) {
+  if (has_cache_room(key, set)) return store(key, set, by, compute_most);
+  ++figures_[Figure::cache_not_stored_too_large];
+  result.not_stored.push_back(key);
+  // In its place there is nothing, and that at once.
+  bool const is_kept = by == nullptr || !by->is_overtaken;
+  if (is_kept) WM_SIM_STEP(store(key, CacheSet{.content_type = set.content_type}, by, compute_most));
+  if (by == nullptr) return true;
+  ModelCached::Value made;
+  made.content_type = set.content_type;
+  made.body = set.body;
+  made.times = {.stored_at = now_,
+                .fresh_until = now_ + set.fresh,
+                .stale_until = now_ + set.fresh + set.stale,
+                .compute_time = compute_most,
+                .etag = cache_etag(set.content_type, set.body)};
+  made.fresh_least = now_ + set.fresh - set.fresh * options_.cache_jitter_permille / 1'000;
+  made.compute_least = Duration{1};
+  made.compute_most = compute_most;
+  made.is_guessed = true;
+  made.is_for_waiters = true;
+  landed_[raw(by->number)] = std::move(made);
+  return true;
+}
+
 bool Model::store(std::string const& key, CacheSet const& set, ModelJob const* by, Duration compute_most) {
   Duration const compute_least{by != nullptr ? 1 : 0};
   ModelCached::Value value;
@@ -125,6 +162,10 @@ bool Model::learn_times(std::string const& key, ModelCached::Value& value, Cache
 }
 
 bool Model::run(shard::Cookie cookie, PutCache const& command) {
+  if (!has_cache_room(command.key, command.set)) {
+    ++figures_[Figure::cache_refused_too_large];
+    return expect_error(cookie, ErrorCode::payload_too_large);
+  }
   WM_SIM_STEP(overtake(command.key));
   WM_SIM_STEP(store(command.key, command.set));
   CachedReply const* reply = nullptr;
@@ -135,7 +176,7 @@ bool Model::run(shard::Cookie cookie, PutCache const& command) {
 }
 
 // A report counts, and its job is about to be completed.
-bool Model::store_results(ModelJob const& job, Completed const& completed) {
+bool Model::store_results(ModelJob const& job, Completed const& completed, ReportResult& result) {
   bool sets_own = false;
   // Of this attempt; the clock may have been behind when it was leased.
   Duration const most = std::max(now_ - job.leased_at, Duration{1});
@@ -143,7 +184,7 @@ bool Model::store_results(ModelJob const& job, Completed const& completed) {
     bool const is_own = job.is_flight() && entry.key == job.cache_key;
     sets_own = sets_own || is_own;
     if (!is_own) WM_SIM_STEP(overtake(entry.key));
-    WM_SIM_STEP(store(entry.key, entry.set, is_own ? &job : nullptr, is_own ? most : Duration{0}));
+    WM_SIM_STEP(store_of_report(entry.key, entry.set, is_own ? &job : nullptr, is_own ? most : Duration{0}, result));
     ++figures_[is_own ? Figure::cache_set_by_its_flight : Figure::cache_set_by_report];
   }
   if (!job.is_flight()) return true;
@@ -155,7 +196,7 @@ bool Model::store_results(ModelJob const& job, Completed const& completed) {
       .fresh = job.cache_fresh,
       .stale = job.cache_stale,
       .tags = job.cache_tags};
-  return store(job.cache_key, set, &job, most);
+  return store_of_report(job.cache_key, set, &job, most, result);
 }
 
 // A job has just become dead.

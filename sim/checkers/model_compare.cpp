@@ -156,6 +156,8 @@ bool Model::compare_results(std::vector<ReportResult> const& wanted, std::vector
     auto const& have = got[i].error;
     if (want && have) WM_SIM_HOLD(want->code == have->code, "a report was refused with {}", to_string(have->code));
     WM_SIM_HOLD(wanted[i].cancel_requested == got[i].cancel_requested, "a worker was not told of a cancellation");
+    WM_SIM_HOLD(wanted[i].not_stored == got[i].not_stored, "a worker is told that {} values are not stored, not {}",
+                got[i].not_stored.size(), wanted[i].not_stored.size());
   }
   return true;
 }

@@ -222,7 +222,7 @@ bool Model::decide_report(Report const& report, ReportResult& result) {
   std::string const name = job->queue;
 
   if (auto const* completed = std::get_if<Completed>(&report.outcome)) {
-    WM_SIM_STEP(store_results(*job, *completed));
+    WM_SIM_STEP(store_results(*job, *completed, result));
     auto const* written = take<effect::JobCompleted>();
     if (written == nullptr) return false;
     WM_SIM_HOLD(written->number == job->number && written->at == now_ && written->result == completed->result,

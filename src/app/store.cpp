@@ -63,9 +63,11 @@ Result<Store> open_store(Config const& config, Clock const& clock, Rng& chance, 
   engine_options.measures_jobs = config.telemetry;
   engine_options.cache_jitter_permille = static_cast<std::uint32_t>(std::lround(config.cache_jitter * 1'000));
   engine_options.cache_volatile = config.cache_volatile;
+  cache::CacheOptions const cache_options{
+      .memory_bytes = config.cache_memory_bytes, .disk_bytes = config.cache_disk_bytes, .hash_seed = chance.next()};
+  shard::bound_cached_values(cache_options, engine_options);
   store.engine = std::make_unique<engine::Engine>(engine_options);
-  store.cache = std::make_unique<cache::Cache>(cache::CacheOptions{
-      .memory_bytes = config.cache_memory_bytes, .disk_bytes = config.cache_disk_bytes, .hash_seed = chance.next()});
+  store.cache = std::make_unique<cache::Cache>(cache_options);
   RecoveryProgress progress{clock, logger, manager};
   WM_TRY(store.recovery,
          shard::recover(*store.log, *store.engine, clock, chance, std::ref(progress), store.cache.get()));

@@ -24,7 +24,8 @@
 //    policy (policy.h) names a victim, whose value goes; it stays as a cold entry if it has a record, and goes whole
 //    otherwise. Cold entries may take half of the budget; the coldest above that go whole. A value larger than half of
 //    the budget is never kept in memory.
-//  - disk: the bytes of the records. Where it is used up, the coldest entries go whole.
+//  - disk: the bytes of the records. Where it is used up, the coldest entries go whole. A value whose record alone is
+//    larger is not kept, and drives out nothing.
 //
 // Keys are hashed with a seed that no client knows, so that none can choose keys that all land in one place.
 namespace workmill::cache {
@@ -35,6 +36,9 @@ struct CacheOptions {
   std::uint32_t stripes = 64;   // Parts of the index with a lock each; a power of two, at most 1024.
   std::uint64_t hash_seed = 0;  // Drawn by the caller, from what no client can guess.
 };
+
+// Of a value in memory alone, as CacheValue::allocation_bytes() counts: a larger one is never kept with such a budget.
+std::uint64_t value_bytes_max(std::uint64_t memory_bytes);
 
 // What there is for a key at one moment, for the caller alone.
 struct Lookup {

@@ -240,6 +240,55 @@ TEST(Cache, TheColdestGoWhenTheDiskIsUsedUp) {
   EXPECT_EQ(cache.live_bytes(), 200U);
 }
 
+TEST(Cache, AValueWhoseRecordIsLargerThanTheDisksBudgetDrivesOutNothing) {
+  Cache cache{{.disk_bytes = 250}};
+  put(cache, "k", place(1, 8));
+  put(cache, "other", place(1, 108));
+  put(cache, "k", place(1, 208, 251));
+
+  EXPECT_EQ(cache.find("k", kNow).what, Lookup::What::absent);  // What it took the place of is older.
+  EXPECT_TRUE(is_warm(cache, "other"));
+  std::vector<std::string> gone;
+  cache.take_evicted(10, gone);
+  EXPECT_EQ(gone, std::vector<std::string>{"k"});
+  put(cache, "k", place(1, 508, 150));
+  EXPECT_TRUE(is_warm(cache, "k"));
+  EXPECT_EQ(cache.check_invariants(), "");
+}
+
+TEST(Cache, TheLargestValueThatMemoryMayHoldIsHeldAndNoLargerOne) {
+  for (std::uint64_t const budget : {std::uint64_t{300}, std::uint64_t{20'000}, std::uint64_t{1} << 20}) {
+    Cache cache{{.memory_bytes = budget}};
+    std::size_t const most = value_bytes_max(budget) - CacheValue::allocation_bytes_of("k", "text/plain", {});
+
+    put(cache, "k", {}, most);
+    EXPECT_TRUE(is_warm(cache, "k")) << budget;
+    put(cache, "k", {}, most + 1);
+    EXPECT_FALSE(is_warm(cache, "k")) << budget;
+  }
+  EXPECT_EQ(value_bytes_max(0), 0U);
+}
+
+TEST(Cache, OfAColdValueItsTypeAndLengthAreKnown) {
+  Cache cache{{.memory_bytes = 20'000}};
+  put(cache, "large", place(1, 8), 15'000);  // Never warm.
+  cache.put("read", CacheValue::make_head("read", "x/y", 7), times(), {}, place(1, 108));
+  for (std::uint32_t i = 0; i < 60; ++i) put(cache, "key/" + std::to_string(i), place(2, i * 100 + 8), 500);
+
+  int cold = 0;
+  for (std::string const key : {"large", "key/0", "key/1", "key/2", "key/3"}) {
+    Lookup const found = cache.find(key, kNow);
+    if (found.what != Lookup::What::cold) continue;
+    ++cold;
+    EXPECT_EQ(found.value, nullptr);
+    EXPECT_EQ(found.head->content_type(), "text/plain");
+    EXPECT_EQ(found.head->body_bytes(), key == "large" ? 15'000U : 500U);
+  }
+  EXPECT_GE(cold, 2);
+  EXPECT_EQ(cache.find("read", kNow).head->content_type(), "x/y");
+  EXPECT_EQ(cache.find("read", kNow).head->body_bytes(), 7U);
+}
+
 TEST(Cache, WhatGoesWholeWithARecordInTheLogIsToldOnce) {
   Cache cache{{.disk_bytes = 250}};
   for (std::uint32_t i = 0; i < 5; ++i) put(cache, std::to_string(i), place(1, 8 + i * 100));

@@ -30,6 +30,19 @@ std::uint64_t bytes_of(CacheFailure const& failure) {
 
 }  // namespace
 
+std::uint64_t value_bytes_max(std::uint64_t memory_bytes) {
+  std::uint64_t least = 0;  // What is taken grows with what is asked for, so it is found by halves.
+  for (std::uint64_t most = memory_bytes / 2; least < most;) {
+    std::uint64_t const bytes = least + (most - least + 1) / 2;
+    if (kEntryBytes + allocated_bytes(bytes) <= memory_bytes / 2) {
+      least = bytes;
+    } else {
+      most = bytes - 1;
+    }
+  }
+  return least;
+}
+
 Cache::Inside::Inside(CacheOptions const& options)
     : options_(options),
       stripe_bits_(static_cast<std::uint32_t>(std::countr_zero(options.stripes))),
@@ -135,6 +148,13 @@ void Cache::Inside::put(std::string_view key, CacheValuePtr value, CacheTimes co
   if (!is_warm && place.bytes == 0) {  // Too large for memory, and nowhere else.
     if (at.index != kNoEntry) evict(at.index);
     evictions_memory_.add();
+    publish_figures();
+    return;
+  }
+  if (place.bytes > options_.disk_bytes) {  // Of a time with a larger budget, as a log that is replayed has them.
+    if (at.index != kNoEntry) drop(at.index);
+    evicted_.emplace_back(key);
+    evictions_disk_.add();
     publish_figures();
     return;
   }

@@ -33,7 +33,10 @@ struct EngineOptions {
   std::uint32_t steps_max = 1'000;
   std::uint32_t cache_jitter_permille = 100;  // Of a cached value's fresh time: shortened by up to so much, by chance.
   std::vector<std::string> cache_volatile{};  // Keys that begin with one of these are not written down.
-  bool measures_jobs = true;                  // Keep JobStageFigures and TypeFigures. Off: to see what they cost.
+  // What the cache can hold at all. A larger value is refused, or where a report sets it is not kept.
+  std::uint64_t cache_record_bytes_max = UINT64_MAX;    // See cache_record_bytes_max() (model/cache_set.h).
+  std::uint64_t cache_volatile_bytes_max = UINT64_MAX;  // Of a volatile one, as CacheValue::allocation_bytes() counts.
+  bool measures_jobs = true;  // Keep JobStageFigures and TypeFigures. Off: to see what they cost.
   std::size_t flags_max = 1'000;
 };
 

@@ -62,6 +62,11 @@ bool begins_with_any(std::string_view key, std::vector<std::string> const& prefi
   return std::ranges::any_of(prefixes, [key](std::string const& prefix) { return key.starts_with(prefix); });
 }
 
+std::uint64_t cache_record_bytes_max(std::string_view key, std::string_view content_type, BytesView body,
+                                     BytesView encoded_tags) {
+  return kCacheRecordExtraBytes + key.size() + content_type.size() + body.size() + encoded_tags.size();
+}
+
 std::uint64_t cache_etag(std::string_view content_type, BytesView body) {
   std::uint64_t const seed = XXH3_64bits(content_type.data(), content_type.size());
   return XXH3_64bits_withSeed(body.data(), body.size(), seed);

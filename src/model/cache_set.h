@@ -38,6 +38,11 @@ Result<> check_cache_set(CacheSet const& set);
 // Does `key` begin with one of these? An empty prefix is one of every key.
 bool begins_with_any(std::string_view key, std::vector<std::string> const& prefixes);
 
+// The most that a value's record takes in the log, within kCacheRecordExtraBytes: what the budget of the disk counts.
+inline constexpr std::uint64_t kCacheRecordExtraBytes = 64;
+std::uint64_t cache_record_bytes_max(std::string_view key, std::string_view content_type, BytesView body,
+                                     BytesView encoded_tags);
+
 // XXH3, 64 bits, of both: the same value has the same everywhere and for ever.
 std::uint64_t cache_etag(std::string_view content_type, BytesView body);
 

@@ -53,6 +53,8 @@ struct LeasedJob {
 struct ReportResult {
   std::optional<Error> error{};   // None: accepted.
   bool cancel_requested = false;  // Somebody wants this job to stop.
+  // Keys of values that came with it and were not stored, as the cache can never hold them. They have none now.
+  std::vector<std::string> not_stored{};
 };
 struct LeaseReply {
   std::vector<LeasedJob> jobs{};

@@ -8,6 +8,11 @@
 
 namespace workmill::shard {
 
+void bound_cached_values(cache::CacheOptions const& cache, engine::EngineOptions& engine) {
+  engine.cache_record_bytes_max = cache.disk_bytes;
+  engine.cache_volatile_bytes_max = cache::value_bytes_max(cache.memory_bytes);
+}
+
 Result<RecoveryReport> recover(log::Log& log, engine::Engine& engine, Clock const& clock, Rng& chance,
                                std::function<void(std::uint64_t, std::uint64_t)> const& on_progress,
                                cache::Cache* cache) {

@@ -20,6 +20,9 @@ struct RecoveryReport {
   Duration took{};
 };
 
+// What such a cache can hold at all, for the engine that decides what is stored in it.
+void bound_cached_values(cache::CacheOptions const& cache, engine::EngineOptions& engine);
+
 // Replays all of `log` into `engine`, which is fresh, takes ownership, and writes (durably) that a store was created
 // or that the server has resumed. `chance` seeds what a new store keeps for good. Progress in bytes, may be empty.
 // `cache`: where there is one, the index that is filled; its keys that `engine` has as volatile stay out.

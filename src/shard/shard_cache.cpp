@@ -78,8 +78,10 @@ void ShardLoop::write_gone() {
 Result<> ShardLoop::put_cached(Request&& request) {
   bool again = false;
   Reply reply = engine_.execute(request.command, context(), batch_, &again);
-  if (auto const made = desk_->made(std::get<PutCache>(request.command).key)) {
-    reply = CachedReply{.value = made->value, .times = made->times};
+  if (!std::holds_alternative<Error>(reply)) {
+    auto made = desk_->made(std::get<PutCache>(request.command).key);
+    WM_ASSERT(made.has_value());
+    reply = CachedReply{.value = std::move(made->value), .times = made->times};
   }
   answer(request.port, request.cookie, std::move(reply));
   return {};

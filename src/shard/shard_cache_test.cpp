@@ -326,6 +326,86 @@ TEST_F(ShardCacheTest, WhoHasWaitedLongEnoughGetsWhatWasPutMeanwhileOnDiskToo) {
   EXPECT_EQ(take<CachedReply>(caller).value->body(), large);
 }
 
+TEST_F(ShardCacheTest, WhatNoBudgetCanHoldIsRefusedAndDrivesNothingOut) {
+  cache_options_.memory_bytes = std::uint64_t{1} << 20;
+  cache_options_.disk_bytes = std::uint64_t{1} << 20;
+  engine_options_.cache_volatile = {"tmp:"};
+  restart();
+  ask<CachedReply>(put("small", "s"));
+  ask<CachedReply>(put("k", "before"));
+  ask<CachedReply>(put("tmp:k", "before"));
+  std::uint64_t const end = log_->next_base().offset;
+
+  EXPECT_EQ(ask<Error>(put("k", std::string(std::size_t{1} << 20, 'x'))).code, ErrorCode::payload_too_large);
+  EXPECT_EQ(ask<Error>(put("tmp:k", std::string(std::size_t{600} << 10, 'x'))).code, ErrorCode::payload_too_large);
+
+  EXPECT_EQ(log_->next_base().offset, end);
+  EXPECT_EQ(body("k"), "before");
+  EXPECT_EQ(body("tmp:k"), "before");
+  EXPECT_EQ(body("small"), "s");
+  ask<CachedReply>(put("k", std::string(std::size_t{1'000} << 10, 'x')));
+  EXPECT_EQ(find("k").what, What::cold);
+  expect_sound();
+}
+
+TEST_F(ShardCacheTest, WhoWaitsForAValueThatNoBudgetCanHoldGetsItAndItIsNotKept) {
+  cache_options_.disk_bytes = std::uint64_t{1} << 20;
+  restart();
+  ask<CachedReply>(put("small", "s"));
+  ask<CachedReply>(put("k", "old", Duration{0}, minutes{1}));
+  std::string const large = "\"" + std::string(std::size_t{1} << 20, 'x') + "\"";
+  ask<CachedReply>(compute("k", Duration{0}));  // The stale one, and a refresh.
+  auto const job = lease_one();
+  ask<DoneReply>(ForgetCached{.key = "k"});
+  Cookie const caller = submit(compute("k"));
+  turn();
+  auto const next = lease_one();
+
+  auto const said = ask<ReportsReply>(ReportBatch{.reports = {completed(next, large), completed(job, large)}});
+
+  EXPECT_EQ(said.reports.at(0).not_stored, std::vector<std::string>{"k"});
+  auto const reply = take<CachedReply>(caller);
+  EXPECT_EQ(reply.value->body(), large);
+  EXPECT_TRUE(reply.computed);
+  EXPECT_FALSE(reply.stored);
+  EXPECT_EQ(find("k").what, What::absent);
+  EXPECT_EQ(body("small"), "s");
+  restart();
+  EXPECT_EQ(find("k").what, What::absent);
+  EXPECT_EQ(body("small"), "s");
+  expect_sound();
+}
+
+TEST_F(ShardCacheTest, AResultThatNoBudgetCanHoldTakesTheStaleValueAlong) {
+  cache_options_.disk_bytes = std::uint64_t{1} << 20;
+  restart();
+  ask<CachedReply>(put("k", "old", Duration{0}, minutes{1}));
+  ask<CachedReply>(compute("k", Duration{0}));
+
+  complete(lease_one(), "\"" + std::string(std::size_t{1} << 20, 'x') + "\"");
+
+  EXPECT_EQ(find("k").what, What::absent);
+  restart();
+  EXPECT_EQ(find("k").what, What::absent);
+}
+
+// A log from before, when there was more room.
+TEST_F(ShardCacheTest, AValueThatTheDisksBudgetCanHoldNoMoreGoesAloneAtARestart) {
+  ask<CachedReply>(put("large", std::string(std::size_t{1} << 20, 'x')));
+  for (int i = 0; i < 5; ++i) ask<CachedReply>(put("k" + std::to_string(i), "s"));
+  cache_options_.disk_bytes = std::uint64_t{1} << 20;
+
+  restart();
+
+  EXPECT_EQ(find("large").what, What::absent);
+  for (int i = 0; i < 5; ++i) EXPECT_EQ(body("k" + std::to_string(i)), "s");
+  turn();
+  cache_options_.disk_bytes = std::uint64_t{1} << 30;
+  restart();
+  EXPECT_EQ(find("large").what, What::absent);
+  expect_sound();
+}
+
 TEST_F(ShardCacheTest, ALimitedCallerComputesInHisQueuesAndDoesNothingElse) {
   Allowed const mine{.queues = std::make_shared<QueueSet const>(std::vector<std::string>{"mine"})};
   for (Command& command :

@@ -93,6 +93,7 @@ class ShardTest : public testing::Test {
     auto opened = log::open_memory_log(disk_, log_options_);
     ASSERT_TRUE(opened) << describe(opened.error());
     log_ = std::move(*opened);
+    bound_cached_values(cache_options_, engine_options_);
     engine_ = std::make_unique<engine::Engine>(engine_options_);
     cache_ = std::make_unique<cache::Cache>(cache_options_);
     auto recovered = recover(*log_, *engine_, clock_, chance_, {}, cache_.get());

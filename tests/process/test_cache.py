@@ -136,6 +136,45 @@ def test_large_values_come_back_whole(cache):
     assert answer.code == "payload_too_large"
 
 
+def test_a_value_that_no_budget_can_hold_is_refused_and_nothing_is_lost_by_it(start, settings):
+    server = start(*settings('cache_memory = "1MiB"\ncache_disk = "1MiB"\ncache_volatile = ["q/v"]'))
+    cache = Cache(server.api(queue="q"))
+    for key in ("small", "k", "v"):
+        cache.put(key, b"before", fresh="1h")
+
+    for key, size in (("k", MiB), ("v", 600_000)):
+        answer = cache.put(key, b"x" * size, expect=413)
+        assert (answer.code, answer.json["field"]) == ("payload_too_large", "value")
+        assert cache.get(key).body == b"before"
+    assert cache.get("small").body == b"before"
+    cache.put("k", b"x" * 1_000_000, fresh="1h")
+    server.kill()
+    server.start()
+    assert cache.get("k").body == b"x" * 1_000_000
+
+
+def test_a_result_that_no_budget_can_hold_is_given_to_those_who_wait_and_not_kept(start, settings):
+    server = start(*settings('cache_disk = "1MiB"'))
+    cache = Cache(server.api(queue="q"))
+    cache.put("k", b"old", fresh="0s", stale="1h")
+    cache.put("small", b"s", fresh="1h")
+    assert cache.compute("k", wait="0s").body == b"old"  # Stale: a refresh has begun.
+    refresh = eventually(lambda: cache.api.lease(), "the refresh is there")[0]
+    large = "x" * MiB
+    assert cache.api.report_ok(refresh, "completed", result=large)["not_stored"] == ["q/k"]
+    cache.get("k", expect=404)
+
+    asking = cache.background("k")
+    job = cache.api.lease_one()
+    entries = [{"key": "q/also", "value": large}, {"key": "q/small", "value": "new"}]
+    said = cache.api.report_ok(job, "completed", result=large, cache=entries)
+    assert said["not_stored"] == ["q/also", "q/k"] and cache.api.state(job["id"]) == "completed"
+    answer = asking.result()
+    assert (answer.json, status(answer)) == (large, "workmill; fwd=uri-miss")
+    cache.get("also", expect=404)
+    assert cache.get("small").json == "new"
+
+
 def test_a_put_that_makes_no_sense_is_refused(cache):
     for query, field in (({"fresh": "x"}, "fresh"), ({"stale": "366d"}, "stale"), ({"tags": "a b"}, "tags[0]")):
         assert cache.put("k", b"1", expect=400, **query).json["field"] == field

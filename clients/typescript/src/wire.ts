@@ -289,6 +289,8 @@ export type ReportResult = {
   ok: boolean;
   /** Somebody wants this job to stop. */
   cancel_requested?: boolean;
+  /** Keys of cached values that came with it and that no budget of the cache can hold. The report counts; these keys have no value now. */
+  not_stored?: string[];
   error?: Problem;
 };
 

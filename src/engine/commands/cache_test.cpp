@@ -452,6 +452,91 @@ TEST_F(JitterTest, OnlyTheFreshTimeIsShortenedAndNeverByMoreThanTheJitter) {
   EXPECT_GT(longest, now + seconds{9});
 }
 
+// What the cache can hold: 100 bytes of a record, or of a volatile value.
+class LittleCacheTest : public CacheTest {
+ protected:
+  LittleCacheTest()
+      : CacheTest(EngineOptions{.cache_jitter_permille = 0,
+                                .cache_volatile = {"tmp:"},
+                                .cache_record_bytes_max = 100,
+                                .cache_volatile_bytes_max = 100}) {}
+  static PutCache put(std::string key, std::size_t bytes) {
+    return {.key = std::move(key), .set = {.content_type = "text/plain", .body = Bytes(bytes, 'b')}};
+  }
+};
+
+TEST_F(LittleCacheTest, WhatItCanNeverHoldIsRefusedBeforeAnythingIsWritten) {
+  std::size_t const most = 100 - kCacheRecordExtraBytes - std::string_view{"k"}.size() - 10;
+  std::size_t const most_volatile =
+      100 - CacheValue::allocation_bytes_of("tmp:k", "text/plain", {});  // Its type is one of the common ones.
+  compute("k");
+  lease_one();
+  std::size_t const before = log.records.size();
+
+  EXPECT_EQ(expect_error(put("k", most + 1)), ErrorCode::payload_too_large);
+  EXPECT_EQ(expect_error(put("tmp:k", most_volatile + 1)), ErrorCode::payload_too_large);
+  EXPECT_EQ(log.records.size(), before);
+  EXPECT_TRUE(engine.flight_of("k"));  // It is not overtaken.
+
+  expect<DoneReply>(put("k", most));
+  expect<DoneReply>(put("tmp:k", most_volatile));
+  EXPECT_EQ(written<effect::CacheStored>().size(), 1U);
+}
+
+TEST_F(LittleCacheTest, TagsAndTypeCountToo) {
+  auto command = put("k", 10);
+  expect<DoneReply>(command);
+  command.set.tags = {std::string(40, 't')};
+  EXPECT_EQ(expect_error(command), ErrorCode::payload_too_large);
+  command.set.tags.clear();
+  command.set.content_type = std::string(60, 't');
+  EXPECT_EQ(expect_error(command), ErrorCode::payload_too_large);
+}
+
+TEST_F(LittleCacheTest, AJobIsCompletedWithAResultThatItCanNeverHoldAndTheKeyHasNoValueThen) {
+  auto const job = compute("k");
+  Bytes const result(200, '1');
+
+  auto const said = report(lease_one(), Completed{.result_kind = PayloadKind::json, .result = result});
+
+  EXPECT_FALSE(said.error);
+  EXPECT_EQ(said.not_stored, std::vector<std::string>{"k"});
+  EXPECT_EQ(view(job.number).state, JobState::completed);
+  auto const stored = written<effect::CacheStored>();
+  ASSERT_EQ(stored.size(), 1U);
+  EXPECT_EQ(stored[0].body, "");
+  EXPECT_EQ(stored[0].stale_until, now);  // Over at once, with what was there before.
+  ASSERT_EQ(log.flights_landed.size(), 1U);
+  EXPECT_EQ(log.flights_landed[0].body, result);
+  EXPECT_FALSE(log.flights_landed[0].is_kept);
+}
+
+TEST_F(LittleCacheTest, OfWhatAReportSetsTheRestIsStored) {
+  compute("k");
+  Completed completed{.result_kind = PayloadKind::json, .result = "1", .cache = {}};
+  completed.cache.push_back({.key = "large", .set = put("", 200).set});
+  completed.cache.push_back({.key = "small", .set = put("", 2).set});
+
+  auto const said = report(lease_one(), completed);
+
+  EXPECT_EQ(said.not_stored, std::vector<std::string>{"large"});
+  auto const stored = written<effect::CacheStored>();
+  ASSERT_EQ(stored.size(), 3U);
+  EXPECT_EQ(stored[1].body, "bb");
+  EXPECT_EQ(stored[2].body, "1");
+}
+
+TEST_F(LittleCacheTest, WhatWasOvertakenAndCanNeverBeHeldLeavesTheKeyAlone) {
+  compute("k");
+  auto const leased = lease_one();
+  expect<DoneReply>(put("k", 2));
+
+  auto const said = report(leased, Completed{.result_kind = PayloadKind::json, .result = Bytes(200, '1')});
+
+  EXPECT_EQ(said.not_stored, std::vector<std::string>{"k"});
+  EXPECT_EQ(written<effect::CacheStored>().size(), 1U);
+}
+
 class VolatileTest : public CacheTest {
  protected:
   VolatileTest() : CacheTest(EngineOptions{.cache_volatile = {"tmp:"}}) {}

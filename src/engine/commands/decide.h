@@ -55,9 +55,10 @@ Result<> make_room(Queue const& queue, State const& state, Context const& contex
 void forget_surplus(JobIndex job, State const& state, Effects& out);
 void cancel(JobIndex job, State const& state, Context const& context, Effects& out);
 
-// A job is about to be completed: stores what its report sets, and what it was to compute.
-void store_results(JobSlot const& job, Completed const& completed, State const& state, Context const& context,
-                   Effects& out);
+// A job is about to be completed: stores what its report sets, and what it was to compute. The keys of what the cache
+// can never hold (ReportResult::not_stored).
+std::vector<std::string> store_results(JobSlot const& job, Completed const& completed, State const& state,
+                                       Context const& context, Effects& out);
 // `failed` has just been done to a job. If it is dead by that and was to compute a value, that is remembered.
 void note_flight_failed(JobSlot const& job, effect::JobFailed const& failed, State const& state, Context const& context,
                         Effects& out);

@@ -29,9 +29,10 @@ struct Reported {
   State const& state;
   Context const& context;
   Effects& out;
+  ReportResult& result;
 
   void operator()(Completed const& completed) const {
-    store_results(job, completed, state, context, out);
+    result.not_stored = store_results(job, completed, state, context, out);
     out.emit(effect::JobCompleted{.number = job.number,
                                   .at = context.now,
                                   .result_kind = completed.result_kind,
@@ -119,9 +120,9 @@ ReportResult decide_report(Report const& report, State const& state, Context con
                 .code = ErrorCode::lease_lost,
                 .message = "the job is not leased under this token: its lease ran out, or it was reported before"}};
   }
-  bool const cancel_requested = job.cancel_requested;
-  std::visit(Reported{index, job, state, context, out}, report.outcome);
-  return {.cancel_requested = cancel_requested};
+  ReportResult result{.cancel_requested = job.cancel_requested};
+  std::visit(Reported{index, job, state, context, out, result}, report.outcome);
+  return result;
 }
 
 }  // namespace

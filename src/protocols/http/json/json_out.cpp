@@ -122,6 +122,11 @@ void write_reports(std::span<ReportResult const> results, std::span<ReportedJob 
     }
     json.member("ok", !error.has_value());
     if (results[i].cancel_requested) json.member("cancel_requested", true);
+    if (!results[i].not_stored.empty()) {
+      json.key("not_stored").begin_array();
+      for (std::string const& key : results[i].not_stored) json.value(key);
+      json.end_array();
+    }
     if (error) {
       json.key("error");
       append_problem(*error, trace_id, json);

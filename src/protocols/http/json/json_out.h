@@ -42,8 +42,9 @@ enum class AttemptContext : std::uint8_t {
 void append_lease_reply(LeaseReply const& reply, std::span<ReportedJob const> reported, bool has_reports,
                         service::Service const& service, std::string_view trace_id, AttemptContext attempts,
                         std::string& out);
-// {"reports": [...]}: {"id", "ok": true}, with "cancel_requested": true where somebody wants the job to stop; or
-// {"id", "ok": false, "error": {problem}}.
+// {"reports": [...]}: {"id", "ok": true}, with "cancel_requested": true where somebody wants the job to stop, and
+// "not_stored": [keys] where the cache can never hold values that came with it; or {"id", "ok": false, "error":
+// {problem}}.
 void append_reports_reply(ReportsReply const& reply, std::span<ReportedJob const> reported,
                           service::Service const& service, std::string_view trace_id, std::string& out);
 

@@ -135,6 +135,14 @@ TEST_F(JsonOutTest, AReportThatWantsToCacheIsNotHandedOverForACallerOfSomeQueues
   EXPECT_TRUE(json.ends_with(R"("field":"cache"}},{"id":"b","ok":true}]})")) << json;
 }
 
+TEST_F(JsonOutTest, AReportWhoseValuesTheCacheCanNeverHoldSaysWhich) {
+  ReportsReply const reply{.reports = {{.not_stored = {"a", "\"b"}}, {}}};
+  std::vector<ReportedJob> const reported{{.job = {.text = "x"}}, {.job = {.text = "y"}}};
+
+  EXPECT_EQ(written(&append_reports_reply, reply, std::span<ReportedJob const>{reported}, service_, std::string_view{}),
+            R"({"reports":[{"id":"x","ok":true,"not_stored":["a","\"b"]},{"id":"y","ok":true}]})");
+}
+
 TEST_F(JsonOutTest, AReportIsNotHandedOverForACallerWhoseKeysAreNotAllOfThoseThatItSets) {
   Completed one;
   one.cache.push_back({.key = "mine:1", .set = {}});
