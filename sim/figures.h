@@ -208,6 +208,8 @@ enum class FigureKind : std::uint8_t { amount, fault, rare };
   X(cache_put_while_waiting, rare, "a wait ends, and somebody has put a value meanwhile")                             \
   X(cache_refused_too_large, rare, "a value is put that no budget can hold, and is refused")                           \
   X(cache_not_stored_too_large, rare, "a report comes with one, and it is not stored")                                 \
+  X(cache_answered_as_stored, rare, "who waits for a flight is answered with what somebody has put")                  \
+  X(cache_answered_by_next_flight, rare, "who waits for a flight that was overtaken is answered by the next one")     \
   X(cache_waiters_full, rare, "as many wait as may, and another asks for a value")                                    \
   X(cache_answered_by_shard, rare, "the shard finds a value that its caller has not seen")                            \
   X(cache_answered_stale, rare, "it answers a stale one, and begins a flight")                                        \

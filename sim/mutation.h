@@ -78,6 +78,7 @@ namespace workmill::sim {
   X(dropped_stream_never_ends, "the leases of a worker that does not come back go on")               \
   X(resend_forgets_a_job, "a worker that comes back is not sent all that it lacks")                  \
   /* src/engine, src/shard: the shared cache */                                                       \
+  X(waiters_are_not_told_of_puts, "who waits for a flight goes on waiting when somebody puts the value")                \
   X(keeps_what_no_budget_holds, "a value that the cache can never hold is said to be kept")                             \
   X(overtaken_results_are_stored, "what was computed is stored, though its key was put or deleted meanwhile") \
   X(copy_loses_overtaking, "that a flight was overtaken is lost in a copy")                          \

@@ -81,6 +81,7 @@ bool Model::explain(TurnRecord const& record) {
   WM_SIM_STEP(end_streams());
   ++moment_;
   WM_SIM_STEP(serve_waiting(true));
+  WM_SIM_STEP(answer_with_stored());
   WM_SIM_STEP(end_overdue());
   WM_SIM_STEP(take_copies());
   if (!finished_now_.empty()) WM_SIM_STEP(serve_waiting(true));  // Some were ended as damaged.

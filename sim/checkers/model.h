@@ -427,6 +427,7 @@ class Model {
   // Of a report, whose result says what was not stored.
   bool store_of_report(std::string const& key, CacheSet const& set, ModelJob const* by, Duration compute_most,
                        ReportResult& result);
+  bool answer_with_stored();
   bool overtake(std::string const& key);
   void overtake(ModelJob& flight);
   static bool says_tag(ModelJob const& flight, ForgetCachedBy const& forget);
@@ -434,10 +435,11 @@ class Model {
   bool is_overtaken_next(ModelJob const& flight);
   bool overtake_begun(Bulk& forget);
   bool is_to_be_set(std::string const& key) const;
-  bool is_reached(ModelJob const& flight, bool is_over);
+  // `over_since`: the serial at which a deletion began that ends in this turn.
+  bool is_reached(ModelJob const& flight, std::optional<std::uint64_t> over_since);
   bool guess(bool is_likely);
   bool leaves_guesses(TurnRecord const& record);
-  bool take_overtaking(Bulk const& forget, bool is_over);
+  bool take_overtaking(Bulk const& forget, std::optional<std::uint64_t> over_since);
   bool are_overtaken(Bulk const& forget);
   bool learn_times(std::string const& key, ModelCached::Value& value, CacheTimes const& times);
   bool store_results(ModelJob const& job, Completed const& completed, ReportResult& result);

@@ -102,6 +102,7 @@ bool Model::store(std::string const& key, CacheSet const& set, ModelJob const* b
   value.compute_least = compute_least;
   value.compute_most = compute_most;
   value.is_guessed = true;
+  value.is_computed = by != nullptr;
   value.is_for_waiters = by != nullptr && by->is_overtaken;
   if (value.is_for_waiters) {
     landed_[raw(by->number)] = value;

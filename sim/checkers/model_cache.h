@@ -28,7 +28,8 @@ struct ModelCached {
     CacheTimes times;
     std::uint64_t serial = 0;  // The larger, the later it was put.
     bool was_seen = false;
-    bool is_for_waiters = false;  // Of a flight that was overtaken.
+    bool is_computed = false;     // By a flight.
+    bool is_for_waiters = false;  // Of a flight that was overtaken, or larger than the cache can hold.
     // A volatile value is not written down: until somebody has seen it, nobody knows what chance took off its fresh
     // time, nor its compute time beyond its bounds.
     bool is_guessed = false;

@@ -68,7 +68,8 @@ bool Model::answer_compute(shard::Cookie cookie, ComputeCached const& command, M
   // At once, or when what it waits for has happened later in this turn?
   // Where the value may be gone by now, another one was put after it: it had gone, and he waited.
   bool const is_shown = cached != nullptr && !cached->computed && value != nullptr &&
-                        (is_sure(value) || (cached->value && cached->value->body() == value->body));
+                        (is_sure(value) || (cached->value && cached->value->body() == value->body &&
+                                            cached->value->content_type() == value->content_type));
   bool const is_told = failed != nullptr && failed->remembered;
   if (is_shown || is_told || error != nullptr) ++replies_taken_;
   if (is_shown) {
@@ -205,6 +206,34 @@ bool Model::end_flight_wait(shard::Cookie cookie, Waiter const& waiter) {
     ++figures_[Figure::cache_flight_taken_away];
   }
   WM_SIM_HOLD(said.until <= now_, "whoever waited for {} is told that its failing is remembered", key);
+  return true;
+}
+
+// What was put in this turn, by whomever, and is there at its end and fresh, is for all who wait for its key. Their own
+// flights have not ended.
+bool Model::answer_with_stored() {
+  for (auto waiter = waiters_.begin(); waiter != waiters_.end();) {
+    auto const& [cookie, waits] = *waiter;
+    ModelCached::Value* const value = waits.cache_key.empty() ? nullptr : cached_value(waits.cache_key, now_);
+    bool const is_due = value != nullptr && value->serial > serial_before_ && value->fresh_least > now_;
+    // Whether it is still there nobody can tell where a deletion goes by in parts, of volatile keys.
+    bool const is_unsure = is_due && !is_sure(value) && (replies_ == nullptr || find_reply(cookie) == nullptr);
+    if (is_unsure) waiter->second.is_sure = false;
+    if (!is_due || is_unsure) {
+      ++waiter;
+      continue;
+    }
+    Reply const* const reply = reply_to(cookie);
+    if (replies_ != nullptr) {
+      auto const* const cached = reply == nullptr ? nullptr : std::get_if<CachedReply>(reply);
+      WM_SIM_HOLD(cached != nullptr, "{} was put, and whoever waited for it was not answered with it", waits.cache_key);
+      WM_SIM_HOLD(!cached->computed && !cached->collapsed, "{} was put, and is said to have been computed",
+                  waits.cache_key);
+      WM_SIM_STEP(compare_cached(waits.cache_key, *value, cached->value, cached->times, now_));
+    }
+    ++figures_[value->is_computed ? Figure::cache_answered_by_next_flight : Figure::cache_answered_as_stored];
+    waiter = waiters_.erase(waiter);
+  }
   return true;
 }
 

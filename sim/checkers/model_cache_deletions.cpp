@@ -43,13 +43,13 @@ bool Model::is_meant(ModelJob const& flight, ForgetCachedBy const& forget) {
 bool Model::is_overtaken_next(ModelJob const& flight) {
   auto const* const overtaken = next<effect::FlightOvertaken>();
   if (overtaken == nullptr || overtaken->number != flight.number) return false;
-  if (is_volatile(flight.cache_key)) return is_reached(flight, false);
+  if (is_volatile(flight.cache_key)) return is_reached(flight, std::nullopt);
   Effect const* const behind = at_ + 1 < effects_.size() ? &effects_[at_ + 1] : nullptr;
   auto const* const stored = behind == nullptr ? nullptr : std::get_if<effect::CacheStored>(behind);
   auto const* const forgotten = behind == nullptr ? nullptr : std::get_if<effect::CacheForgotten>(behind);
   bool const is_of_other = (stored != nullptr && stored->key == flight.cache_key) ||
                            (forgotten != nullptr && forgotten->key == flight.cache_key);
-  return !is_of_other || is_reached(flight, false);
+  return !is_of_other || is_reached(flight, std::nullopt);
 }
 
 // Of the flights that have begun, in the order of their keys. Beyond so many a turn, a deletion begins in a later one.
@@ -95,22 +95,34 @@ bool Model::is_to_be_set(std::string const& key) const {
 
 // Is it the deletion that has overtaken the flight of a volatile key? Nothing more is written of such a one, and
 // whoever puts or deletes it in this turn may have, which makes a difference to who asks for it in between. Where the
-// first who asks is told of the flight, and not to wait, it was not. Else it is likely where he is told of another; or
-// where there is a value that the deletion cannot have missed.
-bool Model::is_reached(ModelJob const& flight, bool is_over) {
+// first who asks is told of the flight, and not to wait, it was not. Else it is likely where he is told of another, or
+// has begun another (he may have been answered with what was put in this very turn); or where there is a value that the
+// deletion cannot have missed, as it would what was put since its first part.
+bool Model::is_reached(ModelJob const& flight, std::optional<std::uint64_t> over_since) {
   std::string const& key = flight.cache_key;
   if (!is_to_be_set(key)) return true;
+  auto const found = cached_.find(key);
+  bool const is_value = found != cached_.end() && found->second.value && !found->second.value->times.is_over(now_);
+  auto const has_begun = [&](Bytes const& spec) {
+    return std::ranges::any_of(effects_, [&](Effect const& effect) {
+      auto const* const made = std::get_if<effect::JobEnqueued>(&effect);
+      return made != nullptr && made->spec == spec;
+    });
+  };
   for (Asked const& asked : asked_now_) {
     auto const* const compute = std::get_if<ComputeCached>(&asked.command);
-    if (compute == nullptr || compute->key != key || compute->quiet) continue;
+    if (compute == nullptr || compute->key != key) continue;
+    if (has_begun(compute->spec)) return guess(true);
+    if (compute->quiet) continue;
     Reply const* const reply = replies_ == nullptr ? nullptr : find_reply(asked.cookie);
     auto const* const pending = reply == nullptr ? nullptr : std::get_if<CachePending>(reply);
     if (pending != nullptr) return pending->job != flight.number && guess(true);
+    auto const* const cached = reply == nullptr ? nullptr : std::get_if<CachedReply>(reply);
+    if (cached != nullptr && !cached->computed && !is_value) return guess(false);
     break;
   }
-  auto const found = cached_.find(key);
-  return guess(is_over && found != cached_.end() && found->second.value && !found->second.value->times.is_over(now_) &&
-               found->second.value->is_sure(evicted_after_));
+  return guess(over_since && is_value && found->second.value->is_sure(evicted_after_) &&
+               found->second.value->serial <= *over_since);
 }
 
 // The likely answer, unless the turn was tried with that before, and is not to be explained so.
@@ -133,7 +145,7 @@ bool Model::leaves_guesses(TurnRecord const& record) {
 }
 
 // Of the key of an entry that is forgotten next. False: the next record is none such.
-bool Model::take_overtaking(Bulk const& forget, bool is_over) {
+bool Model::take_overtaking(Bulk const& forget, std::optional<std::uint64_t> over_since) {
   auto const* const overtaken = next<effect::FlightOvertaken>();
   if (overtaken == nullptr) return false;
   ModelJob* const flight = find(JobRef{.number = overtaken->number, .text = {}});
@@ -147,7 +159,7 @@ bool Model::take_overtaking(Bulk const& forget, bool is_over) {
   if (is_volatile(key)) {
     bool const is_there =
         cached_value(key, now_) != nullptr || (command.tag.empty() && cached_failure(key, now_) != nullptr);
-    if (!is_there || !is_reached(*flight, is_over)) return false;
+    if (!is_there || !is_reached(*flight, over_since)) return false;
   } else if (behind == nullptr || behind->key != key) {
     return false;
   }
@@ -189,7 +201,7 @@ bool Model::forget_part(Bulk forget) {
   auto const* const counted = answer == nullptr ? nullptr : std::get_if<CountReply>(answer);
   if (++forget.parts == 2) ++figures_[Figure::cache_forgotten_in_parts];
   while (true) {
-    if (take_overtaking(forget, answer != nullptr)) continue;
+    if (take_overtaking(forget, answer != nullptr ? std::optional{forget.serial} : std::nullopt)) continue;
     auto const* const forgotten = next<effect::CacheForgotten>();
     if (forgotten == nullptr || (counted != nullptr && forget.count == counted->count)) break;
     auto const found = cached_.find(std::string{forgotten->key});

@@ -45,6 +45,7 @@ CacheSet CacheCallers::make_set() {
   set.body.append(below(options_.body_bytes_max + 1), 'v').append("\"}");
   if (chance(100)) set.body.clear();  // Nothing is a value, too.
   set.fresh = ms(chance(100) ? 3'600'000 : options_.window_ms_max);
+  if (serial_ % 8 == 0) set.fresh = {};  // Stale from the beginning: nobody who waits takes it at once.
   set.stale = chance(400) ? Duration{0} : ms(options_.window_ms_max);
   if (options_.refreshes_fail) {
     set.fresh = ms(kFreshMsMax);

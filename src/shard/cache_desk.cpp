@@ -153,6 +153,14 @@ CacheDesk::Made const* CacheDesk::landed(JobNumber flight) const {
   return found == landed_.end() ? nullptr : &found->second;
 }
 
+std::vector<std::string const*> CacheDesk::stored_now() const {
+  std::vector<std::string const*> keys;
+  for (std::size_t i = changes_.size() - unstaged_; i < changes_.size(); ++i) {
+    if (changes_[i].what == Change::What::stored) keys.push_back(&changes_[i].key);
+  }
+  return keys;
+}
+
 Result<CacheValuePtr> CacheDesk::read_cold(std::string_view key, std::uint64_t etag) {
   auto const place = index_.place(key);
   if (!place) return CacheValuePtr{};

@@ -64,6 +64,9 @@ class CacheDesk final : public CacheWatch {
   // What a flight has computed in this turn, however short its time and whatever came after: what those who wait for it
   // are answered with.
   Made const* landed(JobNumber flight) const;
+  // The keys of values that were stored in this turn, in their order, one perhaps more than once. Good until the next
+  // change.
+  std::vector<std::string const*> stored_now() const;
   // Reads a cold value back, into the index too. Nothing where it is damaged: then the entry is forgotten. io_failed.
   Result<CacheValuePtr> read_cold(std::string_view key, std::uint64_t etag);
 

@@ -201,12 +201,7 @@ Result<Reply> ShardLoop::end_of_flight(FlightWait const& wait) {
 Result<> ShardLoop::end_flight(std::vector<Waiters::Id> const& waiting) {
   std::optional<Reply> first;
   std::string key;  // Of `first`: one job computes one key.
-  struct Group {    // Who is answered the same.
-    Port port = 0;
-    bool collapsed = false;
-    std::size_t answer = 0;  // Among the pending ones.
-  };
-  std::vector<Group> groups;
+  std::vector<AnsweredGroup> groups;
   for (Waiters::Id const id : waiting) {
     auto waiter = waiters_.take(id);
     WM_ASSERT(waiter.has_value());
@@ -221,13 +216,7 @@ Result<> ShardLoop::end_flight(std::vector<Waiters::Id> const& waiting) {
       key = flight->key;
       groups.clear();
     }
-    auto const group = std::ranges::find_if(
-        groups, [&](Group const& one) { return one.port == waiter->port && one.collapsed == flight->collapsed; });
-    if (group != groups.end()) {
-      pending_[group->answer].answer.also.push_back(waiter->cookie);
-      continue;
-    }
-    groups.push_back({.port = waiter->port, .collapsed = flight->collapsed, .answer = pending_.size()});
+    if (joins_group(groups, *waiter, flight->collapsed)) continue;
     Reply reply = *first;
     if (auto* cached = std::get_if<CachedReply>(&reply); cached != nullptr && cached->computed) {
       cached->collapsed = flight->collapsed;
@@ -235,6 +224,38 @@ Result<> ShardLoop::end_flight(std::vector<Waiters::Id> const& waiting) {
     answer(waiter->port, waiter->cookie, std::move(reply));
   }
   return {};
+}
+
+// Whoever is answered the same, on the same port, is one answer. False: he is the first of his, and answered next.
+bool ShardLoop::joins_group(std::vector<AnsweredGroup>& groups, Waiter const& waiter, bool collapsed) {
+  auto const group = std::ranges::find_if(
+      groups, [&](AnsweredGroup const& one) { return one.port == waiter.port && one.collapsed == collapsed; });
+  if (group != groups.end()) {
+    pending_[group->answer].answer.also.push_back(waiter.cookie);
+    return true;
+  }
+  groups.push_back({.port = waiter.port, .collapsed = collapsed, .answer = pending_.size()});
+  return false;
+}
+
+// Somebody has put a value in this turn: who waits for its key would be answered with it at once if he asked now. At
+// the end of the turn, so that what was deleted behind it in the same turn is not answered. Whose own flight has ended
+// was answered before, with what that made.
+void ShardLoop::answer_with_stored() {
+  for (std::string const* const key : desk_->stored_now()) {
+    auto const waiting = waiters_.ids_for_key(*key);
+    if (waiting.empty()) continue;
+    auto const found = desk_->look(*key, now_);
+    if (found.what != What::value || !found.times.is_fresh(now_) || WM_MUTATION(waiters_are_not_told_of_puts)) continue;
+    std::vector<AnsweredGroup> groups;
+    for (Waiters::Id const id : waiting) {
+      auto const waiter = waiters_.take(id);
+      WM_ASSERT(waiter.has_value());
+      engine_.unwatch(std::get<FlightWait>(waiter->what).job);
+      if (joins_group(groups, *waiter, false)) continue;
+      answer(waiter->port, waiter->cookie, CachedReply{.value = found.value, .times = found.times});
+    }
+  }
 }
 
 // All at once: what is stored by one of them whose turn has not come need not be found by the values' tags. By tag are

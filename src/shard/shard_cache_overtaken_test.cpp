@@ -74,19 +74,127 @@ TEST_F(ShardCacheTest, WhatWasPutWhileAJobComputedItStays) {
   auto const job = lease_one();
   ask<CachedReply>(put("k", "put"));
 
+  auto const reply = take<CachedReply>(caller);
+  EXPECT_EQ(reply.value->body(), "put");
+  EXPECT_FALSE(reply.computed);
   complete(job, "1");
-
-  EXPECT_EQ(take<CachedReply>(caller).value->body(), "1");
   EXPECT_EQ(body("k"), "put");
   restart();
   EXPECT_EQ(body("k"), "put");
 }
 
-TEST_F(ShardCacheTest, AFlightThatWasOvertakenAndFailsIsAnsweredWithWhatWasPut) {
-  Cookie const caller = submit(compute("k", seconds{20}, minutes{1}));
+TEST_F(ShardCacheTest, WhatIsPutIsForAllWhoWaitAlsoWhereTheJobIsStillInLine) {
+  Cookie const first = submit(compute("k"));
+  Cookie const second = submit(compute("k"));
+  turn();
+  EXPECT_FALSE(answered(first));
+
+  ask<CachedReply>(put("k", "put"));
+
+  EXPECT_EQ(take<CachedReply>(first).value->body(), "put");
+  EXPECT_EQ(take<CachedReply>(second).value->body(), "put");
+  complete(lease_one(), "1");  // It has read after the put, and counts.
+  EXPECT_EQ(body("k"), "1");
+  expect_sound();
+}
+
+TEST_F(ShardCacheTest, AValueThatIsStaleFromTheBeginningDoesNotEndAWait) {
+  Cookie const caller = submit(compute("k"));
+  turn();
+  auto const job = lease_one();
+
+  ask<CachedReply>(put("k", "put", Duration{0}, minutes{1}));
+
+  EXPECT_FALSE(answered(caller));
+  complete(job, "1");
+  EXPECT_EQ(take<CachedReply>(caller).value->body(), "1");
+  EXPECT_EQ(body("k"), "put");
+}
+
+TEST_F(ShardCacheTest, WhatIsPutAndDeletedInOneTurnEndsNoWait) {
+  Cookie const caller = submit(compute("k"));
+  turn();
+  auto const job = lease_one();
+
+  submit(put("k", "put"));
+  submit(ForgetCached{.key = "k"});
+  turn();
+
+  EXPECT_FALSE(answered(caller));
+  complete(job, "1");
+  EXPECT_EQ(take<CachedReply>(caller).value->body(), "1");
+}
+
+TEST_F(ShardCacheTest, WhoWaitsIsToldOfAPutWhenThatIsOnDiskAndNotBefore) {
+  options_.flush_by = FlushBy::writer;
+  restart();
+  Cookie const caller = submit(compute("k"));
+  while (!engine_->flight_of("k")) turn();
+  Cookie const putting = submit(put("k", "put"));
+  while (!answered(putting)) {
+    EXPECT_FALSE(answered(caller));
+    turn();
+  }
+
+  EXPECT_EQ(take<CachedReply>(caller).value->body(), "put");
+  EXPECT_EQ(body("k"), "put");
+}
+
+TEST_F(ShardCacheTest, WhatAReportSetsIsForThoseWhoWaitForThatKey) {
+  Cookie const caller = submit(compute("other"));
+  turn();
+  lease_one();
+  ask<CachePending>(compute("k", Duration{0}));
+  Report report = completed(lease_one(), "1");
+  std::get<Completed>(report.outcome).cache.push_back({.key = "other", .set = put("", "set").set});
+
+  ask<ReportsReply>(ReportBatch{.reports = {report}});
+
+  EXPECT_EQ(take<CachedReply>(caller).value->body(), "set");
+}
+
+TEST_F(ShardCacheTest, WhoWaitsForAFlightThatWasOvertakenIsAnsweredByTheNextIfThatIsSooner) {
+  Cookie const before = submit(compute("k"));
+  turn();
+  auto const old = lease_one();
+  ask<CacheMissed>(ForgetCached{.key = "k"});
+  Cookie const after = submit(compute("k"));
+  turn();
+
+  complete(lease_one(), "\"fresh\"");
+
+  EXPECT_EQ(take<CachedReply>(after).value->body(), "\"fresh\"");
+  EXPECT_EQ(take<CachedReply>(before).value->body(), "\"fresh\"");
+  complete(old, "\"old\"");
+  EXPECT_EQ(body("k"), "\"fresh\"");
+}
+
+// Nobody waits for it any more once they have what was put.
+TEST_F(ShardCacheTest, AFlightWhoseWaitersHaveWhatWasPutIsNotTriedAgain) {
+  auto command = compute("k");
+  JobSpecView spec;
+  ASSERT_TRUE(decode_spec(command.spec, spec));
+  spec.max_attempts = 5;
+  Bytes bytes;
+  encode_spec(spec, bytes);
+  command.spec = bytes;
+  submit(std::move(command));
   turn();
   auto const job = lease_one();
   ask<CachedReply>(put("k", "put"));
+
+  Report report{.job = {.number = job.number, .text = {}}, .lease = job.token};
+  report.outcome = Failed{.code = "late", .retry_in = Duration{0}};
+  ask<ReportsReply>(ReportBatch{.reports = {report}});
+
+  EXPECT_EQ(engine_->view(job.number)->state, JobState::cancelled);
+}
+
+TEST_F(ShardCacheTest, AFlightThatWasOvertakenAndFailsIsAnsweredWithTheStaleValueThatWasPut) {
+  Cookie const caller = submit(compute("k", seconds{20}, minutes{1}));
+  turn();
+  auto const job = lease_one();
+  ask<CachedReply>(put("k", "put", Duration{0}, minutes{1}));
 
   fail_for_good(job);
 

@@ -312,14 +312,15 @@ TEST_F(ShardCacheTest, AColdValueThatIsOverOnceItIsReadIsComputedAnew) {
   ask<CachePending>(compute("k", Duration{0}));
 }
 
-TEST_F(ShardCacheTest, WhoHasWaitedLongEnoughGetsWhatWasPutMeanwhileOnDiskToo) {
+TEST_F(ShardCacheTest, WhoHasWaitedLongEnoughGetsTheStaleValueThatWasPutMeanwhileOnDiskToo) {
   cache_options_.memory_bytes = std::uint64_t{1} << 20;
   restart();
   Cookie const caller = submit(compute("k", seconds{5}));
   turn();
   std::string const large(std::size_t{600} << 10, 'x');
-  ask<CachedReply>(put("k", large));
+  ask<CachedReply>(put("k", large, Duration{0}, minutes{1}));
   ASSERT_EQ(find("k").what, What::cold);
+  EXPECT_FALSE(answered(caller));
   clock_.advance(seconds{5});
   turn();
 

@@ -164,6 +164,7 @@ Result<Turn> ShardLoop::turn() {
     advance_more_ = engine_.advance(context(), batch_);
     if (!streams_.empty()) draining_ ? end_streams_for_drain() : end_streams_overdue();
     WM_TRY_VOID(serve_waiting());
+    if (desk_ && waiters_.has_flight_waits()) answer_with_stored();
     while (cold_bytes_ < kColdBytesPerTurn) {  // Who is left is overdue in the next turn, too.
       auto const overdue = draining_ ? waiters_.any() : waiters_.first_overdue(now_);
       if (!overdue) break;

@@ -198,7 +198,14 @@ class ShardLoop {
   Result<JobNumber> ensure_flight(ComputeCached& compute);
   // What whoever waits for a flight is answered with, now that it is over.
   Result<Reply> end_of_flight(FlightWait const& wait);
+  struct AnsweredGroup {  // Who is answered the same.
+    Port port = 0;
+    bool collapsed = false;
+    std::size_t answer = 0;  // Among the pending ones.
+  };
   Result<> end_flight(std::vector<Waiters::Id> const& waiting);
+  bool joins_group(std::vector<AnsweredGroup>& groups, Waiter const& waiter, bool collapsed);
+  void answer_with_stored();
   void fill_status_of_cache(StatusReply& reply);
   // --- Streams (shard_streams.cpp).
   void open_stream(Request&& request);

@@ -23,6 +23,7 @@ void Waiters::insert(Id id, Waiter waiter) {
     for (QueueChoice const& queue : lease->request.queues) by_queue_[queue.name].insert(id);
   } else {
     by_job_[awaited_job(waiter)].insert(id);
+    if (auto const* flight = std::get_if<FlightWait>(&waiter.what)) by_key_[flight->key].insert(id);
   }
   by_id_.emplace(id, std::move(waiter));
 }
@@ -57,6 +58,12 @@ void Waiters::unlink(Id id, Waiter const& waiter) {
     WM_ASSERT(line != by_job_.end());
     line->second.erase(id);
     if (line->second.empty()) by_job_.erase(line);
+    if (auto const* flight = std::get_if<FlightWait>(&waiter.what)) {
+      auto const others = by_key_.find(flight->key);
+      WM_ASSERT(others != by_key_.end());
+      others->second.erase(id);
+      if (others->second.empty()) by_key_.erase(others);
+    }
   }
   WM_ASSERT(by_id_.size() == by_asker_.size() && by_id_.size() == by_deadline_.size());
 }
@@ -75,6 +82,12 @@ Waiter const* Waiters::first_for_queue(std::string const& queue) const {
 std::vector<Waiters::Id> Waiters::ids_for_job(JobNumber job) const {
   auto const line = by_job_.find(std::to_underlying(job));
   if (line == by_job_.end()) return {};
+  return {line->second.begin(), line->second.end()};
+}
+
+std::vector<Waiters::Id> Waiters::ids_for_key(std::string const& key) const {
+  auto const line = by_key_.find(key);
+  if (line == by_key_.end()) return {};
   return {line->second.begin(), line->second.end()};
 }
 

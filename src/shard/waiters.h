@@ -62,6 +62,9 @@ class Waiters {
   std::optional<Id> first_id_for_queue(std::string const& queue) const;
   // Who waits for the end of this job, or for what it computes.
   std::vector<Id> ids_for_job(JobNumber job) const;
+  // Who waits for the value of this key, by whichever flight.
+  std::vector<Id> ids_for_key(std::string const& key) const;
+  bool has_flight_waits() const { return !by_key_.empty(); }
   // One whose deadline is at or before `now`.
   std::optional<Id> first_overdue(Instant now) const;
   std::optional<Instant> next_deadline() const;
@@ -79,6 +82,7 @@ class Waiters {
   std::set<std::pair<Instant, Id>> by_deadline_;
   std::unordered_map<std::string, std::set<Id>> by_queue_;
   std::unordered_map<std::uint64_t, std::set<Id>> by_job_;
+  std::unordered_map<std::string, std::set<Id>> by_key_;
   Id next_ = 1;
 };
 

@@ -57,5 +57,23 @@ TEST(Waiters, ManyMayWaitForOneJob) {
   EXPECT_EQ(waiters.ids_for_job(JobNumber{9}).size(), 3u);
 }
 
+TEST(Waiters, WhoWaitsForAKeyIsFoundByItWhicheverJobComputesIt) {
+  Waiters waiters;
+  EXPECT_FALSE(waiters.has_flight_waits());
+  waiters.add({.port = 0, .cookie = 1, .deadline = at(50), .what = FlightWait{.job = JobNumber{8}, .key = "k"}});
+  waiters.add({.port = 0, .cookie = 2, .deadline = at(50), .what = FlightWait{.job = JobNumber{9}, .key = "k"}});
+  waiters.add({.port = 0, .cookie = 3, .deadline = at(50), .what = FlightWait{.job = JobNumber{10}, .key = "l"}});
+
+  auto const found = waiters.ids_for_key("k");
+
+  ASSERT_EQ(found.size(), 2u);
+  EXPECT_EQ(waiters.take(found[0])->cookie, 1u);
+  EXPECT_EQ(waiters.take(found[1])->cookie, 2u);
+  EXPECT_TRUE(waiters.ids_for_key("k").empty());
+  EXPECT_TRUE(waiters.has_flight_waits());
+  waiters.take(0, 3);
+  EXPECT_FALSE(waiters.has_flight_waits());
+}
+
 }  // namespace
 }  // namespace workmill::shard

@@ -374,9 +374,56 @@ def test_what_is_put_or_set_while_a_job_computes_it_stays(cache):
         else:
             cache.api.enqueue()
             cache.api.complete(cache.api.lease_one(), cache=[{"key": f"{cache.name}/set", "value": "newer"}])
+        answer = asking.result()  # Who waited has what is newer at once.
+        assert answer.json == "newer" and "hit" in status(answer)
         cache.api.complete(job, result="older")
-        assert asking.result().json == "older"
         assert cache.get(key).json == "newer"
+
+
+def waiting(api):
+    return next(bound["used"] for bound in api.get("/v1/status")["bounds"] if bound["name"] == "waiters")
+
+
+@pytest.fixture
+def stuck(start):
+    """Callers of one key, the first of whom has sent its job to a queue that nobody works: cache, key, job, callers."""
+    server = start()
+    cache = Cache(server.api(queue="q"))
+
+    def begin(expect):
+        asking = [cache.background("k", job={"queue": "nobody"}, expect=expect) for _ in range(3)]
+        eventually(lambda: waiting(cache.api) == 3, "all of them wait")
+        (job,) = cache.api.jobs(queue="nobody")
+        return cache, job["id"], asking
+
+    return begin
+
+
+def test_what_is_put_is_for_all_who_wait(stuck):
+    cache, job, asking = stuck(expect=200)
+    cache.put("k", b"1", "application/json", fresh="5m")
+    for one in asking:
+        answer = one.result()
+        assert answer.json == 1 and "hit" in status(answer)
+    assert cache.api.state(job) == "ready", "the flight had not begun, and goes on"
+
+
+def test_a_flight_in_a_queue_that_nobody_works_goes_with_its_job_and_not_with_its_key(stuck):
+    cache, job, asking = stuck(expect=502)
+    cache.forget("k", expect=404)  # It has not begun, and so it is left alone.
+    assert cache.compute("k", wait="0s", expect=202).json["job_id"] == job
+    cache.api.call("POST", f"/v1/jobs/{job}/cancel", expect=200)
+    for one in asking:
+        answer = one.result()
+        assert (answer.json["class"], answer.json["cause"]["code"]) == ("retryable", "cancelled")
+    assert cache.compute("k", wait="0s", expect=202).json["job_id"] != job
+
+
+def test_a_flight_in_a_queue_that_nobody_works_can_be_moved_to_another(stuck):
+    cache, job, asking = stuck(expect=200)
+    cache.api.call("PATCH", f"/v1/jobs/{job}", {"queue": "q"}, expect=200)
+    cache.api.complete(cache.api.lease_one(), result=7)
+    assert [one.result().json for one in asking] == [7, 7, 7]
 
 
 @pytest.mark.parametrize("query", [{"prefix": "q/k"}, {"tag": "t"}])
