@@ -46,7 +46,7 @@ struct Config {
   Duration stream_idle_ping = std::chrono::seconds{50};              // and one without:
   bool stream_direct = true;                                         // unless its worker shows that nobody is between.
   Duration stream_reconnect_within = std::chrono::seconds{5};        // For a stream's worker to come back.
-  std::uint64_t body_bytes_max = std::uint64_t{8} << 20;
+  std::uint64_t body_bytes_max = std::uint64_t{12} << 20;  // A cached value of 8 MiB in base64, with room to spare.
   std::uint32_t header_bytes_max = 16 * 1024;
   std::uint32_t pipelined_max = 64;                             // Requests of one connection under way.
   std::uint64_t buffered_bytes_max = std::uint64_t{512} << 20;  // For input and output, each I/O thread.

@@ -3,8 +3,11 @@
 #include <gtest/gtest.h>
 #include <rapidcheck/gtest.h>
 
+#include <algorithm>
 #include <string>
 #include <vector>
+
+#include "model/cache_set.h"
 
 namespace workmill::log {
 namespace {
@@ -415,6 +418,48 @@ RC_GTEST_PROP(Record, DamagedIsRefusedOrMeansWhatItSays, ()) {
 
     if (parsed) RC_ASSERT(written(*parsed) == bytes);
   });
+}
+
+TEST(Record, OfACachedValueIsAsLongAsTheCacheReckonsItOrALittleShorter) {
+  auto const far = instant_from_ms(std::int64_t{1} << 47);
+  for (std::size_t const bytes : {std::size_t{0}, std::size_t{255}, std::size_t{100'000}}) {
+    Bytes const text(std::min(bytes, kCacheKeyBytesMax), 'x');
+    Bytes const type(std::min(bytes, kCacheContentTypeBytesMax), 'x');
+    Bytes const body(bytes, 'x');
+    for (bool const is_long : {false, true}) {
+      CacheStored const stored{.key = text,
+                               .content_type = type,
+                               .body = body,
+                               .tags = text,
+                               .stored_at = is_long ? far : instant_from_ms(0),
+                               .fresh_until = is_long ? far + kCacheWindowMax : instant_from_ms(0),
+                               .stale_until = is_long ? far + 2 * kCacheWindowMax : instant_from_ms(0),
+                               .compute_time = is_long ? kCacheWindowMax : Duration{0},
+                               .etag = ~std::uint64_t{0}};
+      Bytes record;
+      std::uint64_t const length = append_record(Effect{stored}, record);
+      std::uint64_t const most = cache_record_bytes_max(text, type, body, text);
+      EXPECT_LE(length, most);
+      EXPECT_GE(length, most - kCacheRecordExtraBytes);
+    }
+  }
+}
+
+// What model/job.h says of its bounds: a snapshot has all that a job may have at once.
+TEST(Record, HoldsASnapshotOfTheLargestJobThatThereCanBe) {
+  std::size_t const errors = kErrorsKept * (2 * kErrorTextBytesMax + 256);
+  std::size_t const rest = 64 * 1024;  // Names, tags, keys, limits.
+  Bytes const spec(kPayloadBytesMax + kMetaBytesMax + rest, 's');
+  for (std::size_t const last : {kResultBytesMax, kCheckpointBytesMax}) {
+    Bytes const history(kLogBytesKept + errors + rest + (last == kResultBytesMax ? last : 0), 'h');
+    Bytes const checkpoint(last == kCheckpointBytesMax ? last : 0, 'c');
+    Bytes record;
+
+    append_record(Effect{JobSnapshot{.spec = spec, .history = history, .checkpoint = checkpoint}}, record);
+
+    EXPECT_LE(record.size() - kRecordHeaderBytes, kRecordBodyBytesMax);
+    EXPECT_TRUE(parse_record(record));
+  }
 }
 
 }  // namespace

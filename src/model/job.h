@@ -35,9 +35,10 @@ inline constexpr std::uint32_t kFinishedBudgetDefault = 100'000;  // Finished jo
 inline constexpr int kErrorsKept = 10;
 inline constexpr std::size_t kTagsMax = 20;
 inline constexpr std::size_t kUniqueKeyBytesMax = 256;
-// A payload or a result. A snapshot holds one of each, or a payload and a checkpoint, with all that is said below, and
-// must fit into one record of the log, of 16 MiB.
+// A snapshot holds a payload and a result, or a payload and a checkpoint, with all that is said below, and must fit
+// into one record of the log, of 16 MiB. A result may be a cached value, and is as large as one may be.
 inline constexpr std::size_t kPayloadBytesMax = std::size_t{6} << 20;
+inline constexpr std::size_t kResultBytesMax = std::size_t{8} << 20;
 inline constexpr std::size_t kCheckpointBytesMax = std::size_t{1} << 20;  // It says where to go on; it is not the work.
 inline constexpr std::size_t kMetaBytesMax = 64 * 1024;
 inline constexpr std::size_t kTraceparentBytesMax = 55;  // Of version 00, which is all that we hand on.

@@ -1,5 +1,6 @@
 """The shared cache, over real sockets: hits, stale values, flights, failures, restarts, and who may."""
 
+import base64
 import json
 import re
 import time
@@ -476,6 +477,42 @@ def test_a_report_sets_keys_in_the_commit_of_its_job(cache):
     assert ttl(cache.get("json")) > 200
     assert (cache.get("bytes").body, cache.get("bytes").headers["Content-Type"]) == (b"\x00\xff", "image/x-test")
     assert cache.get("twice").json == 2
+
+
+def test_a_result_of_8_mib_is_a_value_in_any_form_over_http_and_stream(start):
+    """JSON, and bytes, which base64 makes larger by a third."""
+    server = start()
+    cache = Cache(server.api(queue="q"))
+    text, body = "x" * (8 * MiB - 2), bytes(range(256)) * (8 * MiB // 256)
+    encoded = base64.b64encode(body).decode()
+    for key, result, want in (
+        ("json", {"result": text}, json.dumps(text).encode()),
+        ("bytes", {"result_base64": encoded}, body),
+        ("set", {"cache": [{"key": "q/set", "value_base64": encoded}]}, body),
+    ):
+        asking = cache.background(key, fresh="1h")
+        cache.api.complete(cache.api.lease_one(), **result)
+        assert asking.result().body == want
+        assert cache.get(key).body == want
+    asking = cache.background("stream", fresh="1h")
+    with Stream(server) as stream:
+        stream.subscribe("q", 1)
+        stream.reported(stream.jobs(1), result_base64=encoded)
+    assert asking.result().body == body
+
+    cache.compute("larger", wait="0s", expect=202)
+    job = cache.api.lease_one()
+    report = {"id": job["id"], "lease": job["lease"], "outcome": "completed", "result": text + "x"}
+    answer = cache.api.call("POST", "/v1/reports", {"reports": [report]}, expect=413)
+    assert (answer.code, answer.json["field"]) == ("payload_too_large", "reports[0].result")
+    # A job keeps what was sent to it and what came of it in one record, as long as both are at their largest, too.
+    whole = cache.api.enqueue_id(payload="p" * (6 * MiB - 2))
+    cache.api.complete(cache.api.lease_one(), result=text)
+    server.kill()
+    server.start()
+    job = cache.api.job(whole)
+    assert (len(job["payload"]), job["result"]) == (6 * MiB - 2, text)
+    assert cache.get("bytes").body == body
 
 
 def test_a_report_over_a_stream_sets_keys(cache, shared):

@@ -134,7 +134,7 @@ Outcome outcome_of(LeaseName const& job, ChildProcess::End end, std::string_view
   }
   if (output_is_cut) {
     return failed(job, "user", "result_too_large",
-                  fmt::format("standard output is over {} bytes, the most that a result may have", kResultBytesMax));
+                  fmt::format("standard output is over {} bytes, the most that a result may have", kOutputBytesMax));
   }
   return {.completed = true, .report = completed_report(job, output), .why = {}};
 }

@@ -13,7 +13,7 @@
 // What a worker is given, and what it says of it: the JSON of leases and reports. Pure functions.
 namespace workmill::app {
 
-inline constexpr std::size_t kResultBytesMax = std::size_t{1} << 20;
+inline constexpr std::size_t kOutputBytesMax = std::size_t{1} << 20;
 
 // How a payload stands on a handler's standard input.
 enum class PayloadAs : std::uint8_t {

@@ -341,7 +341,7 @@ void WorkLoop::start_job(LeasedJob job) {
   if (!checkpoint) return add_final(OutboxItem::Kind::released, name, released_report(name));
   spec.environment.emplace_back("WORKMILL_CHECKPOINT", checkpoint->path());
   spec.input = std::move(job.input);
-  spec.output_bytes_max = kResultBytesMax;
+  spec.output_bytes_max = kOutputBytesMax;
   auto child = ChildProcess::start(std::move(spec));
   if (!child) {
     add_final(OutboxItem::Kind::released, name, released_report(name));

@@ -22,7 +22,7 @@ struct HttpLimits {
   // for the log and the like.
   std::uint64_t connections_from = std::numeric_limits<std::uint64_t>::max();
   std::uint32_t header_bytes_max = 16 * 1024;
-  std::uint64_t body_bytes_max = std::uint64_t{8} << 20;
+  std::uint64_t body_bytes_max = std::uint64_t{12} << 20;
   std::uint32_t pipelined_max = 64;                    // Requests of one connection under way.
   std::uint32_t connections_per_address_max = 16'000;  // IPv6: of one /64.
   // Held for input and output by all connections, and by their requests in the shard.

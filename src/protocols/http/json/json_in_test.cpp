@@ -349,6 +349,8 @@ TEST_F(JsonInTest, AReportAtFaultIsNamed) {
   EXPECT_EQ(report_fault(R"("outcome":"released","data":1)"), "invalid_field reports[0].data");
   std::string const large(kCheckpointBytesMax - 1, 'x');
   EXPECT_EQ(report_fault(R"("outcome":"checkpoint","data":")" + large + '"'), "payload_too_large reports[0].data");
+  std::string const larger(kResultBytesMax - 1, 'x');
+  EXPECT_EQ(report_fault(R"("outcome":"completed","result":")" + larger + '"'), "payload_too_large reports[0].result");
   EXPECT_EQ(report_fault(R"("outcome":"completed","cache":{})"), "invalid_field reports[0].cache");
   EXPECT_EQ(report_fault(R"("outcome":"completed","percent":5)"), "invalid_field reports[0].percent");
   EXPECT_EQ(report_fault(R"("outcome":"released","result":1)"), "invalid_field reports[0].result");

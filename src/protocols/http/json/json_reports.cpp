@@ -209,8 +209,8 @@ bool JsonIn::Parser::outcome(ReportParts& parts, Outcome& made) {
 
   if (parts.outcome == "completed") {
     if (!allows({result, result_base64, ReportField::cache})) return false;
-    if (parts.result.size() > kPayloadBytesMax) {
-      return fail(ErrorCode::payload_too_large, fmt::format("must be {} bytes at most", kPayloadBytesMax), "result");
+    if (parts.result.size() > kResultBytesMax) {
+      return fail(ErrorCode::payload_too_large, fmt::format("must be {} bytes at most", kResultBytesMax), "result");
     }
     PayloadKind const kind = parts.seen.has(result)          ? PayloadKind::json
                              : parts.seen.has(result_base64) ? PayloadKind::raw
