@@ -268,6 +268,7 @@ enum class FigureKind : std::uint8_t { amount, fault, rare };
   X(flag_changed_meanwhile, rare, "a change of another version than there is is refused")                             \
   X(flags_full, rare, "a flag is refused, as there are as many as may be")                                            \
   X(flag_history_read, rare, "the history of a flag is asked for")                                                    \
+  X(flag_history_in_pages, rare, "there is more of it than a page")                                                    \
   X(flag_history_of_a_hundred, rare, "the oldest of more than a hundred changes goes")                                \
   X(flag_history_of_64_kib, rare, "the oldest change goes, as the definitions take more than 64 KiB")                 \
   X(flag_copied, rare, "a flag is copied ahead")                                                                      \

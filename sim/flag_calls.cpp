@@ -37,7 +37,12 @@ void Simulator::use_flags() {
       if (auto again = flag_callers_.repeat()) send(*std::move(again), next_cookie_++);
       return;
     case FlagUse::remove: return send(flag_callers_.remove(std::move(key)), next_cookie_++);
-    case FlagUse::history: return send(GetFlagHistory{.key = std::move(key)}, next_cookie_++);
+    case FlagUse::history: {
+      GetFlagHistory page{.key = std::move(key)};
+      if (known != nullptr && known->version % 3 == 0) page.limit = 2;
+      if (known != nullptr && known->version % 4 > 1) page.before = known->version;
+      return send(std::move(page), next_cookie_++);
+    }
   }
 }
 

@@ -163,7 +163,21 @@ bool Model::run(shard::Cookie cookie, GetFlagHistory const& command) {
   if (reply == nullptr) return true;
   ++figures_[Figure::flag_history_read];
   WM_SIM_HOLD(reply->key == command.key, "the history of {} is answered for that of {}", reply->key, command.key);
-  return compare_history(command.key, as_history(*reply));
+  ModelFlag const& flag = flags_.at(command.key);
+  FlagHistory wanted{flag.changes.begin(), flag.changes.begin() + static_cast<std::ptrdiff_t>(flag.kept())};
+  if (command.before != 0) {
+    std::erase_if(wanted, [&](ModelFlagChange const& change) { return change.version >= command.before; });
+  }
+  bool const is_more = wanted.size() > command.limit;
+  if (is_more) wanted.resize(command.limit);
+  if (is_more) ++figures_[Figure::flag_history_in_pages];
+  WM_SIM_HOLD(reply->next == (is_more ? wanted.back().version : 0), "the history of {} goes on before version {}",
+              command.key, reply->next);
+  FlagHistory const got = as_history(*reply);
+  WM_SIM_HOLD(got.size() == wanted.size(), "a page of the history of {} has {} changes instead of {}", command.key,
+              got.size(), wanted.size());
+  for (std::size_t i = 0; i < got.size(); ++i) WM_SIM_STEP(compare_change(command.key, wanted[i], got[i]));
+  return true;
 }
 
 // ---- What is seen of them.

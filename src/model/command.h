@@ -245,6 +245,8 @@ struct RemoveFlag {
 };
 struct GetFlagHistory {
   std::string key{};
+  std::uint32_t limit = 1'000;  // More than are kept.
+  std::uint64_t before = 0;     // Only changes to versions below this one; 0: all.
 };
 
 using Command =

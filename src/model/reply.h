@@ -171,7 +171,8 @@ struct FlagReply {
 };
 struct FlagHistoryReply {
   std::string key{};
-  std::vector<FlagChange> changes{};  // Newest first: those that are kept.
+  std::vector<FlagChange> changes{};  // Newest first: those that are kept, as many as were asked for.
+  std::uint64_t next = 0;             // There are more, before this version. 0: there are not.
 };
 
 // Figures of the cache. Totals since this process started; what the index itself counts is in cache::CacheFigures.

@@ -34,7 +34,9 @@ def gate(api, key, types, is_open):
 
 
 def kept(api, key):
-    return [(change["version"], change["default"]) for change in api.get(f"/v1/flags/{key}/history")["items"]]
+    page = api.get(f"/v1/flags/{key}/history", query={"limit": 1000})
+    assert page["next"] is None
+    return [(change["version"], change["default"]) for change in page["items"]]
 
 
 @pytest.fixture
@@ -66,6 +68,26 @@ def test_a_flag_is_answered_as_it_was_set(server):
     changed = put(api, "colour", {**made, "enabled": True})
     assert changed["version"] == 2 and changed["enabled"]
     assert [each["version"] for each in api.get("/v1/flags/colour/history")["items"]] == [2, 1]
+
+
+def test_a_history_is_read_in_pages(server):
+    api = server.api()
+    for i in range(60):
+        put(api, "f", {**SWITCH, "default": "on" if i % 2 else "off"})
+    first = api.get("/v1/flags/f/history")
+    assert [change["version"] for change in first["items"]] == list(range(60, 10, -1)), "50 where nothing is said"
+    rest = api.get("/v1/flags/f/history", query={"cursor": first["next"]})
+    assert [change["version"] for change in rest["items"]] == list(range(10, 0, -1)) and rest["next"] is None
+    found, cursor = [], {}
+    while cursor is not None:
+        page_of = api.get("/v1/flags/f/history", query={"limit": 7, **cursor})
+        found += [change["version"] for change in page_of["items"]]
+        cursor = {"cursor": page_of["next"]} if page_of["next"] else None
+        put(api, "f", {**SWITCH, "default": "on" if len(found) % 2 else "off"})  # What comes meanwhile is not in it.
+    assert found == list(range(60, 0, -1))
+    for bad in ("nonsense", "MA", "!"):
+        api.refused("GET", "/v1/flags/f/history", query={"cursor": bad}, code="invalid_field", field="cursor")
+    api.refused("GET", "/v1/flags/f/history", query={"limit": 0}, code="invalid_field", field="limit")
 
 
 def test_what_is_no_definition_is_refused_by_its_field(server):

@@ -452,6 +452,8 @@ export type FlagsPage = {
 
 export type FlagHistory = {
   items: Flag[];
+  /** The cursor of the next page; null at the end. */
+  next: string | null;
 };
 
 export type EvaluationRequest = {

@@ -123,8 +123,9 @@ int run_list(HttpClient& client, Context const& context) {
   return kExitOk;
 }
 
+// All that is kept: a hundred at most.
 int run_history(HttpClient& client, Options const& options, Context const& context) {
-  auto const answer = client.call({.path = path_of(options.key) + "/history"});
+  auto const answer = client.call({.path = path_of(options.key) + "/history?limit=1000"});
   if (!answer) return fail_with(answer.error(), context);
   if (context.json) return print_line(answer->root().raw) ? kExitOk : kExitFailed;
   TextTable table;

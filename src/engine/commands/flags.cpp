@@ -63,6 +63,11 @@ Reply look(GetFlagHistory const& command, State const& state) {
   if (changes == nullptr) return no_such_flag(command.key);
   FlagHistoryReply reply{.key = command.key};
   for (auto change = changes->rbegin(); change != changes->rend(); ++change) {
+    if (command.before != 0 && change->version >= command.before) continue;
+    if (reply.changes.size() == command.limit) {
+      reply.next = reply.changes.back().version;
+      break;
+    }
     reply.changes.push_back(as_reply(*change));
   }
   return reply;

@@ -42,6 +42,27 @@ class Flags : public EngineTest {
   }
 };
 
+TEST_F(Flags, AHistoryIsReadInPages) {
+  for (int i = 0; i < 5; ++i) set("f", gate({}, i % 2 == 0));
+
+  GetFlagHistory page{.key = "f", .limit = 2};
+  std::vector<std::uint64_t> found;
+  for (int pages = 1;; ++pages) {
+    auto const reply = expect<FlagHistoryReply>(page);
+    for (FlagChange const& change : reply.changes) found.push_back(change.version);
+    if (reply.next == 0) {
+      EXPECT_EQ(pages, 3);
+      break;
+    }
+    EXPECT_EQ(reply.changes.size(), 2U);
+    page.before = reply.next;
+  }
+
+  EXPECT_EQ(found, (std::vector<std::uint64_t>{5, 4, 3, 2, 1}));
+  page = {.key = "f", .limit = 5};
+  EXPECT_EQ(expect<FlagHistoryReply>(page).next, 0U);  // A page that is just full is the last one.
+}
+
 TEST_F(Flags, EachChangeIsAVersionThatTheHistoryKeeps) {
   set("f", gate({}, true), "ops");
   pass(Duration{5});

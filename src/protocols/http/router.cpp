@@ -38,7 +38,7 @@ constexpr std::array<RouteEntry, kRoutes> kTable{{
     {Route::get_flag, Method::get, "/v1/flags/{key}", "", Access::server_read},
     {Route::set_flag, Method::put, "/v1/flags/{key}", "", Access::server_admin},
     {Route::remove_flag, Method::remove, "/v1/flags/{key}", "", Access::server_admin},
-    {Route::get_flag_history, Method::get, "/v1/flags/{key}/history", "", Access::server_read},
+    {Route::get_flag_history, Method::get, "/v1/flags/{key}/history", "limit cursor", Access::server_read},
     {Route::healthz, Method::get, "/healthz", "verbose", Access::open},
     {Route::livez, Method::get, "/livez", "verbose", Access::open},
     {Route::readyz, Method::get, "/readyz", "verbose exclude", Access::open},

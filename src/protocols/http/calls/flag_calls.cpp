@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <charconv>
 #include <utility>
 
 #include "base/assert.h"
@@ -31,6 +32,17 @@ Result<std::string> parse_key(std::string_view encoded) {
     return fail_field(ErrorCode::invalid_field, "key", "must be 1 to 128 of A-Z a-z 0-9 . _ : -");
   }
   return key;
+}
+
+// Of a page of a history: the version that it ended with. 0: the first page.
+Result<std::uint64_t> parse_version_cursor(std::string_view text) {
+  if (text.empty()) return std::uint64_t{0};
+  std::uint64_t version = 0;
+  auto const [end, error] = std::from_chars(text.data(), text.data() + text.size(), version);
+  if (error != std::errc{} || end != text.data() + text.size() || version == 0) {
+    return fail_field(ErrorCode::invalid_field, "cursor", "is not one that this server gave out");
+  }
+  return version;
 }
 
 // RFC 9110, 13.1.2: a list of entity tags or `*`, compared weakly. Ours hold no comma.
@@ -108,7 +120,8 @@ Result<std::optional<Command>> FlagCalls::plan(Call const& call, Answer& answer)
     }
     case Route::get_flag_history: {
       WM_TRY(std::string key, parse_key(call.match.parameter));
-      return std::optional<Command>{GetFlagHistory{.key = std::move(key)}};
+      WM_TRY(std::uint64_t const before, parse_version_cursor(call.after));
+      return std::optional<Command>{GetFlagHistory{.key = std::move(key), .limit = call.limit, .before = before}};
     }
     default: WM_ASSERT(false);
   }

@@ -33,8 +33,8 @@ class FlagCalls {
   struct Call {
     Request const& request;
     Match const& match;
-    std::uint32_t limit;     // Of list_flags,
-    std::string_view after;  // which goes on behind this key.
+    std::uint32_t limit;     // Of list_flags and get_flag_history,
+    std::string_view after;  // which go on behind this key or version.
     Caller const& caller;
   };
   // A whole answer. Lent until the next call.

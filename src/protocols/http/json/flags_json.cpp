@@ -333,7 +333,9 @@ void append_flag_history(FlagHistoryReply const& history, std::string& out) {
     WM_ASSERT(entry.has_value());  // The engine has read them all.
     write_flag(**entry, json);
   }
-  json.end_array().end_object();
+  json.end_array().key("next");
+  history.next != 0 ? json.plain(base64url(std::to_string(history.next))) : json.null();
+  json.end_object();
 }
 
 void append_evaluation(flags::FlagEntry const& entry, flags::Evaluation evaluation, JsonWriter& json) {

@@ -49,7 +49,7 @@ class FlagsIn {
 void append_flag(flags::FlagEntry const& entry, std::string& out);
 // {"items": [...], "next": cursor or null}: `limit` at most, behind the key `after`.
 void append_flags_page(flags::FlagSet const& set, std::string_view after, std::size_t limit, std::string& out);
-// {"items": [...]}: the changes that are kept, newest first, each as the flag then was.
+// {"items": [...], "next": cursor or null}: changes that are kept, newest first, each as the flag then was.
 void append_flag_history(FlagHistoryReply const& history, std::string& out);
 // {"key", "reason", "variant", "value", "metadata": {"version"}}.
 void append_evaluation(flags::FlagEntry const& entry, flags::Evaluation evaluation, JsonWriter& json);
