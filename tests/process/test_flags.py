@@ -411,6 +411,50 @@ def test_the_history_and_the_audit_log_say_who_changed_what(start, tmp_path):
     ]
 
 
+def test_ofrep_takes_a_token_as_its_api_key_and_no_other_route_does(start, tmp_path):
+    data = tmp_path / "data"
+    tokens = {name: new_token(data, name, scope) for name, scope in {"ops": "admin", "app": "read"}.items()}
+    server = start("--log-level", "debug", data=data)
+    put(server.api(token=tokens["ops"]), "f", SWITCH)
+    stranger = server.api(token=None)
+    key, said = {"X-API-Key": tokens["app"]}, ""
+
+    def asked(expect, headers):
+        nonlocal said
+        answer = ask(stranger, "f", headers=headers, expect=expect)
+        said += answer.body.decode() + str(answer.headers)
+        return answer
+
+    assert asked(200, key).json["value"] is False
+    assert ask_all(stranger, {"targetingKey": "u"}, headers=key, expect=200).json["flags"][0]["value"] is False
+    asked(401, {})
+    # Four that do not hold: with a few more the address would be locked out, as with any other token.
+    asked(401, {"X-API-Key": "Bearer " + tokens["app"]})
+    asked(401, {"X-API-Key": tokens["app"][:-1] + "x"})
+    asked(401, {"Authorization": tokens["app"]})
+    asked(403, {"X-API-Key": tokens["ops"]})
+    asked(401, {**key, "Authorization": "Bearer nonsense"})
+    asked(200, {"X-API-Key": "nonsense", "Authorization": "Bearer " + tokens["app"]})
+    for method, path in (("GET", "/v1/flags"), ("GET", "/v1/queues"), ("GET", "/metrics"), ("GET", "/ofrep/v1/nope")):
+        answer = stranger.call(method, path, headers=key, expect=401)
+        said += answer.body.decode() + str(answer.headers)
+
+    # On one connection, too: what was shown to one route is not remembered for the next.
+    body = json.dumps({"context": {"targetingKey": "u"}}).encode()
+    shown = [f"X-API-Key: {tokens['app']}"]
+    with Raw(server.port) as raw:
+        evaluate = request_bytes("POST", "/ofrep/v1/evaluate/flags/f", body, headers=shown)
+        assert raw.send(evaluate).answer().status == 200
+        assert raw.send(request_bytes("GET", "/v1/queues", headers=shown)).answer().status == 401
+        assert raw.send(evaluate).answer().status == 200
+        twice = request_bytes("POST", "/ofrep/v1/evaluate/flags/f", body, headers=shown * 2)
+        assert raw.send(twice).answer().status == 400
+
+    said += server.final_log()
+    for token in tokens.values():
+        assert token.split("_")[2][:32] not in said
+
+
 def test_evaluations_are_counted_by_their_reason(server):
     api = server.api()
     put(api, "f", {**SWITCH, "enabled": False})

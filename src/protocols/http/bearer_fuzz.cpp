@@ -6,9 +6,13 @@
 #include "protocols/http/bearer.h"
 #include "service/tokens.h"
 
-// Whatever an Authorization header holds: what comes out of it is its end, without a space in it.
+// Whatever an Authorization header holds: what comes out of it is its end, without a space in it. An X-API-Key header
+// is taken apart as it is.
 extern "C" int LLVMFuzzerTestOneInput(std::uint8_t const* data, std::size_t size) {
   std::string_view const header{reinterpret_cast<char const*>(data), size};
+  if (auto const parts = workmill::service::split_token(header)) {
+    WM_ASSERT(header.ends_with(parts->secret) && header.find(parts->id) != std::string_view::npos);
+  }
   auto const credentials = workmill::http::parse_bearer(header);
   if (!credentials) return 0;
   WM_ASSERT(!credentials->empty() && header.ends_with(*credentials));

@@ -133,6 +133,7 @@ class RequestDecoder::Parser final : public beast::http::basic_parser<true> {
 
   void take_unknown(beast::string_view name, std::string_view value) {
     if (beast::iequals(name, "idempotency-key")) return take_only(request_.idempotency_key, value);
+    if (beast::iequals(name, "x-api-key")) return take_only(request_.api_key, value);
     if (beast::iequals(name, "traceparent")) request_.traceparent = value;
     if (beast::iequals(name, "tracestate")) request_.tracestate = value;
     if (beast::iequals(name, "request-timeout")) request_.request_timeout = value;

@@ -39,6 +39,7 @@ struct Request {
   bool has_if_match = false;  // Conditions that no call keeps to: see check_conditions() (request_values.h).
   bool has_if_unmodified_since = false;
   std::string_view authorization;
+  std::string_view api_key;  // X-API-Key. Counts on the routes of OFREP alone, which has it.
   std::string_view idempotency_key;
   std::string_view traceparent;
   std::string_view tracestate;

@@ -1,5 +1,6 @@
 #include "protocols/http/gate.h"
 
+#include <fmt/format.h>
 #include <openssl/crypto.h>
 
 #include <algorithm>
@@ -11,15 +12,18 @@
 
 namespace workmill::http {
 
-bool Caller::is_same(std::string_view header) const {
-  return header.size() == header_bytes_ && CRYPTO_memcmp(header.data(), header_.data(), header_bytes_) == 0;
+// What was a token in one header may not count in the other.
+bool Caller::is_same(Shown const& shown) const {
+  return shown.as == shown_as_ && shown.header.size() == header_bytes_ &&
+         CRYPTO_memcmp(shown.header.data(), header_.data(), header_bytes_) == 0;
 }
 
-void Caller::remember(std::string_view header, service::TokenPtr token, std::uint64_t generation) {
-  WM_ASSERT(header.size() <= header_.size());
+void Caller::remember(Shown const& shown, service::TokenPtr token, std::uint64_t generation) {
+  WM_ASSERT(shown.header.size() <= header_.size());
   forget();
-  std::copy(header.begin(), header.end(), header_.begin());
-  header_bytes_ = header.size();
+  std::copy(shown.header.begin(), shown.header.end(), header_.begin());
+  header_bytes_ = shown.header.size();
+  shown_as_ = shown.as;
   generation_ = generation;
   token_ = std::move(token);
 }
@@ -46,10 +50,10 @@ Gate::Gate(service::TokenStore const& tokens, telemetry::Metrics& metrics, telem
       forbidden_(metrics.counter("workmill_auth_refused_total", "Requests without the right to be answered.",
                                  {{"reason", "forbidden"}})) {}
 
-Result<> Gate::admit(std::string_view authorization, std::optional<Access> access, Moment moment, Caller& caller) {
+Result<> Gate::admit(Shown const& shown, std::optional<Access> access, Moment moment, Caller& caller) {
   caller.locked_out_ = {};
   if (!tokens_.is_on() || access == Access::open) return {};
-  WM_TRY_VOID(identify(authorization, moment, caller));
+  WM_TRY_VOID(identify(shown, moment, caller));
   service::Token const& token = *caller.token();
   // Written only when it changes by a second, as all threads look at this line of memory.
   std::int64_t const now_ms = to_ms(moment.now);
@@ -68,7 +72,7 @@ Result<> Gate::still_holds(Access access, Moment moment, Caller& caller) {
   if (is_same && !caller.token_->is_over(moment.now)) return {};
   // A copy, as the caller forgets his while he is looked up.
   std::array<char, Caller::kHeaderBytesMax> header = caller.header_;
-  auto holds = admit({header.data(), caller.header_bytes_}, access, moment, caller);
+  auto holds = admit({.header = {header.data(), caller.header_bytes_}, .as = caller.shown_as_}, access, moment, caller);
   OPENSSL_cleanse(header.data(), header.size());
   return holds;
 }
@@ -78,29 +82,39 @@ bool Gate::have_tokens_changed() {
   return std::exchange(generation_seen_, generation) != generation;
 }
 
-Result<> Gate::identify(std::string_view authorization, Moment moment, Caller& caller) {
+// Of a token, if that is what it may be.
+std::optional<service::ShownToken> Gate::parts_of(Shown const& shown) {
+  if (shown.header.size() > Caller::kHeaderBytesMax) return std::nullopt;
+  if (shown.as == Shown::As::api_key) return service::split_token(shown.header);
+  auto const credentials = parse_bearer(shown.header);
+  return credentials ? service::split_token(*credentials) : std::nullopt;
+}
+
+Result<> Gate::identify(Shown const& shown, Moment moment, Caller& caller) {
   // Before the look-up: should the tokens change meanwhile, the next request looks again.
   std::uint64_t const generation = tokens_.generation();
-  bool const is_known = caller.token_ && caller.generation_ == generation && caller.is_same(authorization);
+  bool const is_known = caller.token_ && caller.generation_ == generation && caller.is_same(shown);
   if (!is_known) {
     caller.forget();
-    if (authorization.empty()) {  // Nobody guesses like that: it is no attempt.
+    if (shown.header.empty()) {  // Nobody guesses like that: it is no attempt.
       missing_.add();
-      return fail(ErrorCode::unauthorized, "the server has tokens: send Authorization: Bearer TOKEN");
+      std::string_view const also = shown.as == Shown::As::api_key ? ", or X-API-Key: TOKEN" : "";
+      return fail(ErrorCode::unauthorized,
+                  fmt::format("the server has tokens: send Authorization: Bearer TOKEN{}", also));
     }
-    bool const may_be_one = authorization.size() <= Caller::kHeaderBytesMax;
-    auto const credentials = may_be_one ? parse_bearer(authorization) : std::nullopt;
-    auto const shown = credentials ? service::split_token(*credentials) : std::nullopt;
-    if (!shown) {
-      return turn_away("what the Authorization header shows is no token of a Workmill server", malformed_, moment,
-                       caller);
+    auto const parts = parts_of(shown);
+    if (!parts) {
+      bool const is_key = shown.as == Shown::As::api_key;
+      return turn_away(fmt::format("what the {} header shows is no token of a Workmill server",
+                                   is_key ? "X-API-Key" : "Authorization"),
+                       malformed_, moment, caller);
     }
-    auto token = tokens_.find(*shown);
+    auto token = tokens_.find(*parts);
     if (!token) {
       return turn_away("this token is not known here: it never was, or was revoked or rotated", unknown_, moment,
                        caller);
     }
-    caller.remember(authorization, std::move(token), generation);
+    caller.remember(shown, std::move(token), generation);
   }
   if (caller.token_->is_over(moment.now)) {
     bool const is_old = caller.token_->is_old;

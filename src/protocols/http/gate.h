@@ -21,6 +21,16 @@
 // Who asks, and may he: the judge of every request's head, before anything is done for its body.
 namespace workmill::http {
 
+// What a request shows of a token, lent by it.
+struct Shown {
+  enum class As : std::uint8_t {
+    authorization,  // The value of an Authorization header: "Bearer" and the token.
+    api_key,        // Of an X-API-Key header: the token and nothing else.
+  };
+  std::string_view header{};  // Empty: nothing.
+  As as = As::authorization;
+};
+
 // Who a connection's requests come from, as of the last one that was looked up. A client sends the same header with
 // every request: it costs one comparison then, and no hash.
 //
@@ -48,8 +58,8 @@ class Caller {
   friend class Gate;
   static constexpr std::size_t kHeaderBytesMax = 96;  // "Bearer " and a token; what is longer is no token of ours.
 
-  bool is_same(std::string_view header) const;
-  void remember(std::string_view header, service::TokenPtr token, std::uint64_t generation);
+  bool is_same(Shown const& shown) const;
+  void remember(Shown const& shown, service::TokenPtr token, std::uint64_t generation);
   void forget();
 
   ClientKey const client_;
@@ -57,6 +67,7 @@ class Caller {
   std::chrono::seconds locked_out_{};
   std::array<char, kHeaderBytesMax> header_{};
   std::size_t header_bytes_ = 0;
+  Shown::As shown_as_{};
   std::uint64_t generation_ = 0;
   service::TokenPtr token_;
   Allowed const no_limits_{};  // To lend, where there is no token.
@@ -75,14 +86,15 @@ class Gate {
   // Without tokens everybody is let in. `access`: what the route asks; nothing for a path that there is not, which is
   // told only to who has a token. unauthorized, forbidden; too_many_attempts where tokens of this peer did not hold
   // time and again, and this one does not either (see Attempts).
-  Result<> admit(std::string_view authorization, std::optional<Access> access, Moment moment, Caller& caller);
+  Result<> admit(Shown const& shown, std::optional<Access> access, Moment moment, Caller& caller);
   // The same for one who was let in and is still there. Cheap where nothing has changed.
   Result<> still_holds(Access access, Moment moment, Caller& caller);
   // Since it was asked last.
   bool have_tokens_changed();
 
  private:
-  Result<> identify(std::string_view authorization, Moment moment, Caller& caller);
+  static std::optional<service::ShownToken> parts_of(Shown const& shown);
+  Result<> identify(Shown const& shown, Moment moment, Caller& caller);
   std::unexpected<Error> turn_away(std::string message, telemetry::Counter& counter, Moment moment, Caller& caller);
 
   service::TokenStore const& tokens_;

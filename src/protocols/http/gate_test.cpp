@@ -46,7 +46,7 @@ class GateTest : public testing::Test {
   // An hour between two of them, so that nobody is locked out who does not want to be.
   Gate::Moment at(Instant now) { return {.now = now, .monotonic = monotonic_ += std::chrono::hours{1}}; }
   ErrorCode refused(std::string_view header, Access access, Instant now = kNow) {
-    auto const admitted = gate_.admit(header, access, at(now), caller_);
+    auto const admitted = gate_.admit({.header = header}, access, at(now), caller_);
     if (admitted) {
       ADD_FAILURE() << "let in: " << header;
       return ErrorCode::internal;
@@ -54,7 +54,7 @@ class GateTest : public testing::Test {
     return admitted.error().code;
   }
   bool let_in(std::string_view header, Access access, Instant now = kNow) {
-    return gate_.admit(header, access, at(now), caller_).has_value();
+    return gate_.admit({.header = header}, access, at(now), caller_).has_value();
   }
 
   std::chrono::nanoseconds monotonic_{};
@@ -92,8 +92,8 @@ TEST_F(GateTest, AsksForNoTokenWhereTheRouteIsOpen) {
 TEST_F(GateTest, TellsStrangersNothingOfPathsThatThereAreNot) {
   std::string const good = add({Scope::read});
 
-  EXPECT_FALSE(gate_.admit("", std::nullopt, at(kNow), caller_));
-  EXPECT_TRUE(gate_.admit(good, std::nullopt, at(kNow), caller_));
+  EXPECT_FALSE(gate_.admit({.header = ""}, std::nullopt, at(kNow), caller_));
+  EXPECT_TRUE(gate_.admit({.header = good}, std::nullopt, at(kNow), caller_));
 }
 
 TEST_F(GateTest, RefusesWhatIsNoTokenOfOurs) {
@@ -207,16 +207,17 @@ TEST_F(GateTest, LocksOutWhoShowsTokensThatDoNotHoldOneAfterAnotherButNoTokenTha
   wrong.back() = wrong.back() == '0' ? '1' : '0';
   Gate::Moment const moment = at(kNow);
   for (std::uint32_t i = 0; i < service::Attempts::kFree; ++i) {
-    EXPECT_EQ(gate_.admit(wrong, Access::read, moment, caller_).error().code, ErrorCode::unauthorized);
+    EXPECT_EQ(gate_.admit({.header = wrong}, Access::read, moment, caller_).error().code, ErrorCode::unauthorized);
     EXPECT_EQ(caller_.locked_out(), std::chrono::seconds::zero());
   }
 
-  EXPECT_EQ(gate_.admit(wrong, Access::read, moment, caller_).error().code, ErrorCode::too_many_attempts);
+  EXPECT_EQ(gate_.admit({.header = wrong}, Access::read, moment, caller_).error().code, ErrorCode::too_many_attempts);
   EXPECT_GT(caller_.locked_out(), std::chrono::seconds::zero());
-  EXPECT_EQ(gate_.admit("Bearer x", Access::read, moment, caller_).error().code, ErrorCode::too_many_attempts);
+  EXPECT_EQ(gate_.admit({.header = "Bearer x"}, Access::read, moment, caller_).error().code,
+            ErrorCode::too_many_attempts);
 
-  EXPECT_EQ(gate_.admit("", Access::read, moment, caller_).error().code, ErrorCode::unauthorized);
-  EXPECT_TRUE(gate_.admit(good, Access::read, moment, caller_));
+  EXPECT_EQ(gate_.admit({.header = ""}, Access::read, moment, caller_).error().code, ErrorCode::unauthorized);
+  EXPECT_TRUE(gate_.admit({.header = good}, Access::read, moment, caller_));
   ASSERT_EQ(log_lines_.size(), 1U);
   EXPECT_NE(log_lines_[0].find("192.0.2.1"), std::string::npos);
 }
@@ -238,10 +239,58 @@ TEST_F(GateTest, SaysNothingOfTheTokenInItsRefusals) {
   std::string wrong = good;
   wrong.back() = wrong.back() == '0' ? '1' : '0';
   for (std::string const& header : {good, wrong}) {
-    auto const refusal = gate_.admit(header, Access::admin, at(kNow), caller_);
+    auto const refusal = gate_.admit({.header = header}, Access::admin, at(kNow), caller_);
     ASSERT_FALSE(refusal);
     EXPECT_EQ(describe(refusal.error()).find(header.substr(20, 16)), std::string::npos);
   }
+}
+
+TEST_F(GateTest, AnApiKeyIsATokenByItself) {
+  std::string const header = add({Scope::read});
+  std::string const token = header.substr(std::string_view{"Bearer "}.size());
+  auto const shows = [&](std::string_view text, Shown::As as) {
+    return gate_.admit({.header = text, .as = as}, Access::read, at(kNow), caller_).has_value();
+  };
+
+  EXPECT_TRUE(shows(token, Shown::As::api_key));
+  ASSERT_NE(caller_.token(), nullptr);
+  EXPECT_EQ(caller_.token()->record.name, "token-0");
+  EXPECT_TRUE(gate_.still_holds(Access::read, at(kNow), caller_));
+  EXPECT_FALSE(gate_.admit({.header = token, .as = Shown::As::api_key}, Access::admin, at(kNow), caller_));
+  // What has counted in one header does not in the other, on the same connection.
+  EXPECT_FALSE(shows(token, Shown::As::authorization));
+  EXPECT_TRUE(shows(header, Shown::As::authorization));
+  EXPECT_FALSE(shows(header, Shown::As::api_key));
+  EXPECT_FALSE(shows("", Shown::As::api_key));
+  EXPECT_FALSE(shows(token + " ", Shown::As::api_key));
+  EXPECT_FALSE(shows(std::string(5'000, 'w'), Shown::As::api_key));
+}
+
+TEST_F(GateTest, AnApiKeyThatIsNoMoreIsRefusedAlsoWhereItIsKnownToTheConnection) {
+  std::string const token = add({Scope::read}).substr(std::string_view{"Bearer "}.size());
+  Shown const key{.header = token, .as = Shown::As::api_key};
+  EXPECT_TRUE(gate_.admit(key, Access::read, at(kNow), caller_));
+
+  add({Scope::read});
+  EXPECT_TRUE(gate_.still_holds(Access::read, at(kNow), caller_));
+  tokens_.set({});
+
+  EXPECT_FALSE(gate_.still_holds(Access::read, at(kNow), caller_));
+  EXPECT_FALSE(gate_.admit(key, Access::read, at(kNow), caller_));
+}
+
+TEST_F(GateTest, WhoGuessesApiKeysIsLockedOut) {
+  std::string wrong = add({Scope::read}).substr(std::string_view{"Bearer "}.size());
+  wrong.back() = wrong.back() == '0' ? '1' : '0';
+  Gate::Moment const moment = at(kNow);
+  Shown const key{.header = wrong, .as = Shown::As::api_key};
+  for (std::uint32_t i = 0; i < service::Attempts::kFree; ++i) {
+    auto const refusal = gate_.admit(key, Access::read, moment, caller_);
+    EXPECT_EQ(refusal.error().code, ErrorCode::unauthorized);
+    EXPECT_EQ(describe(refusal.error()).find(wrong.substr(13, 16)), std::string::npos);
+  }
+
+  EXPECT_EQ(gate_.admit(key, Access::read, moment, caller_).error().code, ErrorCode::too_many_attempts);
 }
 
 TEST(Router, EveryRouteSaysWhatItAsksOfAToken) {

@@ -29,7 +29,7 @@ bool Endpoints::judge_head(Request const& request, Exchange& exchange, Caller& c
   note_head(request, exchange);
   Result<> judged;
   if (request.method == Method::options) {  // Answered to everybody; but for a body there must be as good a reason.
-    judged = let_in(request, std::nullopt, exchange, caller);
+    judged = let_in(shown_of(request, exchange), std::nullopt, exchange, caller);
   } else if (auto found = judge(request, exchange, caller); !found) {
     judged = std::unexpected(std::move(found).error());
   }
@@ -102,6 +102,13 @@ void Endpoints::end_trace(Exchange const& exchange, int status, std::string_view
   exchange.spans->finish(route, status, error_code, reply, service_, *tracer_);
 }
 
+// OFREP has a header of its own for a key, beside the one that all of HTTP has, which counts where both are there.
+Shown Endpoints::shown_of(Request const& request, Exchange const& exchange) {
+  bool const is_ofrep = exchange.is_routed && is_ofrep_route(exchange.route);
+  if (!is_ofrep || request.authorization.data() != nullptr) return {.header = request.authorization};
+  return {.header = request.api_key, .as = Shown::As::api_key};
+}
+
 // All that can be said by a request's head alone, the cheapest first: every request goes through here, before its body
 // is looked at, and one whose body comes later goes through here twice.
 Result<Match> Endpoints::judge(Request const& request, Exchange& exchange, Caller& caller) {
@@ -112,7 +119,7 @@ Result<Match> Endpoints::judge(Request const& request, Exchange& exchange, Calle
   }
   // Ahead of what there is at a path: that is not for strangers to try out.
   auto const access = found ? std::optional{found->access} : std::nullopt;
-  auto admitted = let_in(request, access, exchange, caller);
+  auto admitted = let_in(shown_of(request, exchange), access, exchange, caller);
   // Also of one that is not allowed it; but not of strangers, who could fill the log.
   bool const is_known = admitted || admitted.error().code == ErrorCode::forbidden;
   if (found && is_known) exchange.audit = make_audit_note(found->access, target_of(*found), caller);
@@ -122,9 +129,9 @@ Result<Match> Endpoints::judge(Request const& request, Exchange& exchange, Calle
   return found;
 }
 
-Result<> Endpoints::let_in(Request const& request, std::optional<Access> access, Exchange& exchange, Caller& caller) {
+Result<> Endpoints::let_in(Shown const& shown, std::optional<Access> access, Exchange& exchange, Caller& caller) {
   Gate::Moment const moment{.now = service_.now(), .monotonic = exchange.received_at};
-  auto admitted = gate_.admit(request.authorization, access, moment, caller);
+  auto admitted = gate_.admit(shown, access, moment, caller);
   exchange.client = caller.client();
   if (caller.locked_out() > std::chrono::seconds::zero()) {
     exchange.retry_after = static_cast<std::uint32_t>(caller.locked_out().count());
@@ -145,7 +152,9 @@ Result<std::optional<Command>> Endpoints::plan(Request const& request, Exchange&
     if (exchange.is_from_known_origin) {  // What a browser asks before it sends a request of a page: it may.
       extra.append("Access-Control-Allow-Methods: ").append(allowed);
       extra.append("\r\nAccess-Control-Allow-Headers: Authorization, Content-Type, Idempotency-Key, If-None-Match, ");
-      extra.append("Request-Timeout, traceparent, tracestate\r\nAccess-Control-Max-Age: 600\r\n");
+      extra.append("Request-Timeout, traceparent, tracestate");
+      if (request.path.starts_with("/ofrep/")) extra.append(", X-API-Key");
+      extra.append("\r\nAccess-Control-Max-Age: 600\r\n");
     }
     Page const page{.status = 204, .content_type = {}, .body = {}, .extra = extra};
     answer_page(exchange, page);

@@ -86,7 +86,8 @@ class Endpoints {
 
   void note_head(Request const& request, Exchange& exchange);
   Result<> admit(service::Admission::Verdict verdict, Exchange& exchange);
-  Result<> let_in(Request const& request, std::optional<Access> access, Exchange& exchange, Caller& caller);
+  static Shown shown_of(Request const& request, Exchange const& exchange);
+  Result<> let_in(Shown const& shown, std::optional<Access> access, Exchange& exchange, Caller& caller);
   Result<Match> judge(Request const& request, Exchange& exchange, Caller& caller);
   Result<std::optional<Command>> plan(Request const& request, Exchange& exchange, Caller& caller);
   Result<Command> plan_command(Request const& request, Match const& found, Query const& query, Exchange& exchange,

@@ -79,6 +79,8 @@ bool is_flag_route(Route route) {
   }
 }
 
+bool is_ofrep_route(Route route) { return route == Route::evaluate_flag || route == Route::evaluate_flags; }
+
 FlagCalls::FlagCalls(service::Service& service, telemetry::Metrics& metrics)
     : service_(service),
       failed_(metrics.counter("workmill_flag_evaluations_total", kEvaluationsHelp, {{"reason", "error"}})) {

@@ -22,6 +22,8 @@
 namespace workmill::http {
 
 bool is_flag_route(Route route);
+// Of them those that evaluate, as OpenFeature's protocol has them.
+bool is_ofrep_route(Route route);
 
 class FlagCalls {
  public:
