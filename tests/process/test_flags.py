@@ -473,13 +473,13 @@ def test_the_command_line_lists_changes_and_tries_flags(server, tmp_path):
     cli = Cli(server.url, tmp_path)
     assert cli.run("flags").out == ""
     (tmp_path / "f.json").write_text(json.dumps({**SWITCH, "rules": [{"if": {"plan": ["pro"]}, "variant": "on"}]}))
-    assert cli.run("flags", "set", "f", "f.json").out == "f is on, version 1\n"
+    assert cli.run("flags", "set", "f", "f.json").out == "f, version 1: its rules decide\n"
     got = cli.run("flags", "get", "f").out
     assert json.loads(got)["version"] == 1
     assert cli.json("flags", "set", "f", "-", input=got.encode())["version"] == 1
     assert cli.run("flags", "eval", "f", "--context", '{"targetingKey": "u", "plan": "pro"}').out == "true\n"
     assert cli.json("flags", "eval", "f")["reason"] == "UNKNOWN"
-    assert cli.run("flags", "off", "f").out == "f is off, version 2\n"
+    assert cli.run("flags", "off", "f").out == "f, version 2: off, its default for everybody\n"
     assert cli.json("flags", "eval", "f")["reason"] == "DISABLED"
     assert cli.json("flags", "on", "f")["enabled"] is True
     assert [flag["key"] for flag in cli.json("flags")["items"]] == ["f"]
@@ -494,3 +494,13 @@ def test_the_command_line_lists_changes_and_tries_flags(server, tmp_path):
     assert cli.run("flags", "rm", "f").out == "f is removed\n"
     assert "not_found" in cli.run("flags", "off", "f", expect=1).err
     cli.run("flags", "get", expect=2)
+
+
+def test_the_command_line_says_of_a_gate_whose_jobs_wait(server, tmp_path):
+    cli = Cli(server.url, tmp_path)
+    rules = [{"if": {"type": ["mail"]}, "variant": "open"}]
+    (tmp_path / "g.json").write_text(json.dumps({**GATE, "default": "shut", "rules": rules, "gates": ["mail", "report"]}))
+    said = cli.run("flags", "set", "g", "g.json").out
+    assert said == "g, version 1: its rules decide; jobs of type report wait; jobs of type mail are let through\n"
+    said = cli.run("flags", "off", "g").out
+    assert said == "g, version 2: off, its default for everybody; jobs of type mail, report wait\n"

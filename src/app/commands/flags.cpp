@@ -9,6 +9,7 @@
 #include <fstream>
 #include <iostream>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -147,10 +148,39 @@ int run_get(HttpClient& client, Options const& options, Context const& context) 
 
 // ---- Changed.
 
-int print_changed(JsonValue const& flag, Context const& context) {
+// Of the types that it gates: those whose jobs it lets through, and those whose jobs wait. Asked of the server, which
+// alone knows how its rules come out. Nothing where that cannot be asked: the change is made all the same.
+struct Gated {
+  std::vector<std::string_view> open, shut;
+};
+std::optional<Gated> gated_by(HttpClient& client, JsonValue const& flag) {
+  Gated gated;
+  auto const* gates = flag.find_set("gates");
+  for (std::size_t i = 0; gates != nullptr && i < gates->items.size(); ++i) {
+    auto const type = gates->items[i].shown();
+    std::string body;
+    JsonWriter json{body};
+    json.begin_object().key("context").begin_object().member("targetingKey", type).member("type", type);
+    json.end_object().end_object();
+    auto const path = "/ofrep/v1/evaluate/flags/" + url_encoded(std::string{flag.string_at("key")});
+    auto const answer = client.call({.method = "POST", .path = path, .body = body});
+    if (!answer) return std::nullopt;
+    (answer->root().flag_at("value") ? gated.open : gated.shut).push_back(type);
+  }
+  return gated;
+}
+
+// Whether a flag is on says that its rules decide, and not what comes of them: of a gate that is said too.
+int print_changed(HttpClient& client, JsonValue const& flag, Context const& context) {
   if (context.json) return print_line(flag.raw) ? kExitOk : kExitFailed;
-  auto const state = flag.flag_at("enabled") ? "on" : "off";
-  print_line(fmt::format("{} is {}, version {}", flag.string_at("key"), state, flag.number_at("version")));
+  auto line = fmt::format("{}, version {}: ", flag.string_at("key"), flag.number_at("version"));
+  line.append(flag.flag_at("enabled") ? "its rules decide" : "off, its default for everybody");
+  if (auto const gated = gated_by(client, flag)) {
+    if (!gated->shut.empty()) line.append(fmt::format("; jobs of type {} wait", fmt::join(gated->shut, ", ")));
+    if (!gated->open.empty())
+      line.append(fmt::format("; jobs of type {} are let through", fmt::join(gated->open, ", ")));
+  }
+  print_line(line);
   return kExitOk;
 }
 
@@ -159,7 +189,7 @@ int run_set(HttpClient& client, Options const& options, Context const& context) 
   if (!definition) return fail_with(definition.error(), context);
   auto const answer = client.call({.method = "PUT", .path = path_of(options.key), .body = *std::move(definition)});
   if (!answer) return fail_with(answer.error(), context);
-  return print_changed(answer->root(), context);
+  return print_changed(client, answer->root(), context);
 }
 
 // The flag as it was answered, switched. Its version says what it is a change of.
@@ -180,7 +210,7 @@ int run_switch(HttpClient& client, Options const& options, bool on, Context cons
     if (!flag) return fail_with(flag.error(), context);
     auto const answer =
         client.call({.method = "PUT", .path = path_of(options.key), .body = switched(flag->root(), on)});
-    if (answer) return print_changed(answer->root(), context);
+    if (answer) return print_changed(client, answer->root(), context);
     if (answer.error().code != ErrorCode::wrong_state || attempt == kAttemptsMax) {
       return fail_with(answer.error(), context);
     }
