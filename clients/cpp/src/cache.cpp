@@ -198,17 +198,14 @@ struct Computing : std::enable_shared_from_this<Computing> {
   CallOptions const call;
   ComputeParts parts;
   Stopper stopper;
-  std::atomic<Core::CallId> current{0};
   std::move_only_function<void(Result<CachedValue>)> done;
 
   void next() {
-    auto const started = core.start(parts.next().call, [self = shared_from_this()](Result<Response> answer) {
+    stopper.set(core.start(parts.next().call, [self = shared_from_this()](Result<Response> answer) {
       auto value = self->parts.after(read_computed(std::move(answer)));
       if (value) return self->done(*std::move(value));
       self->next();
-    });
-    current.store(started);
-    stopper.set(started);
+    }));
   }
 };
 
@@ -320,8 +317,8 @@ Async<CachedValue> AsyncCache::get_or_compute(std::string_view key, NewJob const
     deliver<CachedValue>(executor, state, std::move(value));
   };
   computing->next();
-  return Async<CachedValue>{std::move(state), [core = core_, weak = std::weak_ptr{computing}] {
-                              if (auto const shared = weak.lock()) core->cancel(shared->current.load());
+  return Async<CachedValue>{std::move(state), [weak = std::weak_ptr{computing}] {
+                              if (auto const shared = weak.lock()) shared->stopper.stop();
                             }};
 }
 Async<bool> AsyncCache::remove(std::string_view key, Op call) {

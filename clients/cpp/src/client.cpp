@@ -186,17 +186,14 @@ struct Waiting : std::enable_shared_from_this<Waiting> {
   CallOptions const call;
   WaitParts parts;
   Stopper stopper;
-  std::atomic<Core::CallId> current{0};
   std::move_only_function<void(Result<Job>)> done;
 
   void next() {
-    auto const started = core.start(parts.next().call, [self = shared_from_this()](Result<Response> answer) {
+    stopper.set(core.start(parts.next().call, [self = shared_from_this()](Result<Response> answer) {
       auto job = of_body<read_job>(std::move(answer));
       if (!self->parts.is_last(job)) return self->next();
       self->done(std::move(job));
-    });
-    current.store(started);
-    stopper.set(started);
+    }));
   }
 };
 
@@ -209,8 +206,8 @@ Async<Job> start_wait(Core& core, Executor const& executor, std::string_view id,
     deliver<Job>(executor, state, std::move(job));
   };
   waiting->next();
-  return Async<Job>{std::move(state), [&core, weak = std::weak_ptr{waiting}] {
-                      if (auto const shared = weak.lock()) core.cancel(shared->current.load());
+  return Async<Job>{std::move(state), [weak = std::weak_ptr{waiting}] {
+                      if (auto const shared = weak.lock()) shared->stopper.stop();
                     }};
 }
 
@@ -245,7 +242,6 @@ struct Bulk : std::enable_shared_from_this<Bulk> {
   Core& core;
   CallOptions const call;
   Stopper stopper;
-  std::atomic<Core::CallId> current{0};
   std::vector<Call> parts;  // The last comes first.
   std::vector<Enqueued> all;
   std::move_only_function<void(Result<std::vector<Enqueued>>)> done;
@@ -254,14 +250,12 @@ struct Bulk : std::enable_shared_from_this<Bulk> {
     if (parts.empty()) return done(std::move(all));
     Call part = std::move(parts.back());
     parts.pop_back();
-    auto const started = core.start(std::move(part), [self = shared_from_this()](Result<Response> answer) {
+    stopper.set(core.start(std::move(part), [self = shared_from_this()](Result<Response> answer) {
       auto some = of_body<read_bulk>(std::move(answer));
       if (!some) return self->done(std::unexpected(in_whole(std::move(some).error(), self->all.size())));
       self->all.insert(self->all.end(), std::make_move_iterator(some->begin()), std::make_move_iterator(some->end()));
       self->next();
-    });
-    current.store(started);
-    stopper.set(started);
+    }));
   }
 };
 
@@ -390,8 +384,8 @@ Async<std::vector<Enqueued>> AsyncClient::enqueue_all(std::vector<NewJob> const&
   }
   std::reverse(bulk->parts.begin(), bulk->parts.end());
   bulk->next();
-  return Async<std::vector<Enqueued>>{std::move(state), [core = core_.get(), weak = std::weak_ptr{bulk}] {
-                                        if (auto const shared = weak.lock()) core->cancel(shared->current.load());
+  return Async<std::vector<Enqueued>>{std::move(state), [weak = std::weak_ptr{bulk}] {
+                                        if (auto const shared = weak.lock()) shared->stopper.stop();
                                       }};
 }
 Async<Job> AsyncClient::job(std::string_view id, Op call) {

@@ -40,25 +40,28 @@ Result<T> run(Core& core, Operation<T> operation, CallOptions const& call) {
   return operation.read(core.run(std::move(operation.call), call.stop));
 }
 
-// Ends a call when its stop token says so; made before the call's id is known.
+// Ends a call by stop(), or when its stop token says so; of several that follow each other, the one that is under way
+// and those behind it. Made before the call's id is known. Any thread.
 class Stopper {
  public:
   Stopper(Core& core, std::stop_token const& token) : core_(core), callback_(token, [this] { stop(); }) {}
+  // The call that is under way now. Its answer may start the next one before this is told of it: ids only grow.
   void set(Core::CallId id) {
-    id_.store(id);
+    auto newest = id_.load();
+    while (newest < id && !id_.compare_exchange_weak(newest, id)) {
+    }
     if (stopped_.load()) core_.cancel(id);
   }
-  bool stopped() const { return stopped_.load(); }
-
- private:
   void stop() {
     stopped_.store(true);
     if (auto const id = id_.load(); id != 0) core_.cancel(id);
   }
+
+ private:
   Core& core_;
   std::atomic<Core::CallId> id_{0};
   std::atomic<bool> stopped_{false};
-  std::stop_callback<std::function<void()>> callback_;
+  std::stop_callback<std::function<void()>> callback_;  // Last: it may stop at once.
 };
 
 using Executor = std::function<void(std::move_only_function<void()>)>;

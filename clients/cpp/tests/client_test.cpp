@@ -296,6 +296,27 @@ TEST(AsyncClient, WhatIsUnderWayWhenItGoesIsAnsweredAsCancelled) {
   EXPECT_EQ(code.get_future().get(), "call_cancelled");
 }
 
+// It is lost on a part that is over, where the next has not begun.
+TEST(AsyncClient, AWaitThatIsCancelledBetweenTwoOfItsPartsEnds) {
+  std::latch between{1};
+  std::latch cancelled{1};
+  std::atomic<bool> is_first{true};
+  auto const stop_between = [&](LogLevel, std::string_view) {
+    if (!is_first.exchange(false)) return;
+    between.count_down();
+    cancelled.wait();
+  };
+  AsyncClient client{
+      {.server = {.url = "http://127.0.0.1:" + std::to_string(free_port()), .retry = kSoon, .log = stop_between}}};
+
+  auto wait = client.wait("j", kPatience);
+  between.wait();
+  wait.cancel();
+  cancelled.count_down();
+
+  EXPECT_EQ(std::move(wait).get().error().code, "call_cancelled");
+}
+
 TEST(AsyncClient, ABlockingCallOnTheClientsOwnThreadIsRefusedAndDoesNotHang) {
   FakeServer server{answering([](std::string const&, int) { return response(200, R"({"id":"j","state":"ready"})"); })};
   Client blocking{{.url = server.url()}};
