@@ -244,3 +244,15 @@ test('hooks and keys are as those of the client', async () => {
   await assert.rejects(fake.enqueueMany([{ type: 'a' }], { idempotencyKey: 'k' }), { code: 'idempotency_key_reused' });
   await assert.rejects(fake.enqueue('t', null, {}, { idempotencyKey: 'kü' }), { code: 'invalid_field' });
 });
+
+test('many jobs are enqueued all or none, and an error says which one is at fault', async () => {
+  const fake = new FakeWorkmill();
+
+  await assert.rejects(fake.enqueueMany([{ type: 'a' }, { type: 'b', priority: 12 }]), {
+    code: 'invalid_field',
+    field: 'jobs[1].priority',
+    enqueued: [],
+  });
+
+  assert.equal((await fake.status()).queues, 0);
+});

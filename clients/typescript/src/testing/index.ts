@@ -2,7 +2,7 @@
 import { randomUUID } from 'node:crypto';
 import { milliseconds } from '../duration.js';
 import { hooked, keyHeader } from '../enqueue.js';
-import { FatalError, JobFailedError, RetryableError, UserError } from '../errors.js';
+import { FatalError, isWorkmillError, JobFailedError, RetryableError, UserError } from '../errors.js';
 import { failureOf } from '../reports.js';
 import { Run, type RunOwner } from '../run.js';
 import type { WorkmillApi } from '../api.js';
@@ -63,6 +63,7 @@ function copyOf(job: Job): Job {
   return result === undefined ? copy : { ...copy, result: overTheWire(result) };
 }
 
+const jobsPerCall = 10_000;
 const finished = new Set(['completed', 'dead', 'cancelled']);
 
 interface Waiter {
@@ -96,9 +97,9 @@ export class FakeWorkmill implements WorkmillApi {
       now,
       check: (call) => this.#check(call),
       onEnqueue: this.#onEnqueue,
-      enqueue: ({ type, payload, ...rest }) => {
+      enqueue: (job) => {
         this.#store.settle();
-        return this.#store.find(this.#store.enqueue(type, payload, rest, randomUUID).id).job;
+        return this.#store.find(this.#store.enqueue(job, randomUUID).id).job;
       },
       state: (id) => this.#store.find(id).job.state,
     });
@@ -167,7 +168,7 @@ export class FakeWorkmill implements WorkmillApi {
     this.#check(call);
     const job = { ...options, type, payload };
     const sent = this.#onEnqueue.length > 0 ? await hooked(job, this.#onEnqueue) : job;
-    return this.#enqueueAll([sent], call)[0]!;
+    return this.#once([sent], call, () => [this.#store.enqueue(sent, randomUUID)])[0]!;
   }
 
   async enqueueMany(
@@ -177,10 +178,32 @@ export class FakeWorkmill implements WorkmillApi {
     this.#check(call);
     const sent: NewJob[] = [];
     for await (const job of jobs) sent.push(this.#onEnqueue.length > 0 ? await hooked(job, this.#onEnqueue) : job);
-    return this.#enqueueAll(sent, call);
+    return this.#once(sent, call, () => this.#enqueueAll(sent));
   }
 
-  #enqueueAll(jobs: NewJob[], { idempotencyKey: key }: EnqueueCallOptions): Enqueued[] {
+  /** As the client sends them: so many at once, each time all or none. */
+  #enqueueAll(jobs: NewJob[]): Enqueued[] {
+    const answers: Enqueued[] = [];
+    for (let from = 0; from < jobs.length; from += jobsPerCall) {
+      const together = jobs.slice(from, from + jobsPerCall);
+      together.forEach((job, i) => {
+        try {
+          this.#store.check(job);
+        } catch (error) {
+          if (isWorkmillError(error)) {
+            error.enqueued = answers;
+            error.field = `jobs[${from + i}]${error.field === undefined ? '' : `.${error.field}`}`;
+          }
+          throw error;
+        }
+      });
+      for (const job of together) answers.push(this.#store.enqueue(job, randomUUID));
+    }
+    return answers;
+  }
+
+  /** What an earlier call with the same key was answered, or what this one is. */
+  #once(jobs: NewJob[], { idempotencyKey: key }: EnqueueCallOptions, enqueue: () => Enqueued[]): Enqueued[] {
     const body = key === undefined ? '' : JSON.stringify([keyHeader(key), ...jobs]);
     const before = key === undefined ? undefined : this.#keys.get(key);
     if (before) {
@@ -188,9 +211,7 @@ export class FakeWorkmill implements WorkmillApi {
       throw new UserError('the key came with another body before', { code: 'idempotency_key_reused' });
     }
     this.#store.settle();
-    const answers = jobs.map(({ type, payload, ...options }) =>
-      this.#store.enqueue(type, payload, options, randomUUID),
-    );
+    const answers = enqueue();
     if (key !== undefined) this.#keys.set(key, { body, answers });
     return answers;
   }

@@ -12,6 +12,7 @@ import type {
   JobOptions,
   JobState,
   LeasedJob,
+  NewJob,
   Queue,
   QueueChanges,
   QueueChoice,
@@ -108,9 +109,15 @@ export class Store {
     }
   }
 
-  enqueue(type: string, payload: unknown, options: JobOptions, makeId: () => string): Enqueued {
+  /** Throws what the server would say of such a job. */
+  check({ type, payload, ...options }: NewJob): void {
     this.#validate(type, options);
     checkSize(payload);
+  }
+
+  enqueue(sent: NewJob, makeId: () => string): Enqueued {
+    this.check(sent);
+    const { type, payload, ...options } = sent;
     const queue = options.queue ?? 'default';
     const twin = (options.id !== undefined && this.jobs.get(options.id)) || this.#holderOf(queue, options);
     if (twin) return { id: twin.job.id, state: twin.job.state, duplicate: true };
