@@ -172,7 +172,8 @@ def test_the_log_says_which_job_failed(fake, caplog):
     id = fake.enqueue("t", queue="q", max_attempts=3).id
     fake.drain(worker)
 
-    assert [record.getMessage() for record in caplog.records] == [f"t {id} failed in attempt 1 of 3: no_row: no such row"]
+    (record,) = caplog.records
+    assert record.getMessage() == f"t {id} failed in attempt 1 of 3: no_row: no such row"
 
 
 def test_what_is_too_large_for_the_server_is_too_large_for_the_fake(fake):
@@ -316,6 +317,32 @@ def test_an_enqueue_hook_may_change_the_job():
     with pytest.raises(CachePending) as pending:
         fake.cache.get_or_compute("k", {"type": "t"})
     assert fake.get(pending.value.job_id).meta == {"tenant": "t1"}
+
+
+def test_hooks_of_an_asynchronous_client_may_be_coroutine_functions(fake):
+    client = fake.async_client()
+
+    async def hook(job):
+        await asyncio.sleep(0)
+        job["meta"] = {"tenant": "t1"}
+
+    client._on_enqueue = (hook, lambda job: job.update(queue="q"))
+
+    async def jobs():
+        for number in range(3):
+            await asyncio.sleep(0)
+            yield {"type": "t", "payload": number}
+
+    async def enqueue():
+        with pytest.raises(CachePending):
+            await client.cache.get_or_compute("k", {"type": "t"})
+        return [await client.enqueue("t"), *await client.enqueue_many(jobs())]
+
+    asyncio.run(enqueue())
+
+    assert [(job.queue, job.meta) for job in fake.jobs()] == [("q", {"tenant": "t1"})] * 5
+    with pytest.raises(TypeError, match="use AsyncClient"):
+        Client(on_enqueue=[hook])
 
 
 def test_bytes_pass_both_ways(fake):

@@ -165,5 +165,6 @@ def test_authorities_that_cannot_be_read_are_told_by_the_name_of_the_setting(mon
 
 
 def test_what_speaks_no_tls_is_told_at_once(server):
-    with pytest.raises(FatalError, match="protocol_error: no TLS with"), Client(server.url.replace("http", "https")) as client:
+    url = server.url.replace("http", "https")
+    with pytest.raises(FatalError, match="protocol_error: no TLS with"), Client(url) as client:
         client.status()

@@ -16,6 +16,7 @@ from ._errors import (
     UserError,
     WorkmillError,
 )
+from ._hooks import AsyncEnqueueHook, EnqueueHook
 from ._models import (
     Backoff,
     Cached,
@@ -38,6 +39,7 @@ __version__ = "0.1.0"
 __all__ = [
     "AsyncCache",
     "AsyncClient",
+    "AsyncEnqueueHook",
     "AsyncJobContext",
     "AsyncWorker",
     "Backoff",
@@ -46,6 +48,7 @@ __all__ = [
     "Cached",
     "Cancelled",
     "Client",
+    "EnqueueHook",
     "Enqueued",
     "FatalError",
     "Job",

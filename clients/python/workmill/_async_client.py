@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import (
     TYPE_CHECKING,
     Any,
+    AsyncIterable,
     AsyncIterator,
     Callable,
     Dict,
@@ -24,9 +25,10 @@ from typing import (
 
 from . import _calls, _otel
 from ._cache import AsyncCache
-from ._calls import Call, Page, QueueChoice
-from ._client import EnqueueHook, hooked, job_of, result_of
+from ._calls import Bulk, Bulks, Call, Page, QueueChoice
+from ._client import job_of, result_of
 from ._errors import RetryableError, WorkmillError
+from ._hooks import AsyncEnqueueHook, hooked_async
 from ._http import CONNECT_TIMEOUT, CONNECTIONS_MAX, REQUEST_TIMEOUT, WAITS_MAX, Address, headers_for, token_from
 from ._http_async import AsyncHttpTransport, AsyncTransport
 from ._models import Enqueued, Job, JobOptions, Leased, NewJob, Queue, Reported
@@ -38,10 +40,15 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 T = TypeVar("T")
+OneJob = Union[NewJob, Mapping[str, Any]]
+Jobs = Union[Iterable[OneJob], AsyncIterable[OneJob]]
 
 
 class AsyncClient:
-    """Client for asyncio; see there. It belongs to the event loop that it is first used in."""
+    """Client for asyncio; see there. It belongs to the event loop that it is first used in.
+
+    on_enqueue: hooks may be coroutine functions, too.
+    """
 
     def __init__(
         self,
@@ -53,7 +60,7 @@ class AsyncClient:
         connections: int = CONNECTIONS_MAX,
         connect_timeout: DurationLike = CONNECT_TIMEOUT,
         tls: Optional[ssl.SSLContext] = None,
-        on_enqueue: Sequence[EnqueueHook] = (),
+        on_enqueue: Sequence[AsyncEnqueueHook] = (),
         transport: Optional[AsyncTransport] = None,
     ) -> None:
         if connections < 1:
@@ -121,17 +128,16 @@ class AsyncClient:
     async def enqueue_job(
         self, job: Union[NewJob, Mapping[str, Any]], *, idempotency_key: Optional[str] = None
     ) -> Enqueued:
-        sent = hooked(job, self._on_enqueue)
+        sent = await hooked_async(job, self._on_enqueue)
         with _otel.sending(_calls.queue_of(sent), 1) as done:
             answer = await self._run(_calls.enqueue(sent, idempotency_key))
             done(answer.id)
         return answer
 
-    async def enqueue_many(
-        self, jobs: Iterable[Union[NewJob, Mapping[str, Any]]], *, idempotency_key: Optional[str] = None
-    ) -> List[Enqueued]:
+    async def enqueue_many(self, jobs: Jobs, *, idempotency_key: Optional[str] = None) -> List[Enqueued]:
+        """As Client has it; the jobs may also come from an asynchronous iterator."""
         answers: List[Enqueued] = []
-        for bulk in _calls.enqueue_many((hooked(job, self._on_enqueue) for job in jobs), idempotency_key):
+        async for bulk in self._bulks(jobs, idempotency_key):
             with _otel.sending(bulk.queue, len(bulk.items)):
                 try:
                     several = await self._run(bulk.call())
@@ -141,11 +147,21 @@ class AsyncClient:
             answers += several
         return answers
 
+    async def _bulks(self, jobs: Jobs, key: Optional[str]) -> AsyncIterator[Bulk]:
+        bulks = Bulks(key)
+        async for job in _each(jobs):
+            full = bulks.add(await hooked_async(job, self._on_enqueue))
+            if full is not None:
+                yield full
+        last = bulks.rest()
+        if last is not None:
+            yield last
+
     # ---- The cache.
 
     @property
     def cache(self) -> AsyncCache:
-        return AsyncCache(self, lambda job: hooked(job, self._on_enqueue))
+        return AsyncCache(self, lambda job: hooked_async(job, self._on_enqueue))
 
     # ---- Jobs.
 
@@ -259,3 +275,12 @@ class AsyncClient:
 
 
 C = TypeVar("C", bound=AsyncClient)
+
+
+async def _each(jobs: Jobs) -> AsyncIterator[OneJob]:
+    if isinstance(jobs, AsyncIterable):
+        async for job in jobs:
+            yield job
+    else:
+        for job in jobs:
+            yield job

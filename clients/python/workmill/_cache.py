@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Any, Callable, List, Mapping, Optional, Protocol, Sequence, TypeVar, Union
+from typing import Any, Awaitable, Callable, List, Mapping, Optional, Protocol, Sequence, TypeVar, Union
 
 from . import _calls
 from ._calls import Call
@@ -16,6 +16,7 @@ from ._wait import Wait, is_wait
 
 T = TypeVar("T")
 Hooked = Callable[[Union[NewJob, Mapping[str, Any]]], Mapping[str, Any]]
+HookedAsync = Callable[[Union[NewJob, Mapping[str, Any]]], Awaitable[Mapping[str, Any]]]
 
 WAIT = 30.0  # Seconds that get_or_compute() waits, where it is not told otherwise.
 
@@ -124,7 +125,7 @@ class Cache:
 class AsyncCache:
     """Cache for asyncio; see there."""
 
-    def __init__(self, client: RunsAsync, hooked: Hooked, waits: bool = True) -> None:
+    def __init__(self, client: RunsAsync, hooked: HookedAsync, waits: bool = True) -> None:
         self._client = client
         self._hooked = hooked
         self._waits = waits
@@ -155,7 +156,7 @@ class AsyncCache:
         error_for: Optional[DurationLike] = None,
         tags: Sequence[str] = (),
     ) -> Cached:
-        call = computing(self._hooked(job), key, fresh, stale, error_for, tags)
+        call = computing(await self._hooked(job), key, fresh, stale, error_for, tags)
         if not (self._waits and is_wait(wait)):
             return computed(await self._client._run(call(0)))
         waiting: Wait[CachePending] = Wait(wait, self._client._retry)

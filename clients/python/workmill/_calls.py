@@ -179,26 +179,48 @@ class Bulk:
         return Call("POST", "/v1/jobs", lambda raw: [_enqueued(job) for job in raw["jobs"]], body, headers)
 
 
-def enqueue_many(jobs: Iterable[Mapping[str, Any]], key: Optional[str] = None) -> Iterator[Bulk]:
-    """In as many calls as are needed."""
-    if key is not None:
-        _key_header(key)  # Refused before the first call, not with the second.
-    part = 0
-    items: List[bytes] = []
-    size = 0
-    queue = ""
-    for job in jobs:
+class Bulks:
+    """Jobs as they come, in as many calls as are needed."""
+
+    def __init__(self, key: Optional[str]) -> None:
+        if key is not None:
+            _key_header(key)  # Refused before the first call, not with the second.
+        self._key = key
+        self._part = 0
+        self._items: List[bytes] = []
+        self._size = 0
+        self._queue = ""
+
+    def add(self, job: Mapping[str, Any]) -> Optional[Bulk]:
+        """Those before it, where it has no room beside them."""
         item = _json.dumps(job_as_sent(job))
-        if items and (len(items) == BULK_MAX or size + len(item) > BULK_BYTES_MAX):
-            yield Bulk(items, queue, _key_of_part(key, part))
-            part += 1
-            items, size = [], 0
-        if not items:
-            queue = queue_of(job)
-        items.append(item)
-        size += len(item) + 1
-    if items:
-        yield Bulk(items, queue, _key_of_part(key, part))
+        is_full = len(self._items) == BULK_MAX or self._size + len(item) > BULK_BYTES_MAX
+        full = self.rest() if is_full else None
+        if not self._items:
+            self._queue = queue_of(job)
+        self._items.append(item)
+        self._size += len(item) + 1
+        return full
+
+    def rest(self) -> Optional[Bulk]:
+        """Those that were in none yet, if there are any."""
+        if not self._items:
+            return None
+        bulk = Bulk(self._items, self._queue, _key_of_part(self._key, self._part))
+        self._part += 1
+        self._items, self._size = [], 0
+        return bulk
+
+
+def enqueue_many(jobs: Iterable[Mapping[str, Any]], key: Optional[str] = None) -> Iterator[Bulk]:
+    bulks = Bulks(key)
+    for job in jobs:
+        full = bulks.add(job)
+        if full is not None:
+            yield full
+    last = bulks.rest()
+    if last is not None:
+        yield last
 
 
 def tell_of_all(error: WorkmillError, before: List[Enqueued]) -> None:

@@ -13,6 +13,7 @@ from . import _calls, _otel
 from ._cache import Cache
 from ._calls import Call, Page, QueueChoice
 from ._errors import JobFailed, RetryableError, WorkmillError
+from ._hooks import EnqueueHook, hooked, plain
 from ._http import (
     CONNECT_TIMEOUT,
     CONNECTIONS_MAX,
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 T = TypeVar("T")
-EnqueueHook = Callable[[Dict[str, Any]], None]
 
 
 class Client:
@@ -73,7 +73,7 @@ class Client:
         self._headers = headers_for(address, token_from(token))
         self._retry = retry if retry is not None else RetryPolicy()
         self._timeout = duration_seconds(timeout)
-        self._on_enqueue = tuple(on_enqueue)
+        self._on_enqueue = plain(on_enqueue)
 
     def close(self) -> None:
         """Closes the connections that are idle."""
@@ -300,17 +300,6 @@ def job_of(type: str, payload: Any, options: Mapping[str, Any]) -> Dict[str, Any
     if payload is not None:
         job["payload"] = payload
     return job
-
-
-def hooked(job: Mapping[str, Any], hooks: Sequence[EnqueueHook]) -> Mapping[str, Any]:
-    if not isinstance(job, Mapping):
-        raise TypeError(f'a job is a dict, such as {{"type": "greet"}}, and not {job!r}')
-    if not hooks:
-        return job
-    changed = dict(job)
-    for hook in hooks:
-        hook(changed)
-    return changed
 
 
 def result_of(job: Job) -> Any:

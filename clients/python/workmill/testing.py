@@ -16,7 +16,7 @@ from typing import Any, Coroutine, Dict, List, Mapping, Optional, Sequence, Unio
 from . import _json, _reports
 from ._async_client import AsyncClient
 from ._calls import Answer
-from ._client import Client, EnqueueHook, hooked
+from ._client import Client
 from ._context import AsyncJobContext, JobContext
 from ._errors import from_problem
 from ._cache import AsyncCache, Cache
@@ -24,6 +24,7 @@ from ._fake_problem import Problem
 from ._fake_server import FakeServer
 from ._handlers import TASK, Handler
 from ._held import Held
+from ._hooks import EnqueueHook, hooked, hooked_async
 from ._models import Job
 from ._retry import RetryPolicy
 from ._time import DurationLike, duration_seconds
@@ -137,7 +138,7 @@ class _FakeAsyncClient(AsyncClient):
 
     @property
     def cache(self) -> AsyncCache:
-        return AsyncCache(self, lambda job: hooked(job, self._on_enqueue), waits=False)
+        return AsyncCache(self, lambda job: hooked_async(job, self._on_enqueue), waits=False)
 
 
 class _Inline(Runner):
