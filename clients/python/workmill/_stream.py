@@ -116,6 +116,8 @@ class Stream:
                     return
             except InvalidStatus as refused:
                 error = _refusal(refused)
+            except ConnectionClosed as closed:
+                error = closed if closed.rcvd is not None else ConnectionError("the connection broke")
             except (OSError, asyncio.TimeoutError, WebSocketException, WorkmillError) as why:
                 error = why
             if isinstance(error, UserError):
