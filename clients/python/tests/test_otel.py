@@ -12,7 +12,7 @@ sdk = pytest.importorskip("opentelemetry.sdk.trace")
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor  # noqa: E402
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter  # noqa: E402
 
-from workmill import AsyncWorker, UserError, Worker  # noqa: E402
+from workmill import AsyncWorker, CachePending, UserError, Worker  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +80,31 @@ def test_an_enqueue_that_fails_and_one_of_several_show_so_in_their_spans(fake, e
     failed, several = exporter.get_finished_spans()
     assert (failed.name, failed.status.is_ok, failed.attributes["error.type"]) == ("send q", False, "invalid_field")
     assert (several.name, several.attributes["messaging.batch.message_count"]) == ("send q", 2)
+
+
+def test_a_job_that_computes_a_cached_value_is_in_the_trace_of_who_asks(fake, exporter):
+    with trace.get_tracer("test").start_as_current_span("request") as span:
+        with pytest.raises(CachePending) as pending:
+            fake.cache.get_or_compute("k", {"type": "t"})
+
+    assert format(span.get_span_context().trace_id, "032x") in fake.get(pending.value.job_id).traceparent
+
+
+def test_where_it_is_not_wanted_nothing_is_traced(fake, exporter):
+    fake._tracing = False
+    worker = Worker(["q"], tracing=False)
+    worker.job("t")(lambda ctx: ctx.traceparent)
+
+    with trace.get_tracer("test").start_as_current_span("request"):
+        one = fake.enqueue("t", queue="q").id
+        (several,) = fake.enqueue_many([{"type": "t", "queue": "q"}])
+        with pytest.raises(CachePending):
+            fake.cache.get_or_compute("k", {"type": "t", "queue": "q"})
+
+    assert fake.drain(worker) == 3
+    assert [fake.result(one), fake.result(several.id)] == [None, None]
+    assert fake.cache.get("k").value is None
+    assert [span.name for span in exporter.get_finished_spans()] == ["request"]
 
 
 def test_an_asynchronous_enqueue_is_a_span_too_and_its_trace_goes_on(fake, exporter):

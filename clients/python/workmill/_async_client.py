@@ -60,6 +60,7 @@ class AsyncClient:
         connections: int = CONNECTIONS_MAX,
         connect_timeout: DurationLike = CONNECT_TIMEOUT,
         tls: Optional[ssl.SSLContext] = None,
+        tracing: bool = True,
         on_enqueue: Sequence[AsyncEnqueueHook] = (),
         transport: Optional[AsyncTransport] = None,
     ) -> None:
@@ -71,6 +72,7 @@ class AsyncClient:
         self._headers = headers_for(address, token_from(token))
         self._retry = retry if retry is not None else RetryPolicy()
         self._timeout = duration_seconds(timeout)
+        self._tracing = tracing
         self._on_enqueue = tuple(on_enqueue)
 
     async def close(self) -> None:
@@ -118,6 +120,12 @@ class AsyncClient:
         answer = await transport.request(call.method, call.path, headers, call.body, self._timeout + call.wait)
         return _calls.read(call, answer)
 
+    def _traced(self, call: Call[T]) -> Call[T]:
+        """With the current trace's context, which each of its attempts carries."""
+        if self._tracing:
+            _otel.inject(call.headers)
+        return call
+
     # ---- Enqueue.
 
     async def enqueue(
@@ -129,8 +137,8 @@ class AsyncClient:
         self, job: Union[NewJob, Mapping[str, Any]], *, idempotency_key: Optional[str] = None
     ) -> Enqueued:
         sent = await hooked_async(job, self._on_enqueue)
-        with _otel.sending(_calls.queue_of(sent), 1) as done:
-            answer = await self._run(_calls.enqueue(sent, idempotency_key))
+        with _otel.sending(_calls.queue_of(sent), 1, self._tracing) as done:
+            answer = await self._run(self._traced(_calls.enqueue(sent, idempotency_key)))
             done(answer.id)
         return answer
 
@@ -138,9 +146,9 @@ class AsyncClient:
         """As Client has it; the jobs may also come from an asynchronous iterator."""
         answers: List[Enqueued] = []
         async for bulk in self._bulks(jobs, idempotency_key):
-            with _otel.sending(bulk.queue, len(bulk.items)):
+            with _otel.sending(bulk.queue, len(bulk.items), self._tracing):
                 try:
-                    several = await self._run(bulk.call())
+                    several = await self._run(self._traced(bulk.call()))
                 except WorkmillError as error:
                     _calls.tell_of_all(error, answers)
                     raise

@@ -30,6 +30,8 @@ class Runs(Protocol):
 
     def _try(self, call: Call[T]) -> T: ...
 
+    def _traced(self, call: Call[T]) -> Call[T]: ...
+
 
 class RunsAsync(Protocol):
     _retry: RetryPolicy
@@ -37,6 +39,8 @@ class RunsAsync(Protocol):
     async def _run(self, call: Call[T]) -> T: ...
 
     async def _try(self, call: Call[T]) -> T: ...
+
+    def _traced(self, call: Call[T]) -> Call[T]: ...
 
 
 class Cache:
@@ -93,11 +97,11 @@ class Cache:
         """
         call = computing(self._hooked(job), key, fresh, stale, error_for, tags)
         if not (self._waits and is_wait(wait)):
-            return computed(self._client._run(call(0)))
+            return computed(self._client._run(self._client._traced(call(0))))
         waiting: Wait[CachePending] = Wait(wait, self._client._retry)
         while True:
             try:
-                answer = self._client._try(call(waiting.next_poll()))
+                answer = self._client._try(self._client._traced(call(waiting.next_poll())))
                 if isinstance(answer, Cached):
                     return answer
                 pause = waiting.pause_after(answer)
@@ -158,11 +162,11 @@ class AsyncCache:
     ) -> Cached:
         call = computing(await self._hooked(job), key, fresh, stale, error_for, tags)
         if not (self._waits and is_wait(wait)):
-            return computed(await self._client._run(call(0)))
+            return computed(await self._client._run(self._client._traced(call(0))))
         waiting: Wait[CachePending] = Wait(wait, self._client._retry)
         while True:
             try:
-                answer = await self._client._try(call(waiting.next_poll()))
+                answer = await self._client._try(self._client._traced(call(waiting.next_poll())))
                 if isinstance(answer, Cached):
                     return answer
                 pause = waiting.pause_after(answer)

@@ -25,7 +25,7 @@ from typing import (
 )
 from urllib.parse import quote, urlencode
 
-from . import _json, _otel
+from . import _json
 from ._errors import CachePending, NoServer, UserError, WorkmillError, from_problem, protocol_error
 from ._models import (
     Cached,
@@ -137,9 +137,7 @@ def _enqueued(raw: Mapping[str, Any]) -> Enqueued:
 
 
 def _creating(key: Optional[str]) -> Dict[str, str]:
-    headers = {"Idempotency-Key": _key_header(key) if key is not None else uuid.uuid4().hex}
-    _otel.inject(headers)
-    return headers
+    return {"Idempotency-Key": _key_header(key) if key is not None else uuid.uuid4().hex}
 
 
 def _key_header(key: str) -> str:
@@ -397,10 +395,8 @@ def cache_compute(
     body: Dict[str, Any] = {"job": job_as_sent(job), "wait": duration_text(wait)}
     windows = {"fresh": _text_of(fresh), "stale": _text_of(stale), "error_for": _text_of(error_for)}
     body.update(_given({**windows, "tags": list(tags) or None}))
-    headers: Dict[str, str] = {}
-    _otel.inject(headers)
     return Call(
-        "POST", _cache_path(key, {}), _no_cached, _json.dumps(body), headers, wait=wait, read_answer=_cached_or_pending
+        "POST", _cache_path(key, {}), _no_cached, _json.dumps(body), wait=wait, read_answer=_cached_or_pending
     )
 
 

@@ -45,6 +45,7 @@ class Client:
     retry: when calls are tried again. timeout: for an answer, beyond the waiting that a call asks for. with_options()
     gives the same client with others. connect_timeout: for a connection, TLS included. connections: at once at most;
     calls that wait in the server, such as wait(), have others.
+    tracing: False makes no spans, though OpenTelemetry is installed.
     on_enqueue: hooks that see each job before it is sent, and may change it (a dict as the API has it).
 
     Every method raises a WorkmillError (RetryableError, UserError or FatalError). Errors that are worth it have been
@@ -62,6 +63,7 @@ class Client:
         connections: int = CONNECTIONS_MAX,
         connect_timeout: DurationLike = CONNECT_TIMEOUT,
         tls: Optional[ssl.SSLContext] = None,
+        tracing: bool = True,
         on_enqueue: Sequence[EnqueueHook] = (),
         transport: Optional[Transport] = None,
     ) -> None:
@@ -73,6 +75,7 @@ class Client:
         self._headers = headers_for(address, token_from(token))
         self._retry = retry if retry is not None else RetryPolicy()
         self._timeout = duration_seconds(timeout)
+        self._tracing = tracing
         self._on_enqueue = plain(on_enqueue)
 
     def close(self) -> None:
@@ -121,6 +124,12 @@ class Client:
         answer = transport.request(call.method, call.path, headers, call.body, self._timeout + call.wait)
         return _calls.read(call, answer)
 
+    def _traced(self, call: Call[T]) -> Call[T]:
+        """With the current trace's context, which each of its attempts carries."""
+        if self._tracing:
+            _otel.inject(call.headers)
+        return call
+
     # ---- Enqueue.
 
     def enqueue(
@@ -132,8 +141,8 @@ class Client:
     def enqueue_job(self, job: Union[NewJob, Mapping[str, Any]], *, idempotency_key: Optional[str] = None) -> Enqueued:
         """The same for a job as the API has it. The key makes a call that is repeated answer as the first did."""
         sent = hooked(job, self._on_enqueue)
-        with _otel.sending(_calls.queue_of(sent), 1) as done:
-            answer = self._run(_calls.enqueue(sent, idempotency_key))
+        with _otel.sending(_calls.queue_of(sent), 1, self._tracing) as done:
+            answer = self._run(self._traced(_calls.enqueue(sent, idempotency_key)))
             done(answer.id)
         return answer
 
@@ -145,9 +154,9 @@ class Client:
         same jobs can all be sent again, and none is enqueued twice."""
         answers: List[Enqueued] = []
         for bulk in _calls.enqueue_many((hooked(job, self._on_enqueue) for job in jobs), idempotency_key):
-            with _otel.sending(bulk.queue, len(bulk.items)):
+            with _otel.sending(bulk.queue, len(bulk.items), self._tracing):
                 try:
-                    several = self._run(bulk.call())
+                    several = self._run(self._traced(bulk.call()))
                 except WorkmillError as error:
                     _calls.tell_of_all(error, answers)
                     raise

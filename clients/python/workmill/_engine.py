@@ -54,6 +54,7 @@ class Settings:
     lease_text: str
     worker: Optional[str]
     drain_timeout: float
+    tracing: bool = True
 
 
 class Report:

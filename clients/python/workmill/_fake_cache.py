@@ -60,7 +60,7 @@ class Jobs(Protocol):
 
     now: float
 
-    def add_flight(self, job: Any) -> str:
+    def add_flight(self, job: Any, headers: Mapping[str, str]) -> str:
         """Enqueues it; its id."""
 
     def state_of(self, id: str) -> str: ...
@@ -85,7 +85,7 @@ class FakeCache:
         if method == "GET":
             return self._find(key) or _missed()
         if method == "POST":
-            return self._compute(key, _json.loads(body))
+            return self._compute(key, _json.loads(body), headers)
         if method == "DELETE":
             if not self._delete(key):
                 return _missed()
@@ -111,7 +111,7 @@ class FakeCache:
         }
         return Answer(200, headers, entry.data)
 
-    def _compute(self, key: str, body: Mapping[str, Any]) -> Answer:
+    def _compute(self, key: str, body: Mapping[str, Any], request: Mapping[str, str]) -> Answer:
         for name in body:
             if name not in _COMPUTE_FIELDS:
                 raise Problem(400, "unknown_field", "the call does not have it", field=name)
@@ -133,7 +133,7 @@ class FakeCache:
         if key not in self._flights:
             tags = list(body.get("tags", ()))
             _check_tags(tags, "tags")
-            job = self._jobs.add_flight(body["job"])
+            job = self._jobs.add_flight(body["job"], request)
             self._flights[key] = _Flight(job, *windows, error_for, tags)
         job = self._flights[key].job
         if there is not None:

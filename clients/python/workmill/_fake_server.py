@@ -156,7 +156,7 @@ class FakeServer:
     # ---- Enqueue.
 
     def _enqueue(self, body: Any, headers: Mapping[str, str]) -> Any:
-        trace = {name: headers[name] for name in ("traceparent", "tracestate") if name in headers}
+        trace = _trace_of(headers)
         if "jobs" not in body:
             _check_job(body, "")
             return self._add({**body, **trace})
@@ -199,10 +199,10 @@ class FakeServer:
                 return job
         return None
 
-    def add_flight(self, job: Any) -> str:
+    def add_flight(self, job: Any, headers: Mapping[str, str]) -> str:
         """Of the cache: a job that computes a value."""
         _check_job(job, "job.")
-        return str(self._add(dict(job))["id"])
+        return str(self._add({**job, **_trace_of(headers)})["id"])
 
     def state_of(self, id: str) -> str:
         return self._jobs[id].state
@@ -464,6 +464,10 @@ def _matches(job: FakeJob, where: Mapping[str, str]) -> bool:
 
 PAYLOAD_BYTES_MAX = 6 * 1024 * 1024
 BODY_BYTES_MAX = 8 * 1024 * 1024  # As a server has it that is not told otherwise.
+
+
+def _trace_of(headers: Mapping[str, str]) -> Dict[str, str]:
+    return {name: headers[name] for name in ("traceparent", "tracestate") if name in headers}
 
 
 def _check_job(job: Mapping[str, Any], prefix: str) -> None:

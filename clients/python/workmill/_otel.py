@@ -36,10 +36,10 @@ def _is_set_up() -> bool:
 Sent = Callable[[Optional[str]], None]
 
 
-def sending(queue: str, count: int) -> ContextManager[Sent]:
+def sending(queue: str, count: int, is_wanted: bool) -> ContextManager[Sent]:
     """Around an enqueue of so many jobs: a span of kind PRODUCER, which a request that is made inside of it carries on.
     An exception that passes is recorded in it."""
-    if _is_installed and _is_set_up():
+    if is_wanted and _is_installed and _is_set_up():
         return _sending(queue, count)
     return contextlib.nullcontext(_ignore)
 

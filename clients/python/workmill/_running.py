@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from typing import TYPE_CHECKING
 
 from . import _otel, _reports
 from ._context import AsyncJobContext, JobContext
@@ -11,17 +12,22 @@ from ._errors import WorkmillError
 from ._handlers import Handler
 from ._held import Held, Teller
 
+if TYPE_CHECKING:
+    from ._engine import Settings
+
 logger = logging.getLogger("workmill")
 
 
 class Runner(Teller):
     """Runs handlers. Who inherits it says what becomes of that which they tell."""
 
+    settings: Settings
+
     def run_function(self, held: Held, handler: Handler, context: JobContext) -> bytes:
         """Runs a plain function, in this thread or another. Returns the report on it."""
         job = held.job
         try:
-            if _otel.is_wanted(job):
+            if self.settings.tracing and _otel.is_wanted(job):
                 with _otel.span(job):
                     result = handler(context)
             else:
@@ -50,7 +56,7 @@ class Runner(Teller):
         """The same for a coroutine function."""
         job = held.job
         try:
-            if _otel.is_wanted(job):
+            if self.settings.tracing and _otel.is_wanted(job):
                 with _otel.span(job):
                     result = await handler(context)
             else:

@@ -47,9 +47,11 @@ class _Base:
         drain_timeout: DurationLike = 30,
         connect_timeout: DurationLike = CONNECT_TIMEOUT,
         tls: Optional[ssl.SSLContext] = None,
+        tracing: bool = True,
     ) -> None:
         """
-        queues: names in the order of preference, or (name, weight). url, token, connect_timeout, tls: as for Client.
+        queues: names in the order of preference, or (name, weight). url, token, connect_timeout, tls, tracing: as for
+        Client.
         concurrency: handlers at once. credit: jobs held at once, those that wait here for a handler included;
         concurrency × 2 by default, so that the next job is there when a handler ends. More for very short jobs.
         lease: how long the server waits for a sign of life; it is extended while a job is held (1 s or more is wise).
@@ -76,6 +78,7 @@ class _Base:
             lease_text=duration_text(lease),
             worker=name if name is not None else _default_name(),
             drain_timeout=duration_seconds(drain_timeout),
+            tracing=tracing,
         )
         self._registry = Registry(self._is_async)
         self._busy = threading.Lock()  # Held while it runs.
