@@ -130,6 +130,23 @@ def test_a_server_may_be_named_without_its_scheme(start, tmp_path):
     assert folder.returncode == 1 and "folder" in folder.stderr, folder
 
 
+def test_workers_that_fail(start, crowd):
+    server = start()
+    api = Api(server.url, queue="mail", checked=False)
+
+    def fail():
+        api.enqueue(max_attempts=1)
+        for job in api.lease(wait="1s"):
+            api.fail(job)
+        crowd.pause(0.02)
+
+    crowd.add(fail)
+
+    finding = named_first(server, "failing_jobs")
+
+    assert finding["what"].startswith("Workers of mail fail: "), finding
+
+
 def test_a_reload_that_was_refused_is_named_until_one_is_not(start, config):
     args = config(log_level="info")
     server = start(*args)

@@ -28,6 +28,7 @@ struct Movement {
   std::uint64_t ready_before = 0;
   std::uint64_t unfinished_before = 0;
   double enqueued = 0, taken = 0, ended = 0;  // A second.
+  std::uint64_t failed = 0, completed = 0;    // Attempts, in all of the period.
   double waits_seconds = 0;                   // The first in line.
 };
 
@@ -96,6 +97,8 @@ class Period {
     move.unfinished_before = was.unfinished();
     move.enqueued = per_second(was.enqueued, queue.enqueued, seconds_);
     move.taken = per_second(was.taken, queue.taken, seconds_);
+    move.failed = queue.failed - std::min(was.failed, queue.failed);
+    move.completed = queue.completed - std::min(was.completed, queue.completed);
     move.ended = per_second(was.completed + was.failed, queue.completed + queue.failed, seconds_);
     if (queue.oldest_ready_at && after_.now > *queue.oldest_ready_at) {
       move.waits_seconds = std::chrono::duration<double>(after_.now - *queue.oldest_ready_at).count();
@@ -368,6 +371,28 @@ void find_slow_consumers(Period const& period, Movement const* hot, Findings& ou
                                     "larger `max` where jobs are short."});
 }
 
+// The server does its part; but whoever looks why nothing gets done need not look at the server any longer.
+void find_failing_jobs(Period const& period, Findings& out) {
+  Movement const* worst = nullptr;
+  for (Movement const& move : period.queues()) {
+    double const ended = static_cast<double>(move.failed + move.completed);
+    if (move.failed < kFailingAttempts || static_cast<double>(move.failed) < ended * kFailingShare) continue;
+    if (worst == nullptr || move.failed > worst->failed) worst = &move;
+  }
+  if (worst == nullptr) return;
+  QueueState const& queue = *worst->queue;
+  out.push_back(
+      {.code = "failing_jobs",
+       .what = fmt::format("Workers of {} fail: {} of {} that ended; {} dead.", queue.name, with_commas(worst->failed),
+                           counted(worst->failed + worst->completed, "attempt"), counted(queue.dead, "job")),
+       .why =
+           "Their reports say so, or their leases ran out. Such jobs come back after a pause, and are dead once their "
+           "attempts are used up.",
+       .advice = fmt::format("`workmill jobs --queue {0} --all` shows the last errors. `workmill pause {0}` keeps the "
+                             "rest from failing too; afterwards `workmill retry --queue {0} --state dead`.",
+                             queue.name)});
+}
+
 // Jobs that wait although nobody adds any: a queue without workers, or one that somebody has paused.
 void find_standing_queues(Period const& period, Findings& out) {
   Movement const* paused = nullptr;
@@ -436,6 +461,7 @@ std::vector<Finding> diagnose(Snapshot const& before, Snapshot const& after, dou
   find_slow_flush(period, found);
   find_no_keep_alive(period, found);
   find_busy_threads(period, found);
+  find_failing_jobs(period, found);
   Movement const* const hot = find_hot_queue(period, found);
   find_slow_consumers(period, hot, found);
   find_gated_jobs(period, found);

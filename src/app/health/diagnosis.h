@@ -27,16 +27,18 @@ std::vector<Finding> diagnose(Snapshot const& before, Snapshot const& after, dou
 std::string figures(Snapshot const& before, Snapshot const& after, double seconds);
 
 // ---- Where each rule begins. Below these a figure is ordinary.
-inline constexpr double kFlushShare = 0.5;        // Of the time, spent flushing.
-inline constexpr double kBusy = 0.7;              // Of a core, by one thread: from here on queues grow quickly.
-inline constexpr double kWaiting = 0.1;           // Of the time, ready to run and without a core: worth a word.
-inline constexpr double kFull = 0.9;              // Of a bound.
-inline constexpr double kHotShare = 0.8;          // Of all jobs, in one queue.
-inline constexpr double kConnectionsEach = 0.5;   // For a request.
-inline constexpr double kRequestsPerSecond = 20;  // Fewer say nothing about how clients connect.
-inline constexpr double kRefusedShare = 0.05;     // Of requests.
-inline constexpr double kWaitSeconds = 2;         // That the first job in line has waited.
-inline constexpr double kForgottenSeconds = 60;   // The same, where nobody takes jobs and none come in.
+inline constexpr double kFlushShare = 0.5;            // Of the time, spent flushing.
+inline constexpr double kBusy = 0.7;                  // Of a core, by one thread: from here on queues grow quickly.
+inline constexpr double kWaiting = 0.1;               // Of the time, ready to run and without a core: worth a word.
+inline constexpr double kFull = 0.9;                  // Of a bound.
+inline constexpr double kHotShare = 0.8;              // Of all jobs, in one queue.
+inline constexpr double kConnectionsEach = 0.5;       // For a request.
+inline constexpr double kRequestsPerSecond = 20;      // Fewer say nothing about how clients connect.
+inline constexpr double kRefusedShare = 0.05;         // Of requests.
+inline constexpr double kWaitSeconds = 2;             // That the first job in line has waited.
+inline constexpr double kForgottenSeconds = 60;       // The same, where nobody takes jobs and none come in.
+inline constexpr double kFailingShare = 0.5;          // Of the attempts of a queue that ended.
+inline constexpr std::uint64_t kFailingAttempts = 5;  // As many at least, or it is chance.
 inline constexpr Duration kCertificateEndsSoon = std::chrono::days{14};
 inline constexpr std::uint64_t kDiskFreeBytes = std::uint64_t{512} << 20;
 

@@ -41,6 +41,7 @@ struct Pair {
     int waits_seconds = 0;
     bool paused = false;
     std::optional<std::uint64_t> max_depth{};
+    std::uint64_t failed = 0;
   };
   void add(Queue const& it) {
     before.queues.push_back(
@@ -54,6 +55,7 @@ struct Pair {
     state.enqueued = it.enqueued;
     state.taken = it.taken;
     state.completed = it.completed;
+    state.failed = it.failed;
     if (it.ready > 0) state.oldest_ready_at = after.now - std::chrono::seconds{it.waits_seconds};
     after.queues.push_back(state);
   }
@@ -99,6 +101,19 @@ TEST(Diagnosis, NamesACertificateFromTwoWeeksBeforeItsEndOn) {
   EXPECT_THAT(pair.findings()[0].what, HasSubstr("certificate ends at 2026-"));
   pair.after.certificate_end = pair.after.now;
   EXPECT_THAT(pair.findings()[0].what, HasSubstr("certificate has ended at"));
+}
+
+TEST(Diagnosis, NamesTheQueueWhoseJobsFailMost) {
+  Pair pair;
+  pair.add({.name = "fine", .taken = 100, .completed = 51, .failed = 49});
+  pair.add({.name = "few", .taken = 4, .failed = 4});
+  EXPECT_THAT(pair.codes(), IsEmpty());
+
+  pair.add({.name = "bad", .taken = 10, .completed = 5, .failed = 5});
+  EXPECT_THAT(pair.codes(), ElementsAre("failing_jobs"));
+  EXPECT_THAT(pair.findings()[0].what, HasSubstr("Workers of bad fail: 5 of 10 attempts that ended; 0 jobs dead."));
+  pair.add({.name = "worse", .taken = 6, .failed = 6});
+  EXPECT_THAT(pair.findings()[0].what, HasSubstr("Workers of worse fail: 6 of 6"));
 }
 
 TEST(Diagnosis, NamesAReloadThatWasRefused) {
