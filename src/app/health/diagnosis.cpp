@@ -134,10 +134,11 @@ void find_low_disk(Period const& period, Findings& out) {
       {.code = "disk_low",
        .what = fmt::format("The disk is {}: {} free, the log takes {}.", refusing ? "full" : "nearly full",
                            mebibytes(now.disk_free_bytes), mebibytes(now.log_bytes)),
-       .why = refusing ? "New jobs are refused (disk_full); reports, leases and deletions still pass."
+       .why = refusing ? "That is less than disk_reserve, or than the log's next file takes: new jobs are refused "
+                         "(disk_full); reports, leases and deletions still pass."
                        : "Below the setting disk_reserve new jobs will be refused.",
        .advice = "Make room on the disk, or let workers finish jobs: space comes back a segment at a time. Finished "
-                 "jobs take room too: keep_result and finished_kept."});
+                 "jobs take room too: keep_result and finished_kept. disk_reserve can be lowered with a reload."});
 }
 
 enum class Ends : std::uint8_t { already, soon };
