@@ -215,9 +215,11 @@ workmill::Result<> EmbeddedEngine::recover(std::string const& folder) {
   WM_TRY(log_, log::open_file_log(log_options));
   engine::EngineOptions engine_options;
   engine_options.finished_kept_per_queue = options_.finished_kept;
+  cache::CacheOptions const cache_options{
+      .memory_bytes = options_.cache_memory, .disk_bytes = options_.cache_disk, .hash_seed = chance_.next()};
+  shard::bound_cached_values(cache_options, engine_options);
   engine_ = std::make_unique<engine::Engine>(engine_options);
-  cache_ = std::make_unique<cache::Cache>(cache::CacheOptions{
-      .memory_bytes = options_.cache_memory, .disk_bytes = options_.cache_disk, .hash_seed = chance_.next()});
+  cache_ = std::make_unique<cache::Cache>(cache_options);
   WM_TRY(recovery_, shard::recover(*log_, *engine_, clock_, chance_, {}, cache_.get()));
   logger_.info(recovery_.created ? "created" : "recovered",
                {{"data", folder}, {"jobs", engine_->status().jobs}, {"took_ms", recovery_.took.count()}});
