@@ -43,7 +43,7 @@ void hold(Call& call, Duration wait) {
 namespace {
 
 constexpr std::size_t kJobsPerCall = 10'000;
-constexpr std::size_t kBytesPerCall = std::size_t{4} << 20;  // Well below the 8 MiB that a server takes by default.
+constexpr std::size_t kBytesPerCall = std::size_t{4} << 20;  // Well below the 12 MiB that a server takes by default.
 
 Result<void> read_nothing(std::string_view) { return {}; }
 

@@ -18,7 +18,9 @@ std::string format_duration(Duration duration);  // "1500ms"; below zero as zero
 std::string url_encoded(std::string_view text);
 
 // What a report may have, as the server takes it.
-inline constexpr std::size_t kResultBytesMax = std::size_t{6} << 20;  // With what it sets in the cache.
+inline constexpr std::size_t kResultBytesMax = std::size_t{8} << 20;  // And of each value that it sets in the cache.
+// Of a result and all that it sets, as sent (bytes are a third longer): below what a server takes by default.
+inline constexpr std::size_t kReportBytesMax = std::size_t{23} << 19;
 inline constexpr std::size_t kCheckpointBytesMax = std::size_t{1} << 20;
 
 // What the server would say of a cache entry of a report: `invalid_field` with its field, or `bad_json`.

@@ -70,8 +70,8 @@ Result<> WorkerCore::cache(HeldJob& job, std::string_view key, std::string entry
   }
   std::size_t bytes = entry.size();
   for (auto const& [other, text] : job.cached) bytes += other == key ? 0 : text.size();
-  if (bytes > kResultBytesMax) {
-    return fail(ErrorClass::user, "payload_too_large", "what a job caches has 6 MiB at most");
+  if (bytes > kReportBytesMax) {
+    return fail(ErrorClass::user, "payload_too_large", "what a job caches has 11.5 MiB at most, as sent");
   }
   if (found == job.cached.end())
     job.cached.emplace_back(key, std::move(entry));
@@ -99,6 +99,9 @@ std::stop_token JobContext::stop_token() const { return job_.stop.get_token(); }
 Result<> JobContext::set_cached(std::string_view key, detail::CacheText const& value, bool is_json,
                                 CacheOptions const& options) {
   if (auto good = detail::check_cache_entry(key, value, is_json, options); !good) return good;
+  if (value.body.size() > detail::kResultBytesMax) {
+    return fail(ErrorClass::user, "payload_too_large", "a cached value has 8 MiB at most");
+  }
   return detail::WorkerCore::cache(job_, key, detail::cache_entry(key, value, is_json, options));
 }
 Result<> JobContext::checkpoint_json(std::string_view json) { return core_.checkpoint(job_, json); }

@@ -151,10 +151,16 @@ void WorkerCore::finish_job(HeldJob& job, Result<> result, HandlerOutput const& 
   HeldJob* const done = job.is_inline ? nullptr : &job;
   std::size_t cached_bytes = 0;
   for (auto const& [key, entry] : job.cached) cached_bytes += entry.size() + 1;
-  std::size_t const bytes = cached_bytes + (output.is_base64 ? output.result.size() / 4 * 3 : output.result.size());
+  std::size_t bytes = output.result.size();
+  if (output.is_base64)
+    bytes = bytes / 4 * 3 - (output.result.ends_with("==") ? 2U : output.result.ends_with('=') ? 1U : 0U);
+  std::size_t const sent = output.result.size() + cached_bytes;
   if (result && bytes > kResultBytesMax) {
-    result = fatal_error("result_too_large", "a result (and what is cached with it) of " + std::to_string(bytes) +
-                                                 " bytes; 6 MiB are allowed: give back where it is instead");
+    result = fatal_error("result_too_large", "a result of " + std::to_string(bytes) +
+                                                 " bytes; 8 MiB are allowed: give back where it is instead");
+  } else if (result && sent > kReportBytesMax) {
+    result = fatal_error("result_too_large", "a result and what is cached with it of " + std::to_string(sent) +
+                                                 " bytes; 11.5 MiB are allowed as sent: give back where it is instead");
   }
   if (result) {
     counters_.completed.fetch_add(1, std::memory_order_relaxed);

@@ -251,7 +251,7 @@ TEST_P(Workers, MiddlewareRunsAroundHandlersAndTheTraceGoesOnToWhatTheyEnqueue) 
 
 // What can be known before it is sent the handler is told; what only the server finds ends the one job.
 TEST_P(Workers, AReportThatTheServerRefusesEndsItsOwnJobAndNotTheWorker) {
-  constexpr std::size_t kTooMuch = 7'000'000;
+  constexpr std::size_t kTooMuch = 9'000'000;
   auto client = mill_.client();
   auto worker = mill_.worker({.queues = {"q"}, .concurrency = 2});
   std::map<std::string, std::function<Result<RawJson>(JobContext&)>> const bad{

@@ -180,7 +180,7 @@ def test_what_is_too_large_for_the_server_is_too_large_for_the_fake(fake):
     most = 6 * 1024 * 1024
     fake.enqueue("t", "x" * (most - 2))
 
-    for too_large, field in (("x" * (most - 1), "payload"), (b"x" * most, None)):
+    for too_large, field in (("x" * (most - 1), "payload"), (b"x" * (most + 1), "payload")):
         with pytest.raises(UserError) as error:
             fake.enqueue("t", too_large)
         assert (error.value.code, error.value.status, error.value.field) == ("payload_too_large", 413, field)

@@ -91,13 +91,28 @@ def test_json_nested_too_deeply_is_found_out():
         (object(), "result_not_json"),
         ("\ud800", "result_not_json"),
         ({1: {2, 3}}, "result_not_json"),
-        ("x" * 7_000_000, "result_too_large"),
+        ("x" * (8 * 1024 * 1024 - 1), "result_too_large"),
+        (b"x" * (8 * 1024 * 1024 + 1), "result_too_large"),
     ],
 )
 def test_a_result_that_cannot_be_sent_fails_the_job_for_good(result, error):
     report = json.loads(_reports.completed(JOB, result))
 
     assert (report["outcome"], report["error"]["class"], report["error"]["code"]) == ("failed", "fatal", error)
+
+
+def test_a_result_is_as_large_as_a_cached_value_may_be():
+    most = 8 * 1024 * 1024
+    for result in ("x" * (most - 2), b"x" * most):
+        assert json.loads(_reports.completed(JOB, result))["outcome"] == "completed"
+    entry = _reports.cache_entry("k", b"x" * most, None, None, (), None)
+    _reports.check_cache({"k": entry})
+    with pytest.raises(ValueError, match="8388608"):
+        _reports.cache_entry("k", b"x" * (most + 1), None, None, (), None)
+    with pytest.raises(ValueError, match="as sent"):
+        _reports.check_cache({"k": entry, "l": entry})
+    report = json.loads(_reports.completed(JOB, "x" * 1_000_000, [entry]))
+    assert report["error"]["code"] == "result_too_large"
 
 
 def test_an_ordinary_exception_is_retryable_with_its_type_as_code():

@@ -46,7 +46,7 @@ T = TypeVar("T")
 
 BULK_MAX = 10_000  # Jobs of one call, as the server takes them.
 REPORTS_MAX = 1_000
-# A call's body stays below the server's default body_size_max of 8 MiB, so that a bulk of big jobs is sent in pieces.
+# A call's body stays below the server's default body_size_max of 12 MiB, so that a bulk of big jobs is sent in pieces.
 BULK_BYTES_MAX = 4 * 1024 * 1024
 KEY_LENGTH_MAX = 255  # Of an idempotency key, as the server takes them.
 POLL = 30.0  # Seconds of one long poll; a longer wait is several.

@@ -463,7 +463,7 @@ def _matches(job: FakeJob, where: Mapping[str, str]) -> bool:
 
 
 PAYLOAD_BYTES_MAX = 6 * 1024 * 1024
-BODY_BYTES_MAX = 8 * 1024 * 1024  # As a server has it that is not told otherwise.
+BODY_BYTES_MAX = 12 * 1024 * 1024  # As a server has it that is not told otherwise.
 
 
 def _trace_of(headers: Mapping[str, str]) -> Dict[str, str]:
@@ -493,9 +493,12 @@ def _check_job(job: Mapping[str, Any], prefix: str) -> None:
         raise Problem(400, "invalid_field", "delay or run_at, not both", field=f"{prefix}run_at")
     if "payload_base64" in job:
         try:
-            base64.b64decode(job["payload_base64"], validate=True)
+            payload = base64.b64decode(job["payload_base64"], validate=True)
         except (TypeError, ValueError):
             raise Problem(400, "invalid_field", "not base64", field=f"{prefix}payload_base64") from None
+        if len(payload) > PAYLOAD_BYTES_MAX:
+            message = f"must be {PAYLOAD_BYTES_MAX} bytes at most"
+            raise Problem(413, "payload_too_large", message, field=f"{prefix}payload")
 
 
 def _check_number(job: Mapping[str, Any], prefix: str, name: str, least: int, most: int) -> None:

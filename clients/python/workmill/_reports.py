@@ -15,7 +15,10 @@ from ._time import DurationLike, duration_seconds, duration_text
 
 logger = logging.getLogger("workmill")
 
-RESULT_BYTES_MAX = 6 * 1024 * 1024  # As the server takes it, and of all that a report sets in the cache.
+RESULT_BYTES_MAX = 8 * 1024 * 1024  # As the server takes it; and of each value that it sets in the cache.
+# Of a result and all that a report sets beside it, as sent (bytes are a third longer): below what a server takes that is
+# not told otherwise.
+REPORT_BYTES_MAX = 23 * 1024 * 1024 // 2
 CHECKPOINT_BYTES_MAX = 1024 * 1024
 CACHE_ENTRIES_MAX = 100
 _CACHE_KEY_BYTES_MAX = 512
@@ -44,15 +47,20 @@ def completed(job: Mapping[str, Any], result: Any, cache: Sequence[bytes] = ()) 
         return b"".join((_head(job, "completed"), entries, b"}"))
     try:
         if isinstance(result, (bytes, bytearray, memoryview)):
+            size = memoryview(result).nbytes
             name, data = b"result_base64", b'"' + base64.b64encode(result) + b'"'
         else:
             name, data = b"result", _json.checked(_json.dumps(result))
+            size = len(data)
     except (TypeError, ValueError, RecursionError) as error:
         return _failed(job, "fatal", "result_not_json", f"the handler returned what is no JSON: {error}")
-    size = len(data) + len(entries)
     if size > RESULT_BYTES_MAX:
-        what = "a result and what is cached with it have" if entries else "a result has"
-        return _failed(job, "fatal", "result_too_large", f"{what} {RESULT_BYTES_MAX} bytes at most, not {size}")
+        message = f"a result has {RESULT_BYTES_MAX} bytes at most, not {size}"
+        return _failed(job, "fatal", "result_too_large", message)
+    sent = len(data) + len(entries)
+    if sent > REPORT_BYTES_MAX:
+        message = f"a result and what is cached with it have {REPORT_BYTES_MAX} bytes at most, as sent, not {sent}"
+        return _failed(job, "fatal", "result_too_large", message)
     return b"".join((_head(job, "completed"), b',"', name, b'":', data, entries, b"}"))
 
 
@@ -68,6 +76,8 @@ def cache_entry(
     server would refuse, and with it the report."""
     check_cache_entry(key, fresh, stale, tags, content_type)
     data, kind = _calls.cache_value(value, content_type)
+    if len(data) > RESULT_BYTES_MAX:
+        raise ValueError(f"a cached value has {RESULT_BYTES_MAX} bytes at most, not {len(data)}")
     entry: Dict[str, Any] = {"key": key}
     for name, duration in (("fresh", fresh), ("stale", stale)):
         if duration is not None:
@@ -116,8 +126,8 @@ def check_cache(entries: Mapping[str, bytes]) -> None:
     if len(entries) > CACHE_ENTRIES_MAX:
         raise ValueError(f"a job sets {CACHE_ENTRIES_MAX} keys at most")
     size = sum(map(len, entries.values()))
-    if size > RESULT_BYTES_MAX:
-        raise ValueError(f"what a job caches has {RESULT_BYTES_MAX} bytes at most, not {size}")
+    if size > REPORT_BYTES_MAX:
+        raise ValueError(f"what a job caches has {REPORT_BYTES_MAX} bytes at most, as sent, not {size}")
 
 
 def failed(job: Mapping[str, Any], error: BaseException, was_cancelled: bool) -> bytes:

@@ -71,7 +71,7 @@ export interface ClientOptions {
 // Longer than this nobody waits inside a call: it fails, and `retryAfterMs` says how long the server wanted.
 const retryAfterMaxMs = 60_000;
 const jobsPerCall = 10_000;
-// Far under the server's default limit of 8 MiB a body, even if each of these is three bytes.
+// Far under the server's default limit of 12 MiB a body, even if each of these is three bytes.
 const charactersPerCall = 2 * 1024 * 1024;
 const gone = new Set(['cache_miss', 'job_not_found']);
 const deleted: HttpAnswer = { status: 204, headers: {}, bytes: Buffer.from('{}'), body: '{}' };

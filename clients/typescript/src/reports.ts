@@ -19,7 +19,10 @@ export interface Report {
 }
 
 // The server's bounds. Of a message and a detail it keeps the beginning.
-const resultBytesMax = 6 * 1024 * 1024;
+const resultBytesMax = 8 * 1024 * 1024;
+// Of a result and all that is cached beside it, as sent (bytes are a third longer): below what a server takes that is not
+// told otherwise.
+export const reportBytesMax = 11.5 * 1024 * 1024;
 const checkpointBytesMax = 1024 * 1024;
 const messageCharactersMax = 8 * 1024;
 const retryInMsMax = 36_525 * 86_400_000;
@@ -51,7 +54,9 @@ export function completedText(run: Run, result: unknown): string {
   const extra = cached === undefined ? 0 : Buffer.byteLength(cached);
   if (result === undefined) return head(run, 'completed') + tail;
   if (result instanceof Uint8Array) {
-    if (result.byteLength + extra > resultBytesMax) return tooLarge(run, result.byteLength + extra);
+    if (result.byteLength > resultBytesMax) return tooLarge(run, result.byteLength);
+    const sent = Math.ceil(result.byteLength / 3) * 4 + extra;
+    if (sent > reportBytesMax) return tooLarge(run, sent, true);
     return `${head(run, 'completed')},"result_base64":"${toBase64(result)}"${tail}`;
   }
   let json: string | undefined;
@@ -65,14 +70,18 @@ export function completedText(run: Run, result: unknown): string {
     });
   }
   if (json === undefined) return head(run, 'completed') + tail; // A function or a symbol.
-  if (json.length * 3 + extra > resultBytesMax && Buffer.byteLength(json) + extra > resultBytesMax) {
-    return tooLarge(run, Buffer.byteLength(json) + extra);
+  if (json.length * 3 + extra > resultBytesMax) {
+    const bytes = Buffer.byteLength(json);
+    if (bytes > resultBytesMax) return tooLarge(run, bytes);
+    if (bytes + extra > reportBytesMax) return tooLarge(run, bytes + extra, true);
   }
   return `${head(run, 'completed')},"result":${json}${tail}`;
 }
 
-function tooLarge(run: Run, bytes: number): string {
-  const message = `a result (and what is cached with it) of ${bytes} bytes; ${resultBytesMax} are allowed: give back where it is instead`;
+function tooLarge(run: Run, bytes: number, isReport = false): string {
+  const what = isReport ? 'a result and what is cached with it' : 'a result';
+  const most = isReport ? `${reportBytesMax} are allowed as sent` : `${resultBytesMax} are allowed`;
+  const message = `${what} of ${bytes} bytes; ${most}: give back where it is instead`;
   return failedText(run, { class: 'fatal', code: 'result_too_large', message });
 }
 

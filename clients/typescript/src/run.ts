@@ -3,7 +3,7 @@ import { jsonOf, storedValue, type CacheOptions } from './cache.js';
 import { durationText, milliseconds } from './duration.js';
 import { FatalError, UserError } from './errors.js';
 import { fromBase64, toBase64 } from './names.js';
-import { messageOf, textOf } from './reports.js';
+import { messageOf, reportBytesMax, textOf } from './reports.js';
 import type { LeasedJob } from './types.js';
 import type * as wire from './wire.js';
 
@@ -46,7 +46,7 @@ const linesMax = 1_000;
 const lineCharactersMax = 4 * 1024;
 const charactersMax = 256 * 1024;
 const cacheEntriesMax = 100;
-const cacheBytesMax = 6 * 1024 * 1024; // Of a report, as its result.
+const cacheValueBytesMax = 8 * 1024 * 1024;
 
 const cacheKeyBytesMax = 512;
 const cacheTagsMax = 20;
@@ -158,18 +158,25 @@ export class Run implements JobContext {
     if (stale !== undefined) entry['stale'] = durationText(stale);
     if (tags?.length) entry['tags'] = tags;
     let text: string;
+    let valueBytes: number;
     if (value instanceof Uint8Array || contentType !== undefined) {
       const stored = storedValue(value, contentType);
+      valueBytes = stored.bytes.byteLength;
       text = JSON.stringify({ ...entry, value_base64: toBase64(stored.bytes), content_type: stored.contentType });
     } else {
-      text = `${JSON.stringify(entry).slice(0, -1)},"value":${jsonOf(value)}}`;
+      const json = jsonOf(value);
+      valueBytes = Buffer.byteLength(json);
+      text = `${JSON.stringify(entry).slice(0, -1)},"value":${json}}`;
     }
     const cached = new Map(this.#cached).set(key, text);
     const tooMuch = (message: string) => new UserError(message, { code: 'payload_too_large', field: 'cache' });
     if (cached.size > cacheEntriesMax) throw tooMuch(`a job sets ${cacheEntriesMax} keys at most`);
     let bytes = 0;
     for (const one of cached.values()) bytes += Buffer.byteLength(one);
-    if (bytes > cacheBytesMax) throw tooMuch(`what a job caches has ${cacheBytesMax} bytes at most, not ${bytes}`);
+    if (valueBytes > cacheValueBytesMax)
+      throw tooMuch(`a cached value has ${cacheValueBytesMax} bytes at most, not ${valueBytes}`);
+    if (bytes > reportBytesMax)
+      throw tooMuch(`what a job caches has ${reportBytesMax} bytes at most, as sent, not ${bytes}`);
     this.#cached = cached;
   }
 

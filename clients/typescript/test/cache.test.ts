@@ -138,7 +138,7 @@ test('what a report cannot hold is refused where it is set', async () => {
     for (let n = 0; n < 100; n += 1) ctx.cache(`k${n}`, n);
     const tries: Array<[string, unknown]> = [
       ['one more', 1],
-      ['k1', Buffer.alloc(6 * 1024 * 1024)],
+      ['k1', Buffer.alloc(8 * 1024 * 1024 + 1)],
       ['k2', undefined],
     ];
     for (const [key, value] of tries) {

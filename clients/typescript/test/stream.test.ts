@@ -300,7 +300,7 @@ test('what a handler throws decides the class of the failure', async () => {
 test('a result that is no JSON fails its own job and no other', async () => {
   const circle: any = {};
   circle.self = circle;
-  const results: Record<string, unknown> = { circle, bigint: 1n, large: 'x'.repeat(6 * 1024 * 1024), good: [1] };
+  const results: Record<string, unknown> = { circle, bigint: 1n, large: 'x'.repeat(8 * 1024 * 1024), good: [1] };
   const worker = make().on('t', (job) => results[job.id]);
   const running = worker.run();
   const peer = await server.peer();

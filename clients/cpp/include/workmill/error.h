@@ -37,7 +37,7 @@ std::string_view to_string(ErrorClass value);
 // A worker fails jobs by codes of its own, which the job then shows:
 //   bad_payload      the payload does not fit the handler's type
 //   unknown_type     there is no handler for it
-//   result_too_large the result has more than 6 MiB
+//   result_too_large the result has more than 8 MiB, or too much is cached beside it
 //   report_refused   the server does not take the report; its reason is the message
 struct Error {
   std::string code{};

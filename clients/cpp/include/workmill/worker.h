@@ -89,7 +89,8 @@ class JobContext {
 
   // Sets a key of the cache, as Cache::put() does, together with the job's completion: both are durable, or neither.
   // Nothing is set where the attempt fails. Of a key's values the last counts. `payload_too_large` beyond 100 keys a
-  // job, or 6 MiB of all that it sets; `invalid_field` for a key, tag, window or content type that is none.
+  // job, 8 MiB of a value, or 11.5 MiB of all that it sets, as sent (bytes are a third longer); `invalid_field` for a
+  // key, tag, window or content type that is none.
   template <class T>
   Result<> cache(std::string_view key, T const& value, CacheOptions const& options = {}) {
     return set_cached(key, detail::cache_text(value, options.content_type), !std::same_as<T, Bytes>, options);
@@ -223,8 +224,9 @@ class Worker {
   // or nothing. Before start(). In and Out: see json.h; NoPayload where it does not matter. It is called on several
   // threads at once. A job of a type without a handler fails with `unknown_type`, to be tried again elsewhere.
   // What a handler throws is a failure to be tried again, with the exception's type as its code. A result of more than
-  // 6 MiB, with what is cached beside it, fails the job: `result_too_large`, class fatal. What else the server refuses
-  // to take is `report_refused`, likewise, and the worker goes on. Of a message or a detail 8 KiB are kept.
+  // 8 MiB, or of 11.5 MiB with what is cached beside it, as sent, fails the job: `result_too_large`, class fatal. What
+  // else the server refuses to take is `report_refused`, likewise, and the worker goes on. Of a message or a detail 8
+  // KiB are kept.
   template <class In, class Function>
   void on(std::string type, Function function, HandlerOptions options = {}) {
     on_any(std::move(type), detail::make_handler<In>(std::move(function)), options);
