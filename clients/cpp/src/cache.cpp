@@ -175,7 +175,7 @@ class ComputeParts {
   std::optional<Result<CachedValue>> after(Result<Computed> answer) {
     if (answer && answer->value) return *std::move(answer->value);
     if (answer) pending_ = std::move(answer->pending);
-    auto const next = answer ? patience_.after_answer() : patience_.after_error(answer.error());
+    auto const next = answer ? patience_.after_answer() : patience_.after_error(answer.error(), pending_.has_value());
     if (next == Patience::Next::ask) return std::nullopt;
     if (next == Patience::Next::over && pending_) return std::unexpected(*pending_);
     return std::unexpected(std::move(answer).error());

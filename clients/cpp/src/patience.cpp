@@ -15,6 +15,9 @@ Duration until(Loop::Clock::time_point time) {
   return std::max(Duration{0}, std::chrono::ceil<Duration>(time - Loop::Clock::now()));
 }
 
+// Somebody took the connection, and did not answer in time.
+bool is_silence(Error const& error) { return error.code == "no_server" && error.may_have_happened; }
+
 }  // namespace
 
 Patience::Patience(Core const& core, std::string what, Duration patience, std::optional<Duration> deadline)
@@ -47,7 +50,7 @@ Patience::Next Patience::after_answer() {
   return Next::ask;
 }
 
-Patience::Next Patience::after_error(Error const& error) {
+Patience::Next Patience::after_error(Error const& error, bool has_answer) {
   if (!is_worth_another(error) || error.code == "timed_out") return Next::failed;
   ++failures_;
   Duration const left = this->left();
@@ -56,7 +59,10 @@ Patience::Next Patience::after_error(Error const& error) {
   pause_ = std::max(pause_, error.retry_after.value_or(Duration{0}));
   if (give_up_at_) pause_ = std::min(pause_, until(*give_up_at_));  // Nobody sleeps through the end of the whole call.
   bool const is_over = left == Duration{0} || pause_ > left;
-  if (is_over && (is_wait_ || failures_ >= core_.options().retry.attempts)) return Next::over;
+  // A server that is there and says nothing has taken more time than there was, and would take it again.
+  bool const is_in_vain = is_wait_ && is_silence(error);
+  bool const is_enough = has_answer || is_in_vain || failures_ >= core_.options().retry.attempts;
+  if (is_over && is_enough) return Next::over;
   core_.log(LogLevel::info, what_ + " failed, again in " + std::to_string(pause_.count()) + " ms: " + describe(error));
   return Next::ask;
 }

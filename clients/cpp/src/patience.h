@@ -10,8 +10,8 @@
 namespace workmill::client::detail {
 
 // A wait that is asked for in parts: how long each takes, what lies between two, and when it is over. A server that is
-// away is part of what is waited for: it is asked again until then, however many attempts a call has. A wait of nothing
-// is a call like others, and has their attempts. Internal.
+// away is part of what is waited for: it is asked again until then, however many attempts a call has, and however short
+// the wait, no less often than by another call. Internal.
 //
 // It belongs to one wait. The core outlives it.
 class Patience {
@@ -31,7 +31,8 @@ class Patience {
   };
   // After an answer that is not what is waited for.
   Next after_answer();
-  Next after_error(Error const& error);
+  // `has_answer`: an earlier part had one, which can be told in place of the error.
+  Next after_error(Error const& error, bool has_answer);
 
  private:
   Duration left() const;

@@ -11,7 +11,6 @@
 namespace workmill::client::detail {
 namespace {
 
-constexpr std::string_view kHexDigits = "0123456789ABCDEF";
 constexpr std::array kStates{JobState::scheduled, JobState::ready, JobState::leased,
                              JobState::completed, JobState::dead,  JobState::cancelled};
 
@@ -233,6 +232,7 @@ std::string format_duration(Duration duration) {
 }
 
 std::string url_encoded(std::string_view text) {
+  static constexpr std::string_view kHex = "0123456789ABCDEF";
   std::string out;
   for (char const c : text) {
     bool const plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' ||
@@ -242,8 +242,8 @@ std::string url_encoded(std::string_view text) {
     } else {
       auto const byte = static_cast<unsigned char>(c);
       out.push_back('%');
-      out.push_back(kHexDigits[byte >> 4]);
-      out.push_back(kHexDigits[byte & 15]);
+      out.push_back(kHex[byte >> 4]);
+      out.push_back(kHex[byte & 15]);
     }
   }
   return out;
@@ -294,9 +294,10 @@ std::string part_key(std::string_view key, std::size_t part) {
   std::array<unsigned char, SHA256_DIGEST_LENGTH> digest{};
   SHA256(reinterpret_cast<unsigned char const*>(key.data()), key.size(), digest.data());
   std::string out = "sha256:";
+  static constexpr std::string_view kHex = "0123456789abcdef";  // As the clients of other languages write it.
   for (unsigned char const byte : digest) {
-    out.push_back(kHexDigits[byte >> 4]);
-    out.push_back(kHexDigits[byte & 15]);
+    out.push_back(kHex[byte >> 4]);
+    out.push_back(kHex[byte & 15]);
   }
   return out + suffix;
 }

@@ -32,7 +32,7 @@ void write_job(NewJob const& job, std::string& out);
 std::string enqueue_body(NewJob const& job);
 inline constexpr std::size_t kIdempotencyKeyBytesMax = 255;
 // For a part of a bulk, counted from 0: the first has the key as it is, and the others have one made of it, the same
-// each time. A key that has no room for their number is one by its digest there.
+// each time and in all languages. A key that has no room for their number is one by its digest there.
 std::string part_key(std::string_view key, std::size_t part);
 // As many of the first as make no more bytes than that, and one at least; they are taken off `jobs`.
 std::string take_bulk_body(std::span<NewJob const>& jobs, std::size_t jobs_max, std::size_t bytes_max);

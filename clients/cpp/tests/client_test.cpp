@@ -422,7 +422,7 @@ TEST_F(WithServer, CoroutinesAwaitManyCallsAtOnce) {
 }
 
 Task<Result<int>> ask(AsyncClient& client, std::string id) {
-  auto const waiting = co_await client.wait(id, 0ms);
+  auto const waiting = co_await client.wait(id, 1ms);
   if (!waiting) co_return std::unexpected(waiting.error());
   co_return co_await client.result<int>(id, 60s);
 }
@@ -519,17 +519,29 @@ TEST(Client, AWaitThatEndsWhileTheServerIsAwayAnswersTheJobAsItWasSeenLast) {
   EXPECT_EQ(client.wait("j", 50ms).error().code, "outcome_unknown");  // It has said nothing all the time.
 }
 
-TEST(Client, AWaitOfNothingHasTheAttemptsOfAnyCall) {
+TEST(Client, HoweverShortAWaitItHasTheAttemptsOfAnyCall) {
   std::atomic<int> requests{0};
   FakeServer server{answering([&](std::string const&, int number) {
     requests.fetch_add(1);
-    return number == 3 ? response(200, R"({"id":"j","state":"ready"})") : std::string{};
+    return number == 3 ? response(200, R"({"id":"j","state":"completed"})") : std::string{};
   })};
   Client client{{.url = server.url(), .retry = kSoon}};
 
-  EXPECT_EQ(client.wait("j", 0ms)->state, JobState::ready);
+  EXPECT_EQ(client.wait("j", 1ms)->state, JobState::completed);
+  requests = 0;
   EXPECT_EQ(client.wait("j", 0ms).error().code, "outcome_unknown");
-  EXPECT_EQ(requests, 3 + static_cast<int>(kSoon.attempts));
+  EXPECT_EQ(requests, static_cast<int>(kSoon.attempts));
+}
+
+TEST(Client, AServerThatIsSilentTakesNoMoreOfAShortWaitThanOneAttempt) {
+  FakeServer silent{[](int socket, int) {
+    while (!read_request(socket).empty()) {
+    }
+  }};
+  Client client{{.url = silent.url(), .request_timeout = 20ms, .retry = kSoon}};
+
+  EXPECT_EQ(client.wait("j", 1ms).error().code, "no_server");
+  EXPECT_EQ(silent.connections(), 1);
 }
 
 // A server that stops lets nobody wait, and answers at once.

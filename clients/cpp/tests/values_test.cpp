@@ -200,6 +200,9 @@ TEST(Wire, EachPartOfABulkHasAKeyOfItsOwnThatTheServerTakes) {
   EXPECT_EQ(detail::part_key("k", 12), "k.12");
   std::string const long_key(253, 'k');
   EXPECT_EQ(detail::part_key(long_key, 1), long_key + ".1");
+  // As the clients of other languages make it.
+  EXPECT_EQ(detail::part_key(std::string(255, 'k'), 1),
+            "sha256:767527047c4621915da44b8a2aa3165e70ee554e2563526df03765e8ed8d091e.1");
   std::set<std::string> keys;
   for (std::string const& key : {std::string(254, 'k'), std::string(255, 'k'), std::string(254, 'k') + "l"}) {
     EXPECT_EQ(detail::part_key(key, 0), key);
