@@ -14,7 +14,7 @@ from harness import Raw, eventually, request_bytes
 from streams import Stream, report_on
 from test_metrics import page
 from test_tls import Secure
-from test_tokens import new_token
+from test_tokens import new_token, rotate
 
 KEY = base64.b64encode(b"0123456789abcdef").decode()
 UPGRADE = {
@@ -508,6 +508,26 @@ def test_a_stream_whose_token_is_revoked_is_ended(start, tmp_path):
         server.process.send_signal(signal.SIGHUP)
         problem, code = stream.refused()
     assert (problem["code"], code) == ("unauthorized", 1008)
+
+
+def test_a_stream_outlives_the_rotation_of_its_token_and_ends_with_the_old_secret(start, tmp_path):
+    data = tmp_path / "data"
+    token = new_token(data, "worker", "work,enqueue")
+    server = start(data=data)
+    with Stream(server, token) as stream:
+        stream.subscribe("q", 2, worker="w")
+        after = rotate(data, "worker", "--grace", "2s")
+        server.process.send_signal(signal.SIGHUP)
+        server.wait_for_log('"action":"reload"')
+        enqueue(server.api(token=after), "q", 1)
+        held = stream.jobs(1)
+        problem, code = stream.refused()
+        assert (problem["code"], code) == ("unauthorized", 1008)
+        # With the new secret it is the same worker: the job that is out stays his.
+        with Stream(server, after) as again:
+            subscribed = again.subscribe("q", 2, worker="w", resume=stream.resume, held=[held[0]["id"]])
+            assert subscribed["resumed"] is True
+            assert again.reported(held)[0]["ok"]
 
 
 def test_a_stream_whose_token_loses_a_queue_is_ended(start, tmp_path):
