@@ -68,9 +68,7 @@ std::optional<std::vector<service::TokenUse>> read_token_uses(std::string const&
 }
 
 Result<> write_token_uses(std::string const& data, std::span<service::TokenUse const> uses) {
-  return log::change_small_file(
-      token_uses_path(data), kMode, service::kTokensFileBytesMax,
-      [&](std::optional<std::string> const&) -> Result<std::string> { return service::format_token_uses(uses); });
+  return log::replace_small_file(token_uses_path(data), kMode, service::format_token_uses(uses));
 }
 
 Result<> load_tokens(Config const& config, service::TokenStore& store) {

@@ -16,6 +16,11 @@
 namespace workmill::log {
 namespace {
 
+std::string folder_of(std::string const& path) {
+  std::filesystem::path const parent = std::filesystem::path{path}.parent_path();
+  return parent.empty() ? "." : parent.string();
+}
+
 Result<> write_all(int fd, std::string_view bytes, std::string const& path) {
   while (!bytes.empty()) {
     ssize_t const wrote = ::write(fd, bytes.data(), bytes.size());
@@ -74,9 +79,17 @@ Result<std::optional<SmallFile>> read_small_file(std::string const& path, std::s
   }
 }
 
+Result<> replace_small_file(std::string const& path, mode_t mode, std::string_view bytes) {
+  std::string const folder = folder_of(path);
+  Fd const place{::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
+  if (!place) return io_error("open the folder", folder, errno);
+  WM_TRY_VOID(replace(path, path + ".new", bytes, mode, place.get()));
+  if (::fsync(place.get()) != 0) return io_error("sync the folder", folder, errno);
+  return {};
+}
+
 Result<> change_small_file(std::string const& path, mode_t mode, std::size_t bytes_max, Change change) {
-  std::filesystem::path const parent = std::filesystem::path{path}.parent_path();
-  std::string const folder = parent.empty() ? "." : parent.string();
+  std::string const folder = folder_of(path);
   Fd const lock{::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
   if (!lock) return io_error("open the folder", folder, errno);
   int locked = 0;

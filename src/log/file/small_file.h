@@ -27,4 +27,7 @@ Result<std::optional<SmallFile>> read_small_file(std::string const& path, std::s
 using Change = std::move_only_function<Result<std::string>(std::optional<std::string> const&)>;
 Result<> change_small_file(std::string const& path, mode_t mode, std::size_t bytes_max, Change change);
 
+// `bytes` take its place, whatever it had. Waits for nobody but the disk: for a file that one process alone writes.
+Result<> replace_small_file(std::string const& path, mode_t mode, std::string_view bytes);
+
 }  // namespace workmill::log

@@ -1,6 +1,8 @@
 #include "log/file/small_file.h"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -51,6 +53,22 @@ TEST_F(SmallFileTest, IsMadeAndReplacedWithItsPermissionsAndNothingIsLeftBesideI
   auto const read = read_small_file(path_, kMax);
   ASSERT_TRUE(read && *read);
   EXPECT_EQ((*read)->bytes, "one two");
+  EXPECT_EQ((*read)->mode, 0600U);
+  EXPECT_EQ(std::distance(fs::directory_iterator{folder_}, fs::directory_iterator{}), 1);
+}
+
+TEST_F(SmallFileTest, IsReplacedAlsoWhileSomebodyElseHoldsTheFolder) {
+  std::ofstream{path_} << "old";
+  int const folder = ::open(folder_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  ASSERT_EQ(::flock(folder, LOCK_EX), 0);
+
+  auto const replaced = replace_small_file(path_, 0600, "new");
+
+  ::close(folder);
+  ASSERT_TRUE(replaced) << describe(replaced.error());
+  auto const read = read_small_file(path_, kMax);
+  ASSERT_TRUE(read && *read);
+  EXPECT_EQ((*read)->bytes, "new");
   EXPECT_EQ((*read)->mode, 0600U);
   EXPECT_EQ(std::distance(fs::directory_iterator{folder_}, fs::directory_iterator{}), 1);
 }
