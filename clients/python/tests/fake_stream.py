@@ -25,6 +25,7 @@ class FakeStream:
         self.reports: List[dict] = []
         self.sees: List[str] = []  # Where each of them came from: address and port.
         self.is_direct = False  # It says that nobody is between.
+        self.not_stored: List[str] = []  # Keys, of every job that is completed.
         self.answers_to_lose = 0  # So many messages of reports are decided, and not answered: the connection ends.
         self.answers_to_hold = 0  # So many are decided, and their answers are late: an error may come before them.
         self.poison: Callable[[dict], bool] = lambda report: False  # A message with such a report is refused as a whole.
@@ -159,6 +160,9 @@ class FakeStream:
             return
         if "reports" in message:
             answers = self._ask("/v1/reports", message)["reports"]
+            for report, answer in zip(message["reports"], answers):
+                if self.not_stored and report["outcome"] == "completed":
+                    answer["not_stored"] = self.not_stored
             self._out = {job.id for job in self.fake.jobs(state="leased") if job.id in self._out}
             is_lost = self.answers_to_lose > 0
             self.answers_to_lose -= 1 if is_lost else 0

@@ -370,6 +370,16 @@ def test_a_key_holds_for_all_parts_of_many_jobs(server):
         assert client.queue("default").depth["ready"] == 2 * 10_001
 
 
+def test_a_report_says_what_came_with_it_and_was_not_stored():
+    server = Scripted([answer('{"reports": [{"id": "a", "ok": true, "not_stored": ["k"]}, {"id": "b", "ok": true}]}')])
+
+    with Client(server.url) as client:
+        said = client.report([{"id": "a"}, {"id": "b"}])
+
+    server.join()
+    assert [one.not_stored for one in said] == [["k"], []]
+
+
 def test_where_nobody_listens_there_is_no_server(ask):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

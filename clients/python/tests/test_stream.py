@@ -418,6 +418,19 @@ def test_a_report_whose_answer_was_under_way_is_not_taken_for_the_one_that_was_r
     assert [report["outcome"] for report in stream.reports if report["id"] == good] == ["completed", "completed"]
 
 
+def test_what_no_budget_of_the_cache_can_hold_is_told_in_the_log(fake, stream, start, caplog):
+    stream.not_stored = ["a", "b"]
+    worker = make(stream)
+    worker.job("t")(lambda ctx: 1)
+    id = fake.enqueue("t", queue="q").id
+
+    start(worker)
+    stream.wait_for(finished(fake, id))
+    worker.stop()
+
+    assert f"t {id} is completed, but no budget of the cache can hold 'a', 'b'" in caplog.messages
+
+
 def test_a_close_without_a_word_says_that_a_message_was_too_large(fake, stream, start):
     stream.poison, stream.says_why = (lambda report: report.get("result") == "poison"), False
     worker = make(stream)

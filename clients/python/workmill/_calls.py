@@ -333,6 +333,7 @@ def report(reports: Sequence[Mapping[str, Any]]) -> Call[List[Reported]]:
             raw["ok"],
             bool(raw.get("cancel_requested", False)),
             None if error is None else from_problem(error),
+            list(raw.get("not_stored", ())),
         )
 
     body = _json.dumps({"reports": list(reports)})

@@ -244,6 +244,8 @@ class Engine(Runner):
             held = report.held
             if report.is_final:
                 self._held.pop(held.job["lease"], None)
+                if answer.get("not_stored"):
+                    _tell_not_stored(held, answer["not_stored"])
             else:
                 held.is_extending = False
                 if answer.get("cancel_requested") and not held.is_cancelled:
@@ -458,6 +460,12 @@ class Engine(Runner):
 def _named(held: Held) -> Tuple[str, str]:
     """For the log: type and id."""
     return held.job["type"], held.job["id"]
+
+
+def _tell_not_stored(held: Held, keys: Sequence[str]) -> None:
+    what = ", ".join(repr(key) for key in keys)
+    extra = {"job_id": held.job["id"], "keys": list(keys)}
+    logger.warning("%s %s is completed, but no budget of the cache can hold %s", *_named(held), what, extra=extra)
 
 
 async def _until_done(future: asyncio.Future[Any]) -> Any:

@@ -143,12 +143,14 @@ class Leased:
 
 @dataclass(frozen=True)
 class Reported:
-    """What became of one report. `error`: why it was not accepted."""
+    """What became of one report. `error`: why it was not accepted. `not_stored`: keys of cached values that came with
+    it, and that no budget of the server's cache can hold; the report counts all the same."""
 
     id: str
     ok: bool
     cancel_requested: bool = False
     error: Optional[Exception] = None
+    not_stored: List[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

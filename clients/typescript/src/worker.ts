@@ -560,6 +560,10 @@ export class Worker {
     switch (report.kind) {
       case 'final':
         if (this.#held.get(run.job.id) === run) this.#held.delete(run.job.id);
+        if (result.not_stored?.length) {
+          const fields = { worker: this.name, job: run.job.id, type: run.job.type, keys: result.not_stored };
+          this.#logger.warn(fields, 'a job is completed, but no budget of the cache can hold all that came with it');
+        }
         return;
       case 'extend':
         run.extending = false;

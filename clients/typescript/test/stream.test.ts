@@ -113,6 +113,23 @@ test('more lines than can be sent are dropped, and counted', async () => {
   await end(worker, running, peer);
 });
 
+test('what no budget of the cache can hold is told in the log', async () => {
+  const told: object[] = [];
+  const line = (fields: object) => void told.push(fields);
+  const logger = { debug: () => {}, info: () => {}, warn: line, error: line };
+  const worker = make({ logger }).on('t', () => 1);
+  const running = worker.run();
+  const peer = await server.peer();
+  await peer.subscribed();
+
+  peer.send({ jobs: [leased('a')] });
+  await peer.next('reports');
+  peer.send({ reports: [{ id: 'a', ok: true, not_stored: ['k'] }] });
+  await end(worker, running, peer);
+
+  assert.deepEqual(told, [{ worker: 'me', job: 'a', type: 't', keys: ['k'] }]);
+});
+
 test('a checkpoint is kept when the server says so, and not before', async () => {
   let kept = false;
   const worker = make().on('t', async (job, ctx) => {
