@@ -37,7 +37,6 @@ void draw_cache(Setup& setup, Rng& chance) {
   setup.cache.hash_seed = chance.next();
   setup.cache.memory_bytes = one_of({600, 3'000, 1 << 20, 1 << 20, 1 << 20});
   setup.cache.disk_bytes = one_of({800, 3'000, 1 << 20, 1 << 20, 1 << 20});
-  shard::bound_cached_values(setup.cache, setup.engine);
 }
 
 // How much of the cache a turn walks, sweeps and writes down as gone.
@@ -199,6 +198,7 @@ Setup draw_setup(std::uint64_t seed) {
   draw_cache_desk(setup.shard.cache_desk, Rng{mix64(seed ^ 0xde5c)});  // Apart, so that all else stays as it was.
   draw_flags(setup, Rng{mix64(seed ^ 0xf1a6)});
   draw_failing_refreshes(setup, Rng{mix64(seed ^ 0xfa11)});
+  shard::bound_cached_values(setup.cache, setup.engine);  // Last: by now the budgets are what they will be.
   return setup;
 }
 
