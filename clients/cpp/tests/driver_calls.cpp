@@ -46,12 +46,10 @@ Result<Json> list(Client& client, Json const& command) {
     }
   }
   Json::Array ids;
-  do {
-    auto page = client.list(query);
-    if (!page) return std::unexpected(page.error());
-    for (Job const& job : page->jobs) ids.emplace_back(job.id);
-    query.cursor = page->next;
-  } while (!query.cursor.empty());
+  for (auto const& job : client.jobs(std::move(query))) {
+    if (!job) return std::unexpected(job.error());
+    ids.emplace_back(job->id);
+  }
   return Json{std::move(ids)};
 }
 

@@ -51,8 +51,8 @@ class Client {
   Result<Job> job(std::string_view id, CallOptions const& call = {});
   // Until the job is finished, or `patience` is over: then as it is. A server that is away meanwhile, be it for a
   // restart, is asked again until then, however many attempts a call has, and where it is away at the end the job is
-  // answered as it was seen last; the deadline of `call` ends it before. However short the patience, it has
-  // no fewer attempts than another call.
+  // answered as it was seen last; the deadline of `call` ends it before. However short the patience, it has no fewer
+  // attempts than another call.
   Result<Job> wait(std::string_view id, Duration patience, CallOptions const& call = {});
   // The result of a job that completed within `patience`. Else an error: not_finished, or, of a job that is dead, its
   // last error with that error's code; `job_cancelled` for one that was cancelled.
@@ -97,7 +97,6 @@ class Client {
   // No job of it is leased until resume().
   Result<QueueStats> pause(std::string_view queue, CallOptions const& call = {});
   Result<QueueStats> resume(std::string_view queue, CallOptions const& call = {});
-
   // Forgets the queue's jobs, or those in that state, but never the leased ones; how many those were, as in
   // remove_all().
   Result<std::uint64_t> purge(std::string_view queue, std::optional<JobState> state = {}, CallOptions const& call = {});
