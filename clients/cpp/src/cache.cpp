@@ -173,12 +173,17 @@ class ComputeParts {
   // What the caller is told; nothing where there is a next part. Where the wait ends while the server is away, it is
   // the job as it was seen last.
   std::optional<Result<CachedValue>> after(Result<Computed> answer) {
-    if (answer && answer->value) return *std::move(answer->value);
-    if (answer) pending_ = std::move(answer->pending);
-    auto const next = answer ? patience_.after_answer() : patience_.after_error(answer.error(), pending_.has_value());
-    if (next == Patience::Next::ask) return std::nullopt;
-    if (next == Patience::Next::over && pending_) return std::unexpected(*pending_);
-    return std::unexpected(std::move(answer).error());
+    if (!answer) {
+      auto const next = patience_.after_error(answer.error(), pending_.has_value());
+      if (next == Patience::Next::ask) return std::nullopt;
+      if (next == Patience::Next::over && pending_) return std::unexpected(*pending_);
+      return std::unexpected(std::move(answer).error());
+    }
+    auto [value, pending] = *std::move(answer);
+    if (value) return *std::move(value);
+    if (patience_.after_answer() == Patience::Next::over) return std::unexpected(std::move(pending));
+    pending_ = std::move(pending);
+    return std::nullopt;
   }
 
  private:

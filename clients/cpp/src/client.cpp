@@ -156,9 +156,13 @@ class WaitParts {
   // Is this the answer? Where the wait ends while the server is away, it is made the job as it was seen last.
   bool is_last(Result<Job>& job) {
     if (job && job->is_finished()) return true;
-    auto const next = job ? patience_.after_answer() : patience_.after_error(job.error(), seen_.has_value());
-    if (job && next == Patience::Next::ask) seen_ = *std::move(job);
-    if (!job && next == Patience::Next::over && seen_) job = *std::exchange(seen_, std::nullopt);
+    if (job) {
+      if (patience_.after_answer() == Patience::Next::over) return true;
+      seen_ = *std::move(job);
+      return false;
+    }
+    auto const next = patience_.after_error(job.error(), seen_.has_value());
+    if (next == Patience::Next::over && seen_) job = *std::move(seen_);
     return next != Patience::Next::ask;
   }
 
