@@ -7,6 +7,8 @@ import json
 import socket
 
 import pytest
+import server as conformance_server
+from conftest import BINARY
 from test_http import Scripted
 
 from workmill import (
@@ -378,3 +380,43 @@ def test_what_is_no_cached_value_is_a_protocol_error(ask, body):
     with pytest.raises(FatalError, match="protocol_error"):
         ask(server.url, "get_or_compute", "k", SUM)
     server.join()
+
+
+# ---- Against the real server.
+
+
+@pytest.mark.parametrize("transport", ["stream", "http"])
+def test_what_no_budget_of_the_cache_can_hold_is_in_the_workers_log(tmp_path, caplog, transport):
+    server = conformance_server.Server(BINARY, tmp_path, {"cache_disk": "1MiB"})
+    server.start()
+    try:
+        with Client(server.url) as client:
+            worker = Worker(["q"], url=server.url, transport=transport)
+            worker.job("t")(lambda ctx: ctx.cache("large", "x" * 1_048_576))
+            worker.start()
+            id = client.enqueue("t", queue="q").id
+            assert client.wait(id, timeout=60).state == "completed"
+            worker.stop()
+            assert client.cache.get("large") is None
+
+            id_by_hand = client.enqueue("t", queue="by-hand").id
+            (job,) = client.lease(["by-hand"])
+            entries = [{"key": "large", "value": "x" * 1_048_576}, {"key": "small", "value": 1}]
+            report = {"id": id_by_hand, "lease": job.lease, "outcome": "completed", "cache": entries}
+            (said,) = client.report([report])
+            assert (said.ok, said.not_stored) == (True, ["large"])
+    finally:
+        server.end()
+
+    assert f"t {id} is completed, but no budget of the cache can hold 'large'" in caplog.messages
+
+
+@pytest.mark.parametrize("transport", ["stream", "http"])
+def test_a_result_as_large_as_they_go_comes_back(server, transport):
+    worker = Worker(["q"], url=server.url, transport=transport)
+    worker.job("t")(lambda ctx: b"\xff" * 8 * 1_048_576)
+    worker.start()
+
+    with Client(server.url) as client:
+        assert client.result(client.enqueue("t", queue="q").id, timeout=60) == b"\xff" * 8 * 1_048_576
+    worker.stop()
