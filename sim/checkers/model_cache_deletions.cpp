@@ -72,7 +72,7 @@ bool Model::overtake_begun(Bulk& forget) {
   return true;
 }
 
-// Or deleted by itself, in this turn, in which somebody asks for it too.
+// Or deleted by itself, in this turn, in which somebody asks for it too. What is refused is not set.
 bool Model::is_to_be_set(std::string const& key) const {
   auto const sets = [&](Report const& report) {
     auto const* const completed = std::get_if<Completed>(&report.outcome);
@@ -85,7 +85,9 @@ bool Model::is_to_be_set(std::string const& key) const {
   };
   if (std::ranges::none_of(asked_now_, asks)) return false;
   return std::ranges::any_of(asked_now_, [&](Asked const& asked) {
-    if (auto const* put = std::get_if<PutCache>(&asked.command)) return put->key == key;
+    if (auto const* put = std::get_if<PutCache>(&asked.command)) {
+      return put->key == key && has_cache_room(key, put->set);
+    }
     if (auto const* forget = std::get_if<ForgetCached>(&asked.command)) return forget->key == key;
     if (auto const* batch = std::get_if<ReportBatch>(&asked.command)) return std::ranges::any_of(batch->reports, sets);
     auto const* const lease = std::get_if<Lease>(&asked.command);
