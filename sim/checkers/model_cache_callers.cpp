@@ -8,6 +8,13 @@ namespace {
 
 std::string text_of(BytesView bytes) { return std::string{bytes}; }
 
+// Is it this value that was answered? Two may be of the same bytes, as those of none.
+bool may_have_been_told(ModelCached::Value const& value, CachedReply const& reply) {
+  return reply.value && reply.value->body() == value.body && reply.value->content_type() == value.content_type &&
+         reply.times.stored_at == value.times.stored_at && reply.times.stale_until == value.times.stale_until &&
+         (value.is_guessed || reply.times.fresh_until == value.times.fresh_until);
+}
+
 }  // namespace
 
 // ---- Whoever asks.
@@ -68,8 +75,7 @@ bool Model::answer_compute(shard::Cookie cookie, ComputeCached const& command, M
   // At once, or when what it waits for has happened later in this turn?
   // Where the value may be gone by now, another one was put after it: it had gone, and he waited.
   bool const is_shown = cached != nullptr && !cached->computed && value != nullptr &&
-                        (is_sure(value) || (cached->value && cached->value->body() == value->body &&
-                                            cached->value->content_type() == value->content_type));
+                        (is_sure(value) || may_have_been_told(*value, *cached));
   bool const is_told = failed != nullptr && failed->remembered;
   if (is_shown || is_told || error != nullptr) ++replies_taken_;
   if (is_shown) {
