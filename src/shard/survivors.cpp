@@ -11,8 +11,14 @@ namespace {
 
 // What a look at steps_max jobs in memory counts for, beside bytes that are scanned: it takes about as long.
 constexpr std::uint64_t kScanOfJobs = std::uint64_t{64} << 10;
-// With a scanned batch that is copied whole. What is left of kBatchBytesMax is for what became of its jobs.
-constexpr std::size_t kBatchBytesWhenCopying = log::kBatchBytesMax - (std::size_t{16} << 20);
+// A batch of more than that takes no further copy, and the rest waits for the next turn. The largest copy, of a job
+// with its payload, result, checkpoint, errors and lines, takes less than what is left of kBatchBytesMax.
+constexpr std::size_t kBatchBytesWhenCopying = std::size_t{40} << 20;
+static_assert(kBatchBytesWhenCopying + kPayloadBytesMax + kResultBytesMax + kCheckpointBytesMax +
+                  (std::size_t{4} << 20) <
+              log::kBatchBytesMax);
+
+bool is_full(Batch const& batch) { return batch.payload().size() > kBatchBytesWhenCopying; }
 
 }  // namespace
 
@@ -52,6 +58,7 @@ Result<> Survivors::start_if_needed() {
   has_damage_ = false;
   damaged_.reset();  // Of a segment that went before all of that was looked at: nothing lived there any more.
   cursor_ = Position{oldest, 0};
+  resume_.reset();
   dispensable_ = false;
   scanned_ = false;
   return {};
@@ -66,13 +73,14 @@ Result<> Survivors::copy_some(Batch& batch, Instant now) {
   std::uint64_t const copy_bytes = std::max(options_.copy_bytes_per_step, 2 * written);
   std::uint64_t scanned = 0;
   std::uint64_t copied = 0;
-  while (scanned < scan_bytes && copied < copy_bytes && !scanned_ &&
+  while (scanned < scan_bytes && copied < copy_bytes && !is_full(batch) && !scanned_ &&
          engine_.live_records_in(*oldest_) + live_cached_in(*oldest_) > 0) {
     if (damaged_) {
       scanned += kScanOfJobs;
       WM_TRY_VOID(copy_damaged(batch, now, copied));
       continue;
     }
+    Position const here = cursor_;
     auto const next = log_.next_batch(cursor_);
     if (!next) {
       if (next.error().code != ErrorCode::log_corrupt) return std::unexpected(next.error());
@@ -89,38 +97,49 @@ Result<> Survivors::copy_some(Batch& batch, Instant now) {
       oldest_.reset();
       return {};
     }
-    // Values are large, and a batch that is full of them may come upon one that is: what does not fit waits for a turn.
-    if (!batch.empty() && batch.payload().size() + (*next)->payload.size() > kBatchBytesWhenCopying) return {};
     scanned += (*next)->payload.size();
     WM_TRY_VOID(copy_records(**next, batch, now, copied));
+    if (resume_) cursor_ = here;
   }
   return {};
 }
 
+// What has become of a batch's jobs may be more than a batch holds, however small they were when they were written.
+// What does not fit is left for the next turn, from resume_ on.
 Result<> Survivors::copy_records(log::ReplayedBatch const& next, Batch& batch, Instant now, std::uint64_t& copied) {
   scratch_.assign(next.payload);
   Position const base = next.base;
-  return log::for_each_record(scratch_,
-                              [&](Effect const& record, std::uint32_t offset, std::uint32_t /*bytes*/) -> Result<> {
-                                Position const at{base.segment, base.offset + offset};
-                                if (desk_ != nullptr) {
-                                  std::uint64_t const bytes = desk_->survive(record, at, now, batch);
-                                  copied += bytes;
-                                  figures_.copied_cached += bytes > 0 ? 1U : 0U;
-                                }
-                                if (engine_.survive(record, at, batch) != engine::Engine::Survival::copy_job) return {};
-                                JobNumber const job = std::holds_alternative<effect::JobEnqueued>(record)
-                                                          ? std::get<effect::JobEnqueued>(record).number
-                                                          : std::get<effect::JobSnapshot>(record).number;
-                                WM_TRY(auto const bytes, copy_job(job, batch, now));
-                                copied += bytes;
-                                return {};
-                              });
+  std::optional<Position> const from = std::exchange(resume_, std::nullopt);
+  return log::for_each_record(scratch_, [&](Effect const& record, std::uint32_t offset, std::uint32_t /*bytes*/) {
+    Position const at{base.segment, base.offset + offset};
+    if (resume_ || (from && at < *from)) return Result<>{};
+    if (is_full(batch)) {
+      resume_ = at;
+      return Result<>{};
+    }
+    return copy_record(record, at, batch, now, copied);
+  });
+}
+
+Result<> Survivors::copy_record(Effect const& record, Position at, Batch& batch, Instant now, std::uint64_t& copied) {
+  if (desk_ != nullptr) {
+    std::uint64_t const bytes = desk_->survive(record, at, now, batch);
+    copied += bytes;
+    figures_.copied_cached += bytes > 0 ? 1U : 0U;
+  }
+  if (engine_.survive(record, at, batch) != engine::Engine::Survival::copy_job) return {};
+  JobNumber const job = std::holds_alternative<effect::JobEnqueued>(record)
+                            ? std::get<effect::JobEnqueued>(record).number
+                            : std::get<effect::JobSnapshot>(record).number;
+  WM_TRY(auto const bytes, copy_job(job, batch, now));
+  copied += bytes;
+  return {};
 }
 
 // The batch at the cursor cannot be read. What stood in it is found from the other end, by those who stand on it.
 Result<> Survivors::begin_damaged(Error const& error, Batch& batch) {
   has_damage_ = true;
+  resume_.reset();
   Position const from = cursor_;
   WM_TRY_VOID(log_.skip_damaged(cursor_));
   WM_ASSERT(cursor_ > from);
@@ -140,6 +159,10 @@ Result<> Survivors::copy_damaged(Batch& batch, Instant now, std::uint64_t& copie
   found_.clear();
   bool const more = engine_.jobs_standing_in(damaged_->from, damaged_->until, damaged_->before, found_);
   for (JobNumber const job : found_) {
+    if (is_full(batch)) {  // It, and those behind it, which are older, are found again.
+      damaged_->before = JobNumber{std::to_underlying(job) + 1};
+      return {};
+    }
     auto const view = engine_.view(job);
     WM_ASSERT(view.has_value());
     on_damage_(job, damaged_->error);

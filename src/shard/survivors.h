@@ -71,6 +71,7 @@ class Survivors {
   Result<> start_if_needed();
   Result<> copy_some(Batch& batch, Instant now);
   Result<> copy_records(log::ReplayedBatch const& next, Batch& batch, Instant now, std::uint64_t& copied);
+  Result<> copy_record(Effect const& record, Position at, Batch& batch, Instant now, std::uint64_t& copied);
   Result<> begin_damaged(Error const& error, Batch& batch);
   Result<> copy_damaged(Batch& batch, Instant now, std::uint64_t& copied);
   Result<> finish(std::uint64_t durable);
@@ -85,6 +86,7 @@ class Survivors {
   bool tight_ = false;
   std::optional<std::uint32_t> oldest_;  // The segment that is on its way out.
   Position cursor_{};
+  std::optional<Position> resume_;    // In the batch at the cursor: the first of its records that did not fit.
   bool scanned_ = false;              // All of it: what is cached there is on its way.
   bool dispensable_ = false;          // Nothing living stands on it any more,
   std::uint64_t dispensable_in_ = 0;  // which holds on disk when this batch is durable.

@@ -206,6 +206,45 @@ TEST_F(SurvivorsTest, LinesThatWereLoggedOutliveTheirSegment) {
   }
 }
 
+// A batch of small jobs, of which each has a large result by now: their copies do not fit into one batch.
+TEST_F(SurvivorsTest, JobsThatHaveBecomeLargerThanABatchTogetherAreCopiedInParts) {
+  constexpr int kJobs = 9;
+  JobSpecView spec;
+  spec.type = "old";
+  spec.queue = "kept";
+  spec.keep_result = std::chrono::hours{24};
+  Bytes bytes;
+  encode_spec(spec, bytes);
+  auto const sent = ask<EnqueueReply>(enqueue(std::vector<Bytes>(kJobs, bytes))).jobs;
+  std::uint32_t const written_in = log_->status().segments.back().ordinal;
+  for (LeasedJob const& job : ask<LeaseReply>(lease("kept", kJobs)).jobs) {
+    std::string const result = "\"" + std::string(kResultBytesMax - 2, 'r') + "\"";
+    ask<ReportsReply>(ReportBatch{.reports = {completed(job, result)}});
+  }
+  static_assert(kJobs * kResultBytesMax > log::kBatchBytesMax);
+
+  // Beside batches that are large themselves.
+  JobSpecView large = spec;
+  std::string const payload = "\"" + std::string(std::size_t{5} << 20, 'p') + "\"";
+  large.payload = payload;
+  bytes.clear();
+  encode_spec(large, bytes);
+  for (int i = 0; i < 60 && log_->status().segments.front().ordinal <= written_in; ++i) {
+    auto const job = ask<EnqueueReply>(enqueue({bytes})).jobs.at(0).number;
+    ask<DoneReply>(DeleteJob{.job = {.number = job, .text = {}}});
+  }
+
+  ASSERT_GT(log_->status().segments.front().ordinal, written_in);
+  for (int restarted = 0; restarted < 2; ++restarted) {
+    for (EnqueuedJob const& one : sent) {
+      auto const read = ask<JobReply>(GetJob{.job = {.number = one.number, .text = {}}, .wait = {}});
+      EXPECT_EQ(read.job.history.result.size(), kResultBytesMax);
+    }
+    EXPECT_EQ(engine_->check_invariants(), "");
+    restart();
+  }
+}
+
 TEST_F(SurvivorsTest, LiveDataBoundsWhatTheLogUses) {
   std::vector<Bytes> specs(500, spec_of_job("old", "kept", R"("0123456789012345678901234567890123456789")"));
   ask<EnqueueReply>(enqueue(specs));
