@@ -63,9 +63,9 @@ bool Model::store_of_report(std::string const& key, CacheSet const& set, ModelJo
                             ReportResult& result) {
   if (has_cache_room(key, set)) return store(key, set, by, compute_most);
   ++figures_[Figure::cache_not_stored_too_large];
-  result.not_stored.push_back(key);
-  // In its place there is nothing, and that at once.
+  // Of what was overtaken nothing is said: what took its place is there, or nothing. Else there is nothing, at once.
   bool const is_kept = by == nullptr || !by->is_overtaken;
+  if (is_kept) result.not_stored.push_back(key);
   if (is_kept) WM_SIM_STEP(store(key, CacheSet{.content_type = set.content_type}, by, compute_most));
   if (by == nullptr) return true;
   ModelCached::Value made;

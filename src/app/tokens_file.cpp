@@ -44,7 +44,7 @@ Result<TokensFile> read_tokens_file(std::string const& path) {
   return TokensFile{.is_there = true, .records = *std::move(records)};
 }
 
-Result<> change_tokens_file(std::string const& path,
+Result<> change_tokens_file(std::string const& path, Instant now,
                             std::function<Result<>(std::vector<service::TokenRecord>&)> const& change) {
   return log::change_small_file(path, kMode, service::kTokensFileBytesMax,
                                 [&](std::optional<std::string> const& before) -> Result<std::string> {
@@ -55,6 +55,9 @@ Result<> change_tokens_file(std::string const& path,
                                     records = *std::move(read);
                                   }
                                   WM_TRY_VOID(change(records));
+                                  for (service::TokenRecord& record : records) {
+                                    if (record.old && record.old->until <= now) record.old.reset();
+                                  }
                                   return service::format_tokens(records);
                                 });
 }

@@ -26,8 +26,8 @@ struct TokensFile {
 Result<TokensFile> read_tokens_file(std::string const& path);
 
 // `change` gets the tokens that there are and leaves those that there shall be. Mode 0600, whole or not at all, and one
-// at a time.
-Result<> change_tokens_file(std::string const& path,
+// at a time. Old secrets whose time is over at `now` are left out of what is written.
+Result<> change_tokens_file(std::string const& path, Instant now,
                             std::function<Result<>(std::vector<service::TokenRecord>&)> const& change);
 
 // Where the server of this data folder writes down when its tokens were used last.

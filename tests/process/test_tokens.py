@@ -431,6 +431,15 @@ def test_a_worker_whose_token_is_rotated_stays_the_same_caller(keys):
     assert keys.api(after).post("/v1/jobs", {"type": "t", "queue": "mine"}, headers=headers) == once
 
 
+def test_an_old_secret_that_is_over_is_not_written_again(tmp_path):
+    data = tmp_path / "data"
+    new_token(data, "a", "read")
+    rotate(data, "a", "--grace", "1ms")
+    assert re.search("^v3 ", (data / "tokens").read_text(), re.M)
+    new_token(data, "b", "read")
+    assert not re.search("^v3 ", (data / "tokens").read_text(), re.M), "servers of before can read it"
+
+
 def test_the_rotate_command_tells_what_it_did_and_refuses_what_would_cut_a_grace_short(tmp_path):
     data = tmp_path / "data"
     first = new_token(data, "a", "read,work", "--queue", "q", "--expires", "1d")
@@ -444,6 +453,8 @@ def test_the_rotate_command_tells_what_it_did_and_refuses_what_would_cut_a_grace
     assert last.stdout.strip() not in last.stderr and "no longer" in last.stderr
     (item,) = json.loads(workmill("token", "list", "--json", "--data", data).stdout)["items"]
     assert item["old_secret"] is None and item["expires_at"] > made["expires_at"]
+    cut = json.loads(rotate(data, "a", "--expires", "1h", "--json"))
+    assert cut["old_secret_until"] == cut["expires_at"], "the old secret holds no longer than the token"
     rotate(data, "nobody", expect=1)
     rotate(data, "a", "--grace", "soon", expect=2)
     new_token(data, "over", "read", "--expires", "1ms")

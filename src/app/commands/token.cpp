@@ -138,21 +138,22 @@ int run_new(Options const& options, Context const& context) {
   }
   std::string token = service::make_token(record);
   record.name = options.name.empty() ? "token-" + record.id : options.name;
-  auto const kept = change_tokens_file(*path, [&](std::vector<service::TokenRecord>& records) -> Result<> {
-    auto const is_same = [&](service::TokenRecord const& other) {
-      return other.name == record.name || other.id == record.id;
-    };
-    if (std::ranges::any_of(records, is_same)) {
-      return fail(
-          ErrorCode::bad_configuration,
-          fmt::format("there is a token {} in {} already: revoke it first, or take another name", record.name, *path));
-    }
-    if (records.size() == service::kTokensMax) {
-      return fail(ErrorCode::bad_configuration, fmt::format("{} has as many tokens as it may", *path));
-    }
-    records.push_back(record);
-    return {};
-  });
+  auto const kept =
+      change_tokens_file(*path, context.clock.now(), [&](std::vector<service::TokenRecord>& records) -> Result<> {
+        auto const is_same = [&](service::TokenRecord const& other) {
+          return other.name == record.name || other.id == record.id;
+        };
+        if (std::ranges::any_of(records, is_same)) {
+          return fail(ErrorCode::bad_configuration,
+                      fmt::format("there is a token {} in {} already: revoke it first, or take another name",
+                                  record.name, *path));
+        }
+        if (records.size() == service::kTokensMax) {
+          return fail(ErrorCode::bad_configuration, fmt::format("{} has as many tokens as it may", *path));
+        }
+        records.push_back(record);
+        return {};
+      });
   if (!kept) {
     service::wipe(token);
     return fail_with(kept.error(), context);
@@ -180,6 +181,7 @@ Result<std::string> rotate(service::TokenRecord& record, Duration grace, std::op
   if (grace > Duration{0} && !is_over) old_until = now + grace;
   if (old_until && record.expires_at) old_until = std::min(*old_until, *record.expires_at);
   if (expires) record.expires_at = now + *expires;
+  if (old_until && record.expires_at) old_until = std::min(*old_until, *record.expires_at);
   return service::rotate_token(record, old_until);
 }
 
@@ -196,15 +198,16 @@ int run_rotate(Options const& options, Context const& context) {
   }
   service::TokenRecord record;
   std::string token;
-  auto const kept = change_tokens_file(*path, [&](std::vector<service::TokenRecord>& records) -> Result<> {
-    auto const found = std::ranges::find(records, options.name, &service::TokenRecord::name);
-    if (found == records.end()) {
-      return fail(ErrorCode::not_found, fmt::format("there is no token {} in {}", options.name, *path));
-    }
-    WM_TRY(token, rotate(*found, *grace, expires, context.clock.now()));
-    record = *found;
-    return {};
-  });
+  auto const kept =
+      change_tokens_file(*path, context.clock.now(), [&](std::vector<service::TokenRecord>& records) -> Result<> {
+        auto const found = std::ranges::find(records, options.name, &service::TokenRecord::name);
+        if (found == records.end()) {
+          return fail(ErrorCode::not_found, fmt::format("there is no token {} in {}", options.name, *path));
+        }
+        WM_TRY(token, rotate(*found, *grace, expires, context.clock.now()));
+        record = *found;
+        return {};
+      });
   if (!kept) {
     service::wipe(token);
     return fail_with(kept.error(), context);
@@ -309,11 +312,13 @@ int run_list(Options const& options, Context const& context) {
 int run_revoke(Options const& options, Context const& context) {
   auto const path = path_of(options);
   if (!path) return fail_with(path.error(), context);
-  auto const changed = change_tokens_file(*path, [&](std::vector<service::TokenRecord>& records) -> Result<> {
-    auto const gone = std::erase_if(records, [&](auto const& record) { return record.name == options.name; });
-    if (gone == 0) return fail(ErrorCode::not_found, fmt::format("there is no token {} in {}", options.name, *path));
-    return {};
-  });
+  auto const changed =
+      change_tokens_file(*path, context.clock.now(), [&](std::vector<service::TokenRecord>& records) -> Result<> {
+        auto const gone = std::erase_if(records, [&](auto const& record) { return record.name == options.name; });
+        if (gone == 0)
+          return fail(ErrorCode::not_found, fmt::format("there is no token {} in {}", options.name, *path));
+        return {};
+      });
   if (!changed) return fail_with(changed.error(), context);
   if (!context.json) {
     print_line(fmt::format("{} is revoked; a server that runs already learns of it by SIGHUP", options.name));

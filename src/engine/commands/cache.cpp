@@ -57,8 +57,8 @@ struct Origin {
   bool is_overtaken = false;
 };
 
-// False: the cache can never hold it. Who waits for it gets it, and what was there before goes all the same, as that is
-// older: it is written down as a value of nothing that is over at once.
+// False: it is to be stored, and the cache can never hold it. Who waits for it gets it, and what was there before goes
+// all the same, as that is older: it is written down as a value of nothing that is over at once.
 bool store(std::string_view key, std::string_view content_type, BytesView body, BytesView tags, Windows const& windows,
            Origin const& origin, std::uint64_t nth, State const& state, Context const& context, Effects& out) {
   bool const is_computed = origin.of != JobNumber{};
@@ -87,7 +87,7 @@ bool store(std::string_view key, std::string_view content_type, BytesView body, 
           state, out);
   }
   if (is_computed) out.landed(origin.of, stored, is_current && has_room);
-  return has_room;
+  return has_room || !is_current;
 }
 
 bool store(std::string_view key, CacheSet const& set, BytesView tags, Origin const& origin, std::uint64_t nth,
