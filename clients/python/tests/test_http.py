@@ -349,6 +349,40 @@ def test_an_error_of_many_counts_over_all_and_says_what_those_before_it_were_ans
     assert len(error.value.enqueued) == 10_000
 
 
+class SlottedError(Exception):
+    enqueued = property()  # Takes no value.
+
+
+@pytest.mark.parametrize("kind", [RuntimeError, UserError, SlottedError])
+@pytest.mark.parametrize("who", ["hook", "jobs", "payload"])
+def test_what_goes_wrong_with_a_later_job_of_many_says_what_those_before_it_were_answered(kind, who):
+    server = Scripted([ANSWERS[0]], [ANSWERS[0]])
+
+    def jobs():
+        yield from BULK
+        if who == "jobs":
+            raise kind("no more")
+        yield {"type": "last", "payload": object() if who == "payload" else 1}
+
+    def hook(job):
+        if who == "hook" and job["type"] == "last":
+            raise kind("not this one")
+
+    async def enqueue():
+        async with AsyncClient(server.url, on_enqueue=[hook]) as client:
+            await client.enqueue_many(jobs())
+
+    wanted = TypeError if who == "payload" else kind
+    with Client(server.url, on_enqueue=[hook]) as client, pytest.raises(wanted) as error:
+        client.enqueue_many(jobs())
+    with pytest.raises(wanted) as error_async:
+        asyncio.run(enqueue())
+
+    server.join()
+    if wanted is not SlottedError:
+        assert [len(one.value.enqueued) for one in (error, error_async)] == [10_000, 10_000]
+
+
 @pytest.mark.parametrize("key", ["", "k" * 256, "kü", "a\nb"])
 def test_what_is_no_key_is_refused_before_anything_is_sent(fake, key):
     with pytest.raises(UserError) as one:

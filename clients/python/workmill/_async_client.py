@@ -145,14 +145,14 @@ class AsyncClient:
     async def enqueue_many(self, jobs: Jobs, *, idempotency_key: Optional[str] = None) -> List[Enqueued]:
         """As Client has it; the jobs may also come from an asynchronous iterator."""
         answers: List[Enqueued] = []
-        async for bulk in self._bulks(jobs, idempotency_key):
-            with _otel.sending(bulk.queue, len(bulk.items), self._tracing):
-                try:
+        try:
+            async for bulk in self._bulks(jobs, idempotency_key):
+                with _otel.sending(bulk.queue, len(bulk.items), self._tracing), _calls.counting(answers):
                     several = await self._run(self._traced(bulk.call()))
-                except WorkmillError as error:
-                    _calls.tell_of_all(error, answers)
-                    raise
-            answers += several
+                answers += several
+        except Exception as error:
+            _calls.tell_of_all(error, answers)
+            raise
         return answers
 
     async def _bulks(self, jobs: Jobs, key: Optional[str]) -> AsyncIterator[Bulk]:

@@ -4,6 +4,7 @@ run the same calls; no I/O is here."""
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import re
 import uuid
@@ -221,13 +222,22 @@ def enqueue_many(jobs: Iterable[Mapping[str, Any]], key: Optional[str] = None) -
         yield last
 
 
-def tell_of_all(error: WorkmillError, before: List[Enqueued]) -> None:
-    """Makes the error of a bulk one for who has sent more than it: with what those before it were answered, and its
-    field counted from the first job of all."""
-    error.enqueued = before
-    match = _FIELD_OF_BULK.match(error.field or "")
-    if match is not None:
-        error.field = f"jobs[{len(before) + int(match[1])}]{match[2]}"
+@contextlib.contextmanager
+def counting(before: List[Enqueued]) -> Iterator[None]:
+    """Makes the error of a bulk one for who has sent more than it: its field is counted from the first job of all."""
+    try:
+        yield
+    except WorkmillError as error:
+        match = _FIELD_OF_BULK.match(error.field or "")
+        if match is not None:
+            error.field = f"jobs[{len(before) + int(match[1])}]{match[2]}"
+        raise
+
+
+def tell_of_all(error: Exception, before: List[Enqueued]) -> None:
+    """Has the error of a bulk, or of the user's hooks and jobs, say what the bulks before it were answered."""
+    with contextlib.suppress(AttributeError, TypeError):  # A class of the user's may take no attributes.
+        setattr(error, "enqueued", before)
 
 
 _FIELD_OF_BULK = re.compile(r"jobs\[(\d+)\](.*)")

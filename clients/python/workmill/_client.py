@@ -150,17 +150,17 @@ class Client:
         self, jobs: Iterable[Union[NewJob, Mapping[str, Any]]], *, idempotency_key: Optional[str] = None
     ) -> List[Enqueued]:
         """Any number of jobs, in calls of up to 10,000 jobs or 4 MiB, each all or none. Where one fails, those of the
-        calls before it are enqueued, and the error's `enqueued` has their answers. With a key, or ids of their own, the
-        same jobs can all be sent again, and none is enqueued twice."""
+        calls before it are enqueued, and the error's `enqueued` has their answers; so it is where a hook or `jobs` itself
+        raises. With a key, or ids of their own, the same jobs can all be sent again, and none is enqueued twice."""
         answers: List[Enqueued] = []
-        for bulk in _calls.enqueue_many((hooked(job, self._on_enqueue) for job in jobs), idempotency_key):
-            with _otel.sending(bulk.queue, len(bulk.items), self._tracing):
-                try:
+        try:
+            for bulk in _calls.enqueue_many((hooked(job, self._on_enqueue) for job in jobs), idempotency_key):
+                with _otel.sending(bulk.queue, len(bulk.items), self._tracing), _calls.counting(answers):
                     several = self._run(self._traced(bulk.call()))
-                except WorkmillError as error:
-                    _calls.tell_of_all(error, answers)
-                    raise
-            answers += several
+                answers += several
+        except Exception as error:
+            _calls.tell_of_all(error, answers)
+            raise
         return answers
 
     # ---- The cache.

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { Cache } from './cache.js';
 import { durationText, milliseconds } from './duration.js';
-import { hooked, keyHeader, keyOfPart } from './enqueue.js';
+import { hooked, keyHeader, keyOfPart, tellOfAll } from './enqueue.js';
 import { FatalError, isWorkmillError, JobFailedError, RetryableError, WorkmillError } from './errors.js';
 import { answerError, Http, mayHaveHappened, tokenOf, urlOf, type HttpAnswer, type TlsOptions } from './http.js';
 import {
@@ -147,8 +147,9 @@ export class Client implements WorkmillApi {
 
   /**
    * Sends many, in calls of up to 10,000, each of which counts as a whole or not at all. Answers are in the order of the
-   * jobs. Where a call fails, the error's `enqueued` has the answers of those before it. With an idempotency key, the same
-   * jobs that are sent again are enqueued once, those of the calls that were answered too.
+   * jobs. Where a call fails, the error's `enqueued` has the answers of those before it; so it is where a hook or `jobs`
+   * itself throws an error. With an idempotency key, the same jobs that are sent again are enqueued once, those of the
+   * calls that were answered too.
    */
   async enqueueMany(
     jobs: Iterable<NewJob> | AsyncIterable<NewJob>,
@@ -173,7 +174,6 @@ export class Client implements WorkmillApi {
         for (const one of answer.jobs) answers.push(one);
       } catch (error) {
         if (error instanceof WorkmillError) {
-          error.enqueued = answers;
           // Counted in this call by the server; by the caller in all that he gave.
           error.field = error.field?.replace(
             /^jobs\[(\d+)\]/,
@@ -183,16 +183,22 @@ export class Client implements WorkmillApi {
         throw error;
       }
     };
-    for await (const given of jobs) {
-      const job = this.#onEnqueue.length > 0 ? await hooked(given, this.#onEnqueue) : given;
-      const text = JSON.stringify(newJobToWire(job));
-      if (texts.length > 0 && (texts.length === jobsPerCall || characters + text.length > charactersPerCall))
-        await flush();
-      queue ??= job.queue;
-      texts.push(text);
-      characters += text.length;
+    try {
+      for await (const given of jobs) {
+        const job = this.#onEnqueue.length > 0 ? await hooked(given, this.#onEnqueue) : given;
+        const text = JSON.stringify(newJobToWire(job));
+        if (texts.length > 0 && (texts.length === jobsPerCall || characters + text.length > charactersPerCall))
+          await flush();
+        queue ??= job.queue;
+        texts.push(text);
+        characters += text.length;
+      }
+      if (texts.length > 0) await flush();
+    } catch (error) {
+      // Its signal's reason may be that of other calls, too.
+      if (error !== call.signal?.reason) tellOfAll(error, answers);
+      throw error;
     }
-    if (texts.length > 0) await flush();
     return answers;
   }
 

@@ -1,7 +1,7 @@
 // What an enqueue is made of besides the job: hooks that see it first, and the key under which it counts once.
 import { createHash } from 'node:crypto';
 import { UserError } from './errors.js';
-import type { EnqueueHook, NewJob } from './types.js';
+import type { Enqueued, EnqueueHook, NewJob } from './types.js';
 
 const keyLengthMax = 255;
 
@@ -32,4 +32,12 @@ export function keyOfPart(key: string, part: number): string {
   const suffix = `.${part}`;
   if (key.length + suffix.length <= keyLengthMax) return key + suffix;
   return `sha256:${createHash('sha256').update(key).digest('hex')}${suffix}`;
+}
+
+/**
+ * Has what ended an `enqueueMany` say what the calls before it were answered. It may be any error, a hook's too; one that
+ * takes no properties stays as it is.
+ */
+export function tellOfAll(error: unknown, answers: Enqueued[]): void {
+  if (error instanceof Error) Reflect.set(error, 'enqueued', answers);
 }

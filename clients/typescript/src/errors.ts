@@ -39,7 +39,10 @@ export class WorkmillError extends Error {
   readonly retryAfterMs: number | undefined;
   readonly detail: unknown;
   readonly retryIn: Duration | undefined;
-  /** Of `enqueueMany`, which sends in parts: what the parts before the failed one were answered, in order. */
+  /**
+   * Of `enqueueMany`, which sends in parts: what the parts before the failed one were answered, in order. Errors of other
+   * classes, such as a hook's own, have it too.
+   */
   enqueued?: Enqueued[];
   /** @internal */
   readonly [brand] = true;

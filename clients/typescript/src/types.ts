@@ -57,7 +57,8 @@ export type NewJob<In = Payload> = JobOptions & { type: string; payload?: In };
 
 /**
  * Sees a job before it is sent, and may change it: it is a copy, but for what lies deeper in it. A promise is waited for.
- * What it throws is the enqueue's error, and nothing is sent.
+ * What it throws is the enqueue's error, and the job is not sent. In the middle of `enqueueMany`, the jobs of the calls before
+ * it are enqueued, and the error's `enqueued` has their answers.
  */
 export type EnqueueHook = (job: NewJob) => void | Promise<void>;
 

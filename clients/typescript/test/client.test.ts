@@ -156,6 +156,38 @@ test('what a hook throws is the error of the enqueue, and nothing is sent', asyn
   refusing.close();
 });
 
+test('what goes wrong with a later job of many says what those before it were answered', async () => {
+  const refusing = new Client({
+    url: server.url,
+    onEnqueue: [
+      (job) => {
+        if (job.type === 'sunday') throw new RangeError('not on a Sunday');
+        if (job.type === 'monday') throw Object.freeze(new RangeError('not on a Monday'));
+      },
+    ],
+  });
+  function* jobs(queue: string, last: NewJob | undefined): Generator<NewJob> {
+    for (let i = 0; i < 10_001; i += 1) yield { type: 't', queue };
+    if (last === undefined) throw new TypeError('no more');
+    yield last;
+  }
+  const cases: Array<[string, NewJob | undefined, string]> = [
+    ['by-hook', { type: 'sunday' }, 'RangeError'],
+    ['by-jobs', undefined, 'TypeError'],
+    ['by-payload', { type: 't', payload: () => 1 }, 'UserError'],
+  ];
+
+  for (const [queue, last, name] of cases) {
+    await assert.rejects(refusing.enqueueMany(jobs(queue, last)), (error: WorkmillError) => {
+      assert.deepEqual([error.name, error.enqueued?.length], [name, 10_000]);
+      return true;
+    });
+    assert.equal((await client.queue(queue)).depth.ready, 10_000);
+  }
+  await assert.rejects(refusing.enqueueMany([{ type: 'monday' }]), { message: 'not on a Monday' });
+  refusing.close();
+});
+
 test('an error has class, code, field and trace', async () => {
   await assert.rejects(client.enqueue('t', null, { priority: 10 }), (error: WorkmillError) => {
     assert.equal(error.name, 'UserError');

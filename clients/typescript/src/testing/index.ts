@@ -1,7 +1,7 @@
 // For the tests of programs that use Workmill: no server, no sockets, no waiting.
 import { randomUUID } from 'node:crypto';
 import { milliseconds } from '../duration.js';
-import { hooked, keyHeader } from '../enqueue.js';
+import { hooked, keyHeader, tellOfAll } from '../enqueue.js';
 import { FatalError, isWorkmillError, JobFailedError, RetryableError, UserError } from '../errors.js';
 import { failureOf } from '../reports.js';
 import { Run, type RunOwner } from '../run.js';
@@ -177,7 +177,12 @@ export class FakeWorkmill implements WorkmillApi {
   ): Promise<Enqueued[]> {
     this.#check(call);
     const sent: NewJob[] = [];
-    for await (const job of jobs) sent.push(this.#onEnqueue.length > 0 ? await hooked(job, this.#onEnqueue) : job);
+    try {
+      for await (const job of jobs) sent.push(this.#onEnqueue.length > 0 ? await hooked(job, this.#onEnqueue) : job);
+    } catch (error) {
+      tellOfAll(error, []); // Here all jobs are seen before the first is enqueued.
+      throw error;
+    }
     return this.#once(sent, call, () => this.#enqueueAll(sent));
   }
 
