@@ -4,10 +4,24 @@ from __future__ import annotations
 
 import datetime
 import json
+import ssl
 
 import pytest
 
-from workmill import JobNotFound, NoServer, RetryableError, RetryPolicy, UserError, _calls, _json, _reports
+from workmill import (
+    AsyncClient,
+    AsyncWorker,
+    Client,
+    JobNotFound,
+    NoServer,
+    RetryableError,
+    RetryPolicy,
+    UserError,
+    Worker,
+    _calls,
+    _json,
+    _reports,
+)
 from workmill._errors import from_problem
 from workmill._http import Address
 from workmill._retry import Attempts
@@ -253,3 +267,15 @@ def test_what_is_no_address_is_refused(url):
     with pytest.raises(ValueError) as refused:
         Address.parse(url)
     assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize("make", [Client, AsyncClient, Worker, AsyncWorker])
+@pytest.mark.parametrize("url", ["jobs.example:443", "http://jobs.example", None])
+def test_tls_is_not_left_out_without_a_word(monkeypatch, make, url):
+    monkeypatch.delenv("WORKMILL_CA_FILE", raising=False)
+    tls = ssl.create_default_context()
+
+    with pytest.raises(UserError) as refused:
+        make(url=url, tls=tls, token="wm_secret")
+    assert (refused.value.code, refused.value.field) == ("bad_configuration", "tls")
+    assert Address.parse("https://jobs.example", tls).tls is tls

@@ -26,7 +26,7 @@ IDLE_MAX = 64  # Connections that are kept for the next request.
 
 @dataclass(frozen=True)
 class Address:
-    """Where a server is. `url` is host:port, http://host:port or https://host."""
+    """Where a server is. `url` is host:port, http://host:port or https://host. UserError where `tls` would go unheard."""
 
     host: str
     port: int
@@ -41,6 +41,9 @@ class Address:
         if parts.username is not None:
             raise ValueError("an address holds no user or password: say token=… or WORKMILL_TOKEN")
         if parts.scheme == "http":
+            if tls is not None:  # The token would go in clear.
+                message = f"tls is for https addresses, and this is none: http://{parts.netloc}"
+                raise UserError(message, code="bad_configuration", field="tls")
             return Address(parts.hostname, parts.port or 80, None)
         return Address(parts.hostname, parts.port or 443, tls if tls is not None else _tls_of_environment())
 

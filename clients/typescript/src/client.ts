@@ -60,7 +60,10 @@ export interface ClientOptions {
   requestTimeout?: Duration | undefined;
   /** What is `retryable`, and broken connections, are tried again. Default: 5 tries, 100 ms doubled up to 5 s, full jitter. */
   retry?: RetryOptions | undefined;
-  /** For https. Without `ca`, whom the file that WORKMILL_CA_FILE names vouches for is believed. */
+  /**
+   * For https; with another address it is refused. Without `ca`, whom the file that WORKMILL_CA_FILE names vouches for is
+   * believed.
+   */
   tls?: TlsOptions | undefined;
   /** false: no spans, though OpenTelemetry is installed. */
   tracing?: boolean | undefined;

@@ -78,9 +78,16 @@ export function parseUrl(text: string): URL {
 
 /**
  * What `node:tls` is told for this address: the option `tls`, and where that has no `ca`, the file that WORKMILL_CA_FILE
- * names. Throws a UserError where that cannot be read.
+ * names. Throws a UserError where that cannot be read, and where `tls` would go unheard.
  */
 export function tlsOptions(url: URL, given: TlsOptions | undefined): TlsOptions | undefined {
+  if (url.protocol !== 'https:' && given !== undefined) {
+    // The token would go in clear.
+    throw new UserError(`tls is for https addresses, and this is none: http://${url.host}`, {
+      code: 'bad_configuration',
+      field: 'tls',
+    });
+  }
   const file = process.env['WORKMILL_CA_FILE'];
   if (url.protocol !== 'https:' || given?.ca !== undefined || !file) return given;
   try {

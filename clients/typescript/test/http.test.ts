@@ -294,6 +294,18 @@ test('what is no address is refused at once', () => {
   }
 });
 
+test('tls is not left out without a word', async () => {
+  const tls = { rejectUnauthorized: true };
+  const refused = { class: 'user', code: 'bad_configuration', field: 'tls' };
+  for (const url of ['jobs.example:443', 'http://jobs.example', undefined]) {
+    assert.throws(() => new Client({ url, tls, token: 'wm_secret' }), refused);
+    for (const transport of ['stream', 'http'] as const) {
+      await assert.rejects(new Worker({ url, tls, transport, signals: false, logger: false }).run(), refused);
+    }
+  }
+  new Client({ url: 'https://jobs.example', tls }).close();
+});
+
 test('a token that would be no header is refused at once, and not shown', (context) => {
   const refused = (error: WorkmillError) =>
     error instanceof UserError && error.code === 'bad_configuration' && !error.message.includes('wm');
