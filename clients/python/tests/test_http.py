@@ -305,6 +305,16 @@ def test_a_silent_server_takes_no_more_of_a_waits_time_than_one_try(wait):
     held[0].close()
 
 
+def test_a_short_wait_is_told_at_once_that_the_server_wants_a_long_pause(wait):
+    server = Scripted([answer(OVERLOADED, status="429 Too Many Requests", headers="Retry-After: 300\r\n")])
+
+    with pytest.raises(RetryableError) as error:
+        wait(server.url, "result", "1s")
+
+    server.join()
+    assert error.value.retry_after == 300
+
+
 def test_a_wait_for_what_is_not_there_is_not_tried_again(wait):
     server = Scripted([answer('{"code": "job_not_found", "class": "user", "detail": "no"}', status="404 Not Found")])
 

@@ -217,6 +217,17 @@ def test_a_short_wait_is_tried_as_often_as_other_calls_and_ends_where_there_was_
     assert answered.last_answer() == "pending"
 
 
+def test_nobody_sits_through_a_long_pause_for_a_short_wait():
+    policy = RetryPolicy(attempts=3, first=0, cap=0)
+    minute, more = RetryableError("busy", retry_after=60), RetryableError("busy", retry_after=61)
+
+    short: Wait[str] = Wait("1s", policy)
+    assert short.pause_after_error(minute) == 60
+    with pytest.raises(RetryableError):
+        short.pause_after_error(more)
+    assert Wait(100, policy).pause_after_error(more) == 61
+    assert Wait(None, policy).pause_after_error(RetryableError("busy", retry_after=300)) == 300
+
 
 def test_a_delete_that_was_never_sent_has_deleted_nothing():
     attempts = Attempts(RetryPolicy())

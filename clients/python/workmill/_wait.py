@@ -12,6 +12,8 @@ from ._time import DurationLike, duration_seconds
 
 T = TypeVar("T")
 
+PAUSE_MAX = 60.0  # Seconds. Beyond the time of a wait nobody waits longer than this before he is told the error.
+
 
 def is_wait(timeout: Optional[DurationLike]) -> bool:
     """Whether so long is waited at all. Where not, the call is one like others."""
@@ -50,7 +52,8 @@ class Wait(Generic[T]):
         return 0.0
 
     def pause_after_error(self, error: RetryableError) -> Optional[float]:
-        """The same. Raises `error` where the wait is over, and there was no answer."""
+        """The same. Raises `error` where the wait is over, and there was no answer; at once, where the server asks for a
+        pause that is longer than the wait and than anybody would sit through for it."""
         self._attempts_left -= 1
         left = self._end - time.monotonic()
         pause = self._pause.next(error.retry_after)
@@ -59,7 +62,8 @@ class Wait(Generic[T]):
         if self._answer is not None:
             return None
         # A server that is there and says nothing has taken more time than there was, and would take it again.
-        if self._attempts_left <= 0 or (isinstance(error, NoServer) and error.timed_out):
+        is_silence = isinstance(error, NoServer) and error.timed_out
+        if self._attempts_left <= 0 or is_silence or pause > PAUSE_MAX:
             raise error
         return pause
 

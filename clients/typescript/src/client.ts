@@ -14,7 +14,16 @@ import {
   reportToWire,
   snake,
 } from './names.js';
-import { backoffMs, bounded, retryOf, sleep, triedAlready, type Retry, type RetryOptions } from './retry.js';
+import {
+  backoffMs,
+  bounded,
+  retryAfterMaxMs,
+  retryOf,
+  sleep,
+  triedAlready,
+  type Retry,
+  type RetryOptions,
+} from './retry.js';
 import { loadTelemetry, type Telemetry } from './telemetry.js';
 import { isWait, Wait } from './wait.js';
 import type { WorkmillApi } from './api.js';
@@ -71,8 +80,6 @@ export interface ClientOptions {
   onEnqueue?: EnqueueHook[] | undefined;
 }
 
-// Longer than this nobody waits inside a call: it fails, and `retryAfterMs` says how long the server wanted.
-const retryAfterMaxMs = 60_000;
 const jobsPerCall = 10_000;
 // Far under the server's default limit of 12 MiB a body, even if each of these is three bytes.
 const charactersPerCall = 2 * 1024 * 1024;

@@ -5,6 +5,9 @@ import type { Duration } from './types.js';
 /** The job that computes a cached value has had all its attempts: to ask again would be another job with as many. */
 export const triedAlready = new Set(['compute_failed']);
 
+/** Longer than this nobody waits inside a call: it fails, and `retryAfterMs` says how long the server wanted. */
+export const retryAfterMaxMs = 60_000;
+
 /** How often and when what failed is tried again. */
 export interface RetryOptions {
   /** Tries in all, the first one included. 1: never again. Default: 5. */

@@ -2,7 +2,7 @@
 import { milliseconds } from './duration.js';
 import type { RetryableError } from './errors.js';
 import { isSilence } from './http.js';
-import { backoffMs, type Retry } from './retry.js';
+import { backoffMs, retryAfterMaxMs, type Retry } from './retry.js';
 import type { Duration } from './types.js';
 
 // Of one call; a longer wait is several.
@@ -51,7 +51,7 @@ export class Wait {
     return 0;
   }
 
-  /** The same after an error. */
+  /** The same after an error. It is over at once where the server asks for a pause that nobody would sit through. */
   pauseMsAfter(error: RetryableError): number | undefined {
     this.#triesLeft -= 1;
     const leftMs = this.#end - performance.now();
@@ -59,7 +59,8 @@ export class Wait {
     if (leftMs > atLeastMs) return this.#nextPause(atLeastMs, leftMs);
     // A server that is there and says nothing has taken more time than there was, and would take it again.
     if (this.#answered || this.#triesLeft <= 0 || isSilence(error)) return undefined;
-    return this.#nextPause(atLeastMs, Infinity);
+    const pauseMs = this.#nextPause(atLeastMs, Infinity);
+    return pauseMs > retryAfterMaxMs ? undefined : pauseMs;
   }
 
   #nextPause(atLeastMs: number, atMostMs: number): number {

@@ -123,6 +123,24 @@ test('a wait that the server asks for and nobody would sit through is left to th
   });
 });
 
+test('a short wait is told at once that the server wants a long pause', async () => {
+  let requests = 0;
+  const server = answering((_request, response) => {
+    requests += 1;
+    response.writeHead(429, { 'retry-after': '300' }).end(busy);
+  });
+  await against(server, async (url) => {
+    const client = new Client({ url });
+
+    const wanted = { retryAfterMs: 300_000 };
+    await assert.rejects(client.waitFor('x', { timeout: '1s' }), wanted);
+    await assert.rejects(client.cache.getOrCompute('k', { type: 't' }, { wait: '1s' }), wanted);
+
+    assert.equal(requests, 2);
+    client.close();
+  });
+});
+
 test('a server that takes the request and says nothing is a time-out', async () => {
   await against(createTcpServer(), async (url) => {
     const client = new Client({ url, requestTimeout: 30, retry: { attempts: 2, first: 1 } });
