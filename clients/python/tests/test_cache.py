@@ -214,21 +214,38 @@ def test_coroutines_set_keys_too(fake):
 
 def test_what_a_report_cannot_hold_is_refused_where_it_is_set(fake, worker):
     refused = []
+    large = b"x" * (8 * 1024 * 1024)
 
     @worker.job("much")
     def much(ctx):
         for number in range(100):
             ctx.cache(f"k{number}", number)
-        for key, value in (("one more", 1), ("k1", b"x" * (8 * 1024 * 1024 + 1)), ("k2", object())):
-            with pytest.raises((ValueError, TypeError)) as error:
+        for key, value in (("one more", 1), ("k1", large + b"x"), ("k2", object())):
+            with pytest.raises((UserError, TypeError)) as error:
                 ctx.cache(key, value)
-            refused.append(type(error.value))
+            refused.append(error.value)
+        ctx.cache("k3", large)
+        ctx.cache("k4", large)  # Both are too much for one report: for each attempt.
+
+    id = fake.enqueue("much", queue="q").id
+    assert fake.drain(worker) == 1
+    assert (fake.get(id).state, fake.get(id).error.code) == ("dead", "payload_too_large")
+
+    assert [type(error) for error in refused] == [UserError, UserError, TypeError]
+    assert [(error.code, error.field) for error in refused[:2]] == [("payload_too_large", "cache")] * 2
+
+
+def test_what_was_set_before_a_refusal_is_kept(fake, worker):
+    @worker.job("much")
+    def much(ctx):
+        ctx.cache("k1", 1)
+        with pytest.raises(UserError):
+            ctx.cache("k1", b"x" * (8 * 1024 * 1024 + 1))
 
     fake.enqueue("much", queue="q")
     fake.drain(worker)
 
-    assert refused == [ValueError, ValueError, TypeError]
-    assert (fake.cache.get("k1").value, fake.cache.get("one more")) == (1, None)
+    assert fake.cache.get("k1").value == 1
 
 
 @pytest.mark.parametrize(

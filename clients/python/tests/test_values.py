@@ -121,9 +121,9 @@ def test_a_result_is_as_large_as_a_cached_value_may_be():
         assert json.loads(_reports.completed(JOB, result))["outcome"] == "completed"
     entry = _reports.cache_entry("k", b"x" * most, None, None, (), None)
     _reports.check_cache({"k": entry})
-    with pytest.raises(ValueError, match="8388608"):
+    with pytest.raises(UserError, match="payload_too_large.*8388608"):
         _reports.cache_entry("k", b"x" * (most + 1), None, None, (), None)
-    with pytest.raises(ValueError, match="as sent"):
+    with pytest.raises(UserError, match="payload_too_large.*as sent"):
         _reports.check_cache({"k": entry, "l": entry})
     report = json.loads(_reports.completed(JOB, "x" * 1_000_000, [entry]))
     assert report["error"]["code"] == "result_too_large"

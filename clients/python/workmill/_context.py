@@ -99,8 +99,8 @@ class BaseContext:
     ) -> None:
         """Sets a key of the cache, as Client.cache.put() does, together with the job's completion: both are durable, or
         neither. Nothing is set where the attempt fails. Of a key's values the last counts; 100 keys a job at most.
-        Raises ValueError or TypeError where the value is no JSON, or all that was set is too large for a report;
-        UserError for a key, tag, time or content type that the server would refuse."""
+        Raises ValueError or TypeError where the value is no JSON; UserError for a key, tag, time or content type that the
+        server would refuse, and where the value, or all that was set, is too large (`payload_too_large`)."""
         self._held.cache(key, _reports.cache_entry(key, value, fresh, stale, tags, content_type))
 
 

@@ -77,7 +77,7 @@ def cache_entry(
     check_cache_entry(key, fresh, stale, tags, content_type)
     data, kind = _calls.cache_value(value, content_type)
     if len(data) > RESULT_BYTES_MAX:
-        raise ValueError(f"a cached value has {RESULT_BYTES_MAX} bytes at most, not {len(data)}")
+        raise _too_much(f"a cached value has {RESULT_BYTES_MAX} bytes at most, not {len(data)}")
     entry: Dict[str, Any] = {"key": key}
     for name, duration in (("fresh", fresh), ("stale", stale)):
         if duration is not None:
@@ -122,12 +122,17 @@ def _bad_field(name: str, rule: str, value: Any) -> UserError:
 
 
 def check_cache(entries: Mapping[str, bytes]) -> None:
-    """Raises ValueError where a report cannot hold them."""
+    """Raises UserError where a report cannot hold them."""
     if len(entries) > CACHE_ENTRIES_MAX:
-        raise ValueError(f"a job sets {CACHE_ENTRIES_MAX} keys at most")
+        raise _too_much(f"a job sets {CACHE_ENTRIES_MAX} keys at most")
     size = sum(map(len, entries.values()))
     if size > REPORT_BYTES_MAX:
-        raise ValueError(f"what a job caches has {REPORT_BYTES_MAX} bytes at most, as sent, not {size}")
+        raise _too_much(f"what a job caches has {REPORT_BYTES_MAX} bytes at most, as sent, not {size}")
+
+
+def _too_much(message: str) -> UserError:
+    """It would be as much in the next attempt."""
+    return UserError(message, code="payload_too_large", field="cache")
 
 
 def failed(job: Mapping[str, Any], error: BaseException, was_cancelled: bool) -> bytes:
