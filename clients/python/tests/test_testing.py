@@ -18,6 +18,7 @@ from workmill import (
     UserError,
     Worker,
 )
+from workmill.testing import FakeWorkmill
 
 
 @pytest.fixture
@@ -307,8 +308,6 @@ def test_hooks_and_middleware_run(fake):
 
 
 def test_an_enqueue_hook_may_change_the_job():
-    from workmill.testing import FakeWorkmill
-
     fake = FakeWorkmill(on_enqueue=[lambda job: job.setdefault("meta", {}).update(tenant="t1")])
 
     assert fake.get(fake.enqueue("t").id).meta == {"tenant": "t1"}
@@ -320,13 +319,11 @@ def test_an_enqueue_hook_may_change_the_job():
 
 
 def test_hooks_of_an_asynchronous_client_may_be_coroutine_functions(fake):
-    client = fake.async_client()
-
     async def hook(job):
         await asyncio.sleep(0)
         job["meta"] = {"tenant": "t1"}
 
-    client._on_enqueue = (hook, lambda job: job.update(queue="q"))
+    client = fake.async_client(on_enqueue=[hook, lambda job: job.update(queue="q")])
 
     async def jobs():
         for number in range(3):
@@ -343,6 +340,38 @@ def test_hooks_of_an_asynchronous_client_may_be_coroutine_functions(fake):
     assert [(job.queue, job.meta) for job in fake.jobs()] == [("q", {"tenant": "t1"})] * 5
     with pytest.raises(TypeError, match="use AsyncClient"):
         Client(on_enqueue=[hook])
+
+
+def test_a_hook_of_a_blocking_client_that_returns_an_awaitable_is_not_passed_over():
+    async def later(job):
+        job["meta"] = {"tenant": "t1"}
+
+    class Hook:
+        async def __call__(self, job):
+            await later(job)
+
+    class Future:
+        def __await__(self):
+            yield
+
+    for hook in (lambda job: later(job), Hook(), lambda job: Future()):
+        fake = FakeWorkmill(on_enqueue=[hook])
+        with pytest.raises(TypeError, match="use AsyncClient"):
+            fake.enqueue("t")
+        assert list(fake.jobs()) == []
+
+
+def test_hooks_of_an_asynchronous_client_come_after_those_of_its_fake():
+    order = []
+
+    async def later(job):
+        order.append("later")
+
+    fake = FakeWorkmill(on_enqueue=[lambda job: order.append("first")])
+    asyncio.run(fake.async_client(on_enqueue=[later]).enqueue("t"))
+    fake.enqueue("t")
+
+    assert order == ["first", "later", "first"]
 
 
 def test_bytes_pass_both_ways(fake):

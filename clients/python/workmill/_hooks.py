@@ -20,12 +20,17 @@ def plain(hooks: Sequence[EnqueueHook]) -> Tuple[EnqueueHook, ...]:
 
 
 def hooked(job: Mapping[str, Any], hooks: Sequence[EnqueueHook]) -> Mapping[str, Any]:
-    """The job as they make it, one after another."""
+    """The job as they make it, one after another. TypeError where one returns what would have to be awaited: it has not
+    done yet what it is to do, and never would."""
     if not hooks:
         return checked(job)
     changed = dict(checked(job))
     for hook in hooks:
-        hook(changed)
+        done: object = hook(changed)
+        if inspect.isawaitable(done):
+            if inspect.iscoroutine(done):
+                done.close()  # Else Python warns of it, besides.
+            raise TypeError(f"{hook!r} returns what is to be awaited: use AsyncClient")
     return changed
 
 

@@ -24,7 +24,7 @@ from ._fake_problem import Problem
 from ._fake_server import FakeServer
 from ._handlers import TASK, Handler
 from ._held import Held
-from ._hooks import EnqueueHook, hooked, hooked_async
+from ._hooks import AsyncEnqueueHook, EnqueueHook, hooked, hooked_async
 from ._models import Job
 from ._retry import RetryPolicy
 from ._time import DurationLike, duration_seconds
@@ -76,13 +76,14 @@ class FakeWorkmill(Client):
             transport=_Transport(self._server),
         )
 
-    def async_client(self) -> AsyncClient:
-        """An AsyncClient of the same server."""
+    def async_client(self, *, on_enqueue: Sequence[AsyncEnqueueHook] = ()) -> AsyncClient:
+        """An AsyncClient of the same server. on_enqueue: hooks of its own, which come after those of the fake, and may be
+        coroutine functions."""
         return _FakeAsyncClient(
             "http://in.memory",
             token="",
             retry=RetryPolicy(first=0, cap=0),
-            on_enqueue=self._on_enqueue,
+            on_enqueue=[*self._on_enqueue, *on_enqueue],
             transport=_AsyncTransport(self._server),
         )
 
