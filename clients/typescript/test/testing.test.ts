@@ -256,3 +256,53 @@ test('many jobs are enqueued all or none, and an error says which one is at faul
 
   assert.equal((await fake.status()).queues, 0);
 });
+
+test('a queue that has no room for all of many takes none of them', async () => {
+  const fake = new FakeWorkmill();
+  const job = { type: 't', queue: 'q' };
+  await fake.updateQueue('q', { maxDepth: 3 });
+  await fake.enqueue('t', null, { queue: 'q', id: 'there' });
+
+  await assert.rejects(fake.enqueueMany([{ type: 't' }, job, job, job]), { code: 'queue_full', enqueued: [] });
+  assert.deepEqual([(await fake.status()).jobs['total'], (await fake.queue('q')).depth.ready], [1, 1]);
+
+  // Duplicates need no room.
+  const unique = { key: 'k' };
+  const many = [
+    { ...job, id: 'there' },
+    { ...job, id: 'a' },
+    { ...job, id: 'a' },
+    { ...job, unique },
+    { ...job, unique },
+  ];
+  const answers = await fake.enqueueMany(many);
+  assert.deepEqual(
+    answers.map(({ duplicate }) => duplicate),
+    [true, false, true, false, true],
+  );
+  assert.equal((await fake.queue('q')).depth.ready, 3);
+  // A key that only a job which waits for its time holds is held by no job that is ready.
+  const scheduled = { key: 's', while: 'scheduled' } as const;
+  await fake.updateQueue('q', { maxDepth: 4 });
+  await assert.rejects(fake.enqueueMany([1, 2].map(() => ({ ...job, unique: scheduled }))), { code: 'queue_full' });
+  await fake.enqueueMany([1, 2].map(() => ({ ...job, unique: scheduled, delay: '1h' })));
+  assert.deepEqual((await fake.queue('q')).depth, { ...none, ready: 3, scheduled: 1 });
+});
+
+const none = { scheduled: 0, ready: 0, leased: 0, completed: 0, dead: 0, cancelled: 0 };
+
+test('where the oldest give way, many of a queue find room unless all are held by workers', async () => {
+  const fake = new FakeWorkmill();
+  const job = { type: 't', queue: 'q' };
+  await fake.updateQueue('q', { maxDepth: 2, whenFull: 'drop_oldest' });
+  await fake.enqueueMany([job, job]);
+
+  await fake.enqueueMany([job, job, job]);
+  assert.deepEqual((await fake.queue('q')).depth, { ...none, ready: 2, cancelled: 3 });
+
+  await fake.lease({ queues: ['q'], max: 2 });
+  await fake.updateQueue('other', { maxDepth: 1, whenFull: 'drop_oldest' });
+  await fake.enqueueMany([{ type: 't', queue: 'other' }]);
+  await assert.rejects(fake.enqueueMany([{ type: 't', queue: 'other' }, job]), { code: 'queue_full' });
+  assert.deepEqual((await fake.queue('other')).depth, { ...none, ready: 1 });
+});

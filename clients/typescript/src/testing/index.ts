@@ -191,6 +191,7 @@ export class FakeWorkmill implements WorkmillApi {
     const answers: Enqueued[] = [];
     for (let from = 0; from < jobs.length; from += jobsPerCall) {
       const together = jobs.slice(from, from + jobsPerCall);
+      // What is wrong with one of them comes first, as with the server.
       together.forEach((job, i) => {
         try {
           this.#store.check(job);
@@ -202,6 +203,12 @@ export class FakeWorkmill implements WorkmillApi {
           throw error;
         }
       });
+      try {
+        this.#store.checkRoom(together);
+      } catch (error) {
+        tellOfAll(error, answers);
+        throw error;
+      }
       for (const job of together) answers.push(this.#store.enqueue(job, randomUUID));
     }
     return answers;

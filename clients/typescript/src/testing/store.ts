@@ -73,6 +73,10 @@ function checkSize(payload: unknown): void {
   throw user('payload_too_large', `must be ${payloadBytesMax} bytes at most`, { field: 'payload', status: 413 });
 }
 
+const mayGiveWay = ({ job }: Stored) => job.state !== 'leased';
+const queueFull = (queue: string) =>
+  new RetryableError(`the queue ${queue} has reached its maxDepth`, { code: 'queue_full' });
+
 export class Store {
   readonly jobs = new Map<string, Stored>();
   readonly #paused = new Map<string, QueueChanges>();
@@ -115,18 +119,50 @@ export class Store {
     checkSize(payload);
   }
 
+  /** Throws where a queue has no room for its share of these: duplicates among them, and what gives way, counted. */
+  checkRoom(jobs: NewJob[]): void {
+    if (![...this.#paused.values()].some(({ maxDepth }) => typeof maxDepth === 'number')) return;
+    const rooms = new Map<string, { unfinished: number; droppable: number }>();
+    const ids = new Set<string>();
+    const keys = new Set<string>();
+    for (const options of jobs) {
+      const queue = options.queue ?? 'default';
+      const { id, unique } = options;
+      const key = unique && `${queue}\n${unique.key}`;
+      if (this.#twinOf(queue, options) || (id !== undefined && ids.has(id)) || (key && keys.has(key))) continue;
+      const { maxDepth, whenFull } = this.#paused.get(queue) ?? {};
+      if (maxDepth !== undefined && maxDepth !== null) {
+        let room = rooms.get(queue);
+        if (!room) {
+          const unfinished = this.#unfinished(queue);
+          room = { unfinished: unfinished.length, droppable: unfinished.filter(mayGiveWay).length };
+          rooms.set(queue, room);
+        }
+        if (room.unfinished >= maxDepth) {
+          if (whenFull !== 'drop_oldest' || room.droppable === 0) throw queueFull(queue);
+          room.droppable -= 1;
+          room.unfinished -= 1;
+        }
+        room.unfinished += 1;
+        room.droppable += 1;
+      }
+      if (id !== undefined) ids.add(id);
+      const isScheduled = this.#dueMs(options) > this.#now();
+      if (key && (isScheduled || unique.while !== 'scheduled')) keys.add(key);
+    }
+  }
+
   enqueue(sent: NewJob, makeId: () => string): Enqueued {
     this.check(sent);
     const { type, payload, ...options } = sent;
     const queue = options.queue ?? 'default';
-    const twin = (options.id !== undefined && this.jobs.get(options.id)) || this.#holderOf(queue, options);
+    const twin = this.#twinOf(queue, options);
     if (twin) return { id: twin.job.id, state: twin.job.state, duplicate: true };
     this.#makeRoom(queue);
 
     const now = this.#now();
     const id = options.id ?? makeId();
-    const wait = options.delay === undefined ? 0 : milliseconds(options.delay);
-    const dueMs = options.runAt === undefined ? now + wait : new Date(options.runAt).getTime();
+    const dueMs = this.#dueMs(options);
     const { delay: _delay, runAt: _runAt, expiresIn: _expiresIn, lease: _lease, keepResult: _keep, ...rest } = options;
     const job = {
       ...overTheWire(rest),
@@ -369,6 +405,16 @@ export class Store {
     this.#ended(stored.job, entries);
   }
 
+  #dueMs({ delay, runAt }: JobOptions): number {
+    if (runAt !== undefined) return new Date(runAt).getTime();
+    return this.#now() + (delay === undefined ? 0 : milliseconds(delay));
+  }
+
+  /** The job that is there already for this one. */
+  #twinOf(queue: string, options: JobOptions): Stored | undefined {
+    return (options.id !== undefined && this.jobs.get(options.id)) || this.#holderOf(queue, options);
+  }
+
   #holderOf(queue: string, options: JobOptions): Stored | undefined {
     if (!options.unique) return undefined;
     for (const stored of this.jobs.values()) {
@@ -389,15 +435,17 @@ export class Store {
   #makeRoom(queue: string): void {
     const { maxDepth, whenFull } = this.#paused.get(queue) ?? {};
     if (maxDepth === undefined || maxDepth === null) return;
-    const waiting = [...this.jobs.values()].filter(({ job }) => job.queue === queue && !finished.has(job.state));
-    if (waiting.length < maxDepth) return;
-    const oldest = waiting
-      .filter(({ job }) => job.state !== 'leased')
+    const unfinished = this.#unfinished(queue);
+    if (unfinished.length < maxDepth) return;
+    const oldest = unfinished
+      .filter(mayGiveWay)
       .sort((a, b) => a.job.priority - b.job.priority || a.order - b.order)[0];
-    if (whenFull !== 'drop_oldest' || !oldest) {
-      throw new RetryableError(`the queue ${queue} holds ${waiting.length} jobs already`, { code: 'queue_full' });
-    }
+    if (whenFull !== 'drop_oldest' || !oldest) throw queueFull(queue);
     this.#finish(oldest, 'cancelled');
+  }
+
+  #unfinished(queue: string): Stored[] {
+    return [...this.jobs.values()].filter(({ job }) => job.queue === queue && !finished.has(job.state));
   }
 
   #validate(type: unknown, options: object): void {
