@@ -5,11 +5,21 @@ import type { Enqueued, EnqueueHook, NewJob } from './types.js';
 
 const keyLengthMax = 255;
 
-/** The job as the hooks make it, one after another. */
-export async function hooked(job: NewJob, hooks: EnqueueHook[]): Promise<NewJob> {
+/** The job as the hooks make it, one after another: at once, but for those that return a promise. */
+export function hooked(job: NewJob, hooks: EnqueueHook[]): NewJob | Promise<NewJob> {
   const changed = { ...job };
-  for (const hook of hooks) await hook(changed);
-  return changed;
+  const from = (first: number): NewJob | Promise<NewJob> => {
+    for (let i = first; i < hooks.length; i += 1) {
+      const done: unknown = hooks[i]!(changed);
+      if (isThenable(done)) return Promise.resolve(done).then(() => from(i + 1));
+    }
+    return changed;
+  };
+  return from(0);
+}
+
+function isThenable(value: unknown): value is PromiseLike<unknown> {
+  return typeof (value as { then?: unknown } | null | undefined)?.then === 'function';
 }
 
 /** An idempotency key as a header. Throws a UserError for what is none. */

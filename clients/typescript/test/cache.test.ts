@@ -4,7 +4,8 @@ import { once } from 'node:events';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { test } from 'node:test';
-import { CachePendingError, Client, UserError, Worker, type ComputeOptions } from 'workmill';
+import { setImmediate } from 'node:timers/promises';
+import { CachePendingError, Client, UserError, Worker, type ComputeOptions, type NewJob } from 'workmill';
 import { FakeWorkmill } from 'workmill/testing';
 
 const quiet = { logger: false } as const;
@@ -64,6 +65,48 @@ test('a missing value is computed by one job, for all who wait', async () => {
     ],
   );
   assert.deepEqual([hit.value, hit.fresh, hit.computed], [3, true, false]);
+});
+
+for (const [name, hook] of [
+  ['at once', (job: NewJob) => void (job.priority = 9)],
+  [
+    'in a while',
+    async (job: NewJob) => {
+      for (let i = 0; i < 3; i += 1) await setImmediate();
+      job.priority = 9;
+    },
+  ],
+] as const) {
+  test(`a drain runs the job of who asks for a value, where a hook sees it ${name}`, { timeout: 60_000 }, async () => {
+    const fake = new FakeWorkmill({ onEnqueue: [hook, hook] });
+
+    const asked = fake.cache.getOrCompute<number>('sum', sum);
+    const { completed } = await fake.drain(adder());
+
+    assert.deepEqual(
+      completed.map(({ priority }) => priority),
+      [9],
+    );
+    assert.equal((await asked).value, 3);
+  });
+}
+
+test('what a hook throws is the error of who asks for a value, and a drain ends', { timeout: 60_000 }, async () => {
+  for (const refuse of [
+    () => {
+      throw new RangeError('no');
+    },
+    async () => {
+      await setImmediate();
+      throw new RangeError('no');
+    },
+  ]) {
+    const fake = new FakeWorkmill({ onEnqueue: [refuse] });
+
+    const refused = assert.rejects(fake.cache.getOrCompute('sum', sum), RangeError);
+    assert.deepEqual(await fake.drain(adder()), { completed: [], failed: [] });
+    await refused;
+  }
 });
 
 test('who waits no longer is told which job computes it', async () => {

@@ -62,6 +62,7 @@ export class FakeCache implements CacheApi {
   readonly #owner: CacheOwner;
   readonly #entries = new Map<string, Entry>();
   readonly #failures = new Map<string, { error: WorkmillError; untilMs: number }>();
+  readonly #hooking = new Set<Promise<NewJob>>();
   #flights: Flight[] = [];
 
   /** @internal */
@@ -90,7 +91,8 @@ export class FakeCache implements CacheApi {
   ): Promise<Cached<T>> {
     this.#owner.check(call);
     const { onEnqueue } = this.#owner;
-    const job = onEnqueue.length > 0 ? await hooked(given, onEnqueue) : given;
+    const made = onEnqueue.length > 0 ? hooked(given, onEnqueue) : given;
+    const job = made instanceof Promise ? await this.#watched(made) : made;
     checkKey(key);
     checkTags(options.tags);
     for (const name of notOfAFlight) {
@@ -127,6 +129,14 @@ export class FakeCache implements CacheApi {
     });
   }
 
+  /** Nobody can wait for its job to be enqueued, as who calls waits for the value: so `drain` does. */
+  #watched(hooks: Promise<NewJob>): Promise<NewJob> {
+    this.#hooking.add(hooks);
+    const forget = () => void this.#hooking.delete(hooks);
+    hooks.then(forget, forget);
+    return hooks;
+  }
+
   async delete(key: string, call: CallOptions = {}): Promise<boolean> {
     this.#owner.check(call);
     checkKey(key);
@@ -144,6 +154,11 @@ export class FakeCache implements CacheApi {
   }
 
   // ---- For the fake.
+
+  /** Resolves when those hooks are through that are under way: their jobs are enqueued then. Undefined: there are none. */
+  get hooking(): Promise<unknown> | undefined {
+    return this.#hooking.size > 0 ? Promise.allSettled(this.#hooking) : undefined;
+  }
 
   /** Tells those whose wait is over. */
   settle(): void {

@@ -113,7 +113,11 @@ export class FakeWorkmill implements WorkmillApi {
     const limit = options.limit ?? 10_000;
     const drained: Drained = { completed: [], failed: [] };
     for (let ran = 0; ; ran += 1) {
-      const [leased] = this.#store.lease(worker.queues, 1, undefined, worker.name);
+      let [leased] = this.#store.lease(worker.queues, 1, undefined, worker.name);
+      for (let hooks = this.cache.hooking; !leased && hooks; hooks = this.cache.hooking) {
+        await hooks; // What they let through is to be run, too.
+        [leased] = this.#store.lease(worker.queues, 1, undefined, worker.name);
+      }
       if (!leased) {
         const due = options.advance ? this.#store.nextDue(worker.queues) : undefined;
         if (due === undefined) return drained;
