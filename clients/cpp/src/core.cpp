@@ -149,7 +149,9 @@ void Core::attempt(CallId id) {
 }
 
 void Core::on_answer(CallId id, Result<Response> answer) {
-  State& state = calls_.at(id);
+  auto const found = calls_.find(id);
+  if (found == calls_.end()) return;  // It was cancelled while its answer was on its way.
+  State& state = found->second;
   state.ticket = 0;
   if (answer && answer->status >= 400) answer = std::unexpected(read_problem(*answer));
   // A DELETE that finds nothing, as an attempt before it, whose answer was lost, may have deleted it.

@@ -4,9 +4,12 @@
 #include <sys/socket.h>
 
 #include <atomic>
+#include <functional>
 #include <future>
 #include <latch>
 #include <thread>
+#include <utility>
+#include <vector>
 
 #include "server_process.h"
 #include "workmill/async_client.h"
@@ -315,6 +318,54 @@ TEST(AsyncClient, AWaitThatIsCancelledBetweenTwoOfItsPartsEnds) {
   cancelled.count_down();
 
   EXPECT_EQ(std::move(wait).get().error().code, "call_cancelled");
+}
+
+// The refusal is on its way, and finds a call that is gone.
+TEST(AsyncClient, ACallThatIsRefusedWithoutAConnectionMayBeCancelledAtOnce) {
+  std::stop_source stopped;
+  stopped.request_stop();
+  std::vector<Async<Job>> calls;
+  std::function<void()> on_loop;
+  AsyncClient client{{.server = {.url = "ftp://x"}, .executor = [&](std::move_only_function<void()> work) {
+                        if (auto const act = std::exchange(on_loop, nullptr)) act();
+                        work();
+                      }}};
+  on_loop = [&] {  // While the loop's thread is here it does what follows in one go: the refusals come after it.
+    calls.push_back(client.job("j"));
+    calls.back().cancel();
+    calls.push_back(client.job("j", {.stop = stopped.get_token()}));
+  };
+
+  EXPECT_EQ(client.ping().get().error().code, "bad_configuration");
+  ASSERT_EQ(calls.size(), 2U);
+  for (auto& call : calls) EXPECT_EQ(std::move(call).get().error().code, "call_cancelled");
+  EXPECT_EQ(client.ping().get().error().code, "bad_configuration");
+}
+
+TEST(AsyncClient, ACallThatFindsNoPlaceInThePoolMayBeCancelledAtOnce) {
+  std::latch go{1};
+  FakeServer server{answering([&](std::string const&, int) {
+    go.wait();
+    return response(200, R"({"id":"j","state":"ready"})");
+  })};
+  std::vector<Async<Job>> calls;
+  std::function<void()> on_loop;
+  AsyncClient client{{.server = {.url = server.url(), .connections_max = 1, .waiting_max = 0},
+                      .executor = [&](std::move_only_function<void()> work) {
+                        if (auto const act = std::exchange(on_loop, nullptr)) act();
+                        work();
+                      }}};
+  auto first = client.job("j");
+  on_loop = [&] {
+    calls.push_back(client.job("k"));
+    calls.back().cancel();
+  };
+
+  EXPECT_EQ(client.job("k", {.traceparent = "\n"}).get().error().code, "invalid_field");
+  ASSERT_EQ(calls.size(), 1U);
+  EXPECT_EQ(std::move(calls.front()).get().error().code, "call_cancelled");
+  go.count_down();
+  EXPECT_TRUE(std::move(first).get());
 }
 
 TEST(AsyncClient, ABlockingCallOnTheClientsOwnThreadIsRefusedAndDoesNotHang) {
