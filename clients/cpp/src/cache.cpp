@@ -155,7 +155,7 @@ std::string compute_head(NewJob const& job, ComputeOptions const& options) {
 // A get-or-compute in parts: what is asked next, and whether there is a next.
 class ComputeParts {
  public:
-  ComputeParts(Core const& core, std::string_view key, NewJob const& job, ComputeOptions const& options, Op call)
+  ComputeParts(Core& core, std::string_view key, NewJob const& job, ComputeOptions const& options, Op call)
       : core_(core),
         call_(call),
         target_(cache_target(key)),

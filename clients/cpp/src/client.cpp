@@ -142,7 +142,7 @@ Operation<void> op_health(Core const& core, std::string path, Op call) {
 // What is asked next, and whether there is a next.
 class WaitParts {
  public:
-  WaitParts(Core const& core, std::string_view id, Duration patience, CallOptions const& call)
+  WaitParts(Core& core, std::string_view id, Duration patience, CallOptions const& call)
       : core_(core),
         id_(id),
         call_(call),

@@ -184,8 +184,10 @@ void Core::finish(CallId id, Result<Response> answer) {
   node.mapped().done(std::move(answer));
 }
 
-void Core::log(LogLevel level, std::string const& message) const {
-  if (options_.log) options_.log(level, message);
+void Core::log(LogLevel level, std::string message) {
+  if (!options_.log) return;
+  if (loop_.is_current()) return options_.log(level, message);
+  loop_.post([this, level, message = std::move(message)] { options_.log(level, message); });
 }
 
 }  // namespace workmill::client::detail

@@ -41,7 +41,8 @@ class Core {
 
   ServerOptions const& options() const { return options_; }
   Loop& loop() { return loop_; }
-  void log(LogLevel level, std::string const& message) const;
+  // Any thread. The hook is called on the loop's.
+  void log(LogLevel level, std::string message);
 
  private:
   struct State {

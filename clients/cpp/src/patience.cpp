@@ -20,7 +20,7 @@ bool is_silence(Error const& error) { return error.code == "no_server" && error.
 
 }  // namespace
 
-Patience::Patience(Core const& core, std::string what, Duration patience, std::optional<Duration> deadline)
+Patience::Patience(Core& core, std::string what, Duration patience, std::optional<Duration> deadline)
     : core_(core),
       what_(std::move(what)),
       is_wait_(patience > Duration{0}),

@@ -17,7 +17,7 @@ namespace workmill::client::detail {
 class Patience {
  public:
   // `what`: for the log. `deadline`: of the whole call; it ends the wait before its time.
-  Patience(Core const& core, std::string what, Duration patience, std::optional<Duration> deadline);
+  Patience(Core& core, std::string what, Duration patience, std::optional<Duration> deadline);
 
   // What the server is asked to wait for the next part.
   Duration next_part();
@@ -37,7 +37,7 @@ class Patience {
  private:
   Duration left() const;
 
-  Core const& core_;
+  Core& core_;
   std::string const what_;
   bool const is_wait_;
   Loop::Clock::time_point const until_;

@@ -7,6 +7,8 @@
 #include <functional>
 #include <future>
 #include <latch>
+#include <mutex>
+#include <set>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -366,6 +368,47 @@ TEST(AsyncClient, ACallThatFindsNoPlaceInThePoolMayBeCancelledAtOnce) {
   EXPECT_EQ(std::move(calls.front()).get().error().code, "call_cancelled");
   go.count_down();
   EXPECT_TRUE(std::move(first).get());
+}
+
+// A wait in parts is done on its caller's thread, the hook's is the client's all the same.
+TEST(Client, ItsLogIsCalledOnOneThreadOfItsOwnThoughManyWait) {
+  constexpr int kMessages = 40;
+  std::mutex mutex;
+  std::set<std::thread::id> threads;
+  std::atomic<int> inside{0};
+  std::atomic<bool> overlapped{false};
+  std::atomic<int> messages{0};
+  auto const look = [&](LogLevel, std::string_view) {
+    if (inside.fetch_add(1) != 0) overlapped = true;
+    {
+      std::lock_guard const lock{mutex};
+      threads.insert(std::this_thread::get_id());
+    }
+    inside.fetch_sub(1);
+    messages.fetch_add(1);
+  };
+  std::stop_source stop;
+  std::set<std::thread::id> callers;
+  {
+    Client client{{.url = "http://127.0.0.1:" + std::to_string(free_port()), .retry = kSoon, .log = look}};
+    std::vector<std::jthread> waiting;
+    for (int i = 0; i < 4; ++i) {
+      waiting.emplace_back([&, i] {
+        if (i % 2 == 0)
+          EXPECT_FALSE(client.wait("j", kPatience, {.stop = stop.get_token()}));
+        else
+          EXPECT_FALSE(
+              client.cache().get_or_compute("k", make_job("t", 1), {.wait = kPatience}, {.stop = stop.get_token()}));
+      });
+    }
+    for (auto const& thread : waiting) callers.insert(thread.get_id());
+    EXPECT_TRUE(eventually([&] { return messages >= kMessages; }));
+    stop.request_stop();
+  }
+
+  EXPECT_EQ(threads.size(), 1U);
+  for (auto const& caller : callers) EXPECT_FALSE(threads.contains(caller));
+  EXPECT_FALSE(overlapped);
 }
 
 TEST(AsyncClient, ABlockingCallOnTheClientsOwnThreadIsRefusedAndDoesNotHang) {
