@@ -155,17 +155,15 @@ std::string compute_head(NewJob const& job, ComputeOptions const& options) {
 // A get-or-compute in parts: what is asked next, and whether there is a next.
 class ComputeParts {
  public:
+  // On the thread of who waits: the trace is asked for here, and no more by the later parts.
   ComputeParts(Core& core, std::string_view key, NewJob const& job, ComputeOptions const& options, Op call)
-      : core_(core),
-        call_(call),
-        target_(cache_target(key)),
-        head_(compute_head(job, options)),
-        patience_(core, "waiting for what is cached at " + target_, options.wait, call.deadline) {}
+      : call_(make_call(core, "POST", cache_target(key), compute_head(job, options), true, call)),
+        patience_(core, "waiting for what is cached at " + call_.request.target, options.wait, call.deadline) {}
 
   Operation<Computed> next() {
     Duration const part = patience_.next_part();
-    std::string body = head_ + ",\"wait\":\"" + format_duration(part) + "\"}";
-    auto made = make_call(core_, "POST", target_, std::move(body), true, call_);
+    Call made = call_;
+    made.request.body.append(",\"wait\":\"" + format_duration(part) + "\"}");
     hold(made, part);
     patience_.ready(made);
     return {std::move(made), read_computed};
@@ -187,10 +185,7 @@ class ComputeParts {
   }
 
  private:
-  Core const& core_;
-  CallOptions const& call_;
-  std::string const target_;
-  std::string const head_;
+  Call const call_;  // Of each part, but for how long it waits.
   Patience patience_;
   std::optional<Error> pending_{};
 };
@@ -198,9 +193,8 @@ class ComputeParts {
 // One that is under way. Each part's answer starts the next; the callbacks own it.
 struct Computing : std::enable_shared_from_this<Computing> {
   Computing(Core& in, std::string_view key, NewJob const& job, ComputeOptions const& options, CallOptions const& how)
-      : core(in), call(how), parts(in, key, job, options, call), stopper(in, call.stop) {}
+      : core(in), parts(in, key, job, options, how), stopper(in, how.stop) {}
   Core& core;
-  CallOptions const call;
   ComputeParts parts;
   Stopper stopper;
   std::move_only_function<void(Result<CachedValue>)> done;

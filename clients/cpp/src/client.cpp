@@ -71,11 +71,6 @@ Operation<std::vector<Enqueued>> op_enqueue_part(Core const& core, std::span<New
 Operation<Job> op_job(Core const& core, std::string_view id, Op call) {
   return {make_call(core, "GET", job_target(id), {}, true, call), of_body<read_job>};
 }
-Operation<Job> op_wait(Core const& core, std::string_view id, Duration wait, Op call) {
-  auto made = make_call(core, "GET", job_target(id, "?wait=" + format_duration(wait)), {}, true, call);
-  hold(made, wait);
-  return {std::move(made), of_body<read_job>};
-}
 Operation<void> op_cancel(Core const& core, std::string_view id, Op call) {
   return {make_call(core, "POST", job_target(id, "/cancel"), {}, true, call), of_body<read_nothing>};
 }
@@ -142,16 +137,18 @@ Operation<void> op_health(Core const& core, std::string path, Op call) {
 // What is asked next, and whether there is a next.
 class WaitParts {
  public:
+  // On the thread of who waits: the trace is asked for here, and no more by the later parts.
   WaitParts(Core& core, std::string_view id, Duration patience, CallOptions const& call)
-      : core_(core),
-        id_(id),
-        call_(call),
+      : call_(make_call(core, "GET", job_target(id, "?wait="), {}, true, call)),
         patience_(core, "waiting for job " + std::string{id}, patience, call.deadline) {}
 
   Operation<Job> next() {
-    auto operation = op_wait(core_, id_, patience_.next_part(), call_);
-    patience_.ready(operation.call);
-    return operation;
+    Duration const part = patience_.next_part();
+    Call made = call_;
+    made.request.target.append(format_duration(part));
+    hold(made, part);
+    patience_.ready(made);
+    return {std::move(made), of_body<read_job>};
   }
   // Is this the answer? Where the wait ends while the server is away, it is made the job as it was seen last.
   bool is_last(Result<Job>& job) {
@@ -167,9 +164,7 @@ class WaitParts {
   }
 
  private:
-  Core const& core_;
-  std::string const id_;
-  CallOptions const& call_;
+  Call const call_;  // Of each part, but for how long it waits.
   Patience patience_;
   std::optional<Job> seen_{};
 };
@@ -185,9 +180,8 @@ Result<Job> run_wait(Core& core, std::string_view id, Duration patience, CallOpt
 // One wait that is under way. Each part's answer starts the next; the callbacks own it.
 struct Waiting : std::enable_shared_from_this<Waiting> {
   Waiting(Core& in, std::string_view id, Duration patience, CallOptions const& options)
-      : core(in), call(options), parts(in, id, patience, call), stopper(in, options.stop) {}
+      : core(in), parts(in, id, patience, options), stopper(in, options.stop) {}
   Core& core;
-  CallOptions const call;
   WaitParts parts;
   Stopper stopper;
   std::move_only_function<void(Result<Job>)> done;

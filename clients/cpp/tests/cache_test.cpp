@@ -5,7 +5,9 @@
 
 #include <atomic>
 #include <mutex>
+#include <thread>
 
+#include "core.h"
 #include "server_process.h"
 #include "workmill/async_client.h"
 #include "workmill/client.h"
@@ -226,6 +228,30 @@ TEST(AsyncCache, CallsAreAwaitedAndAWaitIsSeveralPolls) {
   ASSERT_TRUE(computed && found && *found);
   EXPECT_EQ(*computed->as<int>(), 1);
   EXPECT_EQ(*(*found)->as<int>(), 2);
+}
+
+// Later polls are made on the client's own thread, which knows of no trace.
+TEST(AsyncCache, AllPollsOfAWaitCarryTheTraceOfWhoWaits) {
+  std::string const value = value_answer("1", "application/json", "workmill; hit; ttl=5");
+  Scripted server{{kPending, kPending, value, kPending, kPending, value}};
+  auto const caller = std::this_thread::get_id();
+  auto const of_caller = [caller] { return std::this_thread::get_id() == caller ? "00-hook" : ""; };
+  AsyncClient hooked{{.server = {.url = server.url(), .retry = kRetrySoon, .traceparent = of_caller}}};
+  AsyncClient plain{{.server = {.url = server.url(), .retry = kRetrySoon}}};
+
+  EXPECT_TRUE(hooked.cache().get_or_compute("k", make_job("t", 1)).get());
+  detail::current_traceparent() = "00-handler";  // As a worker does it around a handler.
+  detail::current_tracestate() = "s=1";
+  auto call = plain.cache().get_or_compute("k", make_job("t", 1));
+  detail::current_traceparent().clear();
+  detail::current_tracestate().clear();
+  EXPECT_TRUE(std::move(call).get());
+
+  ASSERT_EQ(server.requests(), 6U);
+  for (std::size_t i = 0; i < 3; ++i) EXPECT_TRUE(server.request(i).contains("traceparent: 00-hook\r\n")) << i;
+  for (std::size_t i = 3; i < 6; ++i) {
+    EXPECT_TRUE(server.request(i).contains("traceparent: 00-handler\r\ntracestate: s=1\r\n")) << i;
+  }
 }
 
 TEST(AsyncCache, WhatPausesBetweenPollsIsAnsweredWhenItsClientGoes) {

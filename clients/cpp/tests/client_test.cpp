@@ -13,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include "core.h"
 #include "server_process.h"
 #include "workmill/async_client.h"
 #include "workmill/worker.h"
@@ -409,6 +410,36 @@ TEST(Client, ItsLogIsCalledOnOneThreadOfItsOwnThoughManyWait) {
   EXPECT_EQ(threads.size(), 1U);
   for (auto const& caller : callers) EXPECT_FALSE(threads.contains(caller));
   EXPECT_FALSE(overlapped);
+}
+
+// Later parts are asked for on the client's own thread, which knows of no trace.
+TEST(AsyncClient, AllPartsOfAWaitCarryTheTraceOfWhoWaits) {
+  std::mutex mutex;
+  std::vector<std::string> requests;
+  FakeServer server{answering([&](std::string const& request, int) {
+    std::lock_guard const lock{mutex};
+    requests.push_back(request);
+    return response(200,
+                    requests.size() % 3 == 0 ? R"({"id":"j","state":"completed"})" : R"({"id":"j","state":"leased"})");
+  })};
+  auto const caller = std::this_thread::get_id();
+  auto const of_caller = [caller] { return std::this_thread::get_id() == caller ? "00-hook" : ""; };
+  AsyncClient hooked{{.server = {.url = server.url(), .retry = kSoon, .traceparent = of_caller}}};
+  AsyncClient plain{{.server = {.url = server.url(), .retry = kSoon}}};
+
+  EXPECT_TRUE(hooked.wait("j", kPatience).get());
+  detail::current_traceparent() = "00-handler";  // As a worker does it around a handler.
+  detail::current_tracestate() = "s=1";
+  auto waits = plain.wait("j", kPatience);
+  detail::current_traceparent().clear();
+  detail::current_tracestate().clear();
+  EXPECT_TRUE(std::move(waits).get());
+
+  ASSERT_EQ(requests.size(), 6U);
+  for (std::size_t i = 0; i < 3; ++i) EXPECT_TRUE(requests[i].contains("traceparent: 00-hook\r\n")) << requests[i];
+  for (std::size_t i = 3; i < 6; ++i) {
+    EXPECT_TRUE(requests[i].contains("traceparent: 00-handler\r\ntracestate: s=1\r\n")) << requests[i];
+  }
 }
 
 TEST(AsyncClient, ABlockingCallOnTheClientsOwnThreadIsRefusedAndDoesNotHang) {

@@ -41,7 +41,8 @@ struct ServerOptions {
   unsigned waiting_max = 1'000;  // Calls that wait for one of either; the next is refused with pool_exhausted.
   Duration idle_max{60'000};     // A connection that was idle for longer is not used again.
   LogHook log{};                 // Left out: a client says nothing, and a worker writes warnings to standard error.
-  // Asked at each call that has no traceparent of its own: the W3C traceparent of what runs on this thread, or "".
+  // Asked once for each call that has no traceparent of its own, on its caller's thread: the W3C traceparent of what
+  // runs there, or "".
   // Left out: inside of a handler of a Worker it is the job's, else none.
   std::function<std::string()> traceparent{};
 };
