@@ -171,23 +171,30 @@ HttpPool::~HttpPool() {
   for (auto& [ticket, exchange] : exchanges_) loop_.cancel(exchange.timer);
 }
 
-void HttpPool::later(Done done, Error error) {
-  loop_.post([done = std::move(done), error = std::move(error)]() mutable { done(std::unexpected(std::move(error))); });
+// Unless it is aborted before, or the pool goes.
+void HttpPool::later(Ticket ticket, Done done, Error error) {
+  refused_.emplace(ticket, std::move(done));
+  loop_.post([this, alive = alive_, ticket, error = std::move(error)]() mutable {
+    if (!*alive) return;
+    auto node = refused_.extract(ticket);
+    if (!node.empty()) node.mapped()(std::unexpected(std::move(error)));
+  });
 }
 
 Transport::Ticket HttpPool::send(Request request, Done done) {
   Ticket const ticket = std::exchange(next_ticket_, next_ticket_ + 2);
   if (!address_) {
-    later(std::move(done), address_.error());
+    later(ticket, std::move(done), address_.error());
     return ticket;
   }
   ConnectionPtr const idle = take_idle();
   std::size_t const on_their_way = opening_ + (connections_.size() < bounds_.connections_max ? 1 : 0);
   if (!idle && waiting_count_ >= options_.waiting_max + on_their_way) {
-    later(std::move(done), transport_error("pool_exhausted",
-                                           std::to_string(waiting_count_) + " calls wait for one of " +
-                                               std::to_string(bounds_.connections_max) + " connections",
-                                           false));
+    later(ticket, std::move(done),
+          transport_error("pool_exhausted",
+                          std::to_string(waiting_count_) + " calls wait for one of " +
+                              std::to_string(bounds_.connections_max) + " connections",
+                          false));
     return ticket;
   }
   Duration const timeout = request.timeout;
@@ -204,6 +211,7 @@ Transport::Ticket HttpPool::send(Request request, Done done) {
 }
 
 void HttpPool::abort(Ticket ticket) {
+  if (refused_.erase(ticket) > 0) return;
   auto const found = exchanges_.find(ticket);
   if (found == exchanges_.end()) return;
   ConnectionPtr const connection = found->second.connection;
@@ -227,7 +235,7 @@ void HttpPool::call_off(Ticket ticket) {
   }
   Done done = std::move(found->second.done);
   abort(ticket);
-  later(std::move(done), transport_error("call_cancelled", "called off", true));
+  later(ticket, std::move(done), transport_error("call_cancelled", "called off", true));
 }
 
 HttpPool::ConnectionPtr HttpPool::take_idle() {

@@ -56,7 +56,7 @@ class HttpPool {
   void finish(Ticket ticket, Result<Response> answer);
   void drop(ConnectionPtr const& connection);
   ConnectionPtr take_idle();
-  void later(Done done, Error error);
+  void later(Ticket ticket, Done done, Error error);
 
   Loop& loop_;
   Result<Address> const& address_;
@@ -64,7 +64,8 @@ class HttpPool {
   ServerOptions const& options_;
   Bounds const bounds_;
   std::unordered_map<Ticket, Exchange> exchanges_;
-  std::deque<Ticket> waiting_;  // May name some that are gone.
+  std::unordered_map<Ticket, Done> refused_;  // They are told soon.
+  std::deque<Ticket> waiting_;                // May name some that are gone.
   std::size_t waiting_count_ = 0;
   std::list<ConnectionPtr> connections_;  // All.
   std::vector<ConnectionPtr> idle_;       // The one that was used last at the end.

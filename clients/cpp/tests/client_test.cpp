@@ -7,6 +7,7 @@
 #include <functional>
 #include <future>
 #include <latch>
+#include <memory>
 #include <mutex>
 #include <set>
 #include <thread>
@@ -369,6 +370,32 @@ TEST(AsyncClient, ACallThatFindsNoPlaceInThePoolMayBeCancelledAtOnce) {
   EXPECT_EQ(std::move(calls.front()).get().error().code, "call_cancelled");
   go.count_down();
   EXPECT_TRUE(std::move(first).get());
+}
+
+// Whoever aborts it, or ends the transport, may be gone before the refusal is told.
+TEST(HttpTransport, WhatIsRefusedIsToldToNobodyWhoHasAbortedItOrHasLeft) {
+  detail::Loop loop;
+  auto const backend = detail::make_server_backend({.url = "ftp://x"});
+  std::string told;
+  std::promise<void> over;
+  std::unique_ptr<detail::Transport> transport;
+  auto const tells = [&](char const* who) { return [&told, who](auto const&) { told.append(who); }; };
+
+  loop.post([&] {
+    transport = backend->make_transport(loop);
+    transport->send({}, tells("left "));
+    transport = backend->make_transport(loop);
+    auto const aborted = transport->send({}, tells("aborted "));
+    transport->send({}, tells("stays "));
+    transport->abort(aborted);
+    loop.post([&] {  // Behind the refusals.
+      transport.reset();
+      over.set_value();
+    });
+  });
+  over.get_future().wait();
+
+  EXPECT_EQ(told, "stays ");
 }
 
 // A wait in parts is done on its caller's thread, the hook's is the client's all the same.
