@@ -21,6 +21,17 @@ std::string environment(char const* name) {
   return value != nullptr ? value : "";
 }
 
+Error no_tls(boost::system::error_code const& why) {
+  auto error = transport_error("no_server", "TLS: " + why.message(), false);
+  // A certificate that does not hold, or something that speaks another language: trying again mends nothing. A
+  // connection that breaks meanwhile is of another category.
+  if (why.category() == asio::error::get_ssl_category()) {
+    error.code = "protocol_error";
+    error.error_class = ErrorClass::fatal;
+  }
+  return error;
+}
+
 }  // namespace
 
 Result<Address> resolve_address(ServerOptions const& options) {
@@ -91,11 +102,11 @@ void Socket::connect(std::shared_ptr<Socket> const& socket, Address const& addre
   auto const failed = [shared](std::string const& why) {
     (*shared)(std::unexpected(transport_error("no_server", why, false)));
   };
-  auto const shake = [socket, shared, failed] {
+  auto const shake = [socket, shared] {
     socket->tls_->async_handshake(asio::ssl::stream_base::client,
-                                  [socket, shared, failed](boost::system::error_code const& error) {
-                                    if (error) return failed("TLS: " + error.message());
-                                    (*shared)({});
+                                  [socket, shared](boost::system::error_code const& error) {
+                                    if (!error) return (*shared)({});
+                                    (*shared)(std::unexpected(no_tls(error)));
                                   });
   };
   auto const host = address.host;

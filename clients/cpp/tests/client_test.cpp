@@ -796,8 +796,21 @@ TEST(ClientOverTls, AServerIsBelievedWhereItsCertificateIsAndOnlyThere) {
   Client strange{{.url = server.url(), .retry = kSoon}};
 
   EXPECT_TRUE(good.enqueue("t", 1));
-  EXPECT_EQ(strange.ping().error().code, "no_server");
+  EXPECT_EQ(strange.ping().error().code, "protocol_error");
+  EXPECT_EQ(strange.ping().error().error_class, ErrorClass::fatal);
+  EXPECT_EQ(strange.wait("j", kPatience).error().code, "protocol_error");
   EXPECT_EQ((Client{{.url = server.url(), .ca_file = "/nowhere"}}.ping().error().code), "bad_configuration");
+}
+
+TEST(ClientOverTls, WhoSpeaksNoTlsIsNoServerAndWhoHangsUpMayBeOneLater) {
+  FakeServer plain{[](int socket, int) { send_text(socket, response(400, "{}")); }};
+  FakeServer leaving{[](int socket, int) { ::shutdown(socket, SHUT_RDWR); }};
+  auto const over_tls = [](std::string const& url) { return "https" + url.substr(url.find(':')); };
+
+  EXPECT_EQ((Client{{.url = over_tls(plain.url()), .retry = kSoon}}.ping().error().code), "protocol_error");
+  EXPECT_EQ(plain.connections(), 1);
+  EXPECT_EQ((Client{{.url = over_tls(leaving.url()), .retry = kSoon}}.ping().error().code), "no_server");
+  EXPECT_EQ(leaving.connections(), static_cast<int>(kSoon.attempts));
 }
 
 TEST(ClientOverTls, WhomTheEnvironmentNamesIsBelievedUnlessTheProgramSaysOtherwise) {

@@ -29,7 +29,7 @@ std::string_view to_string(ErrorClass value);
 //   timed_out        the deadline of CallOptions is over
 //   pool_exhausted   too many calls wait for a connection, or this one has for too long: nothing happened
 //   call_cancelled   its stop token said so, or its client is going away
-//   protocol_error   what came back is no answer of a Workmill
+//   protocol_error   what came back is no answer of a Workmill, or the server's certificate does not hold
 //   bad_json         a value has not the form that was asked for
 //   cache_pending    the job that computes a cached value was not done within the time that was given
 //   wrong_thread     a blocking call on the library's own thread, which would wait for itself
