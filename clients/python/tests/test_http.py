@@ -414,6 +414,41 @@ def test_a_key_holds_for_all_parts_of_many_jobs(server):
         assert client.queue("default").depth["ready"] == 2 * 10_001
 
 
+REFUSED = answer(OVERLOADED, status="503 Service Unavailable")
+
+
+@pytest.mark.parametrize("method, args", [("retry", ["a"]), ("retry_all", [])])
+def test_a_retry_whose_answer_is_lost_is_not_sent_again_as_its_jobs_may_have_run_meanwhile(method, args):
+    # A second connection, which nobody may ask for; and a refusal, after which there is another attempt.
+    server, busy = Scripted([b""], [b""]), Scripted([REFUSED, answer('{"count": 1}')], [REFUSED, answer('{"count": 1}')])
+
+    async def ask(url):
+        async with AsyncClient(url, retry=TWICE) as client:
+            await getattr(client, method)(*args)
+
+    with Client(server.url, retry=TWICE) as client, pytest.raises(NoServer):
+        getattr(client, method)(*args)
+    with pytest.raises(NoServer):
+        asyncio.run(ask(server.url))
+    with Client(busy.url, retry=TWICE) as client:
+        getattr(client, method)(*args)
+    asyncio.run(ask(busy.url))
+
+    server.join()
+    busy.join()
+    assert len(server.requests) == 2
+
+
+def test_a_cancellation_whose_answer_is_lost_is_sent_again():
+    server = Scripted([b""], [answer("{}")], [b""], [answer('{"count": 1}')])
+
+    with Client(server.url, retry=TWICE) as client:
+        client.cancel("a")
+        assert client.cancel_all() == 1
+
+    server.join()
+
+
 def test_a_report_says_what_came_with_it_and_was_not_stored():
     server = Scripted([answer('{"reports": [{"id": "a", "ok": true, "not_stored": ["k"]}, {"id": "b", "ok": true}]}')])
 

@@ -240,6 +240,16 @@ def test_a_delete_that_was_never_sent_has_deleted_nothing():
     assert not attempts.has_deleted("PATCH", gone)
 
 
+def test_what_is_not_repeatable_has_another_attempt_where_it_has_surely_not_been_done():
+    attempts = Attempts(RetryPolicy(attempts=9))
+
+    for harmless in (NoServer("refused", may_have_happened=False), RetryableError("busy", code="overloaded")):
+        assert attempts.pause_after(harmless, False) is not None
+    for lost in (NoServer("it broke"), RetryableError("perhaps", code="outcome_unknown")):
+        assert attempts.pause_after(lost, False) is None
+        assert attempts.pause_after(lost) is not None
+
+
 def test_a_problem_becomes_the_exception_of_its_class():
     problem = {"code": "x", "class": "user", "detail": "why", "status": 400, "field": "jobs[3].type", "trace_id": "0f"}
 

@@ -108,7 +108,7 @@ class AsyncClient:
                 answer_instead = _calls.settled(call, error, attempts)
                 if answer_instead is not None:
                     return answer_instead()
-                pause = attempts.pause_after(error)
+                pause = attempts.pause_after(error, call.is_repeatable)
                 if pause is None:
                     raise
             await asyncio.sleep(pause)

@@ -72,6 +72,8 @@ class Call(Generic[T]):
     wait: float = 0.0  # Seconds that the server may take besides, as asked.
     # In place of `parse`, for an answer that is more than its JSON.
     read_answer: Optional[Callable[[Answer], T]] = None
+    # Whether it may be sent again where nobody knows if it was done.
+    is_repeatable: bool = True
     # What it comes to that nothing is kept under the key; where it is None: to an error.
     on_miss: Optional[Callable[[], T]] = None
 
@@ -256,8 +258,9 @@ def get(id: str, wait: float = 0.0) -> Call[Job]:
     return Call("GET", _job_path(id, query), job_from, wait=wait)
 
 
+# A retry is not repeatable: its jobs may have run, and died once more, meanwhile.
 def act(id: str, action: str) -> Call[None]:
-    return Call("POST", _job_path(id, f"/{action}"), _nothing)
+    return Call("POST", _job_path(id, f"/{action}"), _nothing, is_repeatable=action != "retry")
 
 
 def delete(id: str) -> Call[None]:
@@ -274,7 +277,7 @@ def log(id: str) -> Call[List[str]]:
 
 def bulk(action: str, where: Mapping[str, Any]) -> Call[int]:
     body = _json.dumps({"action": action, "where": _given(where)})
-    return Call("POST", "/v1/jobs/bulk", lambda raw: int(raw["count"]), body)
+    return Call("POST", "/v1/jobs/bulk", lambda raw: int(raw["count"]), body, is_repeatable=action != "retry")
 
 
 Page = Tuple[List[T], Optional[str]]

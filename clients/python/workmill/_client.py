@@ -50,7 +50,8 @@ class Client:
 
     Every method raises a WorkmillError (RetryableError, UserError or FatalError). Errors that are worth it have been
     tried again by then, as have broken connections; an enqueue is never doubled by that. Other calls may have taken
-    effect though their answer was lost: a second cancel() is then refused with `wrong_state`.
+    effect though their answer was lost: a second cancel() is then refused with `wrong_state`. retry() and retry_all()
+    are not sent again then: their jobs may have run, and died once more.
     """
 
     def __init__(
@@ -112,7 +113,7 @@ class Client:
                 answer_instead = _calls.settled(call, error, attempts)
                 if answer_instead is not None:
                     return answer_instead()
-                pause = attempts.pause_after(error)
+                pause = attempts.pause_after(error, call.is_repeatable)
                 if pause is None:
                     raise
             time.sleep(pause)

@@ -41,12 +41,16 @@ class Attempts:
         """Whether a DELETE finds nothing as an attempt before it, whose answer was lost, may have deleted it."""
         return self._lost and method == "DELETE" and error.code in _GONE
 
-    def pause_after(self, error: WorkmillError) -> Optional[float]:
-        """Seconds until the next attempt; None where there is none, and `error` is for the caller."""
+    def pause_after(self, error: WorkmillError, is_repeatable: bool = True) -> Optional[float]:
+        """Seconds until the next attempt; None where there is none, and `error` is for the caller. What is not repeatable
+        has another one only where the server has surely not done it."""
         if not isinstance(error, RetryableError) or self._left <= 0 or error.code in TRIED_ALREADY:
             return None
+        is_lost = error.may_have_happened if isinstance(error, NoServer) else error.code == "outcome_unknown"
+        if is_lost and not is_repeatable:
+            return None
         self._left -= 1
-        self._lost = self._lost or (isinstance(error, NoServer) and error.may_have_happened)
+        self._lost = self._lost or is_lost
         return self._pause.next(error.retry_after)
 
 

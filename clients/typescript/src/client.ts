@@ -104,7 +104,8 @@ const queuePath = (name: string, rest = '') => `/v1/queues/${encodeURIComponent(
  *
  * Calls reject with a `WorkmillError`, or with the reason of their `signal`. A retry after a broken connection cannot
  * know whether the first try counted: enqueuing carries an Idempotency-Key and never counts twice; a second `cancel` or
- * `report` may be answered `wrong_state` or `lease_lost` though the first one did it.
+ * `report` may be answered `wrong_state` or `lease_lost` though the first one did it. `retry`, of one job and by `bulk`, is
+ * not sent again then: its jobs may have run, and died once more.
  */
 export class Client implements WorkmillApi {
   /** Values that jobs compute, shared by all clients. */
@@ -264,7 +265,7 @@ export class Client implements WorkmillApi {
 
   /** A dead, cancelled or scheduled job becomes ready now, its attempts counted anew. */
   async retry(id: string, call: CallOptions = {}): Promise<void> {
-    await this.#call('POST', jobPath(id, '/retry'), undefined, call);
+    await this.#call('POST', jobPath(id, '/retry'), undefined, call, 0, undefined, undefined, false);
   }
 
   /** Forgets a job. Rejects with the code `job_leased` where a worker has it. */
@@ -307,7 +308,9 @@ export class Client implements WorkmillApi {
   /** Retries, cancels or deletes all that match; resolves to how many. */
   async bulk(action: wire.Bulk['action'], where: Omit<JobFilter, 'q'>, call: CallOptions = {}): Promise<number> {
     const body = JSON.stringify({ action, where: snake(where) });
-    return (await this.#call<wire.Count>('POST', '/v1/jobs/bulk', body, call)).count;
+    const repeatable = action !== 'retry';
+    const path = '/v1/jobs/bulk';
+    return (await this.#call<wire.Count>('POST', path, body, call, 0, undefined, undefined, repeatable)).count;
   }
 
   /** Forgets a queue's jobs, or those in one state, but never the leased ones; resolves to how many. */
@@ -376,11 +379,15 @@ export class Client implements WorkmillApi {
     waitMs = 0,
     headers?: Record<string, string>,
     attempts?: number,
+    repeatable?: boolean,
   ): Promise<T> {
-    return parse<T>(await this.#ask(method, path, body, call, waitMs, headers, attempts));
+    return parse<T>(await this.#ask(method, path, body, call, waitMs, headers, attempts, repeatable));
   }
 
-  /** Tries until it is answered; `waitMs` is how long the server was asked to hold the answer back. */
+  /**
+   * Tries until it is answered; `waitMs` is how long the server was asked to hold the answer back. Not `repeatable`: another
+   * try only where the one before has surely done nothing.
+   */
   async #ask(
     method: string,
     path: string,
@@ -389,6 +396,7 @@ export class Client implements WorkmillApi {
     waitMs = 0,
     headers?: Record<string, string>,
     attempts = this.#retry.attempts,
+    repeatable = true,
   ): Promise<HttpAnswer> {
     const timeoutMs = (call.timeout === undefined ? this.#requestTimeoutMs : milliseconds(call.timeout)) + waitMs;
     let lost = false;
@@ -402,7 +410,9 @@ export class Client implements WorkmillApi {
         if (triedAlready.has(error.code)) throw error;
         const after = error.retryAfterMs ?? 0;
         if (after > retryAfterMaxMs) throw error;
-        lost ||= mayHaveHappened(error);
+        const isLost = mayHaveHappened(error);
+        if (isLost && !repeatable) throw error;
+        lost ||= isLost;
         await sleep(Math.max(after, backoffMs(this.#retry, failures)), call.signal);
       }
     }

@@ -39,6 +39,7 @@ const answerBytesMax = 256 * 1024 * 1024;
 
 const maxFreeSockets = 32; // Kept for the next request.
 
+const connectTimeout = 'CONNECT_TIMEOUT';
 const neverConnected = new Set([
   'ECONNREFUSED',
   'ENOTFOUND',
@@ -46,6 +47,7 @@ const neverConnected = new Set([
   'EHOSTUNREACH',
   'ENETUNREACH',
   'EADDRNOTAVAIL',
+  connectTimeout,
 ]);
 
 /** The address that is given, or that of the environment. */
@@ -139,17 +141,16 @@ export function isSilence(error: WorkmillError): boolean {
   return (error.cause as { code?: string } | undefined)?.code === 'ETIMEDOUT';
 }
 
-function silence(message: string): RetryableError {
-  return new RetryableError(message, {
-    code: 'no_server',
-    cause: Object.assign(new Error(message), { code: 'ETIMEDOUT' }),
-  });
+const silence = (message: string) => withCause(message, 'ETIMEDOUT');
+
+function withCause(message: string, code: string): RetryableError {
+  return new RetryableError(message, { code: 'no_server', cause: Object.assign(new Error(message), { code }) });
 }
 
 /** Whether the request may have been done all the same, as its answer was lost. */
 export function mayHaveHappened(error: WorkmillError): boolean {
   const cause = error.cause as { code?: string } | undefined;
-  return error.code === 'no_server' && !neverConnected.has(cause?.code ?? '');
+  return error.code === 'outcome_unknown' || (error.code === 'no_server' && !neverConnected.has(cause?.code ?? ''));
 }
 
 /** The seconds of a Retry-After header, in ms. Workmill sends no dates. */
@@ -259,7 +260,7 @@ export class Http {
         if (!socket.connecting) return;
         const limit = this.#options.connectTimeoutMs;
         const message = `no connection to ${this.url.host} within ${limit} ms`;
-        connecting = setTimeout(() => give(new RetryableError(message, { code: 'no_server' })), limit);
+        connecting = setTimeout(() => give(withCause(message, connectTimeout)), limit);
         socket.once('encrypted' in socket ? 'secureConnect' : 'connect', () => clearTimeout(connecting));
       });
       request.on('error', (error) => give(connectionError(error, this.url.host)));

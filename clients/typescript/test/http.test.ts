@@ -97,6 +97,49 @@ test('a connection that breaks after the request is tried again', async () => {
   });
 });
 
+test('a retry whose answer is lost is not sent again, as its jobs may have run meanwhile', async () => {
+  const seen: string[] = [];
+  let answer: (response: ServerResponse) => unknown = (response) => response.socket!.destroy();
+  const server = answering(async (request, response) => {
+    seen.push(`${request.url} ${await bodyOf(request)}`);
+    if (seen.length % 2 === 1) answer(response);
+    else response.writeHead(200).end('{"count":1}');
+  });
+  await against(server, async (url) => {
+    const client = new Client({ url, ...quick });
+
+    await client.cancel('x');
+    assert.equal(await client.bulk('cancel', {}), 1);
+    assert.equal(seen.length, 4);
+    for (const ask of [() => client.retry('x'), () => client.bulk('retry', {})]) {
+      seen.length = 0;
+      await assert.rejects(ask(), { code: 'no_server' });
+      assert.equal(seen.length, 1);
+    }
+    answer = (response) => response.writeHead(503).end(busy);
+    for (const ask of [() => client.retry('x'), () => client.bulk('retry', {})]) {
+      seen.length = 0;
+      await ask();
+      assert.equal(seen.length, 2);
+    }
+    client.close();
+  });
+});
+
+test('where there was no connection in time, nothing has been done', { timeout: 60_000 }, async () => {
+  let connections = 0;
+  const silent = createTcpServer(() => (connections += 1)); // No TLS comes of it.
+  await against(silent, async (url) => {
+    const retry = { attempts: 3, first: 1, cap: 1 };
+    const client = new Client({ url: url.replace('http:', 'https:'), connectTimeout: 50, retry });
+
+    await assert.rejects(client.retry('x'), { code: 'no_server' });
+
+    while (connections < 3) await setImmediate(); // They may be noticed later than their end.
+    client.close();
+  });
+});
+
 test('after the last try the last refusal is the error', async () => {
   let requests = 0;
   const server = answering((_request, response) => {
