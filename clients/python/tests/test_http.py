@@ -440,7 +440,9 @@ def test_a_retry_whose_answer_is_lost_is_not_sent_again_as_its_jobs_may_have_run
 
 
 def test_a_cancellation_whose_answer_is_lost_is_sent_again():
-    server = Scripted([b""], [answer("{}")], [b""], [answer('{"count": 1}')])
+    # It says that it closes: else the next call may go out on the same connection, and find its end.
+    done = answer("{}", headers="Connection: close\r\n")
+    server = Scripted([b""], [done], [b""], [answer('{"count": 1}')])
 
     with Client(server.url, retry=TWICE) as client:
         client.cancel("a")
