@@ -239,7 +239,7 @@ enum class FigureKind : std::uint8_t { amount, fault, rare };
   X(cache_overtaken_by, rare, "a flight is overtaken by a deletion by tag or prefix")                                 \
   X(cache_refresh_overtaken_by_tag, rare, "a refresh without the tag is overtaken, as the value that it computes anew has it") \
   X(cache_deletion_begun_later, amount, "a deletion begins in a later turn, as others have looked at many flights")     \
-  X(cache_overtaken_by_the_less_likely, amount, "turns that the model's first guess of who overtook a flight did not explain") \
+  X(turn_explained_by_the_less_likely, amount, "turns that the model's first guess did not explain") \
   X(cache_overtaken_answered, rare, "who waits for a flight that was overtaken gets its value")                       \
   X(cache_overtaken_failed_after_next, amount,                                                                        \
     "who waits for a flight that was overtaken is told its failure, and another one is remembered")                   \

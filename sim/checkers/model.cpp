@@ -24,13 +24,41 @@ bool Model::turn(TurnRecord const& record) {
     figures_.all() = counted;
     unlikely_guesses_ = other;
     if (explain(record)) {
-      ++figures_[Figure::cache_overtaken_by_the_less_likely];
+      ++figures_[Figure::turn_explained_by_the_less_likely];
       return true;
     }
     guesses = std::max(guesses, guesses_);
   }
   complaint_ = likely_complaint;
   return false;
+}
+
+// The likely answer, unless the turn was tried with that before, and is not to be explained so.
+bool Model::guess(bool is_likely) {
+  bool const is_other = guesses_ < 32 && (unlikely_guesses_ >> guesses_ & 1) != 0;
+  ++guesses_;
+  return is_likely != is_other;
+}
+
+// Perhaps: who overtook a flight that somebody asks for in this turn, a deletion in parts or whoever sets its key. Or
+// when somebody got jobs that stood behind closed ones, where somebody looks at jobs.
+bool Model::leaves_guesses(TurnRecord const& record) {
+  auto const looks = [](Command const& command) {
+    return std::holds_alternative<GetJob>(command) || std::holds_alternative<ListJobs>(command);
+  };
+  auto const leases = [](Command const& command) { return std::holds_alternative<Lease>(command); };
+  if (!closed_.empty() && std::ranges::any_of(record.asked, looks, &Asked::command) &&
+      std::ranges::any_of(record.asked, leases, &Asked::command)) {
+    return true;
+  }
+  auto const is_deletion = [](Command const& command) { return std::holds_alternative<ForgetCachedBy>(command); };
+  if (!is_deleting_cached() && std::ranges::none_of(record.asked, is_deletion, &Asked::command)) return false;
+  asked_now_ = record.asked;
+  return std::ranges::any_of(record.effects, [&](Effect const& effect) {
+    auto const* const overtaken = std::get_if<effect::FlightOvertaken>(&effect);
+    ModelJob const* const flight = overtaken == nullptr ? nullptr : find(std::to_underlying(overtaken->number));
+    return overtaken != nullptr && (flight == nullptr || is_to_be_set(flight->cache_key));
+  });
 }
 
 bool Model::explain(TurnRecord const& record) {

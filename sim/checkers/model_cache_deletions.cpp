@@ -127,25 +127,6 @@ bool Model::is_reached(ModelJob const& flight, std::optional<std::uint64_t> over
                found->second.value->serial <= *over_since);
 }
 
-// The likely answer, unless the turn was tried with that before, and is not to be explained so.
-bool Model::guess(bool is_likely) {
-  bool const is_other = guesses_ < 32 && (unlikely_guesses_ >> guesses_ & 1) != 0;
-  ++guesses_;
-  return is_likely != is_other;
-}
-
-// Perhaps: who overtook a flight that somebody asks for in this turn, a deletion in parts or whoever sets its key.
-bool Model::leaves_guesses(TurnRecord const& record) {
-  auto const is_deletion = [](Command const& command) { return std::holds_alternative<ForgetCachedBy>(command); };
-  if (!is_deleting_cached() && std::ranges::none_of(record.asked, is_deletion, &Asked::command)) return false;
-  asked_now_ = record.asked;
-  return std::ranges::any_of(record.effects, [&](Effect const& effect) {
-    auto const* const overtaken = std::get_if<effect::FlightOvertaken>(&effect);
-    ModelJob const* const flight = overtaken == nullptr ? nullptr : find(std::to_underlying(overtaken->number));
-    return overtaken != nullptr && (flight == nullptr || is_to_be_set(flight->cache_key));
-  });
-}
-
 // Of the key of an entry that is forgotten next. False: the next record is none such.
 bool Model::take_overtaking(Bulk const& forget, std::optional<std::uint64_t> over_since) {
   auto const* const overtaken = next<effect::FlightOvertaken>();
