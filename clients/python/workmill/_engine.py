@@ -11,7 +11,6 @@ import concurrent.futures
 import contextlib
 import sys
 from collections import deque
-from dataclasses import dataclass
 from typing import (
     Any,
     Awaitable,
@@ -31,30 +30,19 @@ from typing import (
 )
 
 from . import _reports
-from ._calls import REPORTS_MAX, QueueChoice
+from ._calls import REPORTS_MAX
 from ._context import AsyncJobContext, JobContext
 from ._errors import LeaseLost, WorkmillError, from_problem
 from ._handlers import INLINE, THREAD, Entry, Handler, Registry
 from ._held import Held
 from ._running import Runner, logger
+from ._settings import Settings
 from ._threads import Threads
 
 FRAME_BYTES_MAX = 4 * 1024 * 1024  # Of reports that are sent together; one that is longer goes alone.
 # What handlers have told (progress, log) and the server has not taken: more is dropped while it is away.
 TOLD_BYTES_MAX = 16 * 1024 * 1024
 INLINE_AT_ONCE = 1_000  # Inline handlers that run before the loop gets a turn.
-
-
-@dataclass(frozen=True)
-class Settings:
-    queues: Sequence[QueueChoice]
-    concurrency: int
-    credit: int  # Jobs that are out at once: those that run, and the next ones.
-    lease: float  # Seconds.
-    lease_text: str
-    worker: Optional[str]
-    drain_timeout: float
-    tracing: bool = True
 
 
 class Report:

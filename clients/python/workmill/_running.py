@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING
 
 from . import _otel, _reports
 from ._context import AsyncJobContext, JobContext
 from ._errors import WorkmillError
 from ._handlers import Handler
 from ._held import Held, Teller
-
-if TYPE_CHECKING:
-    from ._engine import Settings
+from ._settings import Settings
 
 logger = logging.getLogger("workmill")
 

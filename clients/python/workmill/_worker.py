@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any, Callable, Iterator, Optional, Sequence, T
 
 from ._async_client import AsyncClient
 from ._calls import QueueChoice
-from ._engine import Engine, Link, Settings
+from ._engine import Engine, Link
 from ._handlers import Middleware, Registry, job_decorator
 from ._http import CONNECT_TIMEOUT, Address, headers_for, token_from
 from ._polling import ONCE, Polling
 from ._running import logger
+from ._settings import Settings
 from ._stream import Stream
 from ._time import DurationLike, duration_seconds, duration_text
 
