@@ -10,6 +10,27 @@ namespace {
 
 constexpr Duration kComputeTimeMax{(1 << 24) - 1};
 
+struct ComputeTime {
+  Duration least{}, most{};
+};
+
+// As it is made now. What chance takes off its fresh time and what it took to compute it are still to be learnt.
+ModelCached::Value value_of(CacheSet const& set, Instant now, std::uint32_t jitter_permille, ComputeTime const& took) {
+  ModelCached::Value value;
+  value.content_type = set.content_type;
+  value.body = set.body;
+  value.times = {.stored_at = now,
+                 .fresh_until = now + set.fresh,
+                 .stale_until = now + set.fresh + set.stale,
+                 .compute_time = took.most,
+                 .etag = cache_etag(set.content_type, set.body)};
+  value.fresh_least = now + set.fresh - set.fresh * jitter_permille / 1'000;
+  value.compute_least = took.least;
+  value.compute_most = took.most;
+  value.is_guessed = true;
+  return value;
+}
+
 }  // namespace
 
 // Not taken.
@@ -68,18 +89,8 @@ bool Model::store_of_report(std::string const& key, CacheSet const& set, ModelJo
   if (is_kept) result.not_stored.push_back(key);
   if (is_kept) WM_SIM_STEP(store(key, CacheSet{.content_type = set.content_type}, by, compute_most));
   if (by == nullptr) return true;
-  ModelCached::Value made;
-  made.content_type = set.content_type;
-  made.body = set.body;
-  made.times = {.stored_at = now_,
-                .fresh_until = now_ + set.fresh,
-                .stale_until = now_ + set.fresh + set.stale,
-                .compute_time = compute_most,
-                .etag = cache_etag(set.content_type, set.body)};
-  made.fresh_least = now_ + set.fresh - set.fresh * options_.cache_jitter_permille / 1'000;
-  made.compute_least = Duration{1};
-  made.compute_most = compute_most;
-  made.is_guessed = true;
+  ModelCached::Value made =
+      value_of(set, now_, options_.cache_jitter_permille, {.least = Duration{1}, .most = compute_most});
   made.is_for_waiters = true;
   landed_[raw(by->number)] = std::move(made);
   return true;
@@ -87,21 +98,11 @@ bool Model::store_of_report(std::string const& key, CacheSet const& set, ModelJo
 
 bool Model::store(std::string const& key, CacheSet const& set, ModelJob const* by, Duration compute_most) {
   Duration const compute_least{by != nullptr ? 1 : 0};
-  ModelCached::Value value;
+  ModelCached::Value value =
+      value_of(set, now_, options_.cache_jitter_permille, {.least = compute_least, .most = compute_most});
   value.evicted = evicted_before_;
-  value.content_type = set.content_type;
-  value.body = set.body;
   value.tags = set.tags;
   value.serial = ++cache_serial_;
-  value.times = {.stored_at = now_,
-                 .fresh_until = now_ + set.fresh,
-                 .stale_until = now_ + set.fresh + set.stale,
-                 .compute_time = compute_most,
-                 .etag = cache_etag(set.content_type, set.body)};
-  value.fresh_least = now_ + set.fresh - set.fresh * options_.cache_jitter_permille / 1'000;
-  value.compute_least = compute_least;
-  value.compute_most = compute_most;
-  value.is_guessed = true;
   value.is_computed = by != nullptr;
   value.is_for_waiters = by != nullptr && by->is_overtaken;
   if (value.is_for_waiters) {
