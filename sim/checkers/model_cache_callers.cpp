@@ -222,8 +222,11 @@ bool Model::answer_with_stored() {
     auto const& [cookie, waits] = *waiter;
     ModelCached::Value* const value = waits.cache_key.empty() ? nullptr : cached_value(waits.cache_key, now_);
     bool const is_due = value != nullptr && value->serial > serial_before_ && value->fresh_least > now_;
-    // Whether it is still there nobody can tell where a deletion goes by in parts, of volatile keys.
-    bool const is_unsure = is_due && !is_sure(value) && (replies_ == nullptr || find_reply(cookie) == nullptr);
+    // Whether it is still there nobody can tell where a deletion goes by in parts, of volatile keys. If it is not, he
+    // waits on, or his time is over in this very turn.
+    Reply const* const told = replies_ == nullptr ? nullptr : find_reply(cookie);
+    bool const is_shown = told != nullptr && std::holds_alternative<CachedReply>(*told);
+    bool const is_unsure = is_due && !is_sure(value) && !is_shown;
     if (is_unsure) waiter->second.is_sure = false;
     if (!is_due || is_unsure) {
       ++waiter;
