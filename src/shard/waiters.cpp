@@ -1,5 +1,7 @@
 #include "shard/waiters.h"
 
+#include <algorithm>
+
 #include "base/assert.h"
 
 namespace workmill::shard {
@@ -23,7 +25,7 @@ void Waiters::insert(Id id, Waiter waiter) {
     for (QueueChoice const& queue : lease->request.queues) by_queue_[queue.name].insert(id);
   } else {
     by_job_[awaited_job(waiter)].insert(id);
-    if (auto const* flight = std::get_if<FlightWait>(&waiter.what)) by_key_[flight->key].insert(id);
+    if (auto const* flight = std::get_if<FlightWait>(&waiter.what)) ++by_key_[flight->key][awaited_job(waiter)];
   }
   by_id_.emplace(id, std::move(waiter));
 }
@@ -59,10 +61,12 @@ void Waiters::unlink(Id id, Waiter const& waiter) {
     line->second.erase(id);
     if (line->second.empty()) by_job_.erase(line);
     if (auto const* flight = std::get_if<FlightWait>(&waiter.what)) {
-      auto const others = by_key_.find(flight->key);
-      WM_ASSERT(others != by_key_.end());
-      others->second.erase(id);
-      if (others->second.empty()) by_key_.erase(others);
+      auto const flights = by_key_.find(flight->key);
+      WM_ASSERT(flights != by_key_.end());
+      auto const others = flights->second.find(awaited_job(waiter));
+      WM_ASSERT(others != flights->second.end());
+      if (--others->second == 0) flights->second.erase(others);
+      if (flights->second.empty()) by_key_.erase(flights);
     }
   }
   WM_ASSERT(by_id_.size() == by_asker_.size() && by_id_.size() == by_deadline_.size());
@@ -86,9 +90,16 @@ std::vector<Waiters::Id> Waiters::ids_for_job(JobNumber job) const {
 }
 
 std::vector<Waiters::Id> Waiters::ids_for_key(std::string const& key) const {
-  auto const line = by_key_.find(key);
-  if (line == by_key_.end()) return {};
-  return {line->second.begin(), line->second.end()};
+  auto const flights = by_key_.find(key);
+  if (flights == by_key_.end()) return {};
+  std::vector<Id> ids;
+  for (auto const& [job, count] : flights->second) {
+    for (Id const id : by_job_.at(job)) {
+      if (std::holds_alternative<FlightWait>(by_id_.at(id).what)) ids.push_back(id);
+    }
+  }
+  std::ranges::sort(ids);
+  return ids;
 }
 
 std::optional<Waiters::Id> Waiters::first_overdue(Instant now) const {

@@ -82,7 +82,8 @@ class Waiters {
   std::set<std::pair<Instant, Id>> by_deadline_;
   std::unordered_map<std::string, std::set<Id>> by_queue_;
   std::unordered_map<std::uint64_t, std::set<Id>> by_job_;
-  std::unordered_map<std::string, std::set<Id>> by_key_;
+  // How many wait for what a job computes, by its key: thousands may, and the jobs are few.
+  std::unordered_map<std::string, std::map<std::uint64_t, std::size_t>> by_key_;
   Id next_ = 1;
 };
 

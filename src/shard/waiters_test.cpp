@@ -60,16 +60,21 @@ TEST(Waiters, ManyMayWaitForOneJob) {
 TEST(Waiters, WhoWaitsForAKeyIsFoundByItWhicheverJobComputesIt) {
   Waiters waiters;
   EXPECT_FALSE(waiters.has_flight_waits());
-  waiters.add({.port = 0, .cookie = 1, .deadline = at(50), .what = FlightWait{.job = JobNumber{8}, .key = "k"}});
-  waiters.add({.port = 0, .cookie = 2, .deadline = at(50), .what = FlightWait{.job = JobNumber{9}, .key = "k"}});
+  waiters.add({.port = 0, .cookie = 1, .deadline = at(50), .what = FlightWait{.job = JobNumber{9}, .key = "k"}});
+  waiters.add({.port = 0, .cookie = 2, .deadline = at(50), .what = FlightWait{.job = JobNumber{8}, .key = "k"}});
   waiters.add({.port = 0, .cookie = 3, .deadline = at(50), .what = FlightWait{.job = JobNumber{10}, .key = "l"}});
+  waiters.add({.port = 0, .cookie = 4, .deadline = at(50), .what = FlightWait{.job = JobNumber{9}, .key = "k"}});
+  waiters.add({.port = 0, .cookie = 5, .deadline = at(50), .what = JobWait{.job = JobNumber{9}}});
 
   auto const found = waiters.ids_for_key("k");
 
-  ASSERT_EQ(found.size(), 2u);
+  ASSERT_EQ(found.size(), 3u);  // Without who waits for the job itself.
   EXPECT_EQ(waiters.take(found[0])->cookie, 1u);
   EXPECT_EQ(waiters.take(found[1])->cookie, 2u);
+  EXPECT_EQ(waiters.ids_for_key("k").size(), 1u);
+  EXPECT_EQ(waiters.take(found[2])->cookie, 4u);
   EXPECT_TRUE(waiters.ids_for_key("k").empty());
+  waiters.take(0, 5);
   EXPECT_TRUE(waiters.has_flight_waits());
   waiters.take(0, 3);
   EXPECT_FALSE(waiters.has_flight_waits());
