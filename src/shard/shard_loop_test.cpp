@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "shard/shard_fixture_test.h"
 
 namespace workmill::shard {
@@ -428,6 +430,35 @@ TEST_F(ShardLoopTest, ListsByTagAndTextReadTheLog) {
 
   EXPECT_EQ(ask<CountReply>(BulkJobs{.action = BulkAction::remove, .filter = by_tag.filter}).count, 1u);
   EXPECT_EQ(engine_->status().jobs, 2u);
+}
+
+// All of a page is read, and held, at once.
+TEST_F(ShardLoopTest, APageOfLargeJobsIsShorterAndGoesOnBehindTheLastOne) {
+  std::string const payload = "\"" + std::string(std::size_t{5} << 20, 'p') + "\"";
+  std::vector<JobNumber> sent;
+  for (int i = 0; i < 7; ++i) {
+    sent.push_back(ask<EnqueueReply>(enqueue({spec_of_job("large", "q", payload)})).jobs.at(0).number);
+  }
+  std::ranges::reverse(sent);
+
+  std::vector<JobNumber> listed;
+  std::vector<std::size_t> pages;
+  ListJobs list{.limit = 50};
+  do {
+    auto const page = ask<JobsReply>(list);
+    for (JobView const& job : page.jobs) listed.push_back(job.number);
+    pages.push_back(page.jobs.size());
+    list.before = page.next;
+  } while (list.before && pages.size() < 10);
+
+  EXPECT_EQ(listed, sent);
+  EXPECT_EQ(pages, (std::vector<std::size_t>{4, 3}));  // 16 MiB are full with the fourth.
+
+  // Those that are not meant are read as well.
+  ListJobs const none{.filter = {.text = "nowhere"}, .limit = 50};
+  auto const page = ask<JobsReply>(none);
+  EXPECT_TRUE(page.jobs.empty());
+  EXPECT_EQ(page.next, sent[3]);
 }
 
 TEST_F(ShardLoopTest, LogLinesComeBackInTheirOrder) {

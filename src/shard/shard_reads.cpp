@@ -13,12 +13,18 @@ namespace {
 
 constexpr int kListRoundsMax = 16;  // Steps of the engine that one page may cost.
 constexpr std::uint32_t kBulkPage = 500;
+// What is read for a page, beside its last job. All of it is in memory at once, and the turn takes as long as that.
+constexpr std::size_t kPageBytesMax = std::size_t{16} << 20;
 // One request ends so many damaged jobs at most, and goes without more.
 constexpr std::size_t kDamagedPerLeaseMax = 1'000;
 constexpr std::size_t kDamageToldMax = 10'000;  // Beyond these some are told again.
 
 Error damaged_on_disk() {
   return {.code = ErrorCode::payload_damaged, .message = "a part of this job is damaged on the server's disk"};
+}
+
+std::size_t bytes_read(JobView const& job) {
+  return job.spec.size() + job.history.result.size() + job.checkpoint.data.size();
 }
 
 bool contains(std::string_view text, std::string_view part) { return text.find(part) != std::string_view::npos; }
@@ -143,21 +149,29 @@ Result<std::optional<Error>> ShardLoop::prepare_patch(PatchJob& patch) {
 
 Result<Reply> ShardLoop::list_jobs(ListJobs list) {
   JobsReply page;
-  for (int round = 0; round < kListRoundsMax; ++round) {
+  std::size_t bytes = 0;
+  for (int round = 0; round < kListRoundsMax && bytes < kPageBytesMax; ++round) {
     bool again = false;
     ListJobs rest = list;
     rest.limit = list.limit - static_cast<std::uint32_t>(page.jobs.size());
     Reply reply = engine_.execute(rest, context(), batch_, &again);
     auto* part = std::get_if<JobsReply>(&reply);
     if (part == nullptr) return reply;
-    for (JobView& job : part->jobs) {
+    page.next = part->next;
+    for (JobView& one : part->jobs) {
+      JobView job = std::move(one);  // Gone at once where it is not wanted.
       WM_TRY(auto const damage, reader_.fill_over_damage(job, engine_, now_));
       if (damage) note_damage(job.number, *damage);
+      bytes += bytes_read(job);
+      JobNumber const last = job.number;
       WM_TRY(bool const wanted, matches(job, list.filter));
       if (wanted) page.jobs.push_back(std::move(job));
+      if (bytes >= kPageBytesMax && &one != &part->jobs.back()) {
+        page.next = last;
+        break;
+      }
     }
-    page.next = part->next;
-    list.before = part->next;
+    list.before = page.next;
     if (!page.next || page.jobs.size() >= list.limit) break;
   }
   return Reply{std::move(page)};
@@ -218,6 +232,7 @@ Result<bool> ShardLoop::bulk_by_tag(Unfinished& unfinished) {
     }
     job.spec = *std::move(spec);
     WM_TRY(bool const wanted, matches(job, bulk.filter));
+    job.spec = {};
     if (!wanted) continue;
     // What is over already is nothing to cancel: the engine says yes to that again, and we would count it again.
     if (bulk.action == BulkAction::cancel && is_finished(job.state)) continue;
