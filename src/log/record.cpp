@@ -547,17 +547,21 @@ Result<Effect> parse_record(BytesView record) {
   return effect;
 }
 
+Result<BytesView> first_record(BytesView payload) {
+  if (payload.size() < kRecordHeaderBytes) return corrupt("a batch ends inside of a record's header");
+  std::uint32_t const bytes = record_bytes(payload);
+  if (bytes > payload.size()) return corrupt("a batch ends inside of a record");
+  return payload.substr(0, bytes);
+}
+
 Result<> for_each_record(
     BytesView payload, std::function<Result<>(Effect const&, std::uint32_t offset, std::uint32_t bytes)> const& visit) {
   std::size_t offset = 0;
   while (offset < payload.size()) {
-    BytesView const rest = payload.substr(offset);
-    if (rest.size() < kRecordHeaderBytes) return corrupt("a batch ends inside of a record's header");
-    std::uint32_t const bytes = record_bytes(rest);
-    if (bytes > rest.size()) return corrupt("a batch ends inside of a record");
-    WM_TRY(Effect const effect, parse_record(rest.substr(0, bytes)));
-    WM_TRY_VOID(visit(effect, static_cast<std::uint32_t>(offset), bytes));
-    offset += bytes;
+    WM_TRY(BytesView const record, first_record(payload.substr(offset)));
+    WM_TRY(Effect const effect, parse_record(record));
+    WM_TRY_VOID(visit(effect, static_cast<std::uint32_t>(offset), static_cast<std::uint32_t>(record.size())));
+    offset += record.size();
   }
   return {};
 }

@@ -27,6 +27,9 @@ std::uint32_t record_bytes(BytesView header);
 // The effect in one whole record, header included. Its views borrow from `record`.
 Result<Effect> parse_record(BytesView record);
 
+// The whole record that this part of a batch payload begins with; log_corrupt where it ends inside of that.
+Result<BytesView> first_record(BytesView payload);
+
 // Calls `visit` for each record of a batch payload, with its offset in the payload and its length; stops at the first
 // error.
 Result<> for_each_record(

@@ -43,7 +43,7 @@ inline constexpr std::size_t kCheckpointBytesMax = std::size_t{1} << 20;  // It 
 inline constexpr std::size_t kMetaBytesMax = 64 * 1024;
 inline constexpr std::size_t kTraceparentBytesMax = 55;  // Of version 00, which is all that we hand on.
 inline constexpr std::size_t kTracestateBytesMax = 512;
-inline constexpr std::size_t kLogBytesKept = 64 * 1024;      // Of the lines that a job's workers logged, the newest.
+inline constexpr std::size_t kLogBytesKept = 64 * 1024;  // Of the newest lines that workers logged, with their ends.
 inline constexpr std::size_t kErrorTextBytesMax = 8 * 1024;  // Of an error's message or detail; longer is cut.
 
 // Nothing sent; a JSON value as text; bytes; and, of specs only: there was something, and the disk has lost it. (Of

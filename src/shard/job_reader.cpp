@@ -17,6 +17,9 @@ constexpr int kEventsReadMax = 64;
 // Of the chain of log lines: one record a report.
 constexpr int kLogRecordsReadMax = 4'096;
 
+// With its end, which takes a byte too: or empty lines were kept without a bound.
+std::size_t kept_bytes(BytesView line) { return line.size() + 1; }
+
 Error where(Error error, Position at) {
   return with_context(std::move(error),
                       fmt::format("reading the record at segment {}, offset {}", at.segment, at.offset));
@@ -200,7 +203,7 @@ Result<std::vector<Bytes>> JobReader::log_lines(JobView const& view) {
     } else {
       return fail(ErrorCode::log_corrupt, "a chain of log lines leads to a record of another kind");
     }
-    for (Bytes const& line : lines) kept += line.size();
+    for (Bytes const& line : lines) kept += kept_bytes(line);
     chunks.push_back(std::move(lines));
   }
   std::vector<Bytes> all;
@@ -208,7 +211,7 @@ Result<std::vector<Bytes>> JobReader::log_lines(JobView const& view) {
     std::move(chunk->begin(), chunk->end(), std::back_inserter(all));
   }
   std::size_t drop = 0;  // Whole lines from the front, until the rest fits.
-  while (kept > kLogBytesKept && drop < all.size()) kept -= all[drop++].size();
+  while (kept > kLogBytesKept && drop < all.size()) kept -= kept_bytes(all[drop++]);
   all.erase(all.begin(), all.begin() + static_cast<std::ptrdiff_t>(drop));
   return all;
 }

@@ -40,7 +40,7 @@ class JobReader {
   Result<std::optional<Error>> fill_over_damage(JobView& view, engine::Engine const& engine, Instant now);
   // Puts that at the front of the errors, where it does not stand already.
   static void say_damaged(JobView& view, Instant now);
-  // The newest lines that the job's workers logged, oldest first; kLogBytesKept in all.
+  // The newest lines that the job's workers logged, oldest first; kLogBytesKept in all, a line's end being a byte.
   Result<std::vector<Bytes>> log_lines(JobView const& view);
 
  private:

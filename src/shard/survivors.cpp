@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/assert.h"
+#include "log/frame.h"
 #include "log/record.h"
 
 namespace workmill::shard {
@@ -58,7 +59,8 @@ Result<> Survivors::start_if_needed() {
   has_damage_ = false;
   damaged_.reset();  // Of a segment that went before all of that was looked at: nothing lived there any more.
   cursor_ = Position{oldest, 0};
-  resume_.reset();
+  scratch_.clear();
+  scratch_done_ = 0;
   dispensable_ = false;
   scanned_ = false;
   return {};
@@ -80,7 +82,10 @@ Result<> Survivors::copy_some(Batch& batch, Instant now) {
       WM_TRY_VOID(copy_damaged(batch, now, copied));
       continue;
     }
-    Position const here = cursor_;
+    if (scratch_done_ < scratch_.size()) {
+      WM_TRY_VOID(copy_records(batch, now, copy_bytes, copied));
+      continue;
+    }
     auto const next = log_.next_batch(cursor_);
     if (!next) {
       if (next.error().code != ErrorCode::log_corrupt) return std::unexpected(next.error());
@@ -88,6 +93,9 @@ Result<> Survivors::copy_some(Batch& batch, Instant now) {
       continue;
     }
     if (!next->has_value()) {
+      // What another thread is still writing is looked at in a later turn.
+      auto const oldest = log_.status().segments.front();
+      if (cursor_.offset + log::kFrameHeaderBytes <= oldest.bytes) return {};
       scanned_ = true;
       if (engine_.live_records_in(*oldest_) == 0) return {};  // Copies of cached values are under way.
       // Every record was looked at, and each that is needed has moved, but for answers in what is damaged. Anything
@@ -98,27 +106,24 @@ Result<> Survivors::copy_some(Batch& batch, Instant now) {
       return {};
     }
     scanned += (*next)->payload.size();
-    WM_TRY_VOID(copy_records(**next, batch, now, copied));
-    if (resume_) cursor_ = here;
+    scratch_.assign((*next)->payload);
+    scratch_base_ = (*next)->base;
+    scratch_done_ = 0;
   }
   return {};
 }
 
-// What has become of a batch's jobs may be more than a batch holds, however small they were when they were written.
-// What does not fit is left for the next turn, from resume_ on.
-Result<> Survivors::copy_records(log::ReplayedBatch const& next, Batch& batch, Instant now, std::uint64_t& copied) {
-  scratch_.assign(next.payload);
-  Position const base = next.base;
-  std::optional<Position> const from = std::exchange(resume_, std::nullopt);
-  return log::for_each_record(scratch_, [&](Effect const& record, std::uint32_t offset, std::uint32_t /*bytes*/) {
-    Position const at{base.segment, base.offset + offset};
-    if (resume_ || (from && at < *from)) return Result<>{};
-    if (is_full(batch)) {
-      resume_ = at;
-      return Result<>{};
-    }
-    return copy_record(record, at, batch, now, copied);
-  });
+// A batch of the log may hold thousands of jobs, and what has become of them more than a batch takes, however small
+// they were when they were written. What is too much for this turn is left for the next.
+Result<> Survivors::copy_records(Batch& batch, Instant now, std::uint64_t copy_bytes, std::uint64_t& copied) {
+  while (scratch_done_ < scratch_.size() && copied < copy_bytes && !is_full(batch)) {
+    WM_TRY(BytesView const whole, log::first_record(BytesView{scratch_}.substr(scratch_done_)));
+    WM_TRY(Effect const record, log::parse_record(whole));
+    Position const at{scratch_base_.segment, scratch_base_.offset + static_cast<std::uint32_t>(scratch_done_)};
+    WM_TRY_VOID(copy_record(record, at, batch, now, copied));
+    scratch_done_ += whole.size();
+  }
+  return {};
 }
 
 Result<> Survivors::copy_record(Effect const& record, Position at, Batch& batch, Instant now, std::uint64_t& copied) {
@@ -139,7 +144,6 @@ Result<> Survivors::copy_record(Effect const& record, Position at, Batch& batch,
 // The batch at the cursor cannot be read. What stood in it is found from the other end, by those who stand on it.
 Result<> Survivors::begin_damaged(Error const& error, Batch& batch) {
   has_damage_ = true;
-  resume_.reset();
   Position const from = cursor_;
   WM_TRY_VOID(log_.skip_damaged(cursor_));
   WM_ASSERT(cursor_ > from);

@@ -70,7 +70,7 @@ class Survivors {
   std::uint64_t live_bytes() const { return engine_.live_bytes() + (desk_ ? desk_->live_bytes() : 0); }
   Result<> start_if_needed();
   Result<> copy_some(Batch& batch, Instant now);
-  Result<> copy_records(log::ReplayedBatch const& next, Batch& batch, Instant now, std::uint64_t& copied);
+  Result<> copy_records(Batch& batch, Instant now, std::uint64_t copy_bytes, std::uint64_t& copied);
   Result<> copy_record(Effect const& record, Position at, Batch& batch, Instant now, std::uint64_t& copied);
   Result<> begin_damaged(Error const& error, Batch& batch);
   Result<> copy_damaged(Batch& batch, Instant now, std::uint64_t& copied);
@@ -86,11 +86,12 @@ class Survivors {
   bool tight_ = false;
   std::optional<std::uint32_t> oldest_;  // The segment that is on its way out.
   Position cursor_{};
-  std::optional<Position> resume_;    // In the batch at the cursor: the first of its records that did not fit.
   bool scanned_ = false;              // All of it: what is cached there is on its way.
   bool dispensable_ = false;          // Nothing living stands on it any more,
   std::uint64_t dispensable_in_ = 0;  // which holds on disk when this batch is durable.
-  Bytes scratch_;                     // The batch at the cursor: reading survivors would take it away.
+  Bytes scratch_;                     // The batch before the cursor: reading survivors would take it away.
+  Position scratch_base_{};           // Where it stands in the log.
+  std::size_t scratch_done_ = 0;      // So much of it was looked at.
   SurvivorFigures figures_;
 
   // What could not be read.

@@ -2,6 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <utility>
+
 #include "shard/shard_fixture_test.h"
 
 namespace workmill::shard {
@@ -243,6 +246,54 @@ TEST_F(SurvivorsTest, JobsThatHaveBecomeLargerThanABatchTogetherAreCopiedInParts
     EXPECT_EQ(engine_->check_invariants(), "");
     restart();
   }
+}
+
+// A batch of the log holds as many jobs as one turn took in: copying them all at once would hold up everybody.
+TEST_F(SurvivorsTest, ATurnCopiesNoMoreThanItsStepOfALargeBatch) {
+  constexpr int kJobs = 200;
+  options_.survivors.copy_bytes_per_step = 2'000;
+  options_.survivors.scan_bytes_per_step = 1'000;
+  restart();
+  std::string const payload = "\"" + std::string(500, 'p') + "\"";
+  ask<EnqueueReply>(enqueue(std::vector<Bytes>(kJobs, spec_of_job("old", "kept", payload))));
+  std::uint32_t const written_in = log_->status().segments.back().ordinal;
+
+  std::uint64_t most = 0;
+  std::uint64_t before = 0;
+  auto const one_turn = [&](Command command) {
+    Cookie const cookie = submit(std::move(command));
+    auto const copied = ask<StatusReply>(GetStatus{}).copied_ahead_jobs;
+    most = std::max(most, copied - std::exchange(before, copied));
+    return cookie;
+  };
+  for (int i = 0; i < 3'000 && log_->status().segments.front().ordinal <= written_in; ++i) {
+    auto const filler = take<EnqueueReply>(one_turn(enqueue({spec_of_job("filler", "filler")}))).jobs.at(0).number;
+    one_turn(DeleteJob{.job = {.number = filler, .text = {}}});
+  }
+
+  ASSERT_GT(log_->status().segments.front().ordinal, written_in);
+  EXPECT_GT(most, 0u);
+  EXPECT_LE(most, 4u);  // Of some 550 bytes each: the last one may go beyond the step.
+  EXPECT_EQ(engine_->check_invariants(), "");
+  restart();
+  EXPECT_EQ(ask<LeaseReply>(lease("kept", kJobs)).jobs.size(), std::size_t{kJobs});
+}
+
+// They are counted with their ends: without that, nothing bounded how many empty ones were copied with their job, and
+// with a large payload and result that was more than a record takes.
+TEST_F(SurvivorsTest, OfEmptyLinesNoMoreAreKeptThanOfOthers) {
+  ask<EnqueueReply>(enqueue({spec_of_job("old", "kept")}));
+  auto const job = ask<LeaseReply>(lease("kept")).jobs.at(0);
+  for (int i = 0; i < 100; ++i) {
+    Report report{.job = {.number = job.number, .text = {}},
+                  .lease = job.token,
+                  .outcome = LogLines{std::vector<Bytes>(1'000, Bytes{})}};
+    ask<ReportsReply>(ReportBatch{.reports = {report}});
+  }
+
+  auto const lines = ask<JobLogReply>(GetJobLog{.job = {.number = job.number, .text = {}}}).lines;
+
+  EXPECT_EQ(lines.size(), kLogBytesKept);
 }
 
 TEST_F(SurvivorsTest, LiveDataBoundsWhatTheLogUses) {
