@@ -168,7 +168,7 @@ void HttpServer::adopt(Socket socket) {
 }
 
 Welcome HttpServer::welcome(ClientKey client) {
-  if (scope_.size() >= limits_.connections_max) {
+  if (scope_.size() - turned_away_ >= limits_.connections_max) {
     counters_.turned_away.add();
     return Welcome::turned_away;
   }
