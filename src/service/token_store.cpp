@@ -34,11 +34,12 @@ std::shared_ptr<Token> make_token_of(TokenRecord record) {
   return token;
 }
 
-void note_use(Token const& token, TokenUse const& use) {
-  // What was used with a secret that is gone counts for the token.
-  bool const is_old = token.old && token.old->record.secret.salt == use.salt;
-  auto& last = is_old ? token.old->last_used_ms : token.last_used_ms;
-  last = std::max(last.load(), to_ms(use.at));
+void note_use(Token& token, TokenUse const& use) {
+  auto const later = [&](std::atomic<std::int64_t>& last) { last = std::max(last.load(), to_ms(use.at)); };
+  if (token.record.secret.salt == use.salt) return later(token.last_used_ms);
+  if (token.old && token.old->record.secret.salt == use.salt) return later(token.old->last_used_ms);
+  // It counts for the token, and for no secret of today.
+  if (!token.gone_use || token.gone_use->at < use.at) token.gone_use = use;
 }
 
 void add_use(Token const& token, std::vector<TokenUse>& uses) {
@@ -51,22 +52,24 @@ void add_use(Token const& token, std::vector<TokenUse>& uses) {
 
 std::optional<Instant> Token::last_used() const {
   std::int64_t const with_old = old ? old->last_used_ms.load(std::memory_order_relaxed) : 0;
-  std::int64_t const at_ms = std::max(last_used_ms.load(std::memory_order_relaxed), with_old);
+  std::int64_t const with_gone = gone_use ? to_ms(gone_use->at) : 0;
+  std::int64_t const at_ms = std::max({last_used_ms.load(std::memory_order_relaxed), with_old, with_gone});
   return at_ms > 0 ? std::optional{instant_from_ms(at_ms)} : std::nullopt;
 }
 
 void TokenStore::set(std::vector<TokenRecord> records, std::vector<TokenUse> const& uses) {
-  auto table = std::make_shared<Table>();
+  std::unordered_map<std::string, std::shared_ptr<Token>> made;
   for (TokenRecord& record : records) {
     std::string id = record.id;
-    table->emplace(std::move(id), make_token_of(std::move(record)));
+    made.emplace(std::move(id), make_token_of(std::move(record)));
   }
   for (std::vector<TokenUse> const& known : {this->uses(), uses}) {
     for (TokenUse const& use : known) {
-      auto const found = table->find(use.id);
-      if (found != table->end()) note_use(*found->second, use);
+      auto const found = made.find(use.id);
+      if (found != made.end()) note_use(*found->second, use);
     }
   }
+  auto table = std::make_shared<Table const>(made.begin(), made.end());
   table_.with([&](std::shared_ptr<Table const>& current) { current = std::move(table); });
   generation_.fetch_add(1, std::memory_order_acq_rel);
 }
@@ -97,6 +100,7 @@ std::vector<TokenUse> TokenStore::uses() const {
   for (TokenPtr const& token : list()) {
     add_use(*token, uses);
     if (token->old) add_use(*token->old, uses);
+    if (token->gone_use) uses.push_back(*token->gone_use);
   }
   return uses;
 }

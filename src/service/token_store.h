@@ -28,10 +28,11 @@ struct Token {
   mutable std::atomic<std::int64_t> last_used_ms{0};  // With this secret. 0: nobody knows of any time.
   // The same token as those have it who still show its secret before: it ends with that. Null where there is none.
   std::shared_ptr<Token const> old{};
-  bool is_old = false;  // It is such a one itself.
+  bool is_old = false;                 // It is such a one itself.
+  std::optional<TokenUse> gone_use{};  // The last with a secret that it has no more. Not changed once it is in a store.
 
   bool is_over(Instant now) const { return record.expires_at && now >= *record.expires_at; }
-  // With whichever secret. Nothing where nobody knows of any time.
+  // With whichever secret that it has, or had. Nothing where nobody knows of any time.
   std::optional<Instant> last_used() const;
 };
 using TokenPtr = std::shared_ptr<Token const>;

@@ -383,6 +383,28 @@ TEST(TokenStore, TakesOverWhatAnEarlierServerKnewOfUses) {
   EXPECT_EQ(format_token_uses(after.uses()), format_token_uses(before.uses()));
 }
 
+// Else a secret that nobody has shown would be listed as one that is in use.
+TEST(TokenStore, AUseOfASecretThatIsGoneIsTheTokensAndNoOtherSecrets) {
+  TokenRecord made = record("one");
+  make_token(made);
+  TokenStore before;
+  before.set({made});
+  before.list().at(0)->last_used_ms = to_ms(kNow);
+  auto const uses = before.uses();
+  rotate_token(made, kNow);
+  made.old.reset();  // As without a grace.
+
+  TokenStore after;
+  after.set({made}, uses);
+  EXPECT_EQ(after.list().at(0)->last_used(), kNow);
+  EXPECT_EQ(format_token_uses(after.uses()), format_token_uses(uses));
+  rotate_token(made, kNow + std::chrono::hours{1});
+  after.set({made});
+
+  EXPECT_EQ(after.list().at(0)->last_used(), kNow);
+  EXPECT_EQ(after.list().at(0)->old->last_used(), std::nullopt);
+}
+
 TEST(TokenUses, OfADamagedFileTheLinesThatAreGoodAreRead) {
   std::vector<TokenUse> const uses{{.id = "0123456789ab", .salt = {1, 2}, .at = kNow},
                                    {.id = "ba9876543210", .salt = {3}, .at = kNow + Duration{1}}};
