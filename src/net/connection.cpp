@@ -169,7 +169,10 @@ void Connection::keep_alive() {
   auto const set = [&](int level, int option, int value) {
     static_cast<void>(::setsockopt(socket_, level, option, &value, sizeof value));
   };
-  set(IPPROTO_TCP, TCP_KEEPIDLE, 60);
+  // Each socket has its own second: thousands of connections that came together would be asked in one moment (timers so
+  // far ahead are coarse), the kernel drops what it cannot queue, and four such rounds break connections that are
+  // sound.
+  set(IPPROTO_TCP, TCP_KEEPIDLE, 60 + socket_ % 60);
   set(IPPROTO_TCP, TCP_KEEPINTVL, 10);
   set(IPPROTO_TCP, TCP_KEEPCNT, 4);
   set(SOL_SOCKET, SO_KEEPALIVE, 1);

@@ -87,8 +87,8 @@ class Connection {
   // own does nothing with it. flush() is to follow on that, and says how it went. Over TLS it does nothing.
   void send_ahead();
 
-  // From now on the kernel asks the peer's kernel, where it was quiet for a minute, whether it is there, and wakes
-  // nobody for it; where no answer comes for 40 s, the connection is broken. A proxy answers for itself.
+  // From now on the kernel asks the peer's kernel, where it was quiet for one to two minutes, whether it is there, and
+  // wakes nobody for it; where no answer comes for 40 s, the connection is broken. A proxy answers for itself.
   void keep_alive();
 
   // Bytes of memory held for input and output.

@@ -4,6 +4,7 @@ import base64
 import contextlib
 import json
 import os
+import pathlib
 import signal
 import socket
 import ssl
@@ -319,6 +320,28 @@ def test_a_stream_is_direct_where_its_worker_names_the_address_that_the_server_s
         assert "direct" not in other.subscribe("q", 1, **{"from": own_name(stream)})
         assert direct(server) == 1
     eventually(lambda: direct(server) == 0, "it has ended")
+
+
+def asked_in(server):
+    """In how many seconds the kernel asks for each of the server's connections: its keep-alive timers in /proc."""
+    port = f":{server.port:04X}"
+    tick = os.sysconf("SC_CLK_TCK")
+    lines = [line.split() for line in pathlib.Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    timers = [fields[5] for fields in lines if fields[1].endswith(port)]
+    return [int(when, 16) / tick for kind, when in (timer.split(":") for timer in timers) if kind == "02"]
+
+
+def test_direct_streams_are_asked_for_at_different_times(start):
+    """A kernel that asks for thousands in one moment loses what it cannot queue, and ends sound connections for it."""
+    server = start()
+    with contextlib.ExitStack() as streams:
+        for number in range(20):
+            stream = streams.enter_context(Stream(server))
+            assert stream.subscribe(f"q{number}", 1, **{"from": own_name(stream)})["direct"] is True
+        eventually(lambda: len(asked_in(server)) == 20, "all are left to the kernel")
+        times = asked_in(server)
+    assert max(times) <= 120
+    assert max(times) - min(times) > 10
 
 
 def test_a_direct_stream_that_is_idle_is_not_pinged_and_one_with_jobs_is(start, config):
