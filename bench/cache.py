@@ -4,6 +4,7 @@
     bench/cache.py hot [--rounds 5] [--seconds 4] [--connections 64] [--value 1024] [--pin SERVER,CLIENT]
     bench/cache.py scale [--pipeline 16]
     bench/cache.py stampede [--rounds 5] [--callers 10000]
+    bench/cache.py cold [--rounds 5] [--seconds 4] [--value 65536] [--reads 1000]
 
 hot: one value, read over 64 connections as fast as it is answered: GET over HTTP with one and with two I/O threads,
 beside nginx answering a constant 204, and memcached and Redis over their own protocols. All are driven by wm_bench_hot, one
@@ -14,6 +15,9 @@ with two: what a second thread adds.
 stampede: 10,000 callers ask at once for what is not there. Prints how many jobs that made, and how long after the job's
 completion the last caller had the value; and in turns with that the same of a program that does nothing but send, with one
 thread and with two: what the kernel takes.
+cold: what those who enqueue notice of others who read values that are on the disk only. The 99th percentile of 64 clients that
+send 5,000 jobs a second, alone, beside so many reads a second of values in memory, and beside as many of values on the disk, which the kernel does not have in memory
+either.
 
 One line of JSON on standard output, a table on standard error. What it starts it stops; everything lives in a temporary
 folder and on loopback.
@@ -26,7 +30,10 @@ import os
 import shutil
 import socket
 import statistics
+import subprocess
 import sys
+import threading
+import time
 import urllib.request
 
 from peers.peer import Peer, free_port, make_root, nginx, redis, run, take_turns, workmill
@@ -161,25 +168,122 @@ def stampede(options, root):
     return result
 
 
+# ---- Values on the disk.
+
+COLD_KEYS, WARM_KEYS = 5_000, 4  # So many that none is read twice in a window of five seconds.
+READERS = 8
+
+
+def read_on(options):
+    """Until it is killed: reads the keys of that kind in turn, so many a second over a few connections."""
+    keys = COLD_KEYS if options.key == "cold" else WARM_KEYS
+
+    def reader(mine):
+        with socket.create_connection(("127.0.0.1", options.port), 30) as connection:
+            answers = connection.makefile("rb")
+            due, number = time.monotonic(), mine
+            while True:
+                connection.sendall(f"GET /v1/cache/{options.key}-{number % keys} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+                head = b"".join(iter(answers.readline, b"\r\n"))
+                if not head.startswith(b"HTTP/1.1 200"):
+                    print(f"a value was not there: {head!r}", file=sys.stderr, flush=True)
+                    os._exit(1)
+                answers.read(options.value)
+                number += READERS
+                due = max(due + READERS / options.reads, time.monotonic() - 0.1)
+                time.sleep(max(0.0, due - time.monotonic()))
+
+    for thread in [threading.Thread(target=reader, args=(number,)) for number in range(READERS)]:
+        thread.start()
+
+
+def cold_reads(port):
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as page:
+        return next(int(line.split()[1]) for line in page.read().decode().splitlines()
+                    if line.startswith("workmill_cache_cold_reads_total "))
+
+
+def drop_pages(folder):
+    """Has the kernel forget what it keeps of these files: else they are read from its memory, and not from the disk."""
+    for name in os.listdir(folder):
+        path = os.path.join(folder, name)
+        if os.path.isfile(path):
+            with open(path, "rb") as file:
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def cold(options, root):
+    config = os.path.join(root, "workmill.toml")
+    with open(config, "w") as file:
+        file.write('cache_memory = "4MiB"\ncache_disk = "1GiB"\n')
+    port = free_port()
+    peer = Peer("workmill", workmill(options.binary, f"{root}/data", port, "--config", config), port, root)
+
+    def enqueue():
+        return json.loads(run([os.path.join(os.path.dirname(options.binary), "wm_bench_load"), "--server",
+                               f"http://127.0.0.1:{port}", "--connections", 64, "--rate", 5_000, "--seconds",
+                               options.seconds, "--warm-up", 0.5, "--steady"]))
+
+    def beside(kind):
+        drop_pages(f"{root}/data")
+        before = cold_reads(port)
+        reader = subprocess.Popen([sys.executable, __file__, "read", "--port", str(port), "--key", kind, "--value",
+                                   str(options.value), "--reads", str(options.reads)])
+        try:
+            time.sleep(0.5)
+            out = enqueue()
+            if reader.poll() is not None:
+                sys.exit("the reader has ended")
+        finally:
+            reader.kill()
+            reader.wait()
+        return {**out, "cold_reads": cold_reads(port) - before}
+
+    try:
+        for kind, count in (("cold", COLD_KEYS), ("warm", WARM_KEYS)):
+            for number in range(count):
+                put(port, f"{kind}-{number}", bytes(options.value))
+        rounds = []
+        for _ in range(options.rounds):
+            rounds.append({"alone": enqueue(), "warm": beside("warm"), "cold": beside("cold")})
+            print(", ".join(f"{one['p99_ms']:.2f} ms {kind}" for kind, one in rounds[-1].items()), file=sys.stderr)
+    finally:
+        peer.stop()
+    result = {"value_bytes": options.value, "reads_per_second": options.reads}
+    for kind in ("alone", "warm", "cold"):
+        result[kind] = {key: round(statistics.median(one[kind][key] for one in rounds), 3) for key in ("p50_ms", "p99_ms")}
+    for kind in ("warm", "cold"):
+        result[kind]["cold_reads"] = sum(one[kind]["cold_reads"] for one in rounds)
+    pairs = [(one["cold"]["p99_ms"], one["warm"]["p99_ms"]) for one in rounds]
+    result["p99_of_warm"] = round(statistics.median(a / b for a, b in pairs), 3)
+    return result
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["hot", "scale", "stampede"])
+    parser.add_argument("what", choices=["hot", "scale", "stampede", "cold", "read"])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=4)
     parser.add_argument("--connections", type=int, default=64)
     parser.add_argument("--pipeline", type=int, help="requests under way on each; 1 for hot, 16 for scale")
-    parser.add_argument("--value", type=int, default=1024, help="bytes")
+    parser.add_argument("--value", type=int, help="bytes: 1024, and 65536 for cold")
+    parser.add_argument("--reads", type=float, default=1_000, help="a second")
+    parser.add_argument("--port", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--key", help=argparse.SUPPRESS)
     parser.add_argument("--callers", type=int, default=10_000)
     parser.add_argument("--pin", metavar="SERVER,CLIENT", help="cores, as taskset names them", default=",")
     parser.add_argument("--build", default="build/release", help="where workmill, wm_bench_hot and wm_bench_stampede are")
     options = parser.parse_args()
+    options.value = options.value or (65_536 if options.what == "cold" else 1_024)
+    if options.what == "read":
+        return read_on(options)
     build = os.path.abspath(options.build)
     options.binary = os.path.join(build, "workmill")
     options.client = os.path.join(build, "wm_bench_stampede" if options.what == "stampede" else "wm_bench_hot")
     options.pipeline = options.pipeline or (16 if options.what == "scale" else 1)
     root = make_root()
     try:
-        print(json.dumps({"hot": hot, "scale": hot, "stampede": stampede}[options.what](options, root)))
+        print(json.dumps({"hot": hot, "scale": hot, "stampede": stampede, "cold": cold}[options.what](options, root)))
     finally:
         shutil.rmtree(root, ignore_errors=True)
 

@@ -1,5 +1,6 @@
 #pragma once
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <vector>
 
@@ -10,9 +11,9 @@
 // What the log needs of a folder of segment files, and nothing more, so that the log over real files and the log in the
 // simulator are the same code over different disks.
 //
-// Threads. The shard's thread calls list, read, done_reading and claim; the flushing thread append and drop; those two
-// and a third one sync, retire and create, each of these in one thread at a time; any thread space and name. What is
-// dropped or retired is nowhere else in use.
+// Threads. The shard's thread calls list, read, fetch, done_reading and claim; the flushing thread append and drop;
+// those two and a third one sync, retire and create, each of these in one thread at a time; any thread space and name.
+// What is dropped or retired is nowhere else in use.
 namespace workmill::log {
 
 struct DiskFile {
@@ -34,6 +35,14 @@ class Disk {
 
   // Bytes from `offset` into `out`; how many there were: fewer than out.size() only at the end of the file.
   virtual Result<std::size_t> read(std::uint32_t ordinal, std::uint64_t offset, std::span<char> out) = 0;
+
+  // Where reading these bytes would wait for a device: what waits in place of read(), which finds them in memory after
+  // that, for a while. To be called once, on any thread, while the disk is there; the file may be dropped before. Empty
+  // where they are in memory, or where nobody can tell.
+  virtual std::move_only_function<void()> fetch(std::uint32_t /*ordinal*/, std::uint64_t /*offset*/,
+                                                std::uint64_t /*bytes*/) {
+    return {};
+  }
 
   // A new file of `bytes` that begins with `head`. Durable and whole, name included, or not there at all. What follows
   // the head and kFrameHeaderBytes of zeros may be anything: space is recycled.

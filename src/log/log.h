@@ -95,6 +95,11 @@ class Log {
   // no other. Positions in dropped segments are a bug of the caller.
   virtual Result<BytesView> read(Position position, std::size_t length) = 0;
 
+  // Where read() of these bytes would wait for a device: what waits in its place. To be called once, on any thread,
+  // while the log is there; the segment may be dropped before. read() finds them in memory after that, for a while.
+  // Empty where they are in memory, or where nobody can tell.
+  virtual std::move_only_function<void()> fetch(Position /*position*/, std::size_t /*length*/) { return {}; }
+
   // For copying the survivors of the oldest segment: the next batch of the segment that `cursor` stands in, from
   // `cursor.offset` (0: the first) on, and moves the cursor behind it. Nothing when that segment has no more, or when
   // what follows is not flushed yet. The payload is lent as with read(). Checksums are verified: log_corrupt.

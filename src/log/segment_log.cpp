@@ -302,6 +302,17 @@ Result<BytesView> SegmentLog::read(Position position, std::size_t length) {
   return BytesView{batch->frame}.substr(offset, length);
 }
 
+// Whole blocks, as that is what is read, and what checksums are of.
+std::move_only_function<void()> SegmentLog::fetch(Position position, std::size_t length) {
+  WM_ASSERT(phase_ == Phase::owned && has_segment(position.segment));
+  if (find_recent(position) != nullptr) return {};
+  std::uint64_t const from = position.offset / kBlockBytes * kBlockBytes;
+  std::uint64_t const until = (position.offset + length + kBlockBytes - 1) / kBlockBytes * kBlockBytes;
+  std::uint64_t const end = std::min(until, settled_bytes(position.segment));
+  if (end <= from) return {};
+  return disk_.fetch(position.segment, from, end - from);
+}
+
 bool SegmentLog::has_segment(std::uint32_t ordinal) const {
   return !segments_.empty() && ordinal >= segments_.front().ordinal && ordinal <= segments_.back().ordinal;
 }

@@ -58,6 +58,7 @@ class SegmentLog final : public Log {
   void stage(BytesView payload, Instant at) override;
   Result<> flush() override;
   Result<BytesView> read(Position position, std::size_t length) override;
+  std::move_only_function<void()> fetch(Position position, std::size_t length) override;
   Result<std::optional<ReplayedBatch>> next_batch(Position& cursor) override;
   Result<> skip_damaged(Position& cursor) override;
   Result<bool> trim_oldest() override;

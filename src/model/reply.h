@@ -185,6 +185,7 @@ struct CacheStatus {
   std::uint64_t expired = 0;
   std::uint64_t damaged = 0;     // Entries that were forgotten, as the disk has lost their value.
   std::uint64_t cold_reads = 0;  // Values that were read back from the disk.
+  std::uint64_t fetches = 0;     // Keys whose value another thread had the disk read before.
 };
 
 // How full one of the bounds is.

@@ -161,6 +161,11 @@ std::vector<std::string const*> CacheDesk::stored_now() const {
   return keys;
 }
 
+std::move_only_function<void()> CacheDesk::fetch(std::string_view key) {
+  auto const place = index_.place(key);
+  return place ? reader_.fetch(place->at, place->bytes) : std::move_only_function<void()>{};
+}
+
 Result<CacheValuePtr> CacheDesk::read_cold(std::string_view key, std::uint64_t etag) {
   auto const place = index_.place(key);
   if (!place) return CacheValuePtr{};

@@ -67,6 +67,9 @@ class CacheDesk final : public CacheWatch {
   // The keys of values that were stored in this turn, in their order, one perhaps more than once. Good until the next
   // change.
   std::vector<std::string const*> stored_now() const;
+  // What is to be called before read_cold() of this key, on another thread, so that it waits for no device: see
+  // log::Log.
+  std::move_only_function<void()> fetch(std::string_view key);
   // Reads a cold value back, into the index too. Nothing where it is damaged: then the entry is forgotten. io_failed.
   Result<CacheValuePtr> read_cold(std::string_view key, std::uint64_t etag);
 

@@ -95,6 +95,11 @@ Result<BytesView> JobReader::record(Position at) {
   return bytes(at, log::record_bytes(header));
 }
 
+std::move_only_function<void()> JobReader::fetch(Position at, std::uint32_t length) {
+  bool const is_open = open_ != nullptr && at.segment == base_.segment && at.offset >= base_.offset;
+  return is_open ? std::move_only_function<void()>{} : log_.fetch(at, length);
+}
+
 Result<Bytes> JobReader::spec(Position at, std::uint32_t length) {
   auto whole = record(at, length);
   if (!whole) return std::unexpected(where(std::move(whole).error(), at));

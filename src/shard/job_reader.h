@@ -26,6 +26,9 @@ class JobReader {
   Result<BytesView> record(Position at, std::uint32_t bytes);
   Result<BytesView> record(Position at);
 
+  // As log::Log has it.
+  std::move_only_function<void()> fetch(Position at, std::uint32_t bytes);
+
   // The spec in the record at `at`, as encode_spec wrote it.
   Result<Bytes> spec(Position at, std::uint32_t bytes);
 

@@ -23,6 +23,7 @@ struct Request {
   Instant give_up_at = kNever;           // Not decided from here on, but answered with deadline_exceeded.
   Allowed allowed{};                     // What it may touch. See access.h.
   std::chrono::nanoseconds parsed_at{};  // Of the monotonic clock. Zero: nobody measures.
+  bool is_fetched = false;               // By the shard: what it reads was brought into memory, as far as that went.
 };
 
 struct Answer {

@@ -37,9 +37,12 @@ Result<> ShardLoop::execute_cached(Request&& request) {
     if (compute == nullptr || !compute->quiet) answer(request.port, request.cookie, no_cache());
     return {};
   }
+  if (fetches_first(request)) return {};
   if (compute != nullptr) return compute_cached(std::move(request));
   if (std::holds_alternative<ReadCached>(command)) return read_cached(std::move(request));
-  if (std::holds_alternative<PutCache>(command)) return put_cached(std::move(request));
+  auto const* const put = std::get_if<PutCache>(&command);
+  WM_TRY_VOID(end_fetches_of(put != nullptr ? put->key : std::get<ForgetCached>(command).key));
+  if (put != nullptr) return put_cached(std::move(request));
   auto const& forget = std::get<ForgetCached>(command);
   bool const is_there = desk_->look(forget.key, now_).what != What::absent;
   // A record of what is not there may still be in the log, as long as not all that gave way was written down.
@@ -84,6 +87,58 @@ Result<> ShardLoop::put_cached(Request&& request) {
     reply = CachedReply{.value = std::move(made->value), .times = made->times};
   }
   answer(request.port, request.cookie, std::move(reply));
+  return {};
+}
+
+bool ShardLoop::fetches_first(Request& request) {
+  auto const* const read = std::get_if<ReadCached>(&request.command);
+  auto const* const compute = std::get_if<ComputeCached>(&request.command);
+  if (request.is_fetched || (read == nullptr && (compute == nullptr || compute->quiet))) return false;
+  std::string const& key = read != nullptr ? read->key : compute->key;
+  if (fetching_requests_ >= Fetcher::kWaitingMax || desk_->look(key, now_).what != What::cold) return false;
+  auto line = fetching_.find(key);
+  if (line == fetching_.end()) {
+    auto fetch = desk_->fetch(key);
+    if (!fetch) return false;
+    if (!fetcher_) fetcher_ = std::make_unique<Fetcher>(wake_);
+    if (!fetcher_->begin(key, std::move(fetch))) return false;
+    fetches_ += 1;
+    line = fetching_.try_emplace(key).first;
+  }
+  fetching_requests_ += 1;
+  line->second.push_back(std::move(request));
+  return true;
+}
+
+bool ShardLoop::forget_fetching(Port port, Cookie cookie) {
+  for (auto& [key, line] : fetching_) {
+    auto const found = std::ranges::find_if(
+        line, [&](Request const& request) { return request.port == port && request.cookie == cookie; });
+    if (found == line.end()) continue;
+    line.erase(found);
+    fetching_requests_ -= 1;
+    given_up_ += 1;
+    return true;
+  }
+  return false;
+}
+
+Result<> ShardLoop::take_fetched() {
+  fetcher_->take_done(fetched_);
+  std::size_t done = 0;
+  while (done < fetched_.size() && cold_bytes_ < kColdBytesPerTurn) WM_TRY_VOID(end_fetches_of(fetched_[done++]));
+  fetched_.erase(fetched_.begin(), fetched_.begin() + static_cast<std::ptrdiff_t>(done));
+  return {};
+}
+
+Result<> ShardLoop::end_fetches_of(std::string const& key) {
+  auto line = fetching_.extract(key);
+  if (line.empty()) return {};
+  fetching_requests_ -= line.mapped().size();
+  for (Request& request : line.mapped()) {
+    request.is_fetched = true;
+    if (!is_given_up(request)) WM_TRY_VOID(execute_cached(std::move(request)));
+  }
   return {};
 }
 
@@ -306,6 +361,8 @@ void ShardLoop::fill_status_of_cache(StatusReply& reply) {
   status.expired = figures.expired;
   status.damaged = desk_->damaged();
   status.cold_reads = desk_->cold_reads();
+  status.fetches = fetches_;
+  reply.bounds.push_back({.name = "cache_fetches", .used = fetching_requests_, .limit = Fetcher::kWaitingMax});
   reply.bounds.push_back({.name = "cache_memory", .used = status.memory_bytes, .limit = status.memory_bytes_max});
   reply.bounds.push_back({.name = "cache_disk", .used = status.disk_bytes, .limit = status.disk_bytes_max});
 }

@@ -174,7 +174,7 @@ class ShardTest : public testing::Test {
   std::unique_ptr<engine::Engine> engine_;
   std::unique_ptr<cache::Cache> cache_;
   RecoveryReport recovery_;
-  bool woken_ = false;
+  std::atomic<bool> woken_{false};  // Other threads of the loop wake it, too.
   std::unique_ptr<ShardLoop> loop_;
   Turn last_turn_;
   Cookie next_cookie_ = 1;

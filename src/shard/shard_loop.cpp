@@ -18,7 +18,6 @@ constexpr std::size_t kGoneMax = 65'536;  // Beyond it a request is decided as i
 // So many jobs are given to streams in one turn; those who ask and report get theirs in between.
 constexpr std::size_t kStreamJobsPerTurn = 8'192;
 // Of cached values that a turn reads back from the disk: some milliseconds. Whoever comes behind waits for the next.
-constexpr std::uint64_t kColdBytesPerTurn = std::uint64_t{16} << 20;
 
 // Commands that may be dropped when their asker has gone: nobody hears the answer, and nothing is freed by them.
 bool only_makes_work(Command const& command) {
@@ -112,7 +111,7 @@ void ShardLoop::abandon(Port port, Cookie cookie) {
   } else if (auto* const stream = streams_.find(port, cookie)) {
     streams_.drop(*stream, std::max(now_, clock_.now()));
     streams_full_.store(streams_.is_full(), std::memory_order_relaxed);
-  } else if (has_requests() && gone_.size() < kGoneMax) {
+  } else if (!forget_fetching(port, cookie) && has_requests() && gone_.size() < kGoneMax) {
     gone_.emplace(port, cookie);
   }
 }
@@ -136,8 +135,8 @@ void ShardLoop::take_answers(Port port, std::vector<Answer>& out) {
 void ShardLoop::drain() { draining_ = true; }
 
 bool ShardLoop::idle() const {
-  return inbox_.size() == inbox_done_ && unfinished_.empty() && waiters_.size() == 0 && held_.empty() &&
-         ready_count_ == 0 && staged_ == durable_;
+  return inbox_.size() == inbox_done_ && unfinished_.empty() && fetching_.empty() && waiters_.size() == 0 &&
+         held_.empty() && ready_count_ == 0 && staged_ == durable_;
 }
 
 engine::Context ShardLoop::context() { return {.now = now_, .chance = chance_.next()}; }
@@ -188,12 +187,12 @@ Result<Turn> ShardLoop::turn() {
   decide_ns_ += static_cast<std::uint64_t>((clock_.monotonic() - start).count()) - (read_ns_ - read_before);
   WM_TRY_VOID(finish_batch(commands_ - commands_before));
 
-  turn.more = has_room() && (inbox_done_ < inbox_.size() || !unfinished_.empty() || advance_more_ ||
-                             survivors_.busy() || (desk_ && desk_->has_gone()));
+  turn.more = has_room() && (inbox_done_ < inbox_.size() || !unfinished_.empty() || !fetched_.empty() ||
+                             advance_more_ || survivors_.busy() || (desk_ && desk_->has_gone()));
   if (!streams_.empty() && has_room()) turn.more |= streams_overdue_ || (streams_.has_work() && streams_.has_room());
   // Survivors whose copies are with the writer wait for it: it wakes us.
-  if (turn.more && survivors_.busy() && inbox_.empty() && unfinished_.empty() && !advance_more_ && staged_ > durable_ &&
-      !streams_overdue_ && !streams_.has_work() && !(desk_ && desk_->has_gone())) {
+  if (turn.more && survivors_.busy() && inbox_.empty() && unfinished_.empty() && fetched_.empty() && !advance_more_ &&
+      staged_ > durable_ && !streams_overdue_ && !streams_.has_work() && !(desk_ && desk_->has_gone())) {
     turn.more = false;
   }
   turn.more |= has_room() && draining_ && waiters_.any();
@@ -216,6 +215,7 @@ Result<> ShardLoop::take_commands() {
   }
   std::size_t taken = 0;
   cold_bytes_ = 0;
+  if (fetcher_) WM_TRY_VOID(take_fetched());
   while (inbox_done_ < inbox_.size() && taken < options_.commands_per_turn &&
          batch_.payload().size() < options_.batch_bytes && cold_bytes_ < kColdBytesPerTurn) {
     recorder_.waited(inbox_[inbox_done_].parsed_at, turn_at_);

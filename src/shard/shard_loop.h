@@ -7,6 +7,7 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -21,6 +22,7 @@
 #include "model/reply.h"
 #include "shard/batch.h"
 #include "shard/cache_desk.h"
+#include "shard/fetcher.h"
 #include "shard/flag_board.h"
 #include "shard/flush_writer.h"
 #include "shard/job_reader.h"
@@ -192,6 +194,14 @@ class ShardLoop {
   Result<> forget_cached_by(Unfinished& unfinished, bool& again);
   void overtake_flights(ForgetCachedBy& forget, Allowed const& allowed);
   void write_gone();
+  // Keeps the request back while the value that it reads is brought from the disk by another thread. False: it need
+  // not, or cannot, wait for that.
+  bool fetches_first(Request& request);
+  // Who asked has gone. False: he waits for no such thing.
+  bool forget_fetching(Port port, Cookie cookie);
+  Result<> take_fetched();
+  // Those that read this key are decided now: what comes next changes it.
+  Result<> end_fetches_of(std::string const& key);
   // As decided, and read back where it is cold: then it is a value, or absent.
   Result<cache::Lookup> look_cached(std::string_view key);
   // The job that computes the key: the one that does, or a new one.
@@ -255,7 +265,12 @@ class ShardLoop {
   RecoveryReport recovery_;
   JobReader reader_;
   std::unique_ptr<CacheDesk> desk_;  // Null: no cache.
-  std::uint64_t cold_bytes_ = 0;     // Of cached values that were read back in this turn.
+  static constexpr std::uint64_t kColdBytesPerTurn = std::uint64_t{16} << 20;
+  std::uint64_t cold_bytes_ = 0;  // Of cached values that were read back in this turn.
+  std::unordered_map<std::string, std::vector<Request>> fetching_;  // By key: who waits for the disk to read it.
+  std::size_t fetching_requests_ = 0;
+  std::vector<std::string> fetched_;  // Keys whose turn has come.
+  std::uint64_t fetches_ = 0;
   // Flights that deletions have looked at in this turn: beyond the steps_max of the engine, the next has to wait.
   std::size_t flight_looks_ = 0;
   std::size_t to_sweep_ = 0;  // Places of its index that are still to be looked at.
@@ -312,6 +327,8 @@ class ShardLoop {
   std::vector<QueueView> queue_views_;
   std::set<JobNumber> damage_told_;  // Jobs of which `on_damage` has heard.
   bool damaged_ended_ = false;       // Since those who wait were served.
+
+  std::unique_ptr<Fetcher> fetcher_;  // Made when first needed. Last, so that its thread ends first.
 };
 
 }  // namespace workmill::shard

@@ -154,6 +154,16 @@ Result<std::size_t> FileDisk::read(std::uint32_t ordinal, std::uint64_t offset, 
   return *got;
 }
 
+std::move_only_function<void()> FileDisk::fetch(std::uint32_t ordinal, std::uint64_t offset, std::uint64_t bytes) {
+  auto const fd = reader(ordinal);
+  if (!fd || is_at_hand(*fd, offset, bytes)) return {};  // An error is read()'s to tell.
+  // With a descriptor of its own only while it reads: many may wait. Where the file is gone by then, nothing is read.
+  return [this, ordinal, offset, bytes] {
+    Fd const file{::openat(folder_fd_.get(), segment_file_name(ordinal).c_str(), O_RDONLY | O_CLOEXEC)};
+    if (file) read_through(file.get(), offset, bytes);
+  };
+}
+
 void FileDisk::done_reading(std::uint32_t ordinal) {
   for (Reader& reader : readers_) {
     if (reader.ordinal == ordinal) reader = Reader{};

@@ -27,6 +27,7 @@ class FileDisk final : public Disk {
 
   Result<std::vector<DiskFile>> list() override;
   Result<std::size_t> read(std::uint32_t ordinal, std::uint64_t offset, std::span<char> out) override;
+  std::move_only_function<void()> fetch(std::uint32_t ordinal, std::uint64_t offset, std::uint64_t bytes) override;
   Result<> create(std::uint32_t ordinal, BytesView head, std::uint64_t bytes) override;
   Result<> append(std::uint32_t ordinal, std::uint64_t offset, std::span<BytesView const> parts) override;
   Result<> sync(std::uint32_t ordinal) override;

@@ -1,8 +1,11 @@
 #include "log/file/file_io.h"
 
 #include <fcntl.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <array>
 #include <cerrno>
 #include <filesystem>
 
@@ -10,6 +13,11 @@
 #include "log/file/folder.h"
 
 namespace workmill::log {
+namespace {
+
+constexpr std::size_t kPieceBytes = std::size_t{64} << 10;
+
+}  // namespace
 
 std::optional<std::size_t> read_at(int fd, std::uint64_t offset, std::span<char> out) {
   std::size_t done = 0;
@@ -27,6 +35,37 @@ Result<std::size_t> read_at(int fd, std::uint64_t offset, std::span<char> out, s
   auto const got = read_at(fd, offset, out);
   if (!got) return io_error("read", path, errno);
   return *got;
+}
+
+bool is_at_hand(int fd, std::uint64_t offset, std::uint64_t bytes) {
+  std::array<char, kPieceBytes> room;  // All pieces go to the same place: nobody wants them.
+  std::array<iovec, 16> pieces;
+  while (bytes > 0) {
+    int count = 0;
+    for (std::uint64_t rest = bytes; rest > 0 && count < static_cast<int>(pieces.size()); ++count) {
+      std::size_t const piece = std::min<std::uint64_t>(rest, room.size());
+      pieces[static_cast<std::size_t>(count)] = {.iov_base = room.data(), .iov_len = piece};
+      rest -= piece;
+    }
+    ssize_t const got = ::preadv2(fd, pieces.data(), count, static_cast<off_t>(offset), RWF_NOWAIT);
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) return errno != EAGAIN;
+    if (got == 0) return true;  // The file ends before.
+    offset += static_cast<std::uint64_t>(got);
+    bytes -= static_cast<std::uint64_t>(got);
+  }
+  return true;
+}
+
+void read_through(int fd, std::uint64_t offset, std::uint64_t bytes) {
+  std::array<char, kPieceBytes> room;
+  while (bytes > 0) {
+    std::size_t const piece = std::min<std::uint64_t>(bytes, room.size());
+    auto const got = read_at(fd, offset, {room.data(), piece});
+    if (!got || *got < piece) return;
+    offset += piece;
+    bytes -= piece;
+  }
 }
 
 Result<> write_at(int fd, std::uint64_t offset, BytesView bytes, std::string const& path) {

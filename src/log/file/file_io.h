@@ -16,6 +16,12 @@ std::optional<std::size_t> read_at(int fd, std::uint64_t offset, std::span<char>
 // The same for a caller that has the path at hand; io_failed.
 Result<std::size_t> read_at(int fd, std::uint64_t offset, std::span<char> out, std::string const& path);
 
+// Whether the system has all of these bytes in memory, so that reading them waits for no device. True where it cannot
+// tell.
+bool is_at_hand(int fd, std::uint64_t offset, std::uint64_t bytes);
+// Reads them for nothing but that: then they are, for a while. What cannot be read is left out.
+void read_through(int fd, std::uint64_t offset, std::uint64_t bytes);
+
 // All of `bytes`. io_failed, disk_full.
 Result<> write_at(int fd, std::uint64_t offset, BytesView bytes, std::string const& path);
 

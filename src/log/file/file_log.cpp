@@ -131,6 +131,9 @@ class FileLog final : public Log {
     return {};
   }
   Result<BytesView> read(Position position, std::size_t length) override { return log_->read(position, length); }
+  std::move_only_function<void()> fetch(Position position, std::size_t length) override {
+    return log_->fetch(position, length);
+  }
   Result<std::optional<ReplayedBatch>> next_batch(Position& cursor) override { return log_->next_batch(cursor); }
   Result<> skip_damaged(Position& cursor) override { return log_->skip_damaged(cursor); }
   Result<bool> trim_oldest() override { return log_->trim_oldest(); }

@@ -29,6 +29,12 @@ class MemoryDisk::Session final : public Disk {
     return count;
   }
 
+  std::move_only_function<void()> fetch(std::uint32_t /*ordinal*/, std::uint64_t /*offset*/,
+                                        std::uint64_t /*bytes*/) override {
+    if (!disk_.slow_) return {};
+    return [fetched = disk_.fetched_] { *fetched += 1; };
+  }
+
   Result<> create(std::uint32_t ordinal, BytesView head, std::uint64_t bytes) override {
     Lock const lock{calls_};
     WM_TRY_VOID(disk_.change(number_));

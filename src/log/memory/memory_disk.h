@@ -1,4 +1,5 @@
 #pragma once
+#include <atomic>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -44,6 +45,10 @@ class MemoryDisk {
   // Room for so many bytes over all files; more fails with disk_full.
   void set_capacity(std::uint64_t bytes) { capacity_ = bytes; }
 
+  // From now on what is read is not in memory unless it was fetched before: fetch() is something to call.
+  void set_slow(bool slow) { slow_ = slow; }
+  std::uint64_t fetched() const { return *fetched_; }  // Calls of that.
+
   // Turns one bit, on the platter and for readers. False where there is no such byte.
   bool flip_bit(std::uint32_t ordinal, std::uint64_t offset, int bit);
 
@@ -81,6 +86,8 @@ class MemoryDisk {
   std::uint64_t fails_in_ = 0;  // 0: never.
   std::uint64_t sync_fails_in_ = 0;
   bool failed_ = false;
+  bool slow_ = false;
+  std::shared_ptr<std::atomic<std::uint64_t>> fetched_ = std::make_shared<std::atomic<std::uint64_t>>(0);
   std::uint64_t sessions_ = 0;
 };
 

@@ -17,6 +17,9 @@ class MemoryLog final : public Log {
   void stage(BytesView payload, Instant at) override { log_->stage(payload, at); }
   Result<> flush() override { return log_->flush(); }
   Result<BytesView> read(Position position, std::size_t length) override { return log_->read(position, length); }
+  std::move_only_function<void()> fetch(Position position, std::size_t length) override {
+    return log_->fetch(position, length);
+  }
   Result<std::optional<ReplayedBatch>> next_batch(Position& cursor) override { return log_->next_batch(cursor); }
   Result<> skip_damaged(Position& cursor) override { return log_->skip_damaged(cursor); }
   Result<bool> trim_oldest() override { return log_->trim_oldest(); }

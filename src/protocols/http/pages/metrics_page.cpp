@@ -105,6 +105,8 @@ void write_cache(CacheStatus const& cache, telemetry::MetricsWriter& out) {
   measure("workmill_cache_entries", "Keys with a value, or a failure that is remembered.", cache.entries);
   count("workmill_cache_expired_total", "Keys dropped as their time was over.", cache.expired);
   count("workmill_cache_cold_reads_total", "Values read back from the disk.", cache.cold_reads);
+  count("workmill_cache_fetches_total", "Keys whose value had to come from the disk, on a thread of its own.",
+        cache.fetches);
   count("workmill_cache_damaged_total", "Values forgotten, as the disk has lost them.", cache.damaged);
   struct Place {
     std::string_view name;

@@ -1,0 +1,128 @@
+#include <chrono>
+#include <string>
+#include <thread>
+
+#include "shard/shard_cache_fixture_test.h"
+
+// Values that the disk has to read first: on another thread, while turns go on.
+namespace workmill::shard {
+namespace {
+
+using std::chrono::minutes;
+using std::chrono::seconds;
+
+class ShardCacheFetchTest : public ShardCacheTest {
+ protected:
+  // `k` is on the disk, and neither the cache nor the log nor the system has it in memory.
+  void SetUp() override {
+    cache_options_.memory_bytes = std::uint64_t{1} << 20;
+    start();
+    ask<CachedReply>(put("k", large_));
+    restart();
+    ASSERT_EQ(find("k").what, cache::Lookup::What::cold);
+    disk_.set_slow(true);
+  }
+  void turn_until(std::function<bool()> const& is_so) {
+    auto const patience = std::chrono::steady_clock::now() + seconds{30};
+    while (!is_so() && std::chrono::steady_clock::now() < patience) {
+      turn();
+      std::this_thread::sleep_for(std::chrono::milliseconds{1});
+    }
+    ASSERT_TRUE(is_so());
+  }
+  CachedReply wait_for(Cookie cookie) {
+    turn_until([&] { return answered(cookie); });
+    return take<CachedReply>(cookie);
+  }
+
+  std::string const large_ = std::string(std::size_t{600} << 10, 'x');
+};
+
+TEST_F(ShardCacheFetchTest, TurnsGoOnWhileTheDiskReads) {
+  Cookie const reader = submit(ReadCached{.key = "k"});
+  Cookie const other = submit(enqueue({spec_of_job("t")}));
+  turn();
+
+  EXPECT_TRUE(answered(other));
+  EXPECT_FALSE(answered(reader));
+  EXPECT_FALSE(loop_->idle());
+  EXPECT_EQ(wait_for(reader).value->body(), large_);
+  EXPECT_TRUE(loop_->idle());
+  EXPECT_EQ(disk_.fetched(), 1U);
+  auto const status = ask<StatusReply>(GetStatus{}).cache.at(0);
+  EXPECT_EQ(status.fetches, 1U);
+  EXPECT_EQ(status.cold_reads, 1U);
+  expect_sound();
+}
+
+TEST_F(ShardCacheFetchTest, AllWhoAskForOneKeyAreReadForOnce) {
+  Cookie const readers[] = {submit(ReadCached{.key = "k"}), submit(compute("k")), submit(ReadCached{.key = "k"})};
+  turn();
+  for (Cookie const reader : readers) EXPECT_FALSE(answered(reader));
+  auto const bounds = ask<StatusReply>(GetStatus{}).bounds;
+  auto const fetches = std::ranges::find(bounds, "cache_fetches", &Fullness::name);
+  ASSERT_NE(fetches, bounds.end());
+  EXPECT_LE(fetches->used, 3U);
+
+  for (Cookie const reader : readers) EXPECT_EQ(wait_for(reader).value->body(), large_);
+  EXPECT_EQ(disk_.fetched(), 1U);
+  EXPECT_EQ(engine_->status().jobs, 0U);
+}
+
+TEST_F(ShardCacheFetchTest, AStaleValueIsRefreshedOnceItIsRead) {
+  ask<CachedReply>(put("k", large_, Duration{0}, minutes{1}));
+  restart();
+  Cookie const caller = submit(compute("k"));
+  turn();
+  EXPECT_EQ(engine_->status().jobs, 0U);
+
+  EXPECT_EQ(wait_for(caller).value->body(), large_);
+  EXPECT_EQ(engine_->status().jobs, 1U);
+}
+
+// As it would be if it had been read at once: the changes may have been sent behind it over one connection.
+TEST_F(ShardCacheFetchTest, WhatWasAskedBeforeAChangeIsReadBeforeIt) {
+  Cookie const reader = submit(ReadCached{.key = "k"});
+  Cookie const change = submit(put("k", large_ + "2"));
+  turn();
+  EXPECT_EQ(take<CachedReply>(reader).value->body(), large_);
+  EXPECT_TRUE(answered(change));
+
+  restart();
+  Cookie const second = submit(ReadCached{.key = "k"});
+  Cookie const deletion = submit(ForgetCached{.key = "k"});
+  Cookie const third = submit(ReadCached{.key = "k"});
+  turn();
+  EXPECT_EQ(take<CachedReply>(second).value->body(), large_ + "2");
+  take<DoneReply>(deletion);
+  take<CacheMissed>(third);
+  turn_until([&] { return disk_.fetched() > 0; });
+  turn();
+  EXPECT_TRUE(loop_->idle());
+  expect_sound();
+}
+
+TEST_F(ShardCacheFetchTest, WhoHasGoneIsNotReadFor) {
+  Cookie const reader = submit(ReadCached{.key = "k"});
+  turn();
+  loop_->abandon(0, reader);
+  turn_until([&] { return loop_->idle(); });
+
+  EXPECT_FALSE(answered(reader));
+  auto const status = ask<StatusReply>(GetStatus{});
+  EXPECT_EQ(status.cache.at(0).cold_reads, 0U);
+  EXPECT_EQ(status.given_up, 1U);
+}
+
+TEST_F(ShardCacheFetchTest, ALoopEndsWithWhatIsStillToBeRead) {
+  Cookie const reader = submit(ReadCached{.key = "k"});
+  turn();
+
+  restart();
+
+  EXPECT_FALSE(answered(reader));
+  EXPECT_EQ(wait_for(submit(ReadCached{.key = "k"})).value->body(), large_);
+}
+
+}  // namespace
+}  // namespace workmill::shard
