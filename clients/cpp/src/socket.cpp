@@ -8,6 +8,7 @@
 
 #include <cerrno>
 #include <cstdlib>
+#include <random>
 
 #include "text.h"
 
@@ -15,6 +16,10 @@ namespace workmill::client::detail {
 namespace {
 
 constexpr std::string_view kUrlDefault = "http://127.0.0.1:7330";
+// Seconds of silence before the kernel asks whether the other side is there, and for an answer.
+constexpr int kKeepIdleMin = 60;
+constexpr int kKeepIdleMax = 119;
+constexpr int kKeepAnswer = 40;
 
 std::string environment(char const* name) {
   char const* const value = std::getenv(name);
@@ -163,10 +168,16 @@ void Socket::keep_alive() {
   auto const set = [&](int level, int option, int value) {
     static_cast<void>(::setsockopt(tcp_.native_handle(), level, option, &value, sizeof value));
   };
-  set(IPPROTO_TCP, TCP_KEEPIDLE, 60);
+  // Each connection has its own second: a kernel that is to ask for thousands in one moment drops some of what it
+  // sends.
+  std::random_device chance;
+  int const idle = std::uniform_int_distribution{kKeepIdleMin, kKeepIdleMax}(chance);
+  set(IPPROTO_TCP, TCP_KEEPIDLE, idle);
   set(IPPROTO_TCP, TCP_KEEPINTVL, 10);
-  set(IPPROTO_TCP, TCP_KEEPCNT, 4);
-  set(IPPROTO_TCP, TCP_USER_TIMEOUT, 100'000);  // Milliseconds. While data waits, the kernel does not ask.
+  set(IPPROTO_TCP, TCP_KEEPCNT, 4);  // Of a kernel that does not know the next one.
+  // Counted from when something came last, and in place of the count: the first question is asked at `idle`. Data that
+  // is sent and not confirmed, while which the kernel does not ask, has as long.
+  set(IPPROTO_TCP, TCP_USER_TIMEOUT, (idle + kKeepAnswer) * 1'000);
   set(SOL_SOCKET, SO_KEEPALIVE, 1);
 }
 

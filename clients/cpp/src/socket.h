@@ -59,8 +59,9 @@ class Socket {
   void close();
   // Its own address and port as they are written, "192.0.2.7:51234" or "[2001:db8::7]:51234"; empty where it has none.
   std::string own_name() const;
-  // From now on the kernel looks after the other side: where it was quiet for a minute, it is asked, and what is not
-  // answered in 40 s breaks the connection. So does what is sent and not confirmed for as long.
+  // From now on the kernel looks after the other side: where it was quiet for one to two minutes (each connection has
+  // its own second in there), it is asked, and where it has not answered after 40 s more the connection breaks. So it
+  // does where what is sent is not confirmed for as long as both take together.
   void keep_alive();
   // The other side has closed, or said something nobody asked for: not to be used again. Does not wait.
   bool is_stale();

@@ -2,10 +2,16 @@
 
 #include <gtest/gtest.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/socket.h>
 
 #include <atomic>
 #include <future>
+#include <memory>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "server_process.h"
 
@@ -36,11 +42,12 @@ struct Told final : LinkEvents {
 
 class Linked {
  public:
-  Linked(std::string const& url, Told& told, StreamPatience patience) {
+  Linked(std::string const& url, Told& told, StreamPatience patience, std::string worker = "w") {
     options_.url = url;
     on_loop([&] {
-      link_ = make_stream_link(loop_, resolve_address(options_).value(), options_,
-                               {.queues = {"q"}, .credit = 1, .lease = 60s, .worker = "w"}, told, patience);
+      link_ =
+          make_stream_link(loop_, resolve_address(options_).value(), options_,
+                           {.queues = {"q"}, .credit = 1, .lease = 60s, .worker = std::move(worker)}, told, patience);
       link_->start();
     });
   }
@@ -63,20 +70,31 @@ class Linked {
   std::unique_ptr<WorkLink> link_;
 };
 
-// Whether the kernel looks after a connection of this process with that server.
-bool is_kept_alive(std::string const& url) {
+// How the kernel looks after a connection of this process.
+struct KeptAlive {
+  int idle = 0;          // Seconds.
+  int user_timeout = 0;  // Milliseconds.
+};
+
+// Those with that server that it looks after.
+std::vector<KeptAlive> kept_alive(std::string const& url) {
   auto const port = static_cast<std::uint16_t>(std::stoi(url.substr(url.rfind(':') + 1)));
+  std::vector<KeptAlive> kept;
   for (int descriptor = 3; descriptor < 1'024; ++descriptor) {
     sockaddr_in peer{};
     socklen_t size = sizeof peer;
     if (::getpeername(descriptor, reinterpret_cast<sockaddr*>(&peer), &size) != 0) continue;
     if (peer.sin_family != AF_INET || ntohs(peer.sin_port) != port) continue;
-    int is_on = 0;
-    socklen_t option = sizeof is_on;
-    ::getsockopt(descriptor, SOL_SOCKET, SO_KEEPALIVE, &is_on, &option);
-    if (is_on != 0) return true;
+    auto const option = [descriptor](int level, int name) {
+      int value = 0;
+      socklen_t value_size = sizeof value;
+      ::getsockopt(descriptor, level, name, &value, &value_size);
+      return value;
+    };
+    if (option(SOL_SOCKET, SO_KEEPALIVE) == 0) continue;
+    kept.push_back({.idle = option(IPPROTO_TCP, TCP_KEEPIDLE), .user_timeout = option(IPPROTO_TCP, TCP_USER_TIMEOUT)});
   }
-  return false;
+  return kept;
 }
 
 TEST(StreamLink, AtRestIsLeftToTheKernelWhereNobodyIsBetweenAndElseAServerThatIsSilentIsGivenUp) {
@@ -92,8 +110,8 @@ TEST(StreamLink, AtRestIsLeftToTheKernelWhereNobodyIsBetweenAndElseAServerThatIs
   Linked const second{doubts.url(), pinging, patience};
   ASSERT_TRUE(eventually([&] { return pinging.ups >= 1; }));
 
-  EXPECT_TRUE(is_kept_alive(believes.url()));
-  EXPECT_FALSE(is_kept_alive(doubts.url()));
+  EXPECT_EQ(kept_alive(believes.url()).size(), 1U);
+  EXPECT_TRUE(kept_alive(doubts.url()).empty());
   believes.pause();
   doubts.pause();
 
@@ -101,6 +119,31 @@ TEST(StreamLink, AtRestIsLeftToTheKernelWhereNobodyIsBetweenAndElseAServerThatIs
   EXPECT_EQ(direct.troubles, 0);  // It has been silent for longer than the other.
   believes.go_on();
   doubts.go_on();
+}
+
+TEST(StreamLink, TheKernelAsksForEachAtATimeOfItsOwnAndWaitsForAnAnswerAsLongForAll) {
+  constexpr int kStreams = 16;
+  ServerProcess server;
+  server.start();
+  std::vector<std::unique_ptr<Told>> told;
+  std::vector<std::unique_ptr<Linked>> links;
+  for (int i = 0; i < kStreams; ++i) {
+    told.push_back(std::make_unique<Told>());
+    links.push_back(std::make_unique<Linked>(server.url(), *told.back(), StreamPatience{}, "w" + std::to_string(i)));
+  }
+  for (auto const& each : told) ASSERT_TRUE(eventually([&] { return each->ups == 1; }));
+
+  auto const kept = kept_alive(server.url());
+
+  ASSERT_EQ(kept.size(), std::size_t{kStreams});
+  std::set<int> seconds;
+  for (KeptAlive const& each : kept) {
+    seconds.insert(each.idle);
+    EXPECT_GE(each.idle, 60);
+    EXPECT_LT(each.idle, 120);
+    EXPECT_EQ(each.user_timeout, (each.idle + 40) * 1'000);  // Before it Linux gives nobody up.
+  }
+  EXPECT_GT(seconds.size(), 1U);
 }
 
 TEST(StreamLink, WithJobsOfItsWorkerASilentServerIsGivenUpThoughNobodyIsBetween) {
