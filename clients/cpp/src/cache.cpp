@@ -175,6 +175,7 @@ class ComputeParts {
       auto const next = patience_.after_error(answer.error(), pending_.has_value());
       if (next == Patience::Next::ask) return std::nullopt;
       if (next == Patience::Next::over && pending_) return std::unexpected(*pending_);
+      if (pending_) answer.error().may_have_happened = true;  // Its job was there.
       return std::unexpected(std::move(answer).error());
     }
     auto [value, pending] = *std::move(answer);

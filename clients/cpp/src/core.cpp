@@ -79,7 +79,9 @@ Core::~Core() {
   loop_.post([this] {
     transport_.reset();
     while (!calls_.empty()) {
-      finish(calls_.begin()->first, fail(ErrorClass::fatal, "call_cancelled", "the client is going away"));
+      auto& [id, state] = *calls_.begin();
+      state.may_have_happened |= state.ticket != 0;
+      finish(id, fail(ErrorClass::fatal, "call_cancelled", "the client is going away"));
     }
   });
   loop_.stop();
@@ -106,10 +108,11 @@ void Core::cancel(CallId id) {
   loop_.post([this, id] {
     auto const found = calls_.find(id);
     if (found == calls_.end()) return;
-    if (found->second.ticket != 0) transport_->abort(found->second.ticket);
-    auto error = fail(ErrorClass::fatal, "call_cancelled", "the caller has cancelled it");
-    error.error().may_have_happened = found->second.ticket != 0;
-    finish(id, std::move(error));
+    if (found->second.ticket != 0) {
+      transport_->abort(found->second.ticket);
+      found->second.may_have_happened = true;
+    }
+    finish(id, fail(ErrorClass::fatal, "call_cancelled", "the caller has cancelled it"));
   });
 }
 
@@ -180,6 +183,8 @@ void Core::on_answer(CallId id, Result<Response> answer) {
 
 void Core::finish(CallId id, Result<Response> answer) {
   auto node = calls_.extract(id);
+  // An attempt before this one, whose answer was lost, is the caller's business as well.
+  if (!answer && node.mapped().may_have_happened) answer.error().may_have_happened = true;
   if (node.mapped().timer != 0) loop_.cancel(node.mapped().timer);
   node.mapped().done(std::move(answer));
 }

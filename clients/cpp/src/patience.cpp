@@ -50,7 +50,10 @@ Patience::Next Patience::after_answer() {
   return Next::ask;
 }
 
-Patience::Next Patience::after_error(Error const& error, bool has_answer) {
+Patience::Next Patience::after_error(Error& error, bool has_answer) {
+  bool const was_silent = is_silence(error);  // In this part.
+  may_have_happened_ |= error.may_have_happened;
+  error.may_have_happened = may_have_happened_;
   if (!is_worth_another(error) || error.code == "timed_out") return Next::failed;
   ++failures_;
   Duration const left = this->left();
@@ -60,7 +63,7 @@ Patience::Next Patience::after_error(Error const& error, bool has_answer) {
   if (give_up_at_) pause_ = std::min(pause_, until(*give_up_at_));  // Nobody sleeps through the end of the whole call.
   bool const is_over = left == Duration{0} || pause_ > left;
   // A server that is there and says nothing has taken more time than there was, and would take it again.
-  bool const is_in_vain = is_wait_ && is_silence(error);
+  bool const is_in_vain = is_wait_ && was_silent;
   bool const is_enough = has_answer || is_in_vain || failures_ >= core_.options().retry.attempts;
   if (is_over && is_enough) return Next::over;
   core_.log(LogLevel::info, what_ + " failed, again in " + std::to_string(pause_.count()) + " ms: " + describe(error));

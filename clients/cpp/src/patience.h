@@ -31,8 +31,9 @@ class Patience {
   };
   // After an answer that is not what is waited for.
   Next after_answer();
-  // `has_answer`: an earlier part had one, which can be told in place of the error.
-  Next after_error(Error const& error, bool has_answer);
+  // `has_answer`: an earlier part had one, which can be told in place of the error. The error may be the caller's, and
+  // is told of the parts before it: any of them may have counted.
+  Next after_error(Error& error, bool has_answer);
 
  private:
   Duration left() const;
@@ -48,6 +49,7 @@ class Patience {
   Duration pause_{};
   unsigned failures_ = 0;
   unsigned early_ = 0;
+  bool may_have_happened_ = false;  // One of the parts so far.
 };
 
 }  // namespace workmill::client::detail

@@ -105,11 +105,52 @@ TEST(Client, WhatMustNotBeDoneTwiceIsNotTriedAgainWhenTheConnectionBreaks) {
   EXPECT_EQ(requests.load(), 1);
 }
 
+constexpr std::string_view kOverloaded = R"({"code":"overloaded","class":"retryable","detail":"full"})";
+
+// Whatever the later attempts are answered.
+TEST(Client, AnAttemptWhoseAnswerWasLostIsToldOfWithTheLastError) {
+  std::string second;
+  FakeServer server{
+      answering([&](std::string const&, int number) { return number % 2 == 1 ? std::string{} : second; })};
+  Client client{{.url = server.url(), .retry = {.attempts = 2, .first = 1ms}}};
+  auto const told = [](auto const& result) {
+    return result ? "" : result.error().code + (result.error().may_have_happened ? " may have happened" : "");
+  };
+
+  second = response(503, kOverloaded);
+  EXPECT_EQ(told(client.enqueue("t", 1)), "overloaded may have happened");
+  second = response(400, R"({"code":"invalid_field","class":"user","detail":"no"})");
+  EXPECT_EQ(told(client.enqueue("t", 1)), "invalid_field may have happened");
+  second = response(503, kOverloaded, "Retry-After: 40\r\n");
+  Client patient{{.url = server.url(), .retry = kSoon}};
+  EXPECT_EQ(told(patient.enqueue("t", 1, {}, {.deadline = 30s})), "timed_out may have happened");
+  second = response(401, R"({"code":"unauthorized","class":"user","detail":"no"})");
+  EXPECT_EQ(told(client.cache().get_or_compute("k", make_job("t", 1))), "unauthorized may have happened");
+}
+
+TEST(Client, ACallThatIsCancelledBetweenTwoAttemptsTellsOfTheOnesBefore) {
+  FakeServer server{answering([](std::string const&, int number) {
+    return number == 1 ? std::string{} : response(503, kOverloaded, "Retry-After: 40\r\n");
+  })};
+  std::promise<void> waits;
+  auto const look = [&](LogLevel, std::string_view message) {
+    if (message.starts_with("attempt 2 ")) waits.set_value();
+  };
+  Client client{{.url = server.url(), .retry = kSoon, .log = look}};
+  std::stop_source stop;
+  auto call = std::async(std::launch::async, [&] { return client.enqueue("t", 1, {}, {.stop = stop.get_token()}); });
+  waits.get_future().wait();
+
+  stop.request_stop();
+
+  Error const error = call.get().error();
+  EXPECT_EQ(error.code, "call_cancelled");
+  EXPECT_TRUE(error.may_have_happened);
+}
+
 TEST(Client, ARefusalIsTriedAgainAndNotBeforeRetryAfter) {
   FakeServer server{answering([](std::string const&, int number) {
-    return number == 1
-               ? response(503, R"({"code":"overloaded","class":"retryable","detail":"full"})", "Retry-After: 1\r\n")
-               : response(201, kEnqueued);
+    return number == 1 ? response(503, kOverloaded, "Retry-After: 1\r\n") : response(201, kEnqueued);
   })};
   Client client{{.url = server.url(), .retry = kSoon}};
   auto const began = std::chrono::steady_clock::now();
