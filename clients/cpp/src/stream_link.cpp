@@ -158,10 +158,13 @@ class StreamLink final : public WorkLink {
       response.retry_after = std::chrono::seconds{std::atoi(text.c_str())};
     }
     Error error = read_problem(response);
-    bool const has_none = response.status == 404 || response.status == 405 || response.status == 501;
-    if (has_none) return refuse(std::move(error), true);
-    if (response.status == 401 || response.status == 403) return refuse(std::move(error), false);
-    down(error);
+    // Only a Workmill says `user`. Others may stand between, and answer 404 or 403 while they have no server to ask.
+    bool const is_final =
+        error.error_class == ErrorClass::user && (!was_up_ || response.status == 401 || response.status == 403);
+    if (!is_final) return down(error);
+    bool const has_none = response.status == 404 || response.status == 405 ||
+                          response.status == 426;  // The last: what is between has taken the upgrade off.
+    refuse(std::move(error), has_none);
   }
 
   void subscribe() {

@@ -76,7 +76,7 @@ struct LinkEvents {
   // The server does not take the one report that is in it, and will not.
   virtual void on_report_refused(ReportBatch& batch, Error const& error) = 0;
   // The worker cannot go on: its token is not good, or its request is at fault. Or, `is_stream`, there is no such thing
-  // at this server.
+  // at this server, which was never seen to have one.
   virtual void on_refused(Error error, bool is_stream) = 0;
   // After drain(): no job is out any more, and none will come.
   virtual void on_drained() = 0;

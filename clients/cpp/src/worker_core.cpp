@@ -248,6 +248,7 @@ void WorkerCore::on_up(bool resumed, bool again) {
 }
 
 void WorkerCore::on_refused(Error error, bool is_stream) {
+  // It was never up: no job came by it, and no report waits in it that would go with it.
   if (is_stream && options_.transport == WorkTransport::automatic) {
     log(LogLevel::info, "the server has no streams: leasing over HTTP (" + describe(error) + ")");
     loop_.post([this] {

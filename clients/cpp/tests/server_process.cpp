@@ -81,6 +81,14 @@ std::uint16_t free_port() {
   }
 }
 
+int dial(std::string const& url) {
+  int const socket = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  auto address = loopback(static_cast<std::uint16_t>(std::stoi(url.substr(url.rfind(':') + 1))));
+  if (::connect(socket, raw(address), sizeof address) == 0) return socket;
+  ::close(socket);
+  return -1;
+}
+
 ServerProcess::ServerProcess(std::vector<std::string> settings, Speaks speaks) : speaks_(speaks), port_(free_port()) {
   if (speaks == Speaks::https) {
     std::string const key = folder_.path() / "key.pem";

@@ -85,5 +85,7 @@ std::string read_request(int socket);
 void send_text(int socket, std::string_view text);
 std::string response(int status, std::string_view body, std::string_view more_headers = {});
 std::uint16_t free_port();  // Nobody listens there.
+// A connection with the server at that URL; -1 where there is none to be had.
+int dial(std::string const& url);
 
 }  // namespace workmill::client::test

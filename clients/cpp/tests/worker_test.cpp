@@ -1,9 +1,11 @@
 #include "workmill/worker.h"
 
 #include <gtest/gtest.h>
+#include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <array>
 #include <atomic>
 #include <csignal>
 #include <functional>
@@ -453,18 +455,129 @@ TEST(Worker, AReportThatIsTooLargeForItsServerEndsItsOwnJob) {
 }
 
 TEST(Worker, WhereTheServerHasNoStreamsItLeasesOverHttpUnlessItMustNot) {
-  FakeServer server{[](int socket, int) {
-    for (std::string request = read_request(socket); !request.empty(); request = read_request(socket)) {
-      bool const is_stream = request.starts_with("GET /v1/worker ");
-      send_text(socket, is_stream ? response(404, R"({"code":"not_found","class":"user","detail":"no such path"})")
-                                  : response(401, R"({"code":"unauthorized","class":"user","detail":"of a lease"})"));
-    }
-  }};
+  for (int const status : {404, 405, 426}) {
+    FakeServer server{[status](int socket, int) {
+      for (std::string request = read_request(socket); !request.empty(); request = read_request(socket)) {
+        bool const is_stream = request.starts_with("GET /v1/worker ");
+        send_text(socket, is_stream ? response(status, R"({"code":"not_here","class":"user","detail":"no stream"})")
+                                    : response(401, R"({"code":"unauthorized","class":"user","detail":"of a lease"})"));
+      }
+    }};
 
-  EXPECT_EQ(Worker({.transport = WorkTransport::automatic, .server = {.url = server.url()}}).run().error().message,
-            "of a lease");
-  EXPECT_EQ(Worker({.transport = WorkTransport::stream, .server = {.url = server.url()}}).run().error().code,
-            "not_found");
+    EXPECT_EQ(Worker({.transport = WorkTransport::automatic, .server = {.url = server.url()}}).run().error().message,
+              "of a lease");
+    EXPECT_EQ(Worker({.transport = WorkTransport::stream, .server = {.url = server.url()}}).run().error().code,
+              "not_here");
+  }
+}
+
+// What stands before a server, and goes on standing there while the server does not.
+class Ingress {
+ public:
+  enum class Has : std::uint8_t { server, nobody, page };  // `nobody`: it hangs up. `page`: one of its own, with 404.
+  explicit Ingress(std::string server) : server_(std::move(server)) {}
+  std::string url() const { return here_.url(); }
+  void set(Has has) { has_ = has; }
+  int connections() const { return here_.connections(); }
+  int pages() const { return pages_; }
+
+ private:
+  void serve(int socket) {
+    if (has_ == Has::server) {
+      pass_on(socket);
+    } else if (has_ == Has::page && !read_request(socket).empty()) {
+      send_text(socket, "HTTP/1.1 404 Not Found\r\nContent-Type: text/html\r\nContent-Length: 8\r\n\r\nno route");
+      ++pages_;
+    }
+    ::shutdown(socket, SHUT_RDWR);
+  }
+  void pass_on(int socket) {
+    int const other = dial(server_);
+    if (other < 0) return;
+    std::array<pollfd, 2> both{pollfd{.fd = socket, .events = POLLIN, .revents = 0},
+                               pollfd{.fd = other, .events = POLLIN, .revents = 0}};
+    std::array<char, 16 * 1024> buffer{};
+    for (bool go_on = true; go_on;) {
+      if (::poll(both.data(), both.size(), -1) < 0) continue;
+      for (std::size_t from = 0; from < both.size(); ++from) {
+        if (both.at(from).revents == 0) continue;
+        ssize_t const got = ::recv(both.at(from).fd, buffer.data(), buffer.size(), 0);
+        go_on = got > 0;
+        if (!go_on) break;
+        send_text(both.at(1 - from).fd, {buffer.data(), static_cast<std::size_t>(got)});
+      }
+    }
+    ::close(other);
+  }
+
+  std::string const server_;
+  std::atomic<Has> has_{Has::server};
+  std::atomic<int> pages_{0};
+  FakeServer here_{[this](int socket, int) { serve(socket); }};  // Ends first.
+};
+
+// By the same stream, and with what it has to report.
+TEST(Worker, ComesBackThoughAnIngressHasSaidMeanwhileThatThereIsNothing) {
+  ServerProcess server;
+  server.start();
+  Ingress ingress{server.url()};
+  Client client{{.url = server.url()}};
+  std::atomic<bool> has_gone_over{false};
+  Worker worker{{.server = {.url = ingress.url(), .log = [&](LogLevel, std::string_view message) {
+                              if (message.contains("over HTTP")) has_gone_over = true;
+                            }}}};
+  std::promise<void> started;
+  std::latch go{1};
+  worker.on<NoPayload>("t", [&](NoPayload) {
+    started.set_value();
+    go.wait();
+    return 7;
+  });
+  worker.start();
+  auto const job = client.enqueue("t", NoPayload{});
+  started.get_future().wait();
+
+  ingress.set(Ingress::Has::nobody);
+  server.kill();
+  go.count_down();
+  ASSERT_TRUE(eventually([&] { return worker.figures().completed == 1; }));
+  int const before = ingress.connections();
+  ASSERT_TRUE(eventually([&] { return ingress.connections() >= before + 2; }));  // The report is with the stream.
+  ingress.set(Ingress::Has::page);
+  ASSERT_TRUE(eventually([&] { return ingress.pages() > 0; }));
+  server.start();
+  ingress.set(Ingress::Has::server);
+
+  EXPECT_EQ(client.result<int>(job->id, kPatience), 7);
+  EXPECT_EQ(client.job(job->id)->attempt, 1U);
+  EXPECT_FALSE(has_gone_over);
+  worker.stop();
+  EXPECT_TRUE(worker.wait());
+}
+
+TEST(Worker, WaitsForAServerWhoseIngressIsThereFirst) {
+  for (auto const transport : {WorkTransport::automatic, WorkTransport::stream}) {
+    ServerProcess server;
+    server.start();
+    Ingress ingress{server.url()};
+    ingress.set(Ingress::Has::page);
+    std::atomic<bool> has_gone_over{false};
+    Worker worker{
+        {.transport = transport, .server = {.url = ingress.url(), .log = [&](LogLevel, std::string_view said) {
+                                              if (said.contains("over HTTP")) has_gone_over = true;
+                                            }}}};
+    worker.on<NoPayload>("t", [](NoPayload) { return 7; });
+    worker.start();
+    ASSERT_TRUE(eventually([&] { return ingress.pages() > 0; }));
+
+    ingress.set(Ingress::Has::server);
+
+    Client client{{.url = server.url()}};
+    EXPECT_EQ(client.result<int>(client.enqueue("t", NoPayload{})->id, kPatience), 7);
+    EXPECT_FALSE(has_gone_over);
+    worker.stop();
+    EXPECT_TRUE(worker.wait());
+  }
 }
 
 TEST(Worker, OneThatStopsWhileItsServerIsAwayLeavesWhenItsTimeIsOver) {
