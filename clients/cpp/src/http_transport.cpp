@@ -58,19 +58,19 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
 
   Socket& socket() { return *socket_; }
   std::shared_ptr<Socket> const& shared_socket() { return socket_; }
-  bool is_sent() const { return is_sent_; }
   Loop::Clock::time_point idle_since{};
 
   void run(Transport::Ticket ticket, std::string text) {
     ticket_ = ticket;
     out_ = std::move(text);
-    is_sent_ = true;
+    is_writing_ = true;
     parser_ = std::make_unique<http::response_parser<http::string_body>>();
     parser_->body_limit(kBodyBytesMax);
     parser_->header_limit(kHeadBytesMax);
     parser_->eager(true);
     asio::async_write(*socket_, asio::buffer(out_),
                       [self = shared_from_this()](boost::system::error_code const& error, std::size_t) {
+                        self->is_writing_ = false;
                         if (error) self->fail("sending: " + error.message());
                       });
     read();
@@ -119,7 +119,8 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
       }
     }
     left_ = bytes;
-    if (parser_->is_done()) return answer(parser_->get().keep_alive() && left_.empty());
+    // A refusal may come before all of the request has gone: what is left of that must go, and nothing else.
+    if (parser_->is_done()) return answer(parser_->get().keep_alive() && left_.empty() && !is_writing_);
     read();
   }
 
@@ -147,15 +148,14 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   void end(Result<Response> result, bool reusable) {
     if (pool_ == nullptr || ticket_ == 0) return;
     left_.clear();
-    is_sent_ = false;
     pool_->on_answer(std::exchange(ticket_, 0), std::move(result), reusable);
   }
 
   HttpPool* pool_;
   std::shared_ptr<Socket> socket_;
   Transport::Ticket ticket_ = 0;
-  bool is_sent_ = false;
-  std::string out_;
+  bool is_writing_ = false;
+  std::string out_;  // Asio's while it is written.
   std::array<char, kReadBytes> in_;
   std::string left_;
   std::unique_ptr<http::response_parser<http::string_body>> parser_;  // One for each answer.

@@ -217,6 +217,25 @@ TEST(Client, AConnectionThatTheServerHasClosedIsNotUsedAgain) {
   EXPECT_GE(server.connections(), 2);
 }
 
+// It is refused by its head, as a server does that has enough to do. Its body is more than the kernel takes at once.
+TEST(Client, AConnectionIsNotUsedAgainWhileTheRequestBeforeIsStillOnItsWay) {
+  FakeServer server{[](int socket, int number) {
+    std::vector<char> some(64 * 1'024);
+    if (number == 1 && ::recv(socket, some.data(), 1'024, 0) > 0) {
+      send_text(socket, response(503, kOverloaded));
+      while (::recv(socket, some.data(), some.size(), 0) > 0) {
+      }
+    }
+    while (!read_request(socket).empty()) send_text(socket, response(201, kEnqueued));
+  }};
+  Client client{{.url = server.url(), .request_timeout = 20s, .retry = {.attempts = 2, .first = 1ms}}};
+
+  auto const job = client.enqueue("t", std::string(std::size_t{32} << 20, 'x'));
+
+  EXPECT_TRUE(job) << describe(job.error());
+  EXPECT_EQ(server.connections(), 2);
+}
+
 TEST(Client, CallsThatFindNoConnectionWaitAndBeyondABoundAreRefused) {
   std::latch go{1};
   FakeServer server{answering([&](std::string const&, int) {
