@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <cstdlib>
 #include <random>
+#include <utility>
 
 #include "text.h"
 
@@ -24,6 +25,14 @@ constexpr int kKeepAnswer = 40;
 std::string environment(char const* name) {
   char const* const value = std::getenv(name);
   return value != nullptr ? value : "";
+}
+
+// Who says whom to believe expects TLS: without it the token would go in clear.
+std::unexpected<Error> goes_unheard(std::string field, Address const& address) {
+  auto error = fail(ErrorClass::user, "bad_configuration",
+                    field + " is for https addresses, and this is none: http://" + address.host + ":" + address.port);
+  error.error().field = std::move(field);
+  return error;
 }
 
 Error no_tls(boost::system::error_code const& why) {
@@ -78,6 +87,8 @@ Result<Address> resolve_address(ServerOptions const& options) {
   bool const is_number = !address.port.empty() && address.port.size() <= 5 &&
                          address.port.find_first_not_of("0123456789") == std::string::npos;
   if (address.host.empty() || !is_number) return bad("host or port is missing");
+  // Not of the environment's, which may be meant for other servers.
+  if (!address.tls && !options.ca_file.empty()) return goes_unheard("ca_file", address);
   return address;
 }
 

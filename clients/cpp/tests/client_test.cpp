@@ -348,6 +348,24 @@ TEST(Client, AUrlOrTokenWithControlCharactersIsNone) {
   EXPECT_EQ((Client{{.url = "http://a\tb"}}.ping().error().code), "bad_configuration");
 }
 
+// Nor is one without a scheme https.
+TEST(Client, NothingGoesInClearWhereAProgramSaysWhomToBelieve) {
+  FakeServer server{answering([](std::string const&, int) { return response(200, "{}"); })};
+  for (std::string const& url : {server.url(), server.url().substr(sizeof "http://" - 1)}) {
+    ServerOptions const options{.url = url, .token = "secret", .ca_file = "authorities.pem"};
+
+    auto const ping = Client{options}.ping();
+    EXPECT_EQ(ping.error().code, "bad_configuration");
+    EXPECT_EQ(ping.error().field, "ca_file");
+    EXPECT_EQ(Worker{{.server = options}}.run().error().field, "ca_file");
+  }
+  EXPECT_EQ(server.connections(), 0);
+
+  ::setenv("WORKMILL_CA_FILE", "/nowhere", 1);  // That of the environment may be for other servers.
+  EXPECT_TRUE((Client{{.url = server.url()}}.ping()));
+  ::unsetenv("WORKMILL_CA_FILE");
+}
+
 // ---- AsyncClient
 
 TEST(AsyncClient, WhatIsUnderWayWhenItGoesIsAnsweredAsCancelled) {

@@ -27,9 +27,11 @@ struct RetryPolicy {
 };
 
 struct ServerOptions {
-  std::string url{};                // Empty: WORKMILL_URL, else http://127.0.0.1:7330.
-  std::string token{};              // Empty: WORKMILL_TOKEN, if it is set. Printable ASCII, as the URL.
-  std::string ca_file{};            // PEM: who may vouch for an https server. Empty: WORKMILL_CA_FILE, else the system.
+  std::string url{};    // Empty: WORKMILL_URL, else http://127.0.0.1:7330.
+  std::string token{};  // Empty: WORKMILL_TOKEN, if it is set. Printable ASCII, as the URL.
+  // PEM: who may vouch for an https server. Empty: WORKMILL_CA_FILE, else the system. bad_configuration with another
+  // address: the token would go in clear.
+  std::string ca_file{};
   Duration connect_timeout{5'000};  // For connecting, TLS included.
   Duration request_timeout{
       30'000};  // For one attempt, waiting for a connection included; a long poll has its wait on top.
