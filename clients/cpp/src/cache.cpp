@@ -158,7 +158,7 @@ class ComputeParts {
   // On the thread of who waits: the trace is asked for here, and no more by the later parts.
   ComputeParts(Core& core, std::string_view key, NewJob const& job, ComputeOptions const& options, Op call)
       : call_(make_call(core, "POST", cache_target(key), compute_head(job, options), true, call)),
-        patience_(core, "waiting for what is cached at " + call_.request.target, options.wait, call.deadline) {}
+        patience_(core, "waiting for what is cached at " + call_.request.target, options.wait, call_.give_up_at) {}
 
   Operation<Computed> next() {
     Duration const part = patience_.next_part();

@@ -31,7 +31,7 @@ Call make_call(Core const& core, std::string method, std::string target, std::st
     }
   }
   call.repeatable = repeatable;
-  call.deadline = options.deadline;
+  call.give_up_at = options.deadline.transform(time_after);
   return call;
 }
 
@@ -62,11 +62,13 @@ using Op = CallOptions const&;
 Operation<Enqueued> op_enqueue(Core const& core, NewJob const& job, Op call) {
   return {make_enqueue(core, enqueue_body(job), call), of_body<read_enqueued>};
 }
-// A part of a bulk, taken off the jobs that are left.
+// A part of a bulk, taken off the jobs that are left. `give_up_at`: of all of it.
 Operation<std::vector<Enqueued>> op_enqueue_part(Core const& core, std::span<NewJob const>& left, CallOptions call,
-                                                 std::size_t part) {
+                                                 std::size_t part, std::optional<Loop::Clock::time_point> give_up_at) {
   call.idempotency_key = part_key(call.idempotency_key, part);
-  return {make_enqueue(core, take_bulk_body(left, kJobsPerCall, kBytesPerCall), call), of_body<read_bulk>};
+  auto made = make_enqueue(core, take_bulk_body(left, kJobsPerCall, kBytesPerCall), call);
+  made.give_up_at = give_up_at;
+  return {std::move(made), of_body<read_bulk>};
 }
 Operation<Job> op_job(Core const& core, std::string_view id, Op call) {
   return {make_call(core, "GET", job_target(id), {}, true, call), of_body<read_job>};
@@ -140,7 +142,7 @@ class WaitParts {
   // On the thread of who waits: the trace is asked for here, and no more by the later parts.
   WaitParts(Core& core, std::string_view id, Duration patience, CallOptions const& call)
       : call_(make_call(core, "GET", job_target(id, "?wait="), {}, true, call)),
-        patience_(core, "waiting for job " + std::string{id}, patience, call.deadline) {}
+        patience_(core, "waiting for job " + std::string{id}, patience, call_.give_up_at) {}
 
   Operation<Job> next() {
     Duration const part = patience_.next_part();
@@ -225,10 +227,11 @@ Error in_whole(Error error, std::size_t first) {
 }
 
 Result<std::vector<Enqueued>> run_bulk(Core& core, std::span<NewJob const> jobs, CallOptions const& call) {
+  auto const give_up_at = call.deadline.transform(time_after);
   std::vector<Enqueued> all;
   all.reserve(jobs.size());
   for (std::size_t part = 0; !jobs.empty(); ++part) {
-    auto answers = run(core, op_enqueue_part(core, jobs, call, part), call);
+    auto answers = run(core, op_enqueue_part(core, jobs, call, part, give_up_at), call);
     if (!answers) return std::unexpected(in_whole(std::move(answers).error(), all.size()));
     all.insert(all.end(), std::make_move_iterator(answers->begin()), std::make_move_iterator(answers->end()));
   }
@@ -376,9 +379,10 @@ Async<std::vector<Enqueued>> AsyncClient::enqueue_all(std::vector<NewJob> const&
   bulk->done = [state, executor = executor_](Result<std::vector<Enqueued>> all) {
     deliver<std::vector<Enqueued>>(executor, state, std::move(all));
   };
+  auto const give_up_at = call.deadline.transform(time_after);
   std::span<NewJob const> left{jobs};
   for (std::size_t part = 0; !left.empty(); ++part) {
-    bulk->parts.push_back(op_enqueue_part(*core_, left, call, part).call);
+    bulk->parts.push_back(op_enqueue_part(*core_, left, call, part, give_up_at).call);
   }
   std::reverse(bulk->parts.begin(), bulk->parts.end());
   bulk->next();

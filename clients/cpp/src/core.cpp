@@ -43,6 +43,11 @@ Duration backoff(RetryPolicy const& policy, unsigned attempts, std::minstd_rand&
   return Duration{std::uniform_int_distribution<Duration::rep>{0, static_cast<Duration::rep>(most)}(chance)};
 }
 
+Loop::Clock::time_point time_after(Duration time) {
+  constexpr Duration kMost = std::chrono::days{36'525};
+  return Loop::Clock::now() + std::min(time, kMost);
+}
+
 std::string random_key() {
   static constexpr std::string_view kHex = "0123456789abcdef";
   // One read of the system's randomness for many keys; a thread's generator is its own.
@@ -91,7 +96,6 @@ Core::CallId Core::start(Call call, Done done) {
   CallId const id = next_.fetch_add(1, std::memory_order_relaxed);
   loop_.post([this, id, call = std::move(call), done = std::move(done)]() mutable {
     State& state = calls_[id];
-    if (call.deadline) state.give_up_at = Loop::Clock::now() + *call.deadline;
     state.call = std::move(call);
     state.done = std::move(done);
     if (!transport_) return finish(id, fail(ErrorClass::fatal, "call_cancelled", "the client is going away"));
@@ -140,8 +144,8 @@ void Core::attempt(CallId id) {
   State& state = calls_.at(id);
   state.timer = 0;
   Request request = state.call.request;
-  if (state.give_up_at) {
-    auto const left = std::chrono::ceil<Duration>(*state.give_up_at - Loop::Clock::now());
+  if (auto const give_up_at = state.call.give_up_at) {
+    auto const left = std::chrono::ceil<Duration>(*give_up_at - Loop::Clock::now());
     if (left <= Duration{0})
       return finish(id, std::unexpected(transport_error("timed_out", "its deadline is over", false)));
     request.timeout = std::min(request.timeout, left);
@@ -163,13 +167,14 @@ void Core::on_answer(CallId id, Result<Response> answer) {
   if (answer) return finish(id, std::move(answer));
   Error const& error = answer.error();
   bool const harmless = state.call.repeatable || !error.may_have_happened;
-  if (!is_worth_another(error) || !harmless ||
+  bool const is_too_late = error.retry_after.value_or(Duration{0}) > kRetryAfterMax;
+  if (!is_worth_another(error) || !harmless || is_too_late ||
       state.attempts >= state.call.attempts.value_or(options_.retry.attempts)) {
     return finish(id, std::move(answer));
   }
   Duration const pause =
       std::max(backoff(options_.retry, state.attempts, chance_), error.retry_after.value_or(Duration{0}));
-  if (state.give_up_at && Loop::Clock::now() + pause >= *state.give_up_at) {
+  if (state.call.give_up_at && Loop::Clock::now() + pause >= *state.call.give_up_at) {
     answer.error().message = "its deadline is over; before, " + describe(error);
     answer.error().code = "timed_out";
     return finish(id, std::move(answer));

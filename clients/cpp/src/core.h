@@ -20,9 +20,9 @@ struct Call {
   Request request;
   // Doing it twice does no harm: it may be tried again though the first attempt may have counted.
   bool repeatable = false;
-  std::optional<unsigned> attempts{};  // Instead of RetryPolicy::attempts.
-  std::optional<Duration> deadline{};
-  Duration pause{};  // Before the first attempt.
+  std::optional<unsigned> attempts{};                   // Instead of RetryPolicy::attempts.
+  std::optional<Loop::Clock::time_point> give_up_at{};  // With all attempts.
+  Duration pause{};                                     // Before the first one.
 };
 
 class Core {
@@ -52,7 +52,6 @@ class Core {
     bool may_have_happened = false;  // One of the attempts so far.
     Transport::Ticket ticket = 0;    // 0: none is under way.
     Loop::TimerId timer = 0;         // Of the pause before the next attempt.
-    std::optional<Loop::Clock::time_point> give_up_at{};
   };
 
   void attempt(CallId id);
@@ -74,6 +73,11 @@ bool is_worth_another(Error const& error);
 Duration backoff(RetryPolicy const& policy, unsigned attempts, std::minstd_rand& chance);
 // A worker's, while its server is away: for as long as it takes.
 inline constexpr RetryPolicy kAwayPolicy{.attempts = 0, .first = Duration{50}, .factor = 2.0, .cap = Duration{2'000}};
+// From now; what is over 100 years, which no time point would hold, as 100 years.
+Loop::Clock::time_point time_after(Duration time);
+// Longer than this nobody waits inside a call because the server asks for it: it fails, and `retry_after` says how long
+// that was.
+inline constexpr Duration kRetryAfterMax{60'000};
 std::string random_key();  // 128 random bits, in hex.
 
 // The traceparent of the job whose handler runs on this thread, or "". Set by the worker around each handler.

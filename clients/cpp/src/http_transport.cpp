@@ -6,6 +6,7 @@
 #include <boost/beast/http/parser.hpp>
 #include <boost/beast/http/string_body.hpp>
 #include <charconv>
+#include <limits>
 #include <optional>
 
 #include "socket.h"
@@ -46,6 +47,7 @@ std::string compose(Request const& request, Address const& address) {
 std::optional<std::uint32_t> parse_seconds(std::string_view text) {
   std::uint32_t seconds = 0;
   auto const parsed = std::from_chars(text.data(), text.data() + text.size(), seconds);
+  if (parsed.ec == std::errc::result_out_of_range) return std::numeric_limits<std::uint32_t>::max();
   if (parsed.ec != std::errc{}) return std::nullopt;
   return seconds;
 }

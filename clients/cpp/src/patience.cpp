@@ -6,11 +6,6 @@
 namespace workmill::client::detail {
 namespace {
 
-Loop::Clock::time_point time_after(Duration time) {
-  constexpr Duration kMost = std::chrono::days{36'525};  // What is longer would not fit into a time point.
-  return Loop::Clock::now() + std::min(time, kMost);
-}
-
 Duration until(Loop::Clock::time_point time) {
   return std::max(Duration{0}, std::chrono::ceil<Duration>(time - Loop::Clock::now()));
 }
@@ -20,12 +15,12 @@ bool is_silence(Error const& error) { return error.code == "no_server" && error.
 
 }  // namespace
 
-Patience::Patience(Core& core, std::string what, Duration patience, std::optional<Duration> deadline)
+Patience::Patience(Core& core, std::string what, Duration patience, std::optional<Loop::Clock::time_point> give_up_at)
     : core_(core),
       what_(std::move(what)),
       is_wait_(patience > Duration{0}),
       until_(time_after(patience)),
-      give_up_at_(deadline.transform(time_after)),
+      give_up_at_(give_up_at),
       chance_(std::random_device{}()) {}
 
 Duration Patience::left() const { return until(until_); }
@@ -35,9 +30,7 @@ Duration Patience::next_part() { return part_ = std::min(left(), kWaitPart); }
 void Patience::ready(Call& call) {
   call.attempts = 1;
   call.pause = pause_;
-  auto const now = Loop::Clock::now();
-  if (give_up_at_) call.deadline = std::chrono::ceil<Duration>(*give_up_at_ - now);
-  asked_ = now + pause_;
+  asked_ = Loop::Clock::now() + pause_;
 }
 
 Patience::Next Patience::after_answer() {
@@ -64,7 +57,9 @@ Patience::Next Patience::after_error(Error& error, bool has_answer) {
   bool const is_over = left == Duration{0} || pause_ > left;
   // A server that is there and says nothing has taken more time than there was, and would take it again.
   bool const is_in_vain = is_wait_ && was_silent;
-  bool const is_enough = has_answer || is_in_vain || failures_ >= core_.options().retry.attempts;
+  // Nobody would sit through what the server asks for.
+  bool const is_too_late = error.retry_after.value_or(Duration{0}) > kRetryAfterMax;
+  bool const is_enough = has_answer || is_in_vain || is_too_late || failures_ >= core_.options().retry.attempts;
   if (is_over && is_enough) return Next::over;
   core_.log(LogLevel::info, what_ + " failed, again in " + std::to_string(pause_.count()) + " ms: " + describe(error));
   return Next::ask;

@@ -16,8 +16,8 @@ namespace workmill::client::detail {
 // It belongs to one wait. The core outlives it.
 class Patience {
  public:
-  // `what`: for the log. `deadline`: of the whole call; it ends the wait before its time.
-  Patience(Core& core, std::string what, Duration patience, std::optional<Duration> deadline);
+  // `what`: for the log. `give_up_at`: the end of the whole call, which has it too; it ends the wait before its time.
+  Patience(Core& core, std::string what, Duration patience, std::optional<Loop::Clock::time_point> give_up_at);
 
   // What the server is asked to wait for the next part.
   Duration next_part();

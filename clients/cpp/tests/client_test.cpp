@@ -160,6 +160,50 @@ TEST(Client, ARefusalIsTriedAgainAndNotBeforeRetryAfter) {
   EXPECT_GE(std::chrono::steady_clock::now() - began, 1s);
 }
 
+TEST(Client, WhereTheServerAsksForMoreThanAMinuteTheErrorIsGivenInPlaceOfAPause) {
+  for (std::string const& seconds : {std::string{"61"}, std::string{"3600"}, std::string{"99999999999"}}) {
+    std::atomic<int> requests{0};
+    FakeServer server{answering([&](std::string const&, int) {
+      requests.fetch_add(1);
+      return response(503, kOverloaded, "Retry-After: " + seconds + "\r\n");
+    })};
+    Client client{{.url = server.url(), .retry = kSoon}};
+    AsyncClient async{{.server = {.url = server.url(), .retry = kSoon}}};
+    CallOptions const call{.deadline = 2s};  // What sleeps is late.
+
+    auto const job = client.enqueue("t", 1, {}, call);
+    EXPECT_EQ(job.error().code, "overloaded");
+    EXPECT_GT(job.error().retry_after, 60s);
+    EXPECT_EQ(client.wait("j", 1ms, call).error().code, "overloaded");
+    EXPECT_EQ(async.wait("j", 1ms, call).get().error().code, "overloaded");
+    EXPECT_EQ(client.cache().get_or_compute("k", make_job("t", 1), {.wait = 1ms}, call).error().code, "overloaded");
+    EXPECT_EQ(requests, 4);
+  }
+}
+
+// The trace is asked for with each part, before it is sent.
+TEST(Client, TheDeadlineOfABulkIsThatOfAllItsParts) {
+  constexpr auto kDeadline = 2s;
+  std::atomic<int> requests{0};
+  FakeServer server{answering([&](std::string const&, int) {
+    requests.fetch_add(1);
+    return response(201, "{\"jobs\":[" + std::string{kEnqueued} + "]}");
+  })};
+  std::chrono::steady_clock::time_point began;
+  int asked = 0;
+  auto const take_time = [&] {
+    if (++asked == 1) began = std::chrono::steady_clock::now();
+    if (asked == 2) std::this_thread::sleep_until(began + kDeadline);
+    return std::string{};
+  };
+  Client client{{.url = server.url(), .traceparent = take_time}};
+  std::vector<NewJob> const jobs(2, make_job("t", std::string(std::size_t{4} << 20, 'x')));  // A part each.
+
+  EXPECT_EQ(client.enqueue_all(jobs, {.deadline = kDeadline}).error().code, "timed_out");
+
+  EXPECT_EQ(requests, 1);
+}
+
 TEST(Client, AnErrorThatWaitingDoesNotMendIsGivenAtOnce) {
   std::atomic<int> requests{0};
   FakeServer server{answering([&](std::string const&, int) {

@@ -18,7 +18,7 @@ using LogHook = std::function<void(LogLevel, std::string_view message)>;
 // How often and when a call is tried again that failed with a retryable error, or whose connection broke (then only
 // where doing it twice does no harm: reads, cancelling, deleting, enqueuing under an idempotency key, which every
 // enqueue has). Before attempt n + 1 it waits a random part ("full jitter") of first * factor^(n-1), at most cap, and
-// at least what the server asked for by Retry-After.
+// at least what the server asked for by Retry-After; where that is over a minute, the error is given at once.
 struct RetryPolicy {
   unsigned attempts = 5;  // In all; 1: never again.
   Duration first{100};
@@ -52,7 +52,7 @@ struct ServerOptions {
 // For one call. What becomes a header is printable ASCII; `invalid_field` otherwise, and nothing is sent.
 struct CallOptions {
   std::optional<Duration> timeout{};   // Instead of request_timeout.
-  std::optional<Duration> deadline{};  // For all attempts and the pauses between them.
+  std::optional<Duration> deadline{};  // For all attempts and the pauses between them; of a bulk, for all its parts.
   std::stop_token stop{};              // Ends it with call_cancelled.
   std::string idempotency_key{};       // For enqueues. Empty: a new one. 1 to 255 bytes.
   std::string traceparent{};           // W3C. Empty: as ServerOptions::traceparent says.
