@@ -4,6 +4,7 @@
 #include <netinet/tcp.h>
 #include <openssl/err.h>
 #include <openssl/ssl.h>
+#include <poll.h>
 #include <sys/socket.h>
 
 #include <cerrno>
@@ -194,11 +195,12 @@ void Socket::keep_alive() {
 
 bool Socket::is_stale() {
   if (!tcp_.is_open()) return true;
-  char byte = 0;
-  ssize_t const got = ::recv(tcp_.native_handle(), &byte, 1, MSG_PEEK | MSG_DONTWAIT);
-  if (got < 0) return errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR;
-  // TLS sends tickets of its own accord: what has come may be such a thing.
-  return got == 0 || !tls_;
+  pollfd look{.fd = tcp_.native_handle(), .events = POLLIN | POLLRDHUP, .revents = 0};
+  int const seen = ::poll(&look, 1, 0);
+  if (seen <= 0) return seen < 0 && errno != EINTR;
+  // TLS sends tickets of its own accord: what has come may be such a thing, or its word that it closes. An end behind
+  // it is none of them.
+  return !tls_ || (look.revents & ~POLLIN) != 0;
 }
 
 }  // namespace workmill::client::detail

@@ -16,6 +16,7 @@
 
 #include "core.h"
 #include "server_process.h"
+#include "tls_server.h"
 #include "workmill/async_client.h"
 #include "workmill/worker.h"
 
@@ -924,15 +925,39 @@ TEST(ClientOverTls, AServerIsBelievedWhereItsCertificateIsAndOnlyThere) {
   EXPECT_EQ((Client{{.url = server.url(), .ca_file = "/nowhere"}}.ping().error().code), "bad_configuration");
 }
 
+std::string over_tls(std::string const& url) { return "https" + url.substr(url.find(':')); }
+
 TEST(ClientOverTls, WhoSpeaksNoTlsIsNoServerAndWhoHangsUpMayBeOneLater) {
   FakeServer plain{[](int socket, int) { send_text(socket, response(400, "{}")); }};
   FakeServer leaving{[](int socket, int) { ::shutdown(socket, SHUT_RDWR); }};
-  auto const over_tls = [](std::string const& url) { return "https" + url.substr(url.find(':')); };
 
   EXPECT_EQ((Client{{.url = over_tls(plain.url()), .retry = kSoon}}.ping().error().code), "protocol_error");
   EXPECT_EQ(plain.connections(), 1);
   EXPECT_EQ((Client{{.url = over_tls(leaving.url()), .retry = kSoon}}.ping().error().code), "no_server");
   EXPECT_EQ(leaving.connections(), static_cast<int>(kSoon.attempts));
+}
+
+// Its word that it closes is there, and nobody has read it.
+TEST(ClientOverTls, AConnectionThatTheServerHasClosedIsNotUsedAgain) {
+  TemporaryFolder const folder;
+  Certificate const own = make_certificate(folder.path(), "server");
+  TlsServer tls{own};
+  std::atomic<int> closed{0};
+  FakeServer server{[&](int socket, int) {
+    auto connection = tls.accept(socket);
+    if (!connection || connection->read_request().empty()) return;
+    connection->send(response(200, R"({"id":"j","state":"ready"})"));
+    connection->close();
+    closed.fetch_add(1);
+  }};
+  Client client{{.url = over_tls(server.url()), .ca_file = own.certificate, .retry = {.attempts = 1}}};
+
+  for (int i = 1; i <= 3; ++i) {
+    auto const job = client.job("j");
+    ASSERT_TRUE(job) << describe(job.error());
+    ASSERT_TRUE(eventually([&] { return closed == i; }));
+  }
+  EXPECT_EQ(server.connections(), 3);
 }
 
 TEST(ClientOverTls, WhomTheEnvironmentNamesIsBelievedUnlessTheProgramSaysOtherwise) {

@@ -19,6 +19,8 @@
 #include <random>
 #include <thread>
 
+#include "tls_server.h"
+
 extern char** environ;
 
 namespace workmill::client::test {
@@ -91,14 +93,9 @@ int dial(std::string const& url) {
 
 ServerProcess::ServerProcess(std::vector<std::string> settings, Speaks speaks) : speaks_(speaks), port_(free_port()) {
   if (speaks == Speaks::https) {
-    std::string const key = folder_.path() / "key.pem";
-    std::string const command =
-        "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=test "
-        "-addext subjectAltName=IP:127.0.0.1 -keyout " +
-        key + " -out " + certificate() + " 2>/dev/null";
-    if (std::system(command.c_str()) != 0) std::abort();
-    settings.push_back("tls_certificate = \"" + certificate() + "\"");
-    settings.push_back("tls_key = \"" + key + "\"");
+    Certificate const own = make_certificate(folder_.path(), "certificate");
+    settings.push_back("tls_certificate = \"" + own.certificate + "\"");
+    settings.push_back("tls_key = \"" + own.key + "\"");
   }
   std::ofstream config{folder_.path() / "workmill.toml"};
   config << "segment_size = \"4MiB\"\ndisk_reserve = \"16MiB\"\n";
