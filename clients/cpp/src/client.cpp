@@ -226,13 +226,20 @@ Error in_whole(Error error, std::size_t first) {
   return error;
 }
 
+// What has ended a bulk of which these are enqueued.
+std::unexpected<Error> ended_bulk(Error error, std::vector<Enqueued> before) {
+  error = in_whole(std::move(error), before.size());
+  error.enqueued = std::move(before);
+  return std::unexpected(std::move(error));
+}
+
 Result<std::vector<Enqueued>> run_bulk(Core& core, std::span<NewJob const> jobs, CallOptions const& call) {
   auto const give_up_at = call.deadline.transform(time_after);
   std::vector<Enqueued> all;
   all.reserve(jobs.size());
   for (std::size_t part = 0; !jobs.empty(); ++part) {
     auto answers = run(core, op_enqueue_part(core, jobs, call, part, give_up_at), call);
-    if (!answers) return std::unexpected(in_whole(std::move(answers).error(), all.size()));
+    if (!answers) return ended_bulk(std::move(answers).error(), std::move(all));
     all.insert(all.end(), std::make_move_iterator(answers->begin()), std::make_move_iterator(answers->end()));
   }
   return all;
@@ -253,7 +260,7 @@ struct Bulk : std::enable_shared_from_this<Bulk> {
     parts.pop_back();
     stopper.set(core.start(std::move(part), [self = shared_from_this()](Result<Response> answer) {
       auto some = of_body<read_bulk>(std::move(answer));
-      if (!some) return self->done(std::unexpected(in_whole(std::move(some).error(), self->all.size())));
+      if (!some) return self->done(ended_bulk(std::move(some).error(), std::move(self->all)));
       self->all.insert(self->all.end(), std::make_move_iterator(some->begin()), std::make_move_iterator(some->end()));
       self->next();
     }));

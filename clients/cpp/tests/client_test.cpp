@@ -912,6 +912,25 @@ TEST_F(WithServer, AJobAtFaultIsNamedByItsPlaceInTheWhole) {
   EXPECT_EQ(async.enqueue_all(jobs).get().error().field, "jobs[10001].priority");
 }
 
+TEST(Client, TheErrorOfABulkHasTheAnswersOfThePartsBeforeIt) {
+  FakeServer server{answering([](std::string const&, int number) {
+    return number % 2 == 1
+               ? response(201, "{\"jobs\":[" + std::string{kEnqueued} + "]}")
+               : response(400, R"({"code":"invalid_field","class":"user","detail":"no","field":"jobs[0].type"})");
+  })};
+  Client client{{.url = server.url(), .retry = kSoon}};
+  AsyncClient async{{.server = {.url = server.url(), .retry = kSoon}}};
+  std::vector<NewJob> const jobs(3, make_job("t", std::string(std::size_t{4} << 20, 'x')));  // A part each.
+
+  for (auto const& all : {client.enqueue_all(jobs), async.enqueue_all(jobs).get()}) {
+    ASSERT_FALSE(all);
+    EXPECT_EQ(all.error().field, "jobs[1].type");
+    ASSERT_EQ(all.error().enqueued.size(), 1U);
+    EXPECT_EQ(all.error().enqueued.front().id, "j");
+    EXPECT_EQ(all.error().enqueued.front().state, JobState::ready);
+  }
+}
+
 TEST(ClientOverTls, AServerIsBelievedWhereItsCertificateIsAndOnlyThere) {
   ServerProcess server{{}, ServerProcess::Speaks::https};
   server.start();

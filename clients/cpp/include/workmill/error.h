@@ -6,6 +6,9 @@
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
+
+#include "workmill/enqueued.h"
 
 // How every call of this library answers. Nothing here throws: what goes wrong is a value.
 //
@@ -49,6 +52,7 @@ struct Error {
   std::optional<Duration> retry_after{};  // What the server asked for; of a handler: when to run the job again.
   bool may_have_happened = false;         // The request may have counted all the same.
   std::string detail{};                   // JSON of your own that goes with a job's failure, or empty.
+  std::vector<Enqueued> enqueued{};       // Of enqueue_all: the answers of its parts before the one that failed.
 };
 
 // "queue_full: the queue is full", for a log or a terminal.

@@ -7,16 +7,13 @@
 #include <utility>
 #include <vector>
 
+#include "workmill/enqueued.h"
 #include "workmill/error.h"
 #include "workmill/json.h"
 
 // Jobs as they are sent and as they are read, leases and reports. Values; what a field may hold is in
 // docs/reference/requests.md, and the server checks it.
 namespace workmill::client {
-
-enum class JobState : std::uint8_t { scheduled, ready, leased, completed, dead, cancelled };
-std::string_view to_string(JobState state);
-constexpr bool is_finished(JobState state) { return state >= JobState::completed; }
 
 struct Backoff {
   Duration first{15'000};
@@ -73,12 +70,6 @@ NewJob make_job(std::string type, T const& payload, JobOptions options = {}) {
   }
   return job;
 }
-
-struct Enqueued {
-  std::string id{};
-  JobState state{};
-  bool duplicate = false;  // Its unique key was taken: this is the job that has it.
-};
 
 struct JobFailure {
   ErrorClass error_class = ErrorClass::retryable;
