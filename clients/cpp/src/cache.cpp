@@ -135,10 +135,10 @@ Operation<std::uint64_t> op_remove_by(Core const& core, std::string_view what, s
   return {make_call(core, "DELETE", std::move(target), {}, true, call), of_body<read_count>};
 }
 
-// The members of a get-or-compute but for `wait`, which differs from part to part: `{"job":…,"fresh":…`.
-std::string compute_head(NewJob const& job, ComputeOptions const& options) {
+// All of a get-or-compute but the last member, `wait`, which differs from part to part: `{"job":…,"fresh":…`.
+Call make_compute(Core const& core, std::string_view key, NewJob const& job, ComputeOptions const& options, Op call) {
   std::string body = "{\"job\":";
-  write_job(job, body);
+  auto const written = write_hooked(core, job, body);
   auto const add = [&](std::string_view name, std::optional<Duration> value) {
     if (value) body.append(",\"").append(name).append("\":\"").append(format_duration(*value)).append("\"");
   };
@@ -149,7 +149,9 @@ std::string compute_head(NewJob const& job, ComputeOptions const& options) {
     body.append(",\"tags\":");
     Codec<std::vector<std::string>>::write(options.tags, body);
   }
-  return body;
+  auto made = make_call(core, "POST", cache_target(key), std::move(body), true, call);
+  if (!written) made.refused = written.error();
+  return made;
 }
 
 // A get-or-compute in parts: what is asked next, and whether there is a next.
@@ -157,7 +159,7 @@ class ComputeParts {
  public:
   // On the thread of who waits: the trace is asked for here, and no more by the later parts.
   ComputeParts(Core& core, std::string_view key, NewJob const& job, ComputeOptions const& options, Op call)
-      : call_(make_call(core, "POST", cache_target(key), compute_head(job, options), true, call)),
+      : call_(make_compute(core, key, job, options, call)),
         patience_(core, "waiting for what is cached at " + call_.request.target, options.wait, call_.give_up_at) {}
 
   Operation<Computed> next() {
@@ -171,6 +173,7 @@ class ComputeParts {
   // What the caller is told; nothing where there is a next part. Where the wait ends while the server is away, it is
   // the job as it was seen last.
   std::optional<Result<CachedValue>> after(Result<Computed> answer) {
+    if (call_.refused) return std::unexpected(*call_.refused);
     if (!answer) {
       auto const next = patience_.after_error(answer.error(), pending_.has_value());
       if (next == Patience::Next::ask) return std::nullopt;

@@ -35,6 +35,24 @@ Call make_call(Core const& core, std::string method, std::string target, std::st
   return call;
 }
 
+Result<> write_hooked(Core const& core, NewJob const& job, std::string& out) {
+  auto const& hooks = core.options().on_enqueue;
+  if (hooks.empty()) {
+    write_job(job, out);
+    return {};
+  }
+  NewJob changed = job;
+  try {
+    for (EnqueueHook const& hook : hooks) {
+      if (auto done = hook(changed); !done) return done;
+    }
+  } catch (...) {
+    return std::unexpected(thrown_error("the hook"));
+  }
+  write_job(changed, out);
+  return {};
+}
+
 void hold(Call& call, Duration wait) {
   call.request.timeout += wait;
   call.request.waits = wait > Duration{0};
@@ -60,15 +78,11 @@ std::string queue_target(std::string_view name) { return "/v1/queues/" + url_enc
 
 using Op = CallOptions const&;
 Operation<Enqueued> op_enqueue(Core const& core, NewJob const& job, Op call) {
-  return {make_enqueue(core, enqueue_body(job), call), of_body<read_enqueued>};
-}
-// A part of a bulk, taken off the jobs that are left. `give_up_at`: of all of it.
-Operation<std::vector<Enqueued>> op_enqueue_part(Core const& core, std::span<NewJob const>& left, CallOptions call,
-                                                 std::size_t part, std::optional<Loop::Clock::time_point> give_up_at) {
-  call.idempotency_key = part_key(call.idempotency_key, part);
-  auto made = make_enqueue(core, take_bulk_body(left, kJobsPerCall, kBytesPerCall), call);
-  made.give_up_at = give_up_at;
-  return {std::move(made), of_body<read_bulk>};
+  std::string body;
+  auto const written = write_hooked(core, job, body);
+  auto made = make_enqueue(core, std::move(body), call);
+  if (!written) made.refused = written.error();
+  return {std::move(made), of_body<read_enqueued>};
 }
 Operation<Job> op_job(Core const& core, std::string_view id, Op call) {
   return {make_call(core, "GET", job_target(id), {}, true, call), of_body<read_job>};
@@ -233,12 +247,58 @@ std::unexpected<Error> ended_bulk(Error error, std::vector<Enqueued> before) {
   return std::unexpected(std::move(error));
 }
 
+// A bulk in parts: as many jobs as make no more bytes than a call takes, and one at least.
+class BulkParts {
+ public:
+  // `jobs` outlives it.
+  BulkParts(Core const& core, std::span<NewJob const> jobs, CallOptions const& call)
+      : core_(core), jobs_(jobs), options_(call), give_up_at_(call.deadline.transform(time_after)) {}
+
+  // Nothing where no job is left. Where a hook refuses one, its part is the last, and is not sent.
+  std::optional<Call> next() {
+    if (jobs_.empty() && carried_.empty()) return std::nullopt;
+    std::string body = "{\"jobs\":[" + carried_;
+    std::size_t taken = std::exchange(carried_, {}).empty() ? 0 : 1;
+    std::optional<Error> refused;
+    while (!jobs_.empty() && taken < kJobsPerCall) {
+      std::size_t const before = body.size();
+      if (taken > 0) body.push_back(',');
+      auto const written = write_hooked(core_, jobs_.front(), body);
+      jobs_ = jobs_.subspan(1);
+      if (!written) {
+        refused = written.error();
+        jobs_ = {};
+      } else if (taken > 0 && body.size() > kBytesPerCall) {
+        carried_ = body.substr(before + 1);
+        body.resize(before);
+        break;
+      }
+      ++taken;
+    }
+    CallOptions options = options_;
+    options.idempotency_key = part_key(options_.idempotency_key, part_++);
+    body.append("]}");
+    Call call = make_enqueue(core_, std::move(body), options);
+    call.give_up_at = give_up_at_;
+    call.refused = std::move(refused);
+    return call;
+  }
+
+ private:
+  Core const& core_;
+  std::span<NewJob const> jobs_;  // That are left.
+  CallOptions const options_;
+  std::optional<Loop::Clock::time_point> const give_up_at_;  // With all of it.
+  std::size_t part_ = 0;
+  std::string carried_{};  // The job that did not fit into the part before, as JSON: hooks have seen it.
+};
+
 Result<std::vector<Enqueued>> run_bulk(Core& core, std::span<NewJob const> jobs, CallOptions const& call) {
-  auto const give_up_at = call.deadline.transform(time_after);
+  BulkParts parts{core, jobs, call};
   std::vector<Enqueued> all;
   all.reserve(jobs.size());
-  for (std::size_t part = 0; !jobs.empty(); ++part) {
-    auto answers = run(core, op_enqueue_part(core, jobs, call, part, give_up_at), call);
+  while (auto part = parts.next()) {
+    auto answers = of_body<read_bulk>(core.run(*std::move(part), call.stop));
     if (!answers) return ended_bulk(std::move(answers).error(), std::move(all));
     all.insert(all.end(), std::make_move_iterator(answers->begin()), std::make_move_iterator(answers->end()));
   }
@@ -386,11 +446,8 @@ Async<std::vector<Enqueued>> AsyncClient::enqueue_all(std::vector<NewJob> const&
   bulk->done = [state, executor = executor_](Result<std::vector<Enqueued>> all) {
     deliver<std::vector<Enqueued>>(executor, state, std::move(all));
   };
-  auto const give_up_at = call.deadline.transform(time_after);
-  std::span<NewJob const> left{jobs};
-  for (std::size_t part = 0; !left.empty(); ++part) {
-    bulk->parts.push_back(op_enqueue_part(*core_, left, call, part, give_up_at).call);
-  }
+  BulkParts parts{*core_, jobs, call};
+  while (auto part = parts.next()) bulk->parts.push_back(*std::move(part));
   std::reverse(bulk->parts.begin(), bulk->parts.end());
   bulk->next();
   return Async<std::vector<Enqueued>>{std::move(state), [weak = std::weak_ptr{bulk}] {

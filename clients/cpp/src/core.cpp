@@ -1,9 +1,15 @@
 #include "core.h"
 
+#include <cxxabi.h>
+
 #include <algorithm>
 #include <cmath>
 #include <condition_variable>
+#include <cstdlib>
+#include <exception>
+#include <memory>
 #include <mutex>
+#include <typeinfo>
 
 #include "text.h"
 #include "wire.h"
@@ -46,6 +52,23 @@ Duration backoff(RetryPolicy const& policy, unsigned attempts, std::minstd_rand&
 Loop::Clock::time_point time_after(Duration time) {
   constexpr Duration kMost = std::chrono::days{36'525};
   return Loop::Clock::now() + std::min(time, kMost);
+}
+
+Error thrown_error(std::string_view who) {
+  Error error{.code = "exception"};
+  try {
+    throw;
+  } catch (std::exception const& thrown) {
+    char const* const name = typeid(thrown).name();
+    int status = 0;
+    std::unique_ptr<char, void (*)(void*)> const readable{abi::__cxa_demangle(name, nullptr, nullptr, &status),
+                                                          std::free};
+    error.code = as_name(status == 0 ? readable.get() : name);
+    error.message = thrown.what();
+  } catch (...) {
+    error.message.append(who).append(" threw something that is no std::exception");
+  }
+  return error;
 }
 
 std::string random_key() {
@@ -99,6 +122,7 @@ Core::CallId Core::start(Call call, Done done) {
     state.call = std::move(call);
     state.done = std::move(done);
     if (!transport_) return finish(id, fail(ErrorClass::fatal, "call_cancelled", "the client is going away"));
+    if (state.call.refused) return finish(id, std::unexpected(*std::move(state.call.refused)));
     if (auto bad = bad_header(state.call.request)) return finish(id, std::unexpected(*std::move(bad)));
     if (state.call.pause > Duration{0})
       state.timer = loop_.after(state.call.pause, [this, id] { attempt(id); });

@@ -6,6 +6,7 @@
 #include <optional>
 #include <random>
 #include <string>
+#include <string_view>
 #include <unordered_map>
 #include <utility>
 
@@ -23,6 +24,7 @@ struct Call {
   std::optional<unsigned> attempts{};                   // Instead of RetryPolicy::attempts.
   std::optional<Loop::Clock::time_point> give_up_at{};  // With all attempts.
   Duration pause{};                                     // Before the first one.
+  std::optional<Error> refused{};                       // By a hook, before it was sent: the call's error.
 };
 
 class Core {
@@ -78,6 +80,8 @@ Loop::Clock::time_point time_after(Duration time);
 // Longer than this nobody waits inside a call because the server asks for it: it fails, and `retry_after` says how long
 // that was.
 inline constexpr Duration kRetryAfterMax{60'000};
+// What is being caught, which `who` threw: by its type.
+Error thrown_error(std::string_view who);
 std::string random_key();  // 128 random bits, in hex.
 
 // The traceparent of the job whose handler runs on this thread, or "". Set by the worker around each handler.

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "core.h"
+#include "workmill/jobs.h"
 #include "workmill/task.h"
 
 // What a call asks, and how its answer is read: written down once, as an operation. The blocking client runs it, the
@@ -32,6 +33,8 @@ auto of_body(Result<Response> answer) -> decltype(read(std::string_view{})) {
 
 Call make_call(Core const& core, std::string method, std::string target, std::string body, bool repeatable,
                CallOptions const& options);
+// Appends the job's JSON, as the client's hooks make it. Their error is the call's: Call::refused.
+Result<> write_hooked(Core const& core, NewJob const& job, std::string& out);
 // The server is asked to hold its answer back for so long, if it has to.
 void hold(Call& call, Duration wait);
 

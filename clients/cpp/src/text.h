@@ -1,6 +1,7 @@
 #pragma once
 #include <algorithm>
 #include <cstddef>
+#include <string>
 #include <string_view>
 
 // Text as the server takes it, so that what it would refuse is told before it is sent. Pure. Internal.
@@ -50,6 +51,13 @@ inline bool is_name_char(char c) {
 inline constexpr std::size_t kNameBytesMax = 128;
 inline bool is_name(std::string_view text) {
   return !text.empty() && text.size() <= kNameBytesMax && std::all_of(text.begin(), text.end(), is_name_char);
+}
+
+// As a name that the server takes.
+inline std::string as_name(std::string text) {
+  text.resize(std::min(text.size(), kNameBytesMax));
+  std::replace_if(text.begin(), text.end(), [](char c) { return !is_name_char(c); }, '_');
+  return text.empty() ? "failed" : text;
 }
 
 // The beginning of a text, cut where a character ends.

@@ -302,22 +302,6 @@ std::string part_key(std::string_view key, std::size_t part) {
   return out + suffix;
 }
 
-std::string take_bulk_body(std::span<NewJob const>& jobs, std::size_t jobs_max, std::size_t bytes_max) {
-  std::string out = "{\"jobs\":[";
-  std::size_t taken = 0;
-  for (; taken < std::min(jobs.size(), jobs_max); ++taken) {
-    std::size_t const before = out.size();
-    if (taken > 0) out.push_back(',');
-    write_job(jobs[taken], out);
-    if (taken > 0 && out.size() > bytes_max) {
-      out.resize(before);
-      break;
-    }
-  }
-  jobs = jobs.subspan(taken);
-  return out += "]}";
-}
-
 void write_queues(std::vector<QueueChoice> const& queues, std::string& out) {
   out.push_back('[');
   for (std::size_t i = 0; i < queues.size(); ++i) {

@@ -1,7 +1,6 @@
 #pragma once
 #include <cstdint>
 #include <functional>
-#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -34,8 +33,6 @@ inline constexpr std::size_t kIdempotencyKeyBytesMax = 255;
 // For a part of a bulk, counted from 0: the first has the key as it is, and the others have one made of it, the same
 // each time and in all languages. A key that has no room for their number is one by its digest there.
 std::string part_key(std::string_view key, std::size_t part);
-// As many of the first as make no more bytes than that, and one at least; they are taken off `jobs`.
-std::string take_bulk_body(std::span<NewJob const>& jobs, std::size_t jobs_max, std::size_t bytes_max);
 std::string lease_body(LeaseRequest const& request);
 std::string reports_body(std::vector<Report> const& reports);
 std::string list_target(JobQuery const& query);

@@ -1,12 +1,7 @@
 #include "worker_core.h"
 
-#include <cxxabi.h>
-
 #include <algorithm>
 #include <array>
-#include <cstdlib>
-#include <exception>
-#include <typeinfo>
 
 #include "core.h"
 #include "wire.h"
@@ -15,13 +10,6 @@
 // From a job that comes in to the report on it: who holds it, the pool, and what a handler's end means.
 namespace workmill::client::detail {
 namespace {
-
-std::string type_name(std::type_info const& type) {
-  int status = 0;
-  std::unique_ptr<char, void (*)(void*)> const readable{abi::__cxa_demangle(type.name(), nullptr, nullptr, &status),
-                                                        std::free};
-  return as_name(status == 0 ? readable.get() : type.name());
-}
 
 // Puts what a frame lent into the job's own storage.
 void own(HeldJob& job) {
@@ -121,10 +109,8 @@ void WorkerCore::run_handler(HeldJob& job, Registered const* registered) {
   Result<> answer;
   try {
     answer = call_handler(job, *registered, output);
-  } catch (std::exception const& thrown) {
-    answer = fail(ErrorClass::retryable, type_name(typeid(thrown)), thrown.what());
   } catch (...) {
-    answer = fail(ErrorClass::retryable, "exception", "the handler threw something that is no std::exception");
+    answer = std::unexpected(thrown_error("the handler"));
   }
   current_traceparent().clear();
   current_tracestate().clear();

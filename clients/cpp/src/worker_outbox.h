@@ -3,6 +3,7 @@
 #include <string_view>
 #include <utility>
 
+#include "text.h"
 #include "worker_core.h"
 
 // How a report gets into a worker's outbox: for the files that a WorkerCore is written in.
@@ -14,8 +15,6 @@ inline constexpr std::size_t kReportHeadBytes = 128;
 
 // The beginning of a report's JSON, up to the members that its outcome has.
 void write_head(JobView const& job, std::string_view outcome, std::string& out);
-// As a name that the server takes.
-std::string as_name(std::string text);
 
 template <class Write>
 bool WorkerCore::append(Kind kind, std::size_t bytes, Write&& write, std::move_only_function<void(Result<>)> waiter,

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 
-#include "text.h"
 #include "wire.h"
 #include "worker_outbox.h"
 
@@ -17,12 +16,6 @@ constexpr std::size_t kSpareMax = 16;  // Batches kept for the next.
 void write_head(JobView const& job, std::string_view outcome, std::string& out) {
   out.append(R"({"id":")").append(job.id).append(R"(","lease":")").append(job.lease);
   out.append(R"(","outcome":")").append(outcome).append("\"");
-}
-
-std::string as_name(std::string text) {
-  text.resize(std::min(text.size(), kNameBytesMax));
-  std::replace_if(text.begin(), text.end(), [](char c) { return !is_name_char(c); }, '_');
-  return text.empty() ? "failed" : text;
 }
 
 void WorkerCore::release(JobView const& view, HeldJob* done) {

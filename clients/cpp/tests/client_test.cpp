@@ -931,6 +931,112 @@ TEST(Client, TheErrorOfABulkHasTheAnswersOfThePartsBeforeIt) {
   }
 }
 
+// ---- Hooks
+
+std::string body_of(std::string const& request) { return request.substr(request.find("\r\n\r\n") + 4); }
+
+TEST(Hooks, SeeEachJobOneAfterAnotherAndWhatTheyMakeOfItIsSentAtEachAttempt) {
+  std::mutex mutex;
+  std::vector<std::string> bodies;
+  FakeServer server{answering([&](std::string const& request, int number) {
+    std::lock_guard const lock{mutex};
+    bodies.push_back(body_of(request));
+    if (number % 2 == 1) return std::string{};  // The first attempt of each.
+    if (request.starts_with("POST /v1/cache/")) {
+      return response(200, "1", "ETag: \"5\"\r\nCache-Status: workmill; hit; ttl=5\r\n");
+    }
+    return response(201, number <= 4 ? std::string{kEnqueued} : "{\"jobs\":[" + std::string{kEnqueued} + "]}");
+  })};
+  int seen = 0;
+  auto const counts = [&](NewJob& job) -> Result<> {
+    job.options.group = "g" + std::to_string(++seen);
+    return {};
+  };
+  auto const repeats = [](NewJob& job) -> Result<> {
+    job.options.tags = {job.options.group};
+    return {};
+  };
+  ServerOptions const options{.url = server.url(), .retry = kSoon, .on_enqueue = {counts, repeats}};
+  Client client{options};
+  AsyncClient async{{.server = options}};
+  NewJob const job = make_job("t", NoPayload{});
+
+  EXPECT_TRUE(client.enqueue(job));
+  EXPECT_TRUE(async.enqueue(job).get());
+  EXPECT_TRUE(client.enqueue_all({job, job}));
+  EXPECT_TRUE(async.enqueue_all({job}).get());
+  EXPECT_TRUE(client.cache().get_or_compute("k", job));
+  EXPECT_TRUE(async.cache().get_or_compute("k", job).get());
+
+  auto const hooked = [](std::string const& group) {
+    return R"({"type":"t","group":")" + group + R"(","tags":[")" + group + R"("]})";
+  };
+  ASSERT_EQ(bodies.size(), 12U);
+  for (std::size_t i = 0; i < bodies.size(); i += 2) EXPECT_EQ(bodies[i].substr(0, 40), bodies[i + 1].substr(0, 40));
+  EXPECT_EQ(bodies[1], hooked("g1"));
+  EXPECT_EQ(bodies[3], hooked("g2"));
+  EXPECT_EQ(bodies[5], "{\"jobs\":[" + hooked("g3") + "," + hooked("g4") + "]}");
+  EXPECT_EQ(bodies[7], "{\"jobs\":[" + hooked("g5") + "]}");
+  EXPECT_TRUE(bodies[9].starts_with("{\"job\":" + hooked("g6"))) << bodies[9];
+  EXPECT_TRUE(bodies[11].starts_with("{\"job\":" + hooked("g7"))) << bodies[11];
+  EXPECT_EQ(seen, 7);
+}
+
+TEST(Hooks, AnErrorOfOneIsTheCallsAndIsNotTriedAgain) {
+  FakeServer server{answering([](std::string const&, int) { return response(201, kEnqueued); })};
+  int seen = 0;
+  auto const refuses = [&](NewJob& job) -> Result<> {
+    ++seen;
+    if (job.type == "throws") throw std::runtime_error{"no tenant"};
+    return retry_later("no_tenant", "nobody is logged in");
+  };
+  ServerOptions const options{.url = server.url(), .retry = kSoon, .on_enqueue = {refuses}};
+  Client client{options};
+  AsyncClient async{{.server = options}};
+  NewJob const job = make_job("t", NoPayload{});
+
+  for (auto const& result : {client.enqueue(job), async.enqueue(job).get()}) {
+    EXPECT_EQ(result.error().code, "no_tenant");
+    EXPECT_FALSE(result.error().may_have_happened);
+  }
+  for (auto const& result : {client.enqueue_all({job, job}), async.enqueue_all({job, job}).get()}) {
+    EXPECT_EQ(result.error().code, "no_tenant");
+    EXPECT_TRUE(result.error().enqueued.empty());
+  }
+  for (auto const& result : {client.cache().get_or_compute("k", job), async.cache().get_or_compute("k", job).get()}) {
+    EXPECT_EQ(result.error().code, "no_tenant");
+  }
+  auto const thrown = client.enqueue("throws", NoPayload{});
+  EXPECT_EQ(thrown.error().code, "std::runtime_error");
+  EXPECT_EQ(thrown.error().message, "no tenant");
+  EXPECT_EQ(seen, 7);
+  EXPECT_EQ(server.connections(), 0);
+}
+
+TEST(Hooks, InTheMiddleOfABulkThePartsBeforeAreEnqueuedAndTheErrorSaysSo) {
+  std::atomic<int> requests{0};
+  FakeServer server{answering([&](std::string const&, int) {
+    requests.fetch_add(1);
+    return response(201, "{\"jobs\":[" + std::string{kEnqueued} + "]}");
+  })};
+  auto const refuses = [](NewJob& job) -> Result<> {
+    if (job.type == "third") return user_error("not_the_third", "no");
+    return {};
+  };
+  ServerOptions const options{.url = server.url(), .on_enqueue = {refuses}};
+  Client client{options};
+  AsyncClient async{{.server = options}};
+  std::vector<NewJob> jobs(4, make_job("t", std::string(std::size_t{4} << 20, 'x')));  // A part each.
+  jobs[2].type = "third";
+
+  for (auto const& all : {client.enqueue_all(jobs), async.enqueue_all(jobs).get()}) {
+    ASSERT_FALSE(all);
+    EXPECT_EQ(all.error().code, "not_the_third");
+    EXPECT_EQ(all.error().enqueued.size(), 1U);  // The second waited for the third, with which it might have gone.
+  }
+  EXPECT_EQ(requests, 2);
+}
+
 TEST(ClientOverTls, AServerIsBelievedWhereItsCertificateIsAndOnlyThere) {
   ServerProcess server{{}, ServerProcess::Speaks::https};
   server.start();

@@ -45,8 +45,8 @@ class Client {
     return enqueue(make_job(std::move(type), payload, std::move(options)), call);
   }
   // Any number; the answers are in their order. They go in parts of 10,000 jobs or 4 MiB, each taken all or none: where
-  // a later part fails, those before it are enqueued: the error's `enqueued` has their answers, also where the
-  // stop token has ended it. Its field counts from the first of all: `jobs[10001].id`.
+  // a later part fails, those before it are enqueued: the error's `enqueued` has their answers, also where a
+  // hook or the stop token has ended it. Its field counts from the first of all: `jobs[10001].id`.
   Result<std::vector<Enqueued>> enqueue_all(std::vector<NewJob> const& jobs, CallOptions const& call = {});
 
   Result<Job> job(std::string_view id, CallOptions const& call = {});

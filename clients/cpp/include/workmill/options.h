@@ -4,6 +4,7 @@
 #include <stop_token>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "workmill/error.h"
 
@@ -14,6 +15,12 @@ enum class LogLevel : std::uint8_t { debug, info, warn, error };
 // What the library has to say. Called on a thread of the library's, one call at a time for each client or worker; it
 // must not call back into that client or worker.
 using LogHook = std::function<void(LogLevel, std::string_view message)>;
+
+struct NewJob;
+// Sees a job before it is sent, and may change it. Its error is the call's, and the job is not sent; so is what it
+// throws, as of a handler: class retryable, with its type as the code. It is not tried again here, whatever its class.
+// In the middle of an enqueue_all the parts before are enqueued, and the error's `enqueued` has their answers.
+using EnqueueHook = std::function<Result<>(NewJob&)>;
 
 // How often and when a call is tried again that failed with a retryable error, or whose connection broke (then only
 // where doing it twice does no harm: reads, cancelling, deleting, enqueuing under an idempotency key, which every
@@ -47,6 +54,10 @@ struct ServerOptions {
   // runs there, or "".
   // Left out: inside of a handler of a Worker it is the job's, else none.
   std::function<std::string()> traceparent{};
+  // Of clients, one after another, for each job that they send: by enqueue, by enqueue_all, and to compute a cached
+  // value. On the caller's thread and within the call, so at the same time where several threads call; once a job,
+  // however often its call is tried.
+  std::vector<EnqueueHook> on_enqueue{};
 };
 
 // For one call. What becomes a header is printable ASCII; `invalid_field` otherwise, and nothing is sent.
