@@ -73,7 +73,7 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
     asio::async_write(*socket_, asio::buffer(out_),
                       [self = shared_from_this()](boost::system::error_code const& error, std::size_t) {
                         self->is_writing_ = false;
-                        if (error) self->fail("sending: " + error.message());
+                        if (error) self->fail("sending: " + error.message(), error);
                       });
     read();
   }
@@ -97,7 +97,7 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
     boost::system::error_code ended;
     if (error == asio::error::eof && parser_->got_some()) parser_->put_eof(ended);
     if (!ended && parser_->is_done()) return answer(false);
-    fail(error == asio::error::eof ? "the server closed the connection" : error.message());
+    fail(error == asio::error::eof ? "the server closed the connection" : error.message(), error);
   }
 
   void on_bytes(std::string_view bytes) {
@@ -143,8 +143,8 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
     end(std::move(response), reusable);
   }
 
-  void fail(std::string const& why) {
-    end(std::unexpected(transport_error("outcome_unknown", "the connection broke: " + why, true)), false);
+  void fail(std::string const& how, boost::system::error_code const& why) {
+    end(std::unexpected(broken_connection(how, why)), false);
   }
 
   void end(Result<Response> result, bool reusable) {

@@ -28,12 +28,16 @@ std::string environment(char const* name) {
   return value != nullptr ? value : "";
 }
 
-// Who says whom to believe expects TLS: without it the token would go in clear.
-std::unexpected<Error> goes_unheard(std::string field, Address const& address) {
-  auto error = fail(ErrorClass::user, "bad_configuration",
-                    field + " is for https addresses, and this is none: http://" + address.host + ":" + address.port);
+std::unexpected<Error> bad_file(std::string field, std::string message) {
+  auto error = fail(ErrorClass::user, "bad_configuration", std::move(message));
   error.error().field = std::move(field);
   return error;
+}
+
+// Who says whom to believe expects TLS: without it the token would go in clear.
+std::unexpected<Error> goes_unheard(std::string const& field, Address const& address) {
+  return bad_file(field,
+                  field + " is for https addresses, and this is none: http://" + address.host + ":" + address.port);
 }
 
 Error no_tls(boost::system::error_code const& why) {
@@ -48,6 +52,17 @@ Error no_tls(boost::system::error_code const& why) {
 }
 
 }  // namespace
+
+Error broken_connection(std::string const& how, boost::system::error_code const& why) {
+  auto error = transport_error("outcome_unknown", "the connection broke: " + how, true);
+  // In the middle of it, as who wants a certificate of ours says so behind the handshake. A connection that ends
+  // without a word is of another category.
+  if (why.category() == asio::error::get_ssl_category()) {
+    error.code = "protocol_error";
+    error.error_class = ErrorClass::fatal;
+  }
+  return error;
+}
 
 Result<Address> resolve_address(ServerOptions const& options) {
   std::string url = options.url.empty() ? environment("WORKMILL_URL") : options.url;
@@ -90,6 +105,13 @@ Result<Address> resolve_address(ServerOptions const& options) {
   if (address.host.empty() || !is_number) return bad("host or port is missing");
   // Not of the environment's, which may be meant for other servers.
   if (!address.tls && !options.ca_file.empty()) return goes_unheard("ca_file", address);
+  if (!address.tls && !options.cert_file.empty()) return goes_unheard("cert_file", address);
+  if (!address.tls && !options.key_file.empty()) return goes_unheard("key_file", address);
+  if (options.cert_file.empty() && !options.key_file.empty()) {
+    return bad_file("key_file", "key_file is of a certificate, and there is no cert_file");
+  }
+  address.cert_file = options.cert_file;
+  address.key_file = options.key_file.empty() ? options.cert_file : options.key_file;
   return address;
 }
 
@@ -106,9 +128,15 @@ Result<std::shared_ptr<TlsContext>> TlsContext::make(Address const& address) {
     tls->context.set_default_verify_paths(error);
   else
     tls->context.load_verify_file(address.ca_file, error);
-  if (error)
-    return fail(ErrorClass::user, "bad_configuration",
-                "ca_file (or WORKMILL_CA_FILE) cannot be read: " + error.message());
+  if (error) return bad_file("ca_file", "ca_file (or WORKMILL_CA_FILE) cannot be read: " + error.message());
+  if (address.cert_file.empty()) return tls;
+  tls->context.use_certificate_chain_file(address.cert_file, error);
+  if (error) return bad_file("cert_file", "cert_file is no certificate in PEM: " + error.message());
+  // Else OpenSSL would ask for the password on the terminal.
+  tls->context.set_password_callback([](std::size_t, asio::ssl::context::password_purpose) { return std::string{}; },
+                                     error);
+  tls->context.use_private_key_file(address.key_file, asio::ssl::context::pem, error);
+  if (error) return bad_file("key_file", "there is no key in PEM that fits cert_file: " + error.message());
   return tls;
 }
 

@@ -15,6 +15,9 @@ namespace workmill::client::detail {
 
 namespace asio = boost::asio;
 
+// What it means for a request that its connection has broken.
+Error broken_connection(std::string const& how, boost::system::error_code const& why);
+
 // TLS of one server. Shared by its connections.
 class TlsContext {
  public:

@@ -72,7 +72,7 @@ struct Address {
   std::string port{};
   bool tls = false;
   std::string token{};
-  std::string ca_file{};
+  std::string ca_file{}, cert_file{}, key_file{};
 };
 // bad_configuration where the URL is none. Environment variables stand in for what is empty.
 Result<Address> resolve_address(ServerOptions const& options);

@@ -4,6 +4,8 @@
 #include <sys/socket.h>
 
 #include <atomic>
+#include <cstdlib>
+#include <fstream>
 #include <functional>
 #include <future>
 #include <latch>
@@ -1060,6 +1062,71 @@ TEST(ClientOverTls, WhoSpeaksNoTlsIsNoServerAndWhoHangsUpMayBeOneLater) {
   EXPECT_EQ(plain.connections(), 1);
   EXPECT_EQ((Client{{.url = over_tls(leaving.url()), .retry = kSoon}}.ping().error().code), "no_server");
   EXPECT_EQ(leaving.connections(), static_cast<int>(kSoon.attempts));
+}
+
+TEST(ClientOverTls, WhoIsAskedWhoComesShowsACertificate) {
+  TemporaryFolder const folder;
+  Certificate const own = make_certificate(folder.path(), "server");
+  Certificate const mine = make_certificate(folder.path(), "mine");
+  Certificate const strange = make_certificate(folder.path(), "strange");
+  TlsServer tls{own, mine.certificate};
+  FakeServer server{[&](int socket, int) {
+    auto connection = tls.accept(socket);
+    if (!connection) return;
+    for (std::string request = connection->read_request(); !request.empty(); request = connection->read_request()) {
+      bool const is_call = request.starts_with("GET /v1/jobs/");
+      connection->send(is_call ? response(200, R"({"id":"j","state":"ready"})")
+                               : response(401, R"({"code":"unauthorized","class":"user","detail":"a worker"})"));
+    }
+  }};
+  ServerOptions nobody{.url = over_tls(server.url()), .ca_file = own.certificate, .retry = kSoon};
+  ServerOptions known = nobody;
+  known.cert_file = mine.certificate;
+  known.key_file = mine.key;
+  ServerOptions unknown = nobody;
+  unknown.cert_file = strange.certificate;
+  unknown.key_file = strange.key;
+
+  auto const job = Client{known}.job("j");
+  EXPECT_TRUE(job) << describe(job.error());
+  for (auto const transport : {WorkTransport::http, WorkTransport::stream}) {
+    EXPECT_EQ((Worker{{.transport = transport, .server = known}}.run().error().message), "a worker");
+  }
+  EXPECT_EQ(Client{nobody}.job("j").error().code, "protocol_error");
+  EXPECT_EQ(Client{unknown}.job("j").error().code, "protocol_error");
+
+  std::string const both = folder.path() / "both.pem";
+  std::ofstream{both} << std::ifstream{mine.certificate}.rdbuf() << std::ifstream{mine.key}.rdbuf();
+  known.cert_file = both;
+  known.key_file.clear();
+  EXPECT_TRUE(Client{known}.job("j"));
+}
+
+TEST(ClientOverTls, ACertificateOfOnesOwnThatIsNoneIsToldByTheFirstCall) {
+  TemporaryFolder const folder;
+  Certificate const mine = make_certificate(folder.path(), "mine");
+  Certificate const other = make_certificate(folder.path(), "other");
+  std::string const locked = folder.path() / "locked.pem";
+  std::string const command =
+      "openssl ec -aes256 -passout pass:word -in " + mine.key + " -out " + locked + " 2>/dev/null";
+  ASSERT_EQ(std::system(command.c_str()), 0);
+  auto const field_at_fault = [](std::string url, std::string const& certificate, std::string const& key) {
+    ServerOptions const options{.url = std::move(url), .cert_file = certificate, .key_file = key, .retry = kSoon};
+    Error const error = Client{options}.ping().error();
+    EXPECT_EQ(Worker{{.server = options}}.run().error().field, error.field);
+    return error.code + " " + error.field;
+  };
+
+  std::string const https = "https://127.0.0.1:1";
+  EXPECT_EQ(field_at_fault(https, "/nowhere", mine.key), "bad_configuration cert_file");
+  EXPECT_EQ(field_at_fault(https, mine.key, mine.key), "bad_configuration cert_file");
+  EXPECT_EQ(field_at_fault(https, mine.certificate, "/nowhere"), "bad_configuration key_file");
+  EXPECT_EQ(field_at_fault(https, mine.certificate, ""), "bad_configuration key_file");
+  EXPECT_EQ(field_at_fault(https, mine.certificate, other.key), "bad_configuration key_file");
+  EXPECT_EQ(field_at_fault(https, mine.certificate, locked), "bad_configuration key_file");
+  EXPECT_EQ(field_at_fault(https, "", mine.key), "bad_configuration key_file");
+  EXPECT_EQ(field_at_fault("http://127.0.0.1:1", mine.certificate, mine.key), "bad_configuration cert_file");
+  EXPECT_EQ(field_at_fault("http://127.0.0.1:1", "", mine.key), "bad_configuration key_file");
 }
 
 // Its word that it closes is there, and nobody has read it.

@@ -36,9 +36,11 @@ struct RetryPolicy {
 struct ServerOptions {
   std::string url{};    // Empty: WORKMILL_URL, else http://127.0.0.1:7330.
   std::string token{};  // Empty: WORKMILL_TOKEN, if it is set. Printable ASCII, as the URL.
-  // PEM: who may vouch for an https server. Empty: WORKMILL_CA_FILE, else the system. bad_configuration with another
-  // address: the token would go in clear.
-  std::string ca_file{};
+  // For https, PEM files. bad_configuration where one of them is given with another address: the token would go in
+  // clear.
+  std::string ca_file{};    // Who may vouch for the server. Empty: WORKMILL_CA_FILE, else whom the system believes.
+  std::string cert_file{};  // A certificate of one's own, and those behind it, for who asks who comes. Empty: none.
+  std::string key_file{};   // Its key, without a password. Empty: it is in cert_file.
   Duration connect_timeout{5'000};  // For connecting, TLS included.
   Duration request_timeout{
       30'000};  // For one attempt, waiting for a connection included; a long poll has its wait on top.
