@@ -25,6 +25,8 @@ Call make_call(Core const& core, std::string method, std::string target, std::st
   if (call.request.traceparent.empty()) {
     if (core.options().traceparent) {
       call.request.traceparent = core.options().traceparent();
+      bool const has_none = !call.request.traceparent.empty() && call.request.tracestate.empty();
+      if (has_none && core.options().tracestate) call.request.tracestate = core.options().tracestate();
     } else {
       call.request.traceparent = current_traceparent();
       call.request.tracestate = current_tracestate();

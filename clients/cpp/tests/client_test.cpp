@@ -594,6 +594,31 @@ TEST(AsyncClient, AllPartsOfAWaitCarryTheTraceOfWhoWaits) {
   }
 }
 
+TEST(Client, AStateGoesWithTheTraceThatAHookHas) {
+  std::mutex mutex;
+  std::vector<std::string> heads;
+  FakeServer server{answering([&](std::string const& request, int) {
+    std::lock_guard const lock{mutex};
+    heads.push_back(request);
+    return response(200, "{}");
+  })};
+  std::string parent = "00-hook";
+  Client client{
+      {.url = server.url(), .traceparent = [&] { return parent; }, .tracestate = [] { return std::string{"s=hook"}; }}};
+
+  EXPECT_TRUE(client.ping());
+  EXPECT_TRUE(client.ping({.tracestate = "s=call"}));
+  EXPECT_TRUE(client.ping({.traceparent = "00-call"}));
+  parent.clear();
+  EXPECT_TRUE(client.ping());
+
+  ASSERT_EQ(heads.size(), 4U);
+  EXPECT_TRUE(heads[0].contains("traceparent: 00-hook\r\ntracestate: s=hook\r\n")) << heads[0];
+  EXPECT_TRUE(heads[1].contains("traceparent: 00-hook\r\ntracestate: s=call\r\n")) << heads[1];
+  EXPECT_TRUE(heads[2].contains("traceparent: 00-call\r\n\r\n")) << heads[2];
+  EXPECT_FALSE(heads[3].contains("trace")) << heads[3];
+}
+
 TEST(AsyncClient, ABlockingCallOnTheClientsOwnThreadIsRefusedAndDoesNotHang) {
   FakeServer server{answering([](std::string const&, int) { return response(200, R"({"id":"j","state":"ready"})"); })};
   Client blocking{{.url = server.url()}};

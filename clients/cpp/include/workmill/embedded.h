@@ -42,7 +42,7 @@ class Workmill {
   // log_corrupt, io_failed, …
   static Result<Workmill> open(std::string const& folder, EmbeddedOptions options = {});
 
-  // `options`: retry, time-outs, log, traceparent and on_enqueue count; what is about connections does not.
+  // `options`: retry, time-outs, log, traces and on_enqueue count; what is about connections does not.
   Client client(ServerOptions options = {}) const;
   AsyncClient async_client(AsyncOptions options = {}) const;
   // `options.transport` does not count.

@@ -56,6 +56,8 @@ struct ServerOptions {
   // runs there, or "".
   // Left out: inside of a handler of a Worker it is the job's, else none.
   std::function<std::string()> traceparent{};
+  // Asked behind it, where it has one: the W3C tracestate beside it, or "".
+  std::function<std::string()> tracestate{};
   // Of clients, one after another, for each job that they send: by enqueue, by enqueue_all, and to compute a cached
   // value. On the caller's thread and within the call, so at the same time where several threads call; once a job,
   // however often its call is tried.
@@ -69,7 +71,7 @@ struct CallOptions {
   std::stop_token stop{};              // Ends it with call_cancelled.
   std::string idempotency_key{};       // For enqueues. Empty: a new one. 1 to 255 bytes.
   std::string traceparent{};           // W3C. Empty: as ServerOptions::traceparent says.
-  std::string tracestate{};
+  std::string tracestate{};            // Beside the traceparent that is given here, or that the hook has.
 };
 // None of them. AsyncClient's default arguments name it rather than make one, as GCC 12 destroys twice an aggregate
 // that is made within a co_await expression.
