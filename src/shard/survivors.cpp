@@ -67,12 +67,12 @@ Result<> Survivors::start_if_needed() {
 }
 
 // Where 1 / 2.5 of a segment lives, giving back what a turn wrote and what was copied meanwhile takes scanning 1.7
-// times what it wrote and copying 0.7 times as much. Twice that is enough also where more lives in the oldest than
-// elsewhere.
+// times what it wrote and copying 0.7 times as much. More than twice that is enough also where more lives in the oldest
+// than elsewhere; and where all of it does, everything that is scanned is copied.
 Result<> Survivors::copy_some(Batch& batch, Instant now) {
   std::uint64_t const written = batch.payload().size();
   std::uint64_t const scan_bytes = std::max(options_.scan_bytes_per_step, 4 * written);
-  std::uint64_t const copy_bytes = std::max(options_.copy_bytes_per_step, 2 * written);
+  std::uint64_t const copy_bytes = std::max(options_.copy_bytes_per_step, 4 * written);
   std::uint64_t scanned = 0;
   std::uint64_t copied = 0;
   while (scanned < scan_bytes && copied < copy_bytes && !is_full(batch) && !scanned_ &&
@@ -109,6 +109,7 @@ Result<> Survivors::copy_some(Batch& batch, Instant now) {
     scratch_.assign((*next)->payload);
     scratch_base_ = (*next)->base;
     scratch_done_ = 0;
+    WM_TRY_VOID(copy_records(batch, now, copy_bytes, copied));
   }
   return {};
 }
