@@ -13,6 +13,7 @@ CacheOptions const& Cache::options() const { return inside_->options(); }
 Cache::~Cache() = default;
 
 Lookup Cache::find(std::string_view key, Instant now) const { return inside_->find(key, now); }
+bool Cache::can_answer(std::string_view key, Instant now) const { return inside_->can_answer(key, now); }
 bool Cache::claim_refresh(std::string_view key, Instant now) { return inside_->claim_refresh(key, now); }
 CacheFigures Cache::figures() const { return inside_->figures(); }
 

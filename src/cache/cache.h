@@ -15,8 +15,8 @@
 // The shared cache in memory: what there is for each key, where its record stands in the log, and who has to go when a
 // budget is used up. It knows neither log nor engine, reads no file and writes none.
 //
-// One thread writes, the shard's: everything but find(), claim_refresh() and figures() is its own. These three may be
-// called by any thread at any time. Readers share what they find by reference; it outlives its eviction.
+// One thread writes, the shard's: everything but find(), can_answer(), claim_refresh() and figures() is its own. These
+// four may be called by any thread at any time. Readers share what they find by reference; it outlives its eviction.
 //
 // An entry is a value, a remembered failure, or both. A value is warm (in memory) or cold (its record only; how to read
 // that is the shard's business). Two budgets hold, from the end of each call on:
@@ -100,6 +100,8 @@ class Cache {
   // Any thread. Counts as a use for the policy. Never answers a value at or beyond its stale_until, nor a failure at or
   // beyond its end.
   Lookup find(std::string_view key, Instant now) const;
+  // Any thread. Whether find() would answer a value that is in memory, or else a failure. No use for the policy.
+  bool can_answer(std::string_view key, Instant now) const;
   // Any thread. True for one caller a second and key, who is to see to it that the value is computed anew; false where
   // there is no value. A new value ends the claim.
   bool claim_refresh(std::string_view key, Instant now);

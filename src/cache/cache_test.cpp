@@ -61,6 +61,26 @@ TEST(Cache, ServesAValueUntilItsWindowsAreOverAndNoLonger) {
   EXPECT_FALSE(cache.claim_refresh("k", kNow + seconds{30}));
 }
 
+TEST(Cache, SaysWhatItWouldAnswerFromMemory) {
+  Cache cache{{}};
+  cache.put("value", value("value"), times(seconds{10}, seconds{20}), {}, {});
+  cache.put("cold", CacheValue::make_head("cold", "text/plain", 4), times(), {}, place(1, 64));
+  cache.put_failure("cold", failure(seconds{5}), {});  // The value comes first, and has to be read.
+  cache.put_failure("failed", failure(seconds{5}), {});
+  cache.put("both", value("both"), times(seconds{1}, seconds{1}), {}, {});
+  cache.put_failure("both", failure(seconds{5}), {});
+
+  EXPECT_TRUE(cache.can_answer("value", kNow + seconds{29}));
+  EXPECT_FALSE(cache.can_answer("value", kNow + seconds{30}));
+  EXPECT_FALSE(cache.can_answer("cold", kNow));
+  EXPECT_TRUE(cache.can_answer("failed", kNow + seconds{4}));
+  EXPECT_FALSE(cache.can_answer("failed", kNow + seconds{5}));
+  EXPECT_TRUE(cache.can_answer("both", kNow));
+  EXPECT_TRUE(cache.can_answer("both", kNow + seconds{4}));
+  EXPECT_FALSE(cache.can_answer("both", kNow + seconds{5}));
+  EXPECT_FALSE(cache.can_answer("absent", kNow));
+}
+
 TEST(Cache, KeepsTimesToTheMillisecond) {
   Cache cache{{}};
   CacheTimes const kept{.stored_at = kNow + Duration{1},

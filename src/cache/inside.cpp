@@ -84,6 +84,17 @@ Lookup Cache::Inside::find(std::string_view key, Instant now) {
   return out;
 }
 
+bool Cache::Inside::can_answer(std::string_view key, Instant now) {
+  std::uint64_t const hashed = hash(key);
+  Stripe& stripe = stripe_of(hashed);
+  Lock const lock{stripe.mutex};
+  EntryIndex const index = stripe.table.find(hashed, key);
+  if (index == kNoEntry) return false;
+  Entry const& entry = entries_[index];
+  if (entry.has_value && now < entry.times().stale_until) return entry.is_warm;
+  return entry.has_failure && now < stripe.failures.find(index)->second.failure.until;
+}
+
 bool Cache::Inside::claim_refresh(std::string_view key, Instant now) {
   std::uint64_t const hashed = hash(key);
   Stripe& stripe = stripe_of(hashed);

@@ -26,6 +26,7 @@ class Cache::Inside {
   CacheOptions const& options() const { return options_; }
 
   Lookup find(std::string_view key, Instant now);
+  bool can_answer(std::string_view key, Instant now);
   bool claim_refresh(std::string_view key, Instant now);
   CacheFigures figures() const;
 

@@ -37,7 +37,6 @@ struct Exchange {
   bool is_http_1_0 = false;
   bool is_head = false;
   bool is_bulk = false;  // create_jobs: a list of jobs was sent, and is answered by one.
-  bool is_load = false;  // It turned out to make work, though it might not have.
   bool waits = false;    // The shard may take its time: when the client goes, the command is abandoned.
   // Let in, and not answered yet: counts as in flight.
   bool is_counted = false;

@@ -175,7 +175,7 @@ service::Priority priority_of(Route route) {
     case Route::lease_jobs:
     case Route::worker_stream:
     case Route::get_cached:
-    case Route::compute_cached:  // What is there is cheap. One that has to compute is looked at again, as load.
+    case Route::compute_cached:  // Of a value that is there. One that has to compute is load: Endpoints::priority().
     case Route::get_job:
     case Route::get_job_log:
     case Route::evaluate_flag:

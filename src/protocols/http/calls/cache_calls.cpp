@@ -121,8 +121,8 @@ Instant CacheCalls::now_of(Exchange const& exchange) {
 }
 
 // Lent by the request, or from `key_`.
-Result<std::string_view> CacheCalls::key_of(Call const& call) {
-  std::string_view const parameter = call.match.parameter;
+Result<std::string_view> CacheCalls::key_of(Match const& match, Allowed const& allowed) {
+  std::string_view const parameter = match.parameter;
   std::string_view key = parameter;
   if (parameter.find('%') != std::string_view::npos) {
     key_.clear();
@@ -134,10 +134,16 @@ Result<std::string_view> CacheCalls::key_of(Call const& call) {
   if (!is_cache_key(key)) return fail_field(ErrorCode::invalid_field, "key", std::string{kBadCacheKey});
   // The shard looks again; but what is in memory is answered without it. Who is limited to queues alone gets this far
   // only to compute, which he may.
-  if (!call.caller.allowed().may_compute(key)) {
+  if (!allowed.may_compute(key)) {
     return fail_field(ErrorCode::forbidden, "key", "the token is limited to other keys of the cache");
   }
   return key;
+}
+
+bool CacheCalls::can_answer(Match const& match, Allowed const& allowed, Exchange const& exchange) {
+  auto const key = key_of(match, allowed);
+  cache::Cache const* const cache = service_.cache();
+  return !key || (cache != nullptr && cache->can_answer(*key, now_of(exchange)));
 }
 
 // ---- GET, HEAD
@@ -193,7 +199,7 @@ Result<std::optional<Command>> CacheCalls::plan_compute(Call const& call, Exchan
       if (has_failed) return std::unexpected(failed(*found.failure, true, now, exchange));
       [[fallthrough]];
     case cache::Lookup::What::absent:
-    case cache::Lookup::What::cold: exchange.is_load = true; break;  // The disk is to be read.
+    case cache::Lookup::What::cold: break;  // The disk is to be read.
   }
   exchange.waits = asked.wait > Duration{0};
   ComputeCached command{.key = std::string{key}, .spec = {}, .wait = asked.wait};

@@ -72,6 +72,9 @@ class CacheCalls {
     std::optional<std::size_t> body_bytes{};
   };
 
+  // Whether a call that computes is answered from memory as things are, by what its head says: one that is not makes
+  // work. So is one that is about to be refused for its key.
+  bool can_answer(Match const& match, Allowed const& allowed, Exchange const& exchange);
   // For a request of one of the routes that was let in so far. A command, where the shard is to be asked; otherwise
   // `answer` is filled in. cache_miss and compute_failed are errors like others, and their lines are miss_lines()'s.
   Result<std::optional<Command>> plan(Call const& call, Exchange& exchange, Answer& answer);
@@ -85,7 +88,8 @@ class CacheCalls {
   Result<Command> plan_put(Call const& call);
   Result<Command> plan_forget(Call const& call);
   Result<Command> plan_forget_by(Call const& call);
-  Result<std::string_view> key_of(Call const& call);
+  Result<std::string_view> key_of(Call const& call) { return key_of(call.match, call.caller.allowed()); }
+  Result<std::string_view> key_of(Match const& match, Allowed const& allowed);
   void refresh(Call const& call, JobSpecView const& spec, CacheTimes const& times, Instant now);
   void answer_value(Exchange const& exchange, std::string_view if_none_match, CacheValuePtr value,
                     ValueLines const& lines, Instant now, Answer& answer);

@@ -536,19 +536,33 @@ TEST_F(CacheHttpTest, TheTraceOfTheRequestGoesWithTheJobThatComputes) {
   EXPECT_EQ(spec.traceparent, kTraceparent);
 }
 
-TEST_F(CacheHttpTest, WhenTheServerIsBusyAHitIsServedAndNothingIsBegun) {
-  keep("k", "1", times());
-  HttpLimits limits;
-  limits.admission.in_flight_min = limits.admission.in_flight_max = 4;
-  remake(limits);
-  // So many that nothing more is let in which makes work.
-  std::vector<std::unique_ptr<TestClient>> crowd;
-  for (int i = 0; i < 5; ++i) {
-    crowd.push_back(std::make_unique<TestClient>(port));
-    crowd.back()->send(post("/v1/jobs", R"({"type":"t"})"));
+// A server with so many requests that nothing more is let in which makes work.
+class BusyCacheHttpTest : public CacheHttpTest {
+ protected:
+  BusyCacheHttpTest() {
+    HttpLimits limits;
+    limits.admission.in_flight_min = limits.admission.in_flight_max = 4;
+    remake(limits);
+    for (int i = 0; i < 5; ++i) {
+      crowd_.push_back(std::make_unique<TestClient>(port));
+      crowd_.back()->send(post("/v1/jobs", R"({"type":"t"})"));
+    }
+    EXPECT_TRUE(asked(4));
+    settle();
   }
-  ASSERT_TRUE(asked(4));
-  settle();
+  static std::string head(std::string_view key, std::size_t body_bytes) {
+    return std::string{"POST /v1/cache/"}
+               .append(key)
+               .append(" HTTP/1.1\r\nHost: h\r\nContent-Length: ")
+               .append(std::to_string(body_bytes)) +
+           "\r\n\r\n";
+  }
+
+  std::vector<std::unique_ptr<TestClient>> crowd_;
+};
+
+TEST_F(BusyCacheHttpTest, AHitIsServedAndNothingIsBegun) {
+  keep("k", "1", times());
 
   TestClient hit{port};
   hit.send(post("/v1/cache/k", kJob));
@@ -557,6 +571,36 @@ TEST_F(CacheHttpTest, WhenTheServerIsBusyAHitIsServedAndNothingIsBegun) {
   miss.send(post("/v1/cache/absent", kJob));
   EXPECT_TRUE(received(miss, "HTTP/1.1 503 "));
   for (auto const& it : service.asked) EXPECT_FALSE(std::holds_alternative<ComputeCached>(it.command));
+}
+
+TEST_F(BusyCacheHttpTest, WhoWouldComputeIsRefusedBeforeHisBodyIsReadAndWhoWouldNotIsNot) {
+  keep("fresh", "1", times());
+  CacheTimes old = times();
+  old.stored_at -= 61s;
+  old.fresh_until -= 61s;
+  keep("stale", "1", old);
+  cache.put("cold", CacheValue::make_head("cold", "text/plain", 1), times(), {}, kOnDisk);
+  cache.put_failure("failed", {.error_class = ErrorClass::fatal, .code = "c", .message = "m", .until = now() + 60s},
+                    {});
+
+  for (std::string const key : {"absent", "cold"}) {
+    TestClient computes{port};
+    computes.send(head(key, kJob.size()));
+    EXPECT_TRUE(received(computes, "HTTP/1.1 503 ")) << key;
+    TestClient malformed{port};
+    malformed.send(post("/v1/cache/" + key, "this is not JSON"));
+    EXPECT_TRUE(received(malformed, "HTTP/1.1 503 ")) << key;
+  }
+  for (auto const& [key, expected] :
+       {std::pair{"fresh", "200 OK"}, {"stale", "ttl=-1"}, {"failed", "detail=negative"}, {"%zz", "400 Bad Request"}}) {
+    TestClient served{port};
+    served.send(head(key, kJob.size()));
+    settle();
+    served.read();
+    EXPECT_EQ(served.received, "") << key;
+    served.send(kJob);
+    EXPECT_TRUE(received(served, expected)) << key;
+  }
 }
 
 // ---- PUT, DELETE

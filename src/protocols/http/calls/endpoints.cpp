@@ -27,21 +27,25 @@ Endpoints::Endpoints(service::Service& service, service::TokenStore const& token
 
 bool Endpoints::judge_head(Request const& request, Exchange& exchange, Caller& caller) {
   note_head(request, exchange);
-  Result<> judged;
-  if (request.method == Method::options) {  // Answered to everybody; but for a body there must be as good a reason.
-    judged = let_in(shown_of(request, exchange), std::nullopt, exchange, caller);
-  } else if (auto found = judge(request, exchange, caller); !found) {
-    judged = std::unexpected(std::move(found).error());
-  }
-  if (!judged) {
-    answer(exchange, judged.error(), exchange.text);
-    return false;
-  }
-  if (admission_ == nullptr || request.method == Method::options) return true;
-  auto const verdict = admission_->check(exchange.client, priority_of(exchange.route), exchange.received_at);
-  auto const admitted = admit(verdict, exchange);
-  if (!admitted) answer(exchange, admitted.error(), exchange.text);
-  return admitted.has_value();
+  auto const judged = judge_whole_head(request, exchange, caller);
+  if (!judged) answer(exchange, judged.error(), exchange.text);
+  return judged.has_value();
+}
+
+Result<> Endpoints::judge_whole_head(Request const& request, Exchange& exchange, Caller& caller) {
+  // Answered to everybody; but for a body there must be as good a reason.
+  if (request.method == Method::options) return let_in(shown_of(request, exchange), std::nullopt, exchange, caller);
+  WM_TRY(Match const found, judge(request, exchange, caller));
+  if (admission_ == nullptr) return {};
+  return admit(admission_->check(exchange.client, priority(found, exchange, caller), exchange.received_at), exchange);
+}
+
+// By the head: whoever asks for a value that is not in memory makes work, and may be refused before his body is looked
+// at. Where the value goes between this look and the one that answers, he has been let in all the same.
+service::Priority Endpoints::priority(Match const& found, Exchange const& exchange, Caller const& caller) {
+  bool const computes =
+      found.route == Route::compute_cached && !cache_calls_.can_answer(found, caller.allowed(), exchange);
+  return computes ? service::Priority::load : priority_of(found.route);
 }
 
 Result<> Endpoints::admit(service::Admission::Verdict verdict, Exchange& exchange) {
@@ -162,7 +166,7 @@ Result<std::optional<Command>> Endpoints::plan(Request const& request, Exchange&
   }
   WM_TRY(Match const found, judge(request, exchange, caller));
   if (admission_ != nullptr) {
-    auto const verdict = admission_->enter(exchange.client, priority_of(exchange.route), exchange.received_at);
+    auto const verdict = admission_->enter(exchange.client, priority(found, exchange, caller), exchange.received_at);
     exchange.is_counted = verdict == service::Admission::Verdict::admitted;
     WM_TRY_VOID(admit(verdict, exchange));
   }
@@ -319,9 +323,6 @@ Result<std::optional<Command>> Endpoints::plan_cached(CacheCalls::Call const& ca
                            .extra = answer.lines,
                            .length = answer.body_bytes});
     return std::nullopt;
-  }
-  if (exchange.is_load && admission_ != nullptr) {
-    WM_TRY_VOID(admit(admission_->check(exchange.client, service::Priority::load, exchange.received_at), exchange));
   }
   return command;
 }

@@ -85,6 +85,8 @@ class Endpoints {
   };
 
   void note_head(Request const& request, Exchange& exchange);
+  Result<> judge_whole_head(Request const& request, Exchange& exchange, Caller& caller);
+  service::Priority priority(Match const& found, Exchange const& exchange, Caller const& caller);
   Result<> admit(service::Admission::Verdict verdict, Exchange& exchange);
   static Shown shown_of(Request const& request, Exchange const& exchange);
   Result<> let_in(Shown const& shown, std::optional<Access> access, Exchange& exchange, Caller& caller);
