@@ -196,6 +196,53 @@ TEST_F(ServerTest, ARequestSaysHowLongItsClientWaits) {
   EXPECT_THAT(client.received, StartsWith("HTTP/1.1 504 Gateway Timeout\r\n"));
 }
 
+TEST_F(ServerTest, HowLongItsClientWaitsCountsFromItsHead) {
+  TestClient client{port};
+  std::string const request = post("/v1/jobs", R"({"type":"t"})", "Request-Timeout: 10\r\n");
+  client.send(request.substr(0, request.size() - 5));
+  settle();
+  clock.advance(std::chrono::seconds{4});
+  client.send(request.substr(request.size() - 5));
+
+  ASSERT_TRUE(asked(1));
+  EXPECT_EQ(service.asked[0].give_up_at, clock.now() + std::chrono::seconds{6});
+
+  // The next one on this connection has a time of its own.
+  client.send(post("/v1/jobs", R"({"type":"t"})", "Request-Timeout: 10\r\n"));
+  ASSERT_TRUE(asked(2));
+  EXPECT_EQ(service.asked[1].give_up_at, clock.now() + std::chrono::seconds{10});
+}
+
+TEST_F(ServerTest, WhatComesInTooSlowlyForItsClientIsNotLookedAt) {
+  TestClient client{port};
+  std::string const request = post("/v1/jobs", "this is not JSON", "Request-Timeout: 1\r\n");
+  client.send(request.substr(0, request.size() - 5));
+  settle();
+  clock.advance(std::chrono::seconds{1});
+  client.send(request.substr(request.size() - 5));
+
+  ASSERT_TRUE(received(client, "deadline_exceeded"));
+  EXPECT_THAT(client.received, StartsWith("HTTP/1.1 504 Gateway Timeout\r\n"));
+  client.received.clear();
+  client.send(get("/healthz"));
+  EXPECT_TRUE(received(client, "HTTP/1.1 200"));
+  EXPECT_TRUE(service.asked.empty());
+}
+
+TEST_F(ServerTest, WhatWaitsForAChangeAheadOfItWaitsNoLongerThanItsClient) {
+  cache::Cache cache{{}};
+  service.cached = &cache;
+  TestClient client{port};
+  client.send("PUT /v1/cache/k HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\n\r\n1" +
+              get("/v1/cache/k", "Request-Timeout: 1\r\n") + get("/v1/cache/k", "Request-Timeout: 3\r\n"));
+  ASSERT_TRUE(asked(1));
+  clock.advance(std::chrono::seconds{2});
+  service.answer_all([](Command const&) -> Reply { return DoneReply{}; });
+
+  ASSERT_TRUE(received(client, "cache_miss"));
+  EXPECT_THAT(client.received, HasSubstr("deadline_exceeded"));
+}
+
 TEST_F(ServerTest, ATimeThatIsNoneIsRefused) {
   for (char const* text : {"0", "-1", "soon", "1e3", "90000", "nan", ""}) {
     auto const answer = ask(post("/v1/jobs", R"({"type":"t"})", std::string{"Request-Timeout: "} + text + "\r\n"));

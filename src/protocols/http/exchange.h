@@ -52,14 +52,15 @@ struct Exchange {
   std::optional<telemetry::TraceContext> trace;
   std::unique_ptr<RequestTrace> spans;  // Where it is sampled; none for all others.
   std::chrono::nanoseconds received_at{};
-  std::optional<Duration> give_up_after;  // From when it is there, where its client says so.
-  std::uint64_t body_bytes = 0;           // Held by its command.
-  std::uint32_t retry_after = 0;          // Seconds, where it is refused; 0: as its error has it.
-  std::uint64_t share = 0;                // Requests a second that its client may have; 0: no shares are in force.
-  ClientKey client{};                     // Who asks: by address, or by token where one was shown.
-  std::vector<ReportedJob> reported;      // The jobs that were reported on, in order.
-  std::unique_ptr<CacheNote> cache;       // For few of the calls of the cache.
-  std::unique_ptr<AuditNote> audit;       // Of what is for administrators only.
+  std::optional<Instant> head_at;        // When its head had come in, where the rest or its turn was waited for.
+  Instant give_up_at = service::kNever;  // Where its client says how long it waits: counted from there.
+  std::uint64_t body_bytes = 0;          // Held by its command.
+  std::uint32_t retry_after = 0;         // Seconds, where it is refused; 0: as its error has it.
+  std::uint64_t share = 0;               // Requests a second that its client may have; 0: no shares are in force.
+  ClientKey client{};                    // Who asks: by address, or by token where one was shown.
+  std::vector<ReportedJob> reported;     // The jobs that were reported on, in order.
+  std::unique_ptr<CacheNote> cache;      // For few of the calls of the cache.
+  std::unique_ptr<AuditNote> audit;      // Of what is for administrators only.
   std::string cors;  // Headers of the answer, where web pages of some origins may read answers: what this one may.
   bool is_from_known_origin = false;  // It comes from a page of one of those.
   std::string allow;                  // For method_not_allowed.

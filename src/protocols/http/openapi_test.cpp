@@ -83,6 +83,22 @@ TEST_F(OpenApi, DescribesEveryRouteWithItsQuery) {
   }
 }
 
+TEST_F(OpenApi, SaysWhereATimeCanBeSetByWhatIsAnsweredWhenItIsOver) {
+  int timed = 0;
+  for (RouteEntry const& entry : routes()) {
+    element const operation = at("/paths/" + escaped(entry.pattern) + "/" + lower(to_string(entry.method)));
+    bool has_time = false;
+    simdjson::dom::array parameters;
+    if (operation["parameters"].get(parameters) == simdjson::SUCCESS) {
+      for (element const parameter : parameters) has_time |= parameter_name(parameter) == "Request-Timeout";
+    }
+    element late;
+    EXPECT_EQ(has_time, operation["responses"]["504"].get(late) == simdjson::SUCCESS) << entry.pattern;
+    timed += has_time ? 1 : 0;
+  }
+  EXPECT_GT(timed, 20);
+}
+
 TEST_F(OpenApi, DescribesNothingThatIsNotThere) {
   std::set<std::string> known;
   for (RouteEntry const& entry : routes()) known.insert(lower(to_string(entry.method)) + std::string{entry.pattern});

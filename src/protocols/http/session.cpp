@@ -145,6 +145,7 @@ void Session::parse_input() {
       case RequestDecoder::Status::complete:
         awaits_change_ = must_wait(request);
         if (awaits_change_) {
+          note_patience(request);
           decoder_.put_back();
         } else {
           handle(request);
@@ -175,6 +176,7 @@ void Session::judge_head(Request const& request) {
   exchange.keep_alive = request.keep_alive && !shared_.draining && decoder_.can_skip_body();
   if (welcome_ == Welcome::served && shared_.endpoints.judge_head(request, exchange, caller_)) {
     exchanges_.pop_back();  // Let in so far. It gets its place when it is whole.
+    note_patience(request);
     return;
   }
   shared_.under_way += 1;
@@ -256,6 +258,11 @@ void Session::on_partial() {
   }
 }
 
+// Its client says how long it waits, and the rest of it, or its turn, is still to come: the time runs from here.
+void Session::note_patience(Request const& request) {
+  if (request.request_timeout.data() != nullptr && !head_at_) head_at_ = shared_.clock.now();
+}
+
 // What is looked up by this thread itself would not see what a request before it changes, as that is still on its way
 // through the shard. Its answer cannot leave before that one's, so nothing is lost by waiting.
 bool Session::must_wait(Request const& request) {
@@ -279,6 +286,7 @@ void Session::handle(Request const& request) {
   Exchange& exchange = *exchanges_.find(sequence);
   shared_.under_way += 1;
   exchange.received_at = shared_.round_now();
+  exchange.head_at = std::exchange(head_at_, std::nullopt);
   exchange.client = connection_.client();
   exchange.keep_alive = request.keep_alive && !shared_.draining && welcome_ == Welcome::served;
   if (!exchange.keep_alive) last_taken_ = true;
@@ -291,9 +299,8 @@ void Session::handle(Request const& request) {
     // Whoever waits is bounded by the shard, and is not in the way of others.
     if (exchange.waits && std::exchange(exchange.is_counted, false)) shared_.admission.leave();
     if (shared_.stages != nullptr) shared_.service.set_parsed_at(shared_.end_parse());
-    // By the clock itself: the service's time is that of its last turn, which is long ago where nothing happens.
-    Instant const give_up_at = exchange.give_up_after ? shared_.clock.now() + *exchange.give_up_after : service::kNever;
-    auto const taken = shared_.service.submit(cookie(sequence), *std::move(command), give_up_at, caller_.allowed());
+    auto const taken =
+        shared_.service.submit(cookie(sequence), *std::move(command), exchange.give_up_at, caller_.allowed());
     if (taken) return;
     shared_.endpoints.answer(exchange, taken.error(), exchange.text);
   } else if (exchange.is_refused) {

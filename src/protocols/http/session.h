@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <deque>
 #include <functional>
+#include <optional>
 #include <span>
 #include <string>
 #include <utility>
@@ -174,6 +175,7 @@ class Session {
   void parse_input();
   void on_partial();
   void judge_head(Request const& request);
+  void note_patience(Request const& request);
   bool must_wait(Request const& request);
   bool has_change_under_way();
   void handle(Request const& request);
@@ -229,6 +231,8 @@ class Session {
   bool closing_ = false;
   bool upgraded_ = false;
   bool continue_due_ = false;  // "100 Continue" as soon as it is its turn.
+  // When the head of the request under way had come in, where its client says how long it waits.
+  std::optional<Instant> head_at_;
 
   Deadline deadline_ = Deadline::none;
   std::uint32_t deadline_second_ = 0;

@@ -14,6 +14,7 @@ Endpoints::Endpoints(service::Service& service, service::TokenStore const& token
                      telemetry::Tracer* tracer)
     : service_(service),
       tokens_(tokens),
+      clock_(clock),
       counters_(counters),
       metrics_(metrics),
       logger_(logger),
@@ -171,10 +172,13 @@ Result<std::optional<Command>> Endpoints::plan(Request const& request, Exchange&
     WM_TRY_VOID(admit(verdict, exchange));
   }
   if (request.request_timeout.data() != nullptr) {
-    WM_TRY(exchange.give_up_after, parse_request_timeout(request.request_timeout));
+    WM_TRY(Duration const patience, parse_request_timeout(request.request_timeout));
+    // By the clock itself: the service's time is that of its last turn, which is long ago where nothing happens.
+    exchange.give_up_at = exchange.head_at.value_or(clock_.now()) + patience;
   }
   WM_TRY(Query const query, Query::parse(request.query, found.query_names));
   if (is_cache_route(found.route)) {
+    WM_TRY_VOID(check_patience(exchange));
     telemetry::Traceparent room;
     TraceContext const trace =
         found.route == Route::compute_cached ? trace_of(request, exchange, room) : TraceContext{};
@@ -196,8 +200,15 @@ Result<std::optional<Command>> Endpoints::plan(Request const& request, Exchange&
     exchange.waits = true;
     return std::nullopt;
   }
+  WM_TRY_VOID(check_patience(exchange));
   WM_TRY(Command command, plan_command(request, found, query, exchange, caller));
   return command;
+}
+
+// What came in too slowly for its own client needs no look at what it wants.
+Result<> Endpoints::check_patience(Exchange const& exchange) const {
+  if (!exchange.head_at || clock_.now() < exchange.give_up_at) return {};
+  return fail(ErrorCode::deadline_exceeded, "its time was over before it had come in: nothing was done");
 }
 
 Result<Command> Endpoints::plan_command(Request const& request, Match const& found, Query const& query,

@@ -91,6 +91,7 @@ class Endpoints {
   static Shown shown_of(Request const& request, Exchange const& exchange);
   Result<> let_in(Shown const& shown, std::optional<Access> access, Exchange& exchange, Caller& caller);
   Result<Match> judge(Request const& request, Exchange& exchange, Caller& caller);
+  Result<> check_patience(Exchange const& exchange) const;
   Result<std::optional<Command>> plan(Request const& request, Exchange& exchange, Caller& caller);
   Result<Command> plan_command(Request const& request, Match const& found, Query const& query, Exchange& exchange,
                                Caller const& caller);
@@ -117,6 +118,7 @@ class Endpoints {
 
   service::Service& service_;
   service::TokenStore const& tokens_;
+  Clock const& clock_;
   HttpCounters& counters_;
   telemetry::Metrics& metrics_;
   telemetry::Logger& logger_;
