@@ -53,7 +53,8 @@ HttpCounters::HttpCounters(telemetry::Metrics& metrics)
                               "Requests answered with 413, 429, 431 or 503: too large, or too many.",
                               {{"protocol", "http"}})),
       upgraded(metrics.counter("workmill_requests_total", "Requests answered.",
-                               {{"protocol", "http"}, {"route", to_string(Route::worker_stream)}, {"status", "1xx"}})) {
+                               {{"protocol", "http"}, {"route", to_string(Route::worker_stream)}, {"status", "1xx"}})),
+      reports(metrics, "http") {
   for (std::size_t row = 0; row <= kRoutes; ++row) {
     std::string_view const route = row == kRoutes ? "none" : to_string(static_cast<Route>(row));
     seconds[row] = &metrics.histogram("workmill_request_seconds",

@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "base/time.h"
+#include "protocols/http/report_counters.h"
 #include "protocols/http/router.h"
 #include "service/admission.h"
 #include "telemetry/metrics.h"
@@ -73,6 +74,7 @@ struct HttpCounters {
   telemetry::Counter& released;   // Jobs that were leased for a client that had gone, and given back.
   telemetry::Counter& refused;    // Requests answered with 413, 429, 431 or 503: too large, or too many.
   telemetry::Counter& upgraded;   // Requests answered with 101.
+  ReportCounters reports;         // Those that came in requests.
   // By route (the last: no route), and by status / 100.
   std::array<std::array<telemetry::Counter*, 6>, kRoutes + 1> requests{};
   // From the bytes to the answer; without those that may wait.

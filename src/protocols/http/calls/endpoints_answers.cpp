@@ -140,6 +140,8 @@ void Endpoints::answer(Exchange& exchange, Reply const& reply, std::string& out)
     head.content_type = telemetry::content_type(exchange.metrics_format);
     head.extra = "Vary: Accept, Accept-Encoding\r\n";
   }
+  if (auto const* done = std::get_if<ReportsReply>(&reply)) counters_.reports.count(done->reports);
+  if (auto const* leased = std::get_if<LeaseReply>(&reply)) counters_.reports.count(leased->reports);
   auto const* enqueued = std::get_if<EnqueueReply>(&reply);
   if (enqueued != nullptr && enqueued->replayed) head.extra = "Idempotent-Replayed: true\r\n";
   if (exchange.gzip) {

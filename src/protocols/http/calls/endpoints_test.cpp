@@ -192,6 +192,26 @@ TEST_F(EndpointsTest, ReportsAreAnsweredInOrderByTheirIds) {
   EXPECT_THAT(answer, HasSubstr(R"("status":409)"));
 }
 
+TEST_F(EndpointsTest, ReportsAreCountedByWhatCameOfThem) {
+  std::string const three = R"({"id":"a","lease":"0000000000000001","outcome":"released"},)"
+                            R"({"id":"b","lease":"0000000000000001","outcome":"released"},)"
+                            R"({"id":"c","lease":"0000000000000001","outcome":"released"})";
+  ReportsReply reported;
+  reported.reports.emplace_back();
+  reported.reports.push_back({.error = Error{.code = ErrorCode::lease_lost, .message = "the lease is over"}});
+  reported.reports.push_back({.error = Error{.code = ErrorCode::job_not_found, .message = "none"}});
+  LeaseReply leased;
+  leased.reports.resize(3);
+
+  ask(post("/v1/reports", R"({"reports":[)" + three + "]}"), reported);
+  ask(post("/v1/leases", R"({"queues":["q"],"reports":[)" + three + "]}"), leased);
+
+  auto const text = metrics.render({});
+  EXPECT_THAT(text, HasSubstr("workmill_reports_total{protocol=\"http\",result=\"ok\"} 4\n"));
+  EXPECT_THAT(text, HasSubstr("workmill_reports_total{protocol=\"http\",result=\"lease_lost\"} 1\n"));
+  EXPECT_THAT(text, HasSubstr("workmill_reports_total{protocol=\"http\",result=\"refused\"} 1\n"));
+}
+
 TEST_F(EndpointsTest, ALeaseWithReportsIsAnsweredWithBoth) {
   LeaseReply reply;
   reply.reports.emplace_back();

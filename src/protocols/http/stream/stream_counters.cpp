@@ -25,6 +25,10 @@ StreamCounters::StreamCounters(telemetry::Metrics& metrics)
                               "Worker streams that took over the jobs of one before them.")),
       jobs(metrics.counter("workmill_stream_jobs_sent_total", "Jobs sent over worker streams.")),
       reports(metrics.counter("workmill_stream_reports_total", "Reports that came over worker streams.")),
+      results(metrics, "stream"),
+      report_seconds(metrics.histogram("workmill_stream_report_seconds",
+                                       "From a message of reports to its answer, over worker streams.",
+                                       telemetry::latency_buckets())),
       cancels(metrics.counter("workmill_stream_cancels_sent_total", "Cancellations told over worker streams.")),
       pings(metrics.counter("workmill_stream_pings_total", "Pings sent to worker streams that were quiet.")) {
   for (std::size_t i = 0; i < kStreamEnds; ++i) {

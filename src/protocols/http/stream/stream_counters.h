@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <string_view>
 
+#include "protocols/http/report_counters.h"
 #include "telemetry/metrics.h"
 
 // What is counted of worker streams, over all I/O threads.
@@ -33,6 +34,8 @@ struct StreamCounters {
   telemetry::Counter& resumed;
   telemetry::Counter& jobs;
   telemetry::Counter& reports;
+  ReportCounters results;                // Of those that were answered,
+  telemetry::Histogram& report_seconds;  // and how long their messages took.
   telemetry::Counter& cancels;
   telemetry::Counter& pings;
   std::array<telemetry::Counter*, kStreamEnds> ended{};

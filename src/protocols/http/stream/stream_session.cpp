@@ -251,7 +251,8 @@ void StreamSession::take_reports(ReportBatch batch, std::size_t bytes) {
   UnderWay next{.sequence = next_sequence_,
                 .reported = reported_jobs(batch.reports, caller_.allowed()),
                 .ended = static_cast<std::size_t>(std::ranges::count_if(batch.reports, ends_attempt)),
-                .bytes = bytes};
+                .bytes = bytes,
+                .received_at = shared_.round_now()};
   next_sequence_ = next_sequence_ == UINT16_MAX ? 1 : static_cast<std::uint16_t>(next_sequence_ + 1);
   std::size_t const reports = batch.reports.size();
   auto const taken =
@@ -336,6 +337,8 @@ bool StreamSession::take_reports_answer(std::uint16_t sequence, Reply const& rep
     websocket::TextFrame frame{out};
     append_reports_reply(*results, front.reported, shared_.service, trace_id_, out);
     frame.end();
+    shared_.streams.results.count(results->reports);
+    shared_.streams.report_seconds.observe(shared_.now - front.received_at);
     shared_.request_bytes -= front.bytes;
     request_bytes_ -= front.bytes;
     out_ -= std::min(out_, front.ended);

@@ -1,5 +1,6 @@
 #pragma once
 #include <boost/asio/awaitable.hpp>
+#include <chrono>
 #include <cstdint>
 #include <deque>
 #include <optional>
@@ -59,6 +60,7 @@ class StreamSession {
     std::vector<ReportedJob> reported;
     std::size_t ended = 0;  // So many of them end an attempt.
     std::size_t bytes = 0;
+    std::chrono::nanoseconds received_at{};
   };
 
   net::Connection::WaitFor wanted() const;

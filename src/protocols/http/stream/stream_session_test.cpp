@@ -87,6 +87,32 @@ TEST_F(StreamSessionTest, OfWordsThatComeTogetherTheLastIsPassedOnBeforeTheRepor
   EXPECT_TRUE(behind->drain);
 }
 
+TEST_F(StreamSessionTest, ReportsAreCountedByWhatCameOfThemAndTimedByTheMessage) {
+  TestClient client{port};
+  service.answer(subscribe(client), StreamOpened{});
+  std::string const report = R"({"id":"a","lease":"0123456789abcdef","outcome":"released"})";
+  client.send(message(R"({"reports":[)" + report + "]}") + message(R"({"reports":[)" + report + "]}"));
+  ASSERT_TRUE(asked(2));
+  ReportsReply done;
+  done.reports.emplace_back();
+  ReportsReply lost;
+  lost.reports.push_back({.error = Error{.code = ErrorCode::lease_lost, .message = "the lease is over"}});
+  auto const asked_now = std::exchange(service.asked, {});
+
+  clock.advance(std::chrono::milliseconds{30});
+  service.answer(asked_now[0].cookie, done);
+  clock.advance(std::chrono::milliseconds{40});
+  service.answer(asked_now[1].cookie, lost);
+
+  ASSERT_TRUE(received(client, "lease_lost"));
+  auto const text = metrics.render({});
+  EXPECT_NE(text.find("workmill_reports_total{protocol=\"stream\",result=\"ok\"} 1\n"), text.npos);
+  EXPECT_NE(text.find("workmill_reports_total{protocol=\"stream\",result=\"lease_lost\"} 1\n"), text.npos);
+  EXPECT_NE(text.find("workmill_reports_total{protocol=\"http\",result=\"lease_lost\"} 0\n"), text.npos);
+  EXPECT_NE(text.find("workmill_stream_report_seconds_count 2\n"), text.npos);
+  EXPECT_NE(text.find("workmill_stream_report_seconds_sum 0.1\n"), text.npos);
+}
+
 TEST_F(StreamSessionTest, WhoHasAnsweredIsNotSilentWhereThisThreadStoodStill) {
   TestClient speaks{port};
   service.answer(subscribe(speaks), StreamOpened{});
