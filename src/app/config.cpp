@@ -214,6 +214,7 @@ std::map<std::string_view, Setting> const& settings() {
       {"cache_volatile", setting(&Config::cache_volatile)},
       {"cache_jitter", setting(&Config::cache_jitter)},
       {"finished_kept", setting(&Config::finished_kept)},
+      {"idempotency_keys_max", setting(&Config::idempotency_keys_max)},
       {"telemetry", setting(&Config::telemetry)},
       {"otlp_endpoint", setting(&Config::otlp_endpoint)},
       {"otlp_headers", secret(&Config::otlp_headers)},
@@ -393,6 +394,7 @@ Result<> check_config(Config const& config) {
       !in_range(config.jobs_memory_bytes_max, std::uint64_t{1} << 20, std::uint64_t{1} << 40)) {
     return bad("jobs_memory_max: 1MiB to 1TiB, or 0 for none");
   }
+  if (!in_range(config.idempotency_keys_max, 1, 100'000'000)) return bad("idempotency_keys_max: 1 to 100,000,000");
   if (!in_range(config.cache_memory_bytes, std::uint64_t{1} << 20, std::uint64_t{1} << 40)) {
     return bad("cache_memory: 1MiB to 1TiB");
   }

@@ -70,6 +70,7 @@ struct Config {
   double cache_jitter = 0.1;                                    // 0 to 0.5: of `fresh`, off by chance.
 
   std::uint32_t finished_kept = kFinishedBudgetDefault;  // Finished jobs kept in a queue.
+  std::uint32_t idempotency_keys_max = 1'000'000;        // Remembered; beyond them the oldest go early.
 
   std::string otlp_endpoint;           // Where spans go: "http://localhost:4318"; empty: see app/tracing.h.
   std::string otlp_headers;            // "name=value,name2=value2", percent-encoded. Secrets.

@@ -123,6 +123,19 @@ TEST_F(ConfigFile, BoundsWhatConnectionsMayHold) {
   EXPECT_FALSE(check_config(config));
 }
 
+TEST_F(ConfigFile, BoundsTheKeysThatAreRemembered) {
+  Config config;
+
+  ASSERT_TRUE(read_config(write("idempotency_keys_max = 5000000\n"), config));
+
+  EXPECT_EQ(config.idempotency_keys_max, 5'000'000u);
+  EXPECT_TRUE(check_config(config));
+  for (std::uint32_t const wrong : {0u, 100'000'001u}) {
+    config.idempotency_keys_max = wrong;
+    EXPECT_FALSE(check_config(config)) << wrong;
+  }
+}
+
 TEST_F(ConfigFile, PingsIdleStreamsAtLeastEachHourOrNever) {
   Config config;
   for (char const* const allowed : {"0s", "1s", "1h"}) {

@@ -296,10 +296,11 @@ struct Examiner::Impl {
   Instant last_batch_at{};
   std::uint32_t last_ordinal = 0;
 
-  // The finished are kept whatever the server's budget for them is: it is not known here.
+  // The finished are kept whatever the server's budget for them is, and so are keys: it is not known here.
   static engine::EngineOptions options() {
     engine::EngineOptions options;
     options.finished_kept_per_queue = std::numeric_limits<std::uint32_t>::max();
+    options.idempotency_keys_max = std::numeric_limits<std::uint32_t>::max();
     return options;
   }
 };

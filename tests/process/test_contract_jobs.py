@@ -792,6 +792,21 @@ def test_a_key_that_is_empty_or_too_long_is_refused(api, key):
     assert api.jobs(queue=api.queue) == []
 
 
+def test_beyond_the_keys_that_may_be_remembered_the_oldest_is_forgotten_early(start, config):
+    server = start(*config(idempotency_keys_max="2"))
+    api = server.api(queue="q")
+
+    def send(key):
+        return api.post("/v1/jobs", api.job_as_sent({"payload": key}), headers={"Idempotency-Key": key})["id"]
+
+    first = {key: send(key) for key in "abc"}
+
+    assert send("b") == first["b"] and send("c") == first["c"]
+    server.restart()
+    assert send("b") == first["b"] and send("c") == first["c"]
+    assert send("a") != first["a"]
+
+
 def test_jobs_answers_and_results_outlive_a_restart(start):
     server = start()
     api = server.api(queue="q")

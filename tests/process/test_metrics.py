@@ -269,6 +269,18 @@ def test_status_has_each_bound_that_the_metrics_have(shared, api):
     assert bounds == names
 
 
+def test_the_document_has_every_bound_and_no_other(start, config):
+    server = start(*config(jobs_memory_max='"1GiB"'))
+    text = (ROOT / "docs/reference/metrics.md").read_text()
+    section = re.search(r"^## Bounds\n(.*?)^## ", text, re.MULTILINE | re.DOTALL).group(1)
+    rows = re.findall(r"^\| `(\w+)` \| [^|]+ \| [^|]+ \|$", section, re.MULTILINE)
+
+    have = {dict(labels)["bound"] for name, labels in page(server).samples if name == "workmill_bound_limit"}
+
+    assert len(rows) == len(set(rows)), "a bound stands there twice"
+    assert set(rows) == have
+
+
 def test_a_queue_with_a_bound_tells_it(start):
     server = start()
     api = server.api()

@@ -44,6 +44,7 @@ OTHER_VALUES = {
     "cache_volatile": '["session:"]',
     "cache_jitter": "0.2",
     "finished_kept": "1000",
+    "idempotency_keys_max": "900000",
     "otlp_endpoint": '"http://127.0.0.1:1"',
     "otlp_headers": '"x=s3cret"',
     "trace_sample": "0.5",

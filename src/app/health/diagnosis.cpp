@@ -215,10 +215,11 @@ void find_full_memory(Period const& period, Findings& out) {
 }
 
 // Bounds that have a rule of their own, theirs or of what is behind them and fills them up; or that are meant to be
-// full.
+// full, or are of a single request or connection and limit nobody else.
 bool is_symptom(std::string_view name) {
-  static constexpr std::array<std::string_view, 8> kSymptoms{"admission", "concurrency", "in_flight",   "inbox",
-                                                             "unflushed", "idempotency", "jobs_memory", "cache"};
+  static constexpr std::array<std::string_view, 12> kSymptoms{
+      "admission",   "concurrency", "in_flight",    "inbox",      "unflushed", "idempotency",
+      "jobs_memory", "cache",       "header_bytes", "body_bytes", "pipelined", "output_bytes"};
   return std::ranges::any_of(kSymptoms,
                              [&](std::string_view word) { return name.find(word) != std::string_view::npos; });
 }

@@ -204,8 +204,9 @@ TEST(Diagnosis, NamesFullBoundsTheFullestFirst) {
 
 TEST(Diagnosis, DoesNotNameBoundsThatFillUpBehindSomethingElse) {
   Pair pair;
-  for (char const* name : {"admission_limit", "http_in_flight", "inbox", "unflushed_bytes", "idempotency_keys",
-                           "cache_memory", "cache_disk"}) {
+  for (char const* name :
+       {"admission_limit", "http_in_flight", "inbox", "unflushed_bytes", "idempotency_keys", "cache_memory",
+        "cache_disk", "http_header_bytes", "http_body_bytes", "http_pipelined", "http_output_bytes"}) {
     pair.after.bounds.push_back({.name = name, .used = 10, .limit = 10});
   }
 

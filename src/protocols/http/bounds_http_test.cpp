@@ -111,6 +111,61 @@ TEST_F(BoundsTest, AClientThatTakesItsAnswerByDropsIsCutOff) {
   EXPECT_THAT(metrics.render({}), HasSubstr(R"(workmill_http_timeouts_total{kind="download"} 1)"));
 }
 
+class PeaksTest : public ServerTest {
+ protected:
+  std::uint64_t used(std::string_view bound) {
+    server->sweep();
+    auto& gauge = metrics.gauge("workmill_bound_used", telemetry::kBoundUsedHelp, {{"bound", bound}});
+    return static_cast<std::uint64_t>(gauge.value());
+  }
+};
+
+TEST_F(PeaksTest, TheLargestRequestAndTheMostOfOneConnectionAreShownForAMinute) {
+  TestClient client{port};
+  std::string const body = R"({"type":"t","payload":")" + std::string(1'000, 'x') + "\"}";
+  std::string const large = post("/v1/jobs", body, "X-Padding: " + std::string(500, 'x') + "\r\n");
+  client.send(large + post("/v1/jobs", R"({"type":"t"})") + post("/v1/jobs", R"({"type":"t"})"));
+  ASSERT_TRUE(asked(3));
+
+  EXPECT_EQ(used("http_header_bytes"), large.size() - body.size());
+  EXPECT_EQ(used("http_body_bytes"), body.size());
+  EXPECT_EQ(used("http_pipelined"), 3U);
+  EXPECT_EQ(used("http_output_bytes"), 0U);
+
+  service.answer_all([](Command const&) { return enqueued("a"); });
+  for (int second = 0; second <= 60; ++second) advance(seconds{1});
+  EXPECT_EQ(used("http_header_bytes"), 0U);
+  EXPECT_EQ(used("http_body_bytes"), 0U);
+  EXPECT_EQ(used("http_pipelined"), 0U);
+}
+
+TEST_F(PeaksTest, WhatIsRefusedForItsSizeShowsItsBoundAsFull) {
+  HttpLimits const limits;
+  TestClient head{port};
+  head.send(get("/healthz", "X-Padding: " + std::string(20'000, 'x') + "\r\n"));
+  ASSERT_TRUE(received(head, "headers_too_large"));
+  TestClient body{port};
+  body.send("POST /v1/jobs HTTP/1.1\r\nHost: h\r\nContent-Length: 99000000\r\n\r\n");
+  ASSERT_TRUE(received(body, "payload_too_large"));
+
+  EXPECT_EQ(used("http_header_bytes"), limits.header_bytes_max);
+  EXPECT_EQ(used("http_body_bytes"), limits.body_bytes_max);
+}
+
+TEST_F(PeaksTest, WhatASlowReaderLeavesIsShownUpToItsBound) {
+  TestClient client{port, 16 * 1024};
+  client.send(get("/v1/jobs/x/log"));
+  ASSERT_TRUE(asked(1));
+  service.answer_all([](Command const&) {
+    JobLogReply reply;
+    reply.lines.assign(20, std::string(1 << 20, 'x'));
+    return reply;
+  });
+  settle();
+
+  EXPECT_EQ(used("http_output_bytes"), kOutputBytesMax);
+}
+
 TEST_F(BoundsTest, OneConnectionTooManyOfAnAddressIsToldSo) {
   HttpLimits limits;
   limits.connections_per_address_max = 2;

@@ -225,6 +225,7 @@ RequestDecoder::Status RequestDecoder::next(std::string_view in, Request& reques
   if (auto const fault = fault_of_head(parser, request)) {
     return refuse(ErrorCode::malformed_request, std::string{*fault});
   }
+  request.head_bytes = head_bytes;
   request.keep_alive = parser.keep_alive();
   request.wants_upgrade = parser.upgrade();
   expects_continue_ = parser.expects_continue() && !request.is_http_1_0;
@@ -320,6 +321,7 @@ RequestDecoder::Status RequestDecoder::go_on_chunked(std::string_view in, Reques
 
 RequestDecoder::Status RequestDecoder::tell_chunked(Request& request) {
   request = chunked_->request;
+  request.head_bytes = chunked_->head.size();
   request.keep_alive = chunked_->parser.keep_alive();
   request.body = chunked_->body;
   return complete();

@@ -50,7 +50,8 @@ struct Request {
   std::string_view websocket_key;
   std::string_view websocket_version;
 
-  std::string_view body;  // Empty while only the head is there.
+  std::size_t head_bytes = 0;  // As sent, with the empty line.
+  std::string_view body;       // Empty while only the head is there.
 };
 
 struct DecoderLimits {

@@ -89,6 +89,25 @@ TEST(RequestDecoder, ReadsAChunkedBodyAndLeavesItsTrailersAlone) {
   EXPECT_EQ(requests[0], (Seen{"POST", "/v1/jobs", "", "hello", "k", true}));
 }
 
+TEST(RequestDecoder, SaysHowLongTheHeadIs) {
+  for (std::string_view const text : {kSized, kChunked, kBare}) {
+    std::size_t const head_bytes = text.find("\r\n\r\n") + 4;
+    RequestDecoder decoder{{}};
+    std::string pending{text};
+    Request request;
+    Status status = Status::need_more;
+    while (status != Status::complete) {
+      status = decoder.next(pending, request);
+      ASSERT_TRUE(status == Status::head || status == Status::complete);
+      EXPECT_EQ(request.head_bytes, head_bytes);
+      if (status == Status::complete) decoder.put_back();
+      pending.erase(0, decoder.consumed());
+    }
+    EXPECT_EQ(decoder.next(pending, request), Status::complete);
+    EXPECT_EQ(request.head_bytes, head_bytes);
+  }
+}
+
 TEST(RequestDecoder, IsTheSameWhereverTheStreamIsCutInTwo) {
   std::string stream;
   stream.append(kSized).append(kChunked).append(kBare).append(kSized);

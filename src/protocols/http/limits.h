@@ -9,6 +9,7 @@
 #include "protocols/http/router.h"
 #include "service/admission.h"
 #include "telemetry/metrics.h"
+#include "telemetry/recent_peak.h"
 
 // What bounds the HTTP front end, and what counts how often each bound was met.
 namespace workmill::http {
@@ -45,6 +46,18 @@ struct HttpLimits {
   Duration stream_ping = std::chrono::seconds{5};
   Duration stream_idle_ping = std::chrono::seconds{50};
   bool stream_direct = true;
+};
+
+// Of one connection: what it has not taken of its answers, above which its next requests wait. No setting: it is enough
+// to keep a fast reader busy, and what all may hold is bounded by buffered_bytes_max.
+inline constexpr std::size_t kOutputBytesMax = 256 * 1024;
+
+// The largest of late of what is bounded for each request or connection, on one I/O thread.
+struct HttpPeaks {
+  telemetry::RecentPeak header_bytes;
+  telemetry::RecentPeak body_bytes;    // And of messages on worker streams.
+  telemetry::RecentPeak pipelined;     // Requests of one connection, or messages of one stream.
+  telemetry::RecentPeak output_bytes;  // That one connection has not taken.
 };
 
 struct HttpCounters {

@@ -443,6 +443,14 @@ void HttpServer::publish() {
       {.name = "http_connections_of_one_address", .used = most, .limit = limits_.connections_per_address_max},
       {.name = "http_buffered_bytes", .used = shared_.bytes_in_flight(), .limit = limits_.buffered_bytes_max},
   };
+  // At most its limit, which is above what is there where one answer is larger, or the limit was lowered.
+  auto const add_peak = [&](std::string name, telemetry::RecentPeak& peak, std::uint64_t limit) {
+    bounds.push_back({.name = std::move(name), .used = std::min(peak.read(shared_.second), limit), .limit = limit});
+  };
+  add_peak("http_header_bytes", shared_.peaks.header_bytes, limits_.header_bytes_max);
+  add_peak("http_body_bytes", shared_.peaks.body_bytes, limits_.body_bytes_max);
+  add_peak("http_pipelined", shared_.peaks.pipelined, limits_.pipelined_max);
+  add_peak("http_output_bytes", shared_.peaks.output_bytes, kOutputBytesMax);
   bound_gauges_.publish(bounds);
   // The log has gauges of its own.
   telemetry::LogFigures const log = shared_.logger.figures();

@@ -12,8 +12,6 @@ namespace {
 using net::IoStatus;
 using WaitFor = net::Connection::WaitFor;
 
-// Output that a client has not taken yet, above which its next requests wait.
-constexpr std::size_t kOutputBytesMax = 256 * 1024;
 // After a refusal we go on reading for so long: closing with unread input resets the connection, and a reset may
 // overtake the answer.
 constexpr Duration kLinger = std::chrono::seconds{2};
@@ -290,6 +288,9 @@ void Session::handle(Request const& request) {
   exchange.client = connection_.client();
   exchange.keep_alive = request.keep_alive && !shared_.draining && welcome_ == Welcome::served;
   if (!exchange.keep_alive) last_taken_ = true;
+  shared_.peaks.header_bytes.note(request.head_bytes);
+  shared_.peaks.body_bytes.note(request.body.size());
+  shared_.peaks.pipelined.note(exchanges_.size());
 
   if (welcome_ != Welcome::served) {
     answer_turned_away(exchange);
@@ -359,8 +360,14 @@ bool Session::take_profile(std::uint16_t sequence, Result<std::string> const& pr
 }
 
 void Session::refuse(Error const& error, Method method) {
-  if (error.code == ErrorCode::headers_too_large) shared_.counters.refused_headers.add();
-  if (error.code == ErrorCode::payload_too_large) shared_.counters.refused_bodies.add();
+  if (error.code == ErrorCode::headers_too_large) {
+    shared_.counters.refused_headers.add();
+    shared_.peaks.header_bytes.note(shared_.limits.header_bytes_max);
+  }
+  if (error.code == ErrorCode::payload_too_large) {
+    shared_.counters.refused_bodies.add();
+    shared_.peaks.body_bytes.note(shared_.limits.body_bytes_max);
+  }
   Exchange& exchange = *exchanges_.find(exchanges_.push());
   shared_.under_way += 1;
   exchange.keep_alive = false;

@@ -42,6 +42,7 @@ struct Shared {
   Endpoints& endpoints;
   HttpLimits const& limits;
   HttpCounters& counters;
+  HttpPeaks peaks{};
   Clock const& clock;
   net::TlsIdentity const* tls = nullptr;          // Null: plain HTTP.
   telemetry::StageTimes const* stages = nullptr;  // None: stages are not measured.

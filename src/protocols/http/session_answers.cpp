@@ -152,6 +152,7 @@ void Session::flush() {
       }
       if (!write_blocked_ || connection_.output_bytes() < before) set_deadline(Deadline::write);
       write_blocked_ = true;
+      shared_.peaks.output_bytes.note(connection_.output_bytes());
       return;
     case IoStatus::foreign:
     case IoStatus::closed: closing_ = true; return;

@@ -18,7 +18,7 @@ class BoundGauges {
   BoundGauges(BoundGauges const&) = delete;
   BoundGauges& operator=(BoundGauges const&) = delete;
 
-  // A few, always the same.
+  // Some, always the same.
   void publish(std::span<Fullness const> bounds);
 
  private:

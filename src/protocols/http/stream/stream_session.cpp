@@ -19,8 +19,6 @@ using websocket::CloseCode;
 using websocket::Opcode;
 using WaitFor = net::Connection::WaitFor;
 
-// What a worker has not taken yet, above which its next messages wait.
-constexpr std::size_t kUntakenBytesMax = 256 * 1024;
 // Of a stream's window, of which no server has less than twice as much: given back at a time, and the rest once a
 // second.
 constexpr std::uint64_t kTakenBytes = 32 * 1024;
@@ -202,6 +200,7 @@ void StreamSession::on_peer_close() {
 }
 
 void StreamSession::handle_message(std::string_view text) {
+  shared_.peaks.body_bytes.note(text.size());
   auto message = shared_.stream_json.parse_stream(text);
   is_in_message_ = false;
   if (!message) return fail(message.error());
@@ -262,6 +261,7 @@ void StreamSession::take_reports(ReportBatch batch, std::size_t bytes) {
   shared_.request_bytes += bytes;
   request_bytes_ += bytes;
   under_way_.push_back(std::move(next));
+  shared_.peaks.pipelined.note(under_way_.size());
 }
 
 // ---- What comes from the shard.
@@ -441,6 +441,7 @@ void StreamSession::flush() {
       } else {
         blocked_bytes_ += before - connection_.output_bytes();
       }
+      shared_.peaks.output_bytes.note(connection_.output_bytes());
       return;
     case IoStatus::foreign:
     case IoStatus::closed: return drop(StreamEnd::gone);
@@ -467,7 +468,7 @@ void StreamSession::settle() {
 
 bool StreamSession::has_room() const {
   return under_way_.size() < shared_.limits.pipelined_max && !write_blocked_ &&
-         connection_.output_bytes() < kUntakenBytesMax;
+         connection_.output_bytes() < kOutputBytesMax;
 }
 
 Swept StreamSession::sweep() {
