@@ -104,12 +104,21 @@ def test_every_route_has_its_scope_here_and_in_the_router():
     assert {name: written(scope) for name, (_, _, _, scope) in ROUTES.items()} == routed
 
 
-def test_every_route_answers_every_kind_of_token_as_it_should(keys):
+def test_every_route_answers_every_kind_of_token_as_it_should(start, tmp_path):
+    data, every = tmp_path / "data", ",".join(SCOPES)
+    own_keys = ("--cache-prefix", "k", "--cache-prefix", "c")  # As ROUTES has them.
+    of_keys = new_token(data, "of-keys", every, *own_keys)
+    of_other_keys = new_token(data, "of-other-keys", every, "--cache-prefix", "other:")
+    tenant = new_token(data, "tenant", every, "--queue", "mine", *own_keys)
+    old, overdue = new_token(data, "rotated", every), new_token(data, "rotated-long-ago", every)
+    rotated, replaced = rotate(data, "rotated", "--grace", "1h"), rotate(data, "rotated-long-ago", "--grace", "1ms")
+    keys = Keys(start, data)
     full = keys.api(keys.all)
     words = {"q": "mine", "id": full.post("/v1/jobs", {"type": "t", "queue": "mine"})["id"]}
     wrong = keys.all[:-1] + ("0" if keys.all[-1] != "0" else "1")
     strangers = {"none": None, "malformed": "abc", "cut": keys.all[:-1], "unknown": wrong}
-    strangers |= {"expired": keys.expired, "revoked": keys.revoked}
+    strangers |= {"expired": keys.expired, "revoked": keys.revoked, "rotated, after its grace": overdue}
+    friends = {"all": keys.all, "rotated": rotated, "rotated, within its grace": old, "rotated long ago": replaced}
 
     addresses = (f"127.0.{high}.{low}" for high in range(1, 9) for low in range(1, 251))
 
@@ -139,12 +148,20 @@ def test_every_route_answers_every_kind_of_token_as_it_should(keys):
                 assert answer.status not in (401, 403), (route, held, answer)
             else:
                 assert (answer.status, answer.code) == (403, "forbidden"), (route, held, answer)
-        answer = ask(keys.limited, route)
-        if scope is not None and scope.startswith(("server", "cache")):
-            assert (answer.status, answer.code) == (403, "forbidden"), (route, answer)
-        else:
-            assert answer.status not in (401, 403), (route, answer)
-        assert ask(keys.all, route).status not in (401, 403), route
+        for token, kind, closed in (
+            (keys.limited, "of some queues", scope is not None and scope.startswith(("server", "cache"))),
+            (of_keys, "of some keys", False),
+            (of_other_keys, "of other keys", ROUTES[route][1].startswith("/v1/cache/")),
+            (tenant, "of some queues and keys", scope is not None and scope.startswith("server")),
+        ):
+            answer = ask(token, route)
+            if closed:
+                assert (answer.status, answer.code) == (403, "forbidden"), (route, kind, answer)
+            else:
+                assert answer.status not in (401, 403), (route, kind, answer)
+        for kind, token in friends.items():
+            answer = ask(token, route)
+            assert answer.status not in (401, 403), (route, kind, answer)
 
 
 def test_strangers_are_not_told_which_paths_there_are(keys):
