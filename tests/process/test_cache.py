@@ -409,6 +409,22 @@ def test_what_is_put_is_for_all_who_wait(stuck):
     assert cache.api.state(job) == "ready", "the flight had not begun, and goes on"
 
 
+@pytest.mark.parametrize("by", ["put", "report"])
+def test_what_is_put_is_for_all_who_wait_also_where_it_is_too_large_to_stay_in_memory(start, settings, by):
+    server = start(*settings('cache_memory = "1MiB"'))
+    cache = Cache(server.api(queue="q"))
+    asking = [cache.background("k", job={"queue": "nobody"}, wait="30s") for _ in range(2)]
+    eventually(lambda: waiting(cache.api) == 2, "both of them wait")
+    if by == "put":
+        cache.put("k", b"x" * 600_000, fresh="5m")
+    else:
+        cache.api.enqueue()
+        encoded = base64.b64encode(b"x" * 600_000).decode()
+        cache.api.complete(cache.api.lease_one(), cache=[{"key": "q/k", "value_base64": encoded}])
+    assert [one.result().body for one in asking] == [b"x" * 600_000] * 2
+    assert cache.get("k").body == b"x" * 600_000
+
+
 def test_a_flight_in_a_queue_that_nobody_works_goes_with_its_job_and_not_with_its_key(stuck):
     cache, job, asking = stuck(expect=502)
     cache.forget("k", expect=404)  # It has not begun, and so it is left alone.
