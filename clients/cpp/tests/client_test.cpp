@@ -1159,11 +1159,13 @@ TEST(ClientOverTls, AConnectionThatTheServerHasClosedIsNotUsedAgain) {
   TemporaryFolder const folder;
   Certificate const own = make_certificate(folder.path(), "server");
   TlsServer tls{own};
+  std::atomic<int> read{0};
   std::atomic<int> closed{0};
-  FakeServer server{[&](int socket, int) {
+  FakeServer server{[&](int socket, int number) {
     auto connection = tls.accept(socket);
     if (!connection || connection->read_request().empty()) return;
     connection->send(response(200, R"({"id":"j","state":"ready"})"));
+    eventually([&] { return read >= number; });  // Else its last word would be read with the answer.
     connection->close();
     closed.fetch_add(1);
   }};
@@ -1172,6 +1174,7 @@ TEST(ClientOverTls, AConnectionThatTheServerHasClosedIsNotUsedAgain) {
   for (int i = 1; i <= 3; ++i) {
     auto const job = client.job("j");
     ASSERT_TRUE(job) << describe(job.error());
+    read = i;
     ASSERT_TRUE(eventually([&] { return closed == i; }));
   }
   EXPECT_EQ(server.connections(), 3);
