@@ -439,6 +439,57 @@ def test_a_retry_whose_answer_is_lost_is_not_sent_again_as_its_jobs_may_have_run
     assert len(server.requests) == 2
 
 
+class Dying:
+    """Takes one request, and is gone before it answers: whoever comes back is refused."""
+
+    def __init__(self) -> None:
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def _run(self) -> None:
+        connection, _ = self._listener.accept()
+        with connection:
+            Scripted._read(connection)
+            self._listener.close()
+
+
+def test_where_an_attempt_may_have_been_done_the_error_says_so_though_the_later_ones_were_refused():
+    often = RetryPolicy(attempts=3, first=0, cap=0)
+
+    async def enqueue(url):
+        async with AsyncClient(url, retry=often) as client:
+            await client.enqueue("t")
+
+    url = Dying().url
+    with Client(url, retry=often) as client:
+        with pytest.raises(NoServer, match="nobody answers") as lost:
+            client.enqueue("t")
+        with pytest.raises(NoServer, match="nobody answers") as never_sent:
+            client.enqueue("t")
+    with pytest.raises(NoServer, match="nobody answers") as lost_async:
+        asyncio.run(enqueue(Dying().url))
+
+    assert lost.value.may_have_happened and lost_async.value.may_have_happened
+    assert not never_sent.value.may_have_happened
+
+
+def test_an_error_of_any_class_says_that_an_attempt_before_it_may_have_been_done():
+    problem = '{"code": "wrong_state", "class": "user", "detail": "it is cancelled"}'
+    refusal = [answer(problem, status="409 Conflict", headers="Connection: close\r\n")]
+    server = Scripted([b""], refusal, refusal)
+
+    with Client(server.url, retry=TWICE) as client:
+        with pytest.raises(UserError) as second:
+            client.cancel("a")
+        with pytest.raises(UserError) as only:
+            client.cancel("a")
+
+    server.join()
+    assert second.value.may_have_happened
+    assert not only.value.may_have_happened
+
+
 def test_a_cancellation_whose_answer_is_lost_is_sent_again():
     # It says that it closes: else the next call may go out on the same connection, and find its end.
     done = answer("{}", headers="Connection: close\r\n")

@@ -250,6 +250,19 @@ def test_what_is_not_repeatable_has_another_attempt_where_it_has_surely_not_been
         assert attempts.pause_after(lost) is not None
 
 
+def test_the_last_error_says_whether_any_attempt_may_have_been_done():
+    refused = [NoServer("refused", may_have_happened=False) for _ in range(3)]
+    polls: Wait[str] = Wait("1ms", RetryPolicy(attempts=3))
+
+    attempts = Attempts(RetryPolicy(attempts=3))
+    for error in (refused[0], NoServer("it broke"), refused[1]):
+        attempts.pause_after(error)
+    polls.pause_after_error(NoServer("it broke"))
+    polls.pause_after_error(refused[2])
+
+    assert [error.may_have_happened for error in refused] == [False, True, True]
+
+
 def test_a_problem_becomes_the_exception_of_its_class():
     problem = {"code": "x", "class": "user", "detail": "why", "status": 400, "field": "jobs[3].type", "trace_id": "0f"}
 

@@ -21,6 +21,8 @@ class WorkmillError(Exception):
     field: the field of the request that is at fault, such as "jobs[3].priority".
     trace_id: names the request in the server's log.
     status: of the HTTP answer. retry_after: seconds, where the server said so.
+    may_have_happened: of an error of the client: what was asked for may have been done all the same, by this attempt or by
+        one before it whose answer was lost. False: it has surely not been done.
     detail: any JSON; of a handler's error, kept with the job.
     enqueued: of enqueue_many(), which sends in parts: what those before the failed one were answered, in order.
     retry_in: of a handler's error: when the next attempt is due, instead of the job's backoff. What is no duration,
@@ -50,6 +52,7 @@ class WorkmillError(Exception):
         self.trace_id = trace_id
         self.status = status
         self.retry_after = retry_after
+        self.may_have_happened = code == "outcome_unknown"
         self.enqueued: List[Enqueued] = []
 
     def __str__(self) -> str:
@@ -78,8 +81,8 @@ class FatalError(WorkmillError):
 
 
 class NoServer(RetryableError):
-    """Nobody answers, or the connection broke and its outcome is not known (`may_have_happened`). `timed_out`: there is
-    somebody, who says nothing."""
+    """Nobody answers, or the connection broke and its outcome is not known. `timed_out`: there is somebody, who says
+    nothing."""
 
     def __init__(
         self,

@@ -6,7 +6,7 @@ import random
 from dataclasses import dataclass
 from typing import Optional
 
-from ._errors import NoServer, RetryableError, WorkmillError
+from ._errors import RetryableError, WorkmillError
 from ._time import DurationLike, duration_seconds
 
 
@@ -42,15 +42,15 @@ class Attempts:
         return self._lost and method == "DELETE" and error.code in _GONE
 
     def pause_after(self, error: WorkmillError, is_repeatable: bool = True) -> Optional[float]:
-        """Seconds until the next attempt; None where there is none, and `error` is for the caller. What is not repeatable
-        has another one only where the server has surely not done it."""
+        """Seconds until the next attempt; None where there is none, and `error` is for the caller: its may_have_happened is
+        that of all attempts then. What is not repeatable has another one only where the server has surely not done it."""
+        is_lost = error.may_have_happened
+        self._lost = error.may_have_happened = self._lost or is_lost
         if not isinstance(error, RetryableError) or self._left <= 0 or error.code in TRIED_ALREADY:
             return None
-        is_lost = error.may_have_happened if isinstance(error, NoServer) else error.code == "outcome_unknown"
         if is_lost and not is_repeatable:
             return None
         self._left -= 1
-        self._lost = self._lost or is_lost
         return self._pause.next(error.retry_after)
 
 

@@ -32,6 +32,7 @@ class Wait(Generic[T]):
         self._pause = policy.pause()
         self._attempts_left = policy.attempts  # That another call would have.
         self._answer: Optional[T] = None
+        self._lost = False  # A poll of which nobody knows whether it was heard.
 
     def next_poll(self) -> float:
         """How long it waits, in seconds: 1 ms at least, since a wait of nothing is no wait."""
@@ -53,7 +54,9 @@ class Wait(Generic[T]):
 
     def pause_after_error(self, error: RetryableError) -> Optional[float]:
         """The same. Raises `error` where the wait is over, and there was no answer; at once, where the server asks for a
-        pause that is longer than the wait and than anybody would sit through for it."""
+        pause that is longer than the wait and than anybody would sit through for it. Its may_have_happened is that of all
+        polls then."""
+        self._lost = error.may_have_happened = self._lost or error.may_have_happened
         self._attempts_left -= 1
         left = self._end - time.monotonic()
         pause = self._pause.next(error.retry_after)

@@ -3,7 +3,7 @@ import { Cache } from './cache.js';
 import { durationText, milliseconds } from './duration.js';
 import { hooked, keyHeader, keyOfPart, tellOfAll } from './enqueue.js';
 import { FatalError, isWorkmillError, JobFailedError, RetryableError, WorkmillError } from './errors.js';
-import { answerError, Http, mayHaveHappened, tokenOf, urlOf, type HttpAnswer, type TlsOptions } from './http.js';
+import { answerError, Http, tokenOf, urlOf, type HttpAnswer, type TlsOptions } from './http.js';
 import {
   camel,
   jobFromWire,
@@ -404,15 +404,17 @@ export class Client implements WorkmillApi {
       try {
         return await this.#once(method, path, body, headers, timeoutMs, call.signal, waitMs > 0);
       } catch (error) {
+        if (!isWorkmillError(error) || error === call.signal?.reason) throw error;
         // A try before has deleted it, and its answer was lost.
-        if (lost && method === 'DELETE' && isWorkmillError(error) && gone.has(error.code)) return deleted;
+        if (lost && method === 'DELETE' && gone.has(error.code)) return deleted;
+        const isLost = error.mayHaveHappened;
+        lost ||= isLost;
+        error.mayHaveHappened = lost;
         if (!(error instanceof RetryableError) || failures >= attempts) throw error;
         if (triedAlready.has(error.code)) throw error;
         const after = error.retryAfterMs ?? 0;
         if (after > retryAfterMaxMs) throw error;
-        const isLost = mayHaveHappened(error);
         if (isLost && !repeatable) throw error;
-        lost ||= isLost;
         await sleep(Math.max(after, backoffMs(this.#retry, failures)), call.signal);
       }
     }

@@ -18,6 +18,8 @@ export interface ErrorDetails {
   field?: string | undefined;
   status?: number | undefined;
   retryAfterMs?: number | undefined;
+  /** Of an error of the client: see `WorkmillError`. */
+  mayHaveHappened?: boolean | undefined;
 }
 
 // A program may load this package twice, as ESM and as CommonJS; `instanceof` then tells the two apart, this does not.
@@ -37,6 +39,11 @@ export class WorkmillError extends Error {
   readonly status: number | undefined;
   /** How long the server asked to wait, in milliseconds. */
   readonly retryAfterMs: number | undefined;
+  /**
+   * Of an error of the client: what was asked for may have been done all the same, by this try or by one before it whose
+   * answer was lost. Of a retryable one, false says that it has surely not been done.
+   */
+  mayHaveHappened: boolean;
   readonly detail: unknown;
   readonly retryIn: Duration | undefined;
   /**
@@ -56,6 +63,7 @@ export class WorkmillError extends Error {
     this.field = details.field;
     this.status = details.status;
     this.retryAfterMs = details.retryAfterMs;
+    this.mayHaveHappened = details.mayHaveHappened ?? false;
     this.detail = details.detail;
     this.retryIn = details.retryIn;
   }
@@ -109,6 +117,7 @@ export function errorOf(problem: Problem, retryAfterMs?: number): WorkmillError 
     field: problem.field,
     status: problem.status,
     retryAfterMs,
+    mayHaveHappened: problem.code === 'outcome_unknown',
   };
   const message = problem.field === undefined ? problem.detail : `${problem.detail} (${problem.field})`;
   switch (problem.class) {

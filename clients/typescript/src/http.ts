@@ -133,6 +133,7 @@ export function connectionError(error: Error & { code?: string }, where: string)
   return new RetryableError(`the connection to ${where} broke: ${error.message || code}`, {
     code: 'no_server',
     cause: error,
+    mayHaveHappened: true,
   });
 }
 
@@ -144,13 +145,8 @@ export function isSilence(error: WorkmillError): boolean {
 const silence = (message: string) => withCause(message, 'ETIMEDOUT');
 
 function withCause(message: string, code: string): RetryableError {
-  return new RetryableError(message, { code: 'no_server', cause: Object.assign(new Error(message), { code }) });
-}
-
-/** Whether the request may have been done all the same, as its answer was lost. */
-export function mayHaveHappened(error: WorkmillError): boolean {
-  const cause = error.cause as { code?: string } | undefined;
-  return error.code === 'outcome_unknown' || (error.code === 'no_server' && !neverConnected.has(cause?.code ?? ''));
+  const cause = Object.assign(new Error(message), { code });
+  return new RetryableError(message, { code: 'no_server', cause, mayHaveHappened: !neverConnected.has(code) });
 }
 
 /** The seconds of a Retry-After header, in ms. Workmill sends no dates. */
@@ -169,7 +165,7 @@ export function answerError(status: number, headers: IncomingMessage['headers'],
     // Not ours: a proxy between, or no Workmill server at all.
   }
   const message = `an answer with status ${status} that is not Workmill's: ${body.slice(0, 200)}`;
-  const details = { status, retryAfterMs: after };
+  const details = { status, retryAfterMs: after, mayHaveHappened: status !== 429 };
   // A proxy that has no server to ask says so in its own way.
   if (status === 429 || status >= 500) return new RetryableError(message, { ...details, code: 'no_server' });
   return new FatalError(message, { ...details, code: 'protocol_error' });

@@ -26,6 +26,7 @@ export class Wait {
   #inARow = 0; // Pauses.
   #triesLeft: number; // That another call would have.
   #answered = false;
+  #lost = false; // A poll of which nobody knows whether it was heard.
 
   constructor(timeout: Duration | undefined, retry: Retry) {
     this.#retry = retry;
@@ -51,8 +52,13 @@ export class Wait {
     return 0;
   }
 
-  /** The same after an error. It is over at once where the server asks for a pause that nobody would sit through. */
+  /**
+   * The same after an error. It is over at once where the server asks for a pause that nobody would sit through. The error's
+   * mayHaveHappened is that of all polls from then on.
+   */
   pauseMsAfter(error: RetryableError): number | undefined {
+    this.#lost ||= error.mayHaveHappened;
+    error.mayHaveHappened = this.#lost;
     this.#triesLeft -= 1;
     const leftMs = this.#end - performance.now();
     const atLeastMs = error.retryAfterMs ?? 0;

@@ -126,6 +126,42 @@ test('a retry whose answer is lost is not sent again, as its jobs may have run m
   });
 });
 
+test('where a try may have been done the error says so, though the later ones were refused', async () => {
+  const dying = createTcpServer((socket) => {
+    // Nobody listens any more when the first one learns that it was in vain.
+    socket.once('data', () => {
+      dying.close();
+      socket.destroy();
+    });
+  });
+  dying.listen(0, '127.0.0.1');
+  await once(dying, 'listening');
+  const url = `http://127.0.0.1:${(dying.address() as AddressInfo).port}`;
+  const client = new Client({ url, retry: { attempts: 3, first: 1, cap: 1 } });
+
+  const refused = { code: 'no_server', message: /^nobody answers/ };
+  await assert.rejects(client.enqueue('t'), { ...refused, mayHaveHappened: true });
+  await assert.rejects(client.enqueue('t'), { ...refused, mayHaveHappened: false });
+  client.close();
+});
+
+test('an error of any class says that a try before it may have been done', async () => {
+  let requests = 0;
+  const refusal = JSON.stringify({ code: 'wrong_state', class: 'user', detail: 'it is cancelled' });
+  const server = answering((request, response) => {
+    requests += 1;
+    if (requests === 1) request.socket.destroy();
+    else response.writeHead(409).end(refusal);
+  });
+  await against(server, async (url) => {
+    const client = new Client({ url, ...quick });
+
+    await assert.rejects(client.cancel('x'), { code: 'wrong_state', mayHaveHappened: true });
+    await assert.rejects(client.cancel('x'), { code: 'wrong_state', mayHaveHappened: false });
+    client.close();
+  });
+});
+
 test('where there was no connection in time, nothing has been done', { timeout: 60_000 }, async () => {
   let connections = 0;
   const silent = createTcpServer(() => (connections += 1)); // No TLS comes of it.
