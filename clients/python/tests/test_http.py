@@ -168,6 +168,22 @@ def test_a_proxy_that_reaches_no_server_is_tried_again(ask):
     server.join()
 
 
+@pytest.mark.parametrize("body", ["busy", '{"message": "busy"}', '{"code": 503, "class": null}', "[1]", ""])
+@pytest.mark.parametrize("status", ["429 Too Many Requests", "502 Bad Gateway", "503 Unavailable", "504 Gateway Timeout"])
+def test_what_a_gateway_says_in_its_own_words_is_tried_again_and_not_before_it_asks_for_that(ask, status, body):
+    closing = "Connection: close\r\n"
+    now, later = (answer(body, status=status, headers=f"{closing}Retry-After: {after}\r\n") for after in (0, 7))
+    server = Scripted([now], [answer(QUEUE, headers=closing)], [later])
+
+    assert ask(server.url, TWICE).name == "q"
+    with pytest.raises(NoServer) as error:
+        ask(server.url, ONCE)
+
+    server.join()
+    assert (error.value.code, error.value.retry_after) == ("no_server", 7)
+    assert error.value.may_have_happened is (status[:3] != "429")
+
+
 def test_a_refusal_is_the_error_that_the_server_tells(ask):
     problem = '{"code": "not_found", "class": "user", "detail": "no such queue", "status": 404, "trace_id": "0f"}'
     server = Scripted([answer(problem, status="404 Not Found")])

@@ -9,8 +9,11 @@ import threading
 import types
 
 import pytest
+from websockets.datastructures import Headers
+from websockets.exceptions import InvalidStatus
+from websockets.http11 import Response
 
-from workmill import AsyncWorker, Cancelled, LeaseLost, RetryableError, UserError, Worker, WorkmillError
+from workmill import AsyncWorker, Cancelled, LeaseLost, RetryableError, UserError, Worker, WorkmillError, _stream
 from workmill._silence import Silence
 from workmill._stream import KEEP_ALIVE, Connection, Stream, keep_alive, name_of
 
@@ -336,6 +339,13 @@ def test_a_worker_that_is_not_let_in_ends_with_the_error(stream, how, caplog):
     assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == [
         "the worker has ended: unauthorized: who?"
     ]
+
+
+@pytest.mark.parametrize("body", [b"busy", b'{"message": "busy"}', b'{"code": "overloaded", "class": "retryable"}'])
+def test_whoever_refuses_a_stream_is_not_asked_again_before_he_wants_to_be(body):
+    response = Response(503, "busy", Headers({"Retry-After": "7"}), body)
+
+    assert _stream._refusal(InvalidStatus(response)).retry_after == 7
 
 
 def test_a_worker_that_is_told_to_come_later_does(fake, stream, start):

@@ -50,6 +50,8 @@ REPORTS_MAX = 1_000
 # A call's body stays below the server's default body_size_max of 12 MiB, so that a bulk of big jobs is sent in pieces.
 BULK_BYTES_MAX = 4 * 1024 * 1024
 KEY_LENGTH_MAX = 255  # Of an idempotency key, as the server takes them.
+# With these a gateway says in its own words that it reaches no server, or that it has more to do than it can.
+OF_GATEWAYS = (429, 502, 503, 504)
 POLL = 30.0  # Seconds of one long poll; a longer wait is several.
 
 QueueChoice = Union[str, Tuple[str, int], Mapping[str, Any]]
@@ -92,9 +94,7 @@ def read(call: Call[T], answer: Answer) -> T:
     try:
         content = _json.loads(answer.body) if answer.body else None
     except ValueError:
-        if answer.status in (502, 503, 504):  # Of a proxy that cannot reach the server.
-            raise NoServer(f"{call.method} {call.path} was answered {answer.status}", code="no_server") from None
-        raise protocol_error(f"{call.method} {call.path} was answered {answer.status} without JSON") from None
+        raise _not_ours(call, answer, "without JSON") from None
     if 200 <= answer.status < 300:
         try:
             return call.parse(content)
@@ -102,14 +102,32 @@ def read(call: Call[T], answer: Answer) -> T:
             if isinstance(error, WorkmillError):
                 raise
             raise protocol_error(f"{call.method} {call.path} was answered in a form that is not known") from error
-    if not isinstance(content, dict) or "code" not in content or "class" not in content:
-        raise protocol_error(f"{call.method} {call.path} was answered {answer.status} without a problem")
-    raise from_problem(content, retry_after(answer.headers))
+    raise problem_error(content, answer.headers) or _not_ours(call, answer, "without a problem")
+
+
+def problem_error(content: Any, headers: Mapping[str, str]) -> Optional[WorkmillError]:
+    """None: it is no problem of ours."""
+    if isinstance(content, dict) and all(isinstance(content.get(name), str) for name in ("code", "class")):
+        return from_problem(content, retry_after(headers))
+    return None
+
+
+def _not_ours(call: Call[T], answer: Answer, how: str) -> WorkmillError:
+    what = f"{call.method} {call.path} was answered {answer.status}"
+    if answer.status not in OF_GATEWAYS:
+        return protocol_error(f"{what} {how}")
+    return NoServer(
+        what,
+        may_have_happened=answer.status != 429,
+        status=answer.status,
+        retry_after=retry_after(answer.headers),
+    )
 
 
 def retry_after(headers: Mapping[str, str]) -> Optional[float]:
+    """`headers` has names in lower case. Workmill sends no dates."""
     text = headers.get("retry-after", "")
-    return float(text) if text.isdigit() else None
+    return float(text) if text.isdecimal() else None
 
 
 def job_as_sent(job: Mapping[str, Any]) -> Dict[str, Any]:

@@ -307,9 +307,10 @@ async def _ping(socket: ClientConnection) -> None:
 def _refusal(refused: InvalidStatus) -> WorkmillError:
     """What the server says instead of opening the stream."""
     response = refused.response
+    headers = {"retry-after": response.headers.get("Retry-After", "")}
     try:
         problem = _json.loads(bytes(response.body or b""))
-        retry_after = response.headers.get("Retry-After", "")
-        return from_problem(problem, float(retry_after) if retry_after.isdigit() else None)
-    except (ValueError, KeyError, TypeError):
-        return WorkmillError(f"the stream was answered {response.status_code}", code="no_server")
+    except ValueError:
+        problem = None
+    what, after = f"the stream was answered {response.status_code}", _calls.retry_after(headers)
+    return _calls.problem_error(problem, headers) or WorkmillError(what, code="no_server", retry_after=after)
