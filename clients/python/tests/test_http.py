@@ -433,10 +433,11 @@ def test_a_key_holds_for_all_parts_of_many_jobs(server):
 REFUSED = answer(OVERLOADED, status="503 Service Unavailable")
 
 
-@pytest.mark.parametrize("method, args", [("retry", ["a"]), ("retry_all", [])])
-def test_a_retry_whose_answer_is_lost_is_not_sent_again_as_its_jobs_may_have_run_meanwhile(method, args):
+@pytest.mark.parametrize("method, args", [("retry", ["a"]), ("retry_all", []), ("lease", [["q"]])])
+def test_what_would_be_done_twice_is_not_sent_again_where_its_answer_is_lost(method, args):
     # A second connection, which nobody may ask for; and a refusal, after which there is another attempt.
-    server, busy = Scripted([b""], [b""]), Scripted([REFUSED, answer('{"count": 1}')], [REFUSED, answer('{"count": 1}')])
+    done = [REFUSED, answer('{"count": 1, "jobs": []}')]
+    server, busy = Scripted([b""], [b""]), Scripted(done, done)
 
     async def ask(url):
         async with AsyncClient(url, retry=TWICE) as client:
@@ -444,6 +445,7 @@ def test_a_retry_whose_answer_is_lost_is_not_sent_again_as_its_jobs_may_have_run
 
     with Client(server.url, retry=TWICE) as client, pytest.raises(NoServer):
         getattr(client, method)(*args)
+    assert len(server.requests) == 1
     with pytest.raises(NoServer):
         asyncio.run(ask(server.url))
     with Client(busy.url, retry=TWICE) as client:

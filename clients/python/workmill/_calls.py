@@ -343,9 +343,12 @@ def lease(
     queues: Sequence[QueueChoice], max: int, wait: DurationLike, lease: DurationLike, worker: Optional[str]
 ) -> Call[List[Leased]]:
     call = lease_request(queues, max, wait, lease, worker)
-    return Call(
-        call.method, call.path, lambda raw: [leased_from(job) for job in raw["jobs"]], call.body, wait=call.wait
-    )
+
+    def parse(raw: Any) -> List[Leased]:
+        return [leased_from(job) for job in raw["jobs"]]
+
+    # Not repeatable: the jobs of a lost answer are leased, and to nobody.
+    return Call(call.method, call.path, parse, call.body, wait=call.wait, is_repeatable=False)
 
 
 def reports_body(items: Sequence[bytes]) -> bytes:

@@ -51,7 +51,7 @@ class Client:
     Every method raises a WorkmillError (RetryableError, UserError or FatalError). Errors that are worth it have been
     tried again by then, as have broken connections; an enqueue is never doubled by that. Other calls may have taken
     effect though their answer was lost: a second cancel() is then refused with `wrong_state`. retry() and retry_all()
-    are not sent again then: their jobs may have run, and died once more.
+    are not sent again then: their jobs may have run, and died once more. Nor is lease(): its jobs are leased, and to nobody.
     """
 
     def __init__(
@@ -279,7 +279,7 @@ class Client:
         worker: Optional[str] = None,
     ) -> List[Leased]:
         """Up to `max` jobs, waiting up to `wait` for the first. `queues` in the order of preference, or ("name",
-        weight)."""
+        weight). Where the answer is lost, the jobs in it come back when their leases are over."""
         return self._run(_calls.lease(queues, max, wait, lease, worker))
 
     def report(self, reports: Sequence[Mapping[str, Any]]) -> List[Reported]:

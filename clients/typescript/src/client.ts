@@ -105,7 +105,7 @@ const queuePath = (name: string, rest = '') => `/v1/queues/${encodeURIComponent(
  * Calls reject with a `WorkmillError`, or with the reason of their `signal`. A retry after a broken connection cannot
  * know whether the first try counted: enqueuing carries an Idempotency-Key and never counts twice; a second `cancel` or
  * `report` may be answered `wrong_state` or `lease_lost` though the first one did it. `retry`, of one job and by `bulk`, is
- * not sent again then: its jobs may have run, and died once more.
+ * not sent again then: its jobs may have run, and died once more. Nor is `lease`: its jobs are leased, and to nobody.
  */
 export class Client implements WorkmillApi {
   /** Values that jobs compute, shared by all clients. */
@@ -324,14 +324,20 @@ export class Client implements WorkmillApi {
     return this.#call<wire.Status>('GET', '/v1/status', undefined, call);
   }
 
-  /** Takes jobs to work on: the low level under `Worker`. What is not reported on in time goes to others. */
+  /**
+   * Takes jobs to work on: the low level under `Worker`. What is not reported on in time goes to others; so do, in the end,
+   * the jobs of an answer that is lost.
+   */
   async lease(request: LeaseRequest, call: CallOptions = {}): Promise<LeasedJobs> {
     const { wait = 0, lease, reports, ...rest } = request;
     const sent: wire.LeaseRequest = { ...(rest as { queues: wire.QueueChoice[] }), wait: durationText(wait) };
     if (lease !== undefined) sent.lease = durationText(lease);
     if (reports !== undefined) sent.reports = reports.map(reportToWire);
+    const waitMs = milliseconds(wait);
+    const body = JSON.stringify(sent);
+    // Not repeatable: the jobs of a lost answer are leased, and to nobody.
     return leasedJobsFromWire(
-      await this.#call<wire.LeasedJobs>('POST', '/v1/leases', JSON.stringify(sent), call, milliseconds(wait)),
+      await this.#call<wire.LeasedJobs>('POST', '/v1/leases', body, call, waitMs, undefined, undefined, false),
     );
   }
 
