@@ -808,6 +808,71 @@ def test_plain_functions_run_in_threads_beside_them(fake, stream):
     assert "workmill-1" in names and threading.main_thread().name in names
 
 
+@pytest.mark.parametrize("kind", [StopIteration, GeneratorExit])
+def test_a_plain_function_that_raises_what_no_task_can_fails_its_job_and_not_the_worker(fake, stream, kind):
+    worker = make_async(stream, concurrency=1)
+
+    @worker.job("t")
+    def end(ctx):
+        if ctx.payload == "raise":
+            raise kind
+        return 1
+
+    @worker.middleware
+    async def around(ctx, call_next):
+        return await call_next(ctx)
+
+    ids = [fake.enqueue("t", payload, queue="q", max_attempts=1).id for payload in ("raise", "return")]
+
+    run_async(stream, worker, lambda: stream.wait_for(lambda: all(fake.get(id).finished for id in ids)))
+
+    assert fake.get(ids[0]).error.code == "RuntimeError"
+    assert kind.__name__ in fake.get(ids[0]).error.message
+    assert fake.result(ids[1]) == 1
+
+
+@pytest.mark.parametrize("is_cancelled", [False, True])
+def test_a_plain_function_that_does_not_end_is_left_behind_with_its_task(fake, stream, is_cancelled):
+    worker = make_async(stream)
+    started, told, gate = threading.Event(), threading.Event(), threading.Event()
+    tasks_left = []
+
+    @worker.job("t")
+    def hang(ctx):
+        started.set()
+        ctx.wait_cancelled(DEADLINE)
+        told.set()
+        gate.wait(DEADLINE)
+
+    @worker.middleware
+    async def around(ctx, call_next):
+        return await call_next(ctx)
+
+    id = fake.enqueue("t", queue="q").id
+
+    def hanging():
+        assert started.wait(DEADLINE)
+        if is_cancelled:
+            stream.send({"cancel": [id]})
+            assert told.wait(DEADLINE)
+
+    async def main():
+        running = asyncio.ensure_future(worker.run())
+        await asyncio.get_running_loop().run_in_executor(None, hanging)
+        await worker.stop(timeout=0)
+        await running
+        tasks_left.append(asyncio.all_tasks() - {asyncio.current_task()})
+
+    # In a thread: where its task does not end, no loop does.
+    thread = threading.Thread(target=lambda: asyncio.run(main()), daemon=True)
+    thread.start()
+    thread.join(DEADLINE)
+
+    assert not thread.is_alive()
+    assert tasks_left == [set()]
+    gate.set()
+
+
 def test_a_task_is_cancelled_with_its_job(fake, stream):
     worker = make_async(stream)
     started, ended = threading.Event(), []

@@ -90,6 +90,7 @@ class Engine(Runner):
         self._is_pumping = False
         self.is_draining = False
         self._is_left = False
+        self._left: asyncio.Future[None] = self._loop.create_future()  # The same, for who waits for it.
         self._over: asyncio.Future[None] = self._loop.create_future()
         self._drain_timer: Optional[asyncio.TimerHandle] = None
         # From threads, in the order of each: what handlers tell, and how they end.
@@ -151,6 +152,7 @@ class Engine(Runner):
 
     def _leave(self) -> None:
         self._is_left = True
+        self._left.set_result(None)
         for held in list(self._held.values()):
             self._cancel(held)
 
@@ -371,16 +373,27 @@ class Engine(Runner):
         """A plain function with asynchronous middleware around it."""
         held = context._held
         done: concurrent.futures.Future[Any] = concurrent.futures.Future()
+        done.set_running_or_notify_cancel()  # Nobody can call it off.
 
         def work() -> None:
             try:
                 done.set_result(handler(JobContext(self, held, False)))
             except BaseException as error:
-                done.set_exception(error)
+                done.set_exception(_for_task(error))
 
         self._threads.submit(work, self._active)
-        # Shielded: the task is told to stop by its context, and waits for the thread, which cannot be interrupted.
-        return _until_done(asyncio.wrap_future(done))
+        return self._until_done(asyncio.wrap_future(done))
+
+    async def _until_done(self, future: asyncio.Future[Any]) -> Any:
+        """Whoever is told to stop waits for the thread all the same, which cannot be interrupted; but not when the worker
+        leaves."""
+        while not (future.done() or self._left.done()):
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait({future, self._left}, return_when=asyncio.FIRST_COMPLETED)
+        if future.done():
+            return future.result()
+        future.cancel()  # What comes of it is not heard.
+        raise asyncio.CancelledError
 
     def _finish(self, held: Held, report: Optional[bytes]) -> None:
         """Its last report; None gives it back."""
@@ -456,13 +469,15 @@ def _tell_not_stored(held: Held, keys: Sequence[str]) -> None:
     logger.warning("%s %s is completed, but no budget of the cache can hold %s", *_named(held), what, extra=extra)
 
 
-async def _until_done(future: asyncio.Future[Any]) -> Any:
-    while True:
-        try:
-            return await asyncio.shield(future)
-        except asyncio.CancelledError:
-            if future.done():
-                raise
+def _for_task(error: BaseException) -> BaseException:
+    """What the handler of a thread raised, as something that a task can raise, too: no future takes a StopIteration before
+    Python 3.12, and what is no Exception would end the task, or the loop."""
+    is_fit = isinstance(error, (Exception, SystemExit, asyncio.CancelledError)) and not isinstance(error, StopIteration)
+    if is_fit:
+        return error
+    fit = RuntimeError(f"the handler raised {type(error).__name__}")
+    fit.__cause__ = error
+    return fit
 
 
 def _answer_waiter(report: Report, error: Optional[WorkmillError]) -> None:
