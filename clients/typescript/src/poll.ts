@@ -1,7 +1,9 @@
 // The same over plain HTTP, where WebSockets do not get through: leases by long polls, with the reports that are due
-// riding along. Two requests at most are under way: a poll, and reports that come up while it waits.
-import { FatalError, type WorkmillError, RetryableError } from './errors.js';
+// riding along. Two requests at most are under way: a poll, and reports that come up while it waits. Reports are in one of
+// them at most, so that those of a job come in their order.
+import { FatalError, isWorkmillError, RetryableError, type WorkmillError } from './errors.js';
 import { answerError, type Http } from './http.js';
+import type { Report } from './reports.js';
 import { backoffMs, type Retry } from './retry.js';
 import { charactersPerFrame, reportsPerFrame, type Desk, type Transport } from './transport.js';
 import type { QueueChoice } from './types.js';
@@ -16,6 +18,10 @@ export interface PollOptions {
 
 const again: Retry = { attempts: Infinity, firstMs: 50, factor: 2, capMs: 2_000 };
 const waitMs = 20_000;
+// What no report is at fault for, and no further request mends.
+const neverMind = new Set(['unauthorized', 'forbidden']);
+
+const isRefusal = (error: WorkmillError) => error.class === 'user' && !neverMind.has(error.code);
 
 export class Poll implements Transport {
   readonly #desk: Desk;
@@ -25,6 +31,7 @@ export class Poll implements Transport {
   #polling = false;
   /** Ends a poll that waits and has nothing else to do: nothing is lost by that. */
   #waiting: AbortController | undefined;
+  /** Reports are under way, with a poll or by themselves. */
   #reporting = false;
   #resting: NodeJS.Timeout | undefined;
   #failures = 0;
@@ -46,7 +53,7 @@ export class Poll implements Transport {
   kick(): void {
     if (this.#closed || this.#resting) return;
     if (!this.#polling && !this.#draining && this.#desk.room() > 0) void this.#poll();
-    else if (!this.#reporting) void this.#report();
+    if (!this.#reporting) void this.#report();
   }
 
   drain(): void {
@@ -66,7 +73,8 @@ export class Poll implements Transport {
   async #poll(): Promise<void> {
     const { queues, lease, name } = this.#options;
     const stop = new AbortController();
-    const reports = this.#desk.take(reportsPerFrame, charactersPerFrame);
+    const none = this.#reporting || this.#desk.alone();
+    const reports = none ? [] : this.#desk.take(reportsPerFrame, charactersPerFrame);
     // With reports it does not wait: their answers would have to wait too.
     const wait = reports.length > 0 ? 0 : waitMs;
     const max = Math.min(1_000, this.#desk.room());
@@ -77,18 +85,20 @@ export class Poll implements Transport {
         : JSON.stringify(request);
     this.#polling = true;
     if (reports.length === 0) this.#waiting = stop;
-    try {
-      const answer = await this.#post<wire.LeasedJobs>('/v1/leases', body, wait, stop.signal);
-      this.#polling = false;
-      this.#waiting = undefined;
-      if (this.#closed) return;
+    else this.#reporting = true;
+    const answer = await this.#post<wire.LeasedJobs>('/v1/leases', 'jobs', body, wait, stop.signal);
+    this.#polling = false;
+    this.#waiting = undefined;
+    if (reports.length > 0) this.#reporting = false;
+    if (this.#closed) return;
+    if (answer instanceof Error) {
+      // Or the poll is at fault: by themselves, they show it.
+      if (isRefusal(answer)) for (const report of reports) report.alone = true;
+      this.#failed(reports, answer, false);
+    } else {
       this.#answered();
       this.#desk.answered(reports, answer.reports ?? []);
       this.#desk.accept(answer.jobs);
-    } catch (error) {
-      this.#polling = false;
-      this.#waiting = undefined;
-      this.#failed(reports, error as WorkmillError);
     }
     this.#goOn();
   }
@@ -97,31 +107,39 @@ export class Poll implements Transport {
     const reports = this.#desk.take(reportsPerFrame, charactersPerFrame);
     if (reports.length === 0) return;
     this.#reporting = true;
-    try {
-      const body = `{"reports":[${reports.map((r) => r.text).join(',')}]}`;
-      const answer = await this.#post<wire.ReportResults>('/v1/reports', body, 0, this.#stop.signal);
-      this.#reporting = false;
-      if (this.#closed) return;
+    const body = `{"reports":[${reports.map((r) => r.text).join(',')}]}`;
+    const answer = await this.#post<wire.ReportResults>('/v1/reports', 'reports', body, 0, this.#stop.signal);
+    this.#reporting = false;
+    if (this.#closed) return;
+    if (answer instanceof Error) {
+      this.#failed(reports, answer, true);
+    } else {
       this.#answered();
       this.#desk.answered(reports, answer.reports);
-    } catch (error) {
-      this.#reporting = false;
-      this.#failed(reports, error as WorkmillError);
     }
     this.#goOn();
   }
 
-  async #post<T>(path: string, body: string, wait: number, signal: AbortSignal): Promise<T> {
-    const answer = await this.#http.request(
-      'POST',
-      path,
-      body,
-      undefined,
-      this.#options.requestTimeoutMs + wait,
-      signal,
-    );
-    if (answer.status !== 200) throw answerError(answer.status, answer.headers, answer.body);
-    return JSON.parse(answer.body) as T;
+  /** The answer, which has a list of this name, or why there is none. */
+  async #post<T extends object>(
+    path: string,
+    list: keyof T,
+    body: string,
+    wait: number,
+    signal: AbortSignal,
+  ): Promise<T | WorkmillError> {
+    const timeoutMs = this.#options.requestTimeoutMs + wait;
+    let cause: unknown;
+    try {
+      const answer = await this.#http.request('POST', path, body, undefined, timeoutMs, signal);
+      if (answer.status !== 200) return answerError(answer.status, answer.headers, answer.body);
+      const content = JSON.parse(answer.body) as T | null;
+      if (content && Array.isArray(content[list])) return content;
+    } catch (error) {
+      if (isWorkmillError(error)) return error;
+      cause = error;
+    }
+    return new FatalError(`what answers ${path} is no Workmill server`, { code: 'protocol_error', cause });
   }
 
   #answered(): void {
@@ -132,20 +150,20 @@ export class Poll implements Transport {
     this.#desk.connected(false);
   }
 
-  #failed(reports: ReturnType<Desk['take']>, error: WorkmillError): void {
-    if (this.#closed) return;
+  /** `areAtFault`: where the server would not have the request, it is for these. */
+  #failed(reports: Report[], error: WorkmillError, areAtFault: boolean): void {
     if (this.#draining && error.code === 'shutting_down' && error.status === undefined) {
       this.#desk.returned(reports);
       return;
     }
-    const badToken = error.code === 'unauthorized' || error.code === 'forbidden';
-    if (error.class === 'user' && reports.length > 0 && !badToken) {
-      this.#desk.refused(reports, error);
+    if (isRefusal(error) && reports.length > 0) {
+      if (areAtFault) this.#desk.refused(reports, error);
+      else this.#desk.returned(reports);
       return;
     }
     this.#desk.returned(reports);
     // A token that does not hold, or a wrong queue: it will not get better. Everything else may.
-    if (error.class === 'user' && (!this.#everAnswered || badToken)) {
+    if (error.class === 'user' && (!this.#everAnswered || neverMind.has(error.code))) {
       this.close();
       this.#desk.failed(error);
       return;
@@ -160,7 +178,6 @@ export class Poll implements Transport {
     this.#resting = setTimeout(() => {
       this.#resting = undefined;
       this.kick();
-      this.kick(); // The poll, and reports beside it.
     }, pause);
   }
 
