@@ -1,4 +1,7 @@
-/** Where structured lines go: the shape of pino, of `console`, and of most others. */
+/**
+ * Where structured lines go: the shape of pino, of `console`, and of most others. One that throws loses its line and nothing
+ * else; Node warns of the first.
+ */
 export interface Logger {
   debug(fields: object, message: string): void;
   info(fields: object, message: string): void;
@@ -22,7 +25,20 @@ export function consoleLogger(level: LogLevel = 'warn'): Logger {
 const nothing = () => {};
 const silent: Logger = { debug: nothing, info: nothing, warn: nothing, error: nothing };
 
-/** `false` is silence; without a word, warnings and errors go to standard error. */
+function guarded(logger: Logger): Logger {
+  let hasThrown = false;
+  const line = (name: LogLevel) => (fields: object, message: string) => {
+    try {
+      logger[name](fields, message);
+    } catch (error) {
+      if (!hasThrown) process.emitWarning(`a logger throws: ${error instanceof Error ? error.message : typeof error}`);
+      hasThrown = true;
+    }
+  };
+  return { debug: line('debug'), info: line('info'), warn: line('warn'), error: line('error') };
+}
+
+/** `false` is silence; without a word, warnings and errors go to standard error. It throws nothing. */
 export function loggerOf(option: Logger | false | undefined): Logger {
-  return option === false ? silent : (option ?? consoleLogger());
+  return option === false ? silent : guarded(option ?? consoleLogger());
 }

@@ -63,6 +63,7 @@ export type Handler<In = any, Out = unknown> = (job: LeasedJob<In>, ctx: JobCont
 /** Around every handler, the first one outermost. It gives back what `next()` does, or something else. */
 export type Middleware = (job: LeasedJob, ctx: JobContext, next: () => Promise<unknown>) => unknown;
 
+/** What a listener throws is logged, and changes nothing else. */
 export interface WorkerEvents {
   /** The server can be reached; `resumed` where it takes us for the stream that we were before. */
   connected: [{ resumed: boolean }];
@@ -298,7 +299,7 @@ export class Worker {
       connected: (resumed) => {
         this.#outage = undefined;
         this.#logger.info({ worker: this.name, resumed }, 'connected');
-        this.events.emit('connected', { resumed });
+        this.#emit('connected', { resumed });
         // On a new stream nobody keeps our leases for us: whether they hold is known when they are extended.
         if (this.#everConnected && !resumed) this.#extend(true);
         this.#everConnected = true;
@@ -309,7 +310,7 @@ export class Worker {
           this.#logger.warn({ worker: this.name, code: error.code }, `disconnected: ${error.message}`);
         }
         this.#outage = reason;
-        this.events.emit('disconnected', error);
+        this.#emit('disconnected', error);
       },
       drained: () => this.#finish(),
       failed: (error) => {
@@ -341,10 +342,14 @@ export class Worker {
   #startMore(): void {
     if (this.#starting) return; // A handler that is no promise ends inside of this loop.
     this.#starting = true;
-    while (this.#running < this.#concurrency && this.#next < this.#waiting.length) {
-      const run = this.#waiting[this.#next]!;
-      this.#next += 1;
-      if (!run.lost && !run.reported) this.#begin(run);
+    try {
+      while (this.#running < this.#concurrency && this.#next < this.#waiting.length) {
+        const run = this.#waiting[this.#next]!;
+        this.#next += 1;
+        if (!run.lost && !run.reported) this.#begin(run);
+      }
+    } finally {
+      this.#starting = false;
     }
     if (this.#next === this.#waiting.length) {
       this.#waiting = [];
@@ -353,28 +358,40 @@ export class Worker {
       this.#waiting = this.#waiting.slice(this.#next);
       this.#next = 0;
     }
-    this.#starting = false;
   }
 
   #begin(run: Run): void {
     run.begun = true;
     this.#running += 1;
     let result: unknown;
+    let isPromise: boolean;
     try {
       const handler = this.#find(run.job.type);
       if (!handler) throw noHandler(run.job.type);
       result = handler(run.job, run);
+      isPromise = result !== null && typeof (result as Promise<unknown> | undefined)?.then === 'function';
     } catch (error) {
       this.#failed(run, error);
       return;
     }
-    if (result !== null && typeof (result as Promise<unknown> | undefined)?.then === 'function') {
+    if (isPromise) {
       (result as Promise<unknown>).then(
         (value) => this.#completed(run, value),
         (error: unknown) => this.#failed(run, error),
       );
     } else {
       this.#completed(run, result);
+    }
+  }
+
+  #emit<Event extends keyof WorkerEvents>(event: Event, ...about: WorkerEvents[Event]): void {
+    if (this.events.listenerCount(event) === 0) return;
+    try {
+      (this.events as EventEmitter).emit(event, ...(about as unknown[]));
+    } catch (error) {
+      const stack = error instanceof Error ? { stack: error.stack } : {};
+      const { message } = failureOf(error);
+      this.#logger.error({ worker: this.name, event, ...stack }, `a listener of ${event} threw: ${message}`);
     }
   }
 
@@ -404,7 +421,7 @@ export class Worker {
     this.#running -= 1;
     if (!run.lost) {
       this.#finalReport(run, completedText(run, result));
-      if (this.events.listenerCount('completed') > 0) this.events.emit('completed', run.job, result);
+      this.#emit('completed', run.job, result);
     }
     this.#startMore();
   }
@@ -430,7 +447,7 @@ export class Worker {
           ...(error instanceof Error && !isWorkmillError(error) ? { stack: error.stack } : {}),
         };
         this.#logger.warn(fields, `a job failed: ${failure.message}`);
-        this.events.emit('failed', run.job, error);
+        this.#emit('failed', run.job, error);
       }
     }
     this.#startMore();
@@ -440,7 +457,7 @@ export class Worker {
     if (run.cancelRequested || run.reported) return;
     run.cancelRequested = true;
     run.stop('cancelled', `job ${run.job.id} is to be cancelled`);
-    this.events.emit('cancelled', run.job);
+    this.#emit('cancelled', run.job);
     if (!run.begun) this.#release(run);
   }
 
@@ -455,7 +472,7 @@ export class Worker {
     run.stop('lease_lost', `the lease of job ${run.job.id} is over`);
     for (const report of this.#checkpoints) if (report.run === run) report.settle?.(run.stopReason);
     this.#logger.warn({ worker: this.name, job: run.job.id, type: run.job.type }, 'the lease of a job is over');
-    this.events.emit('leaseLost', run.job);
+    this.#emit('leaseLost', run.job);
   }
 
   // ---- Reports ----

@@ -113,6 +113,58 @@ test('more lines than can be sent are dropped, and counted', async () => {
   await end(worker, running, peer);
 });
 
+test('listeners and loggers that throw change nothing of the work', async () => {
+  const broken = () => {
+    throw new Error('the disk is full');
+  };
+  const logger = { debug: broken, info: broken, warn: broken, error: broken };
+  const worker = make({ concurrency: 1, logger }).on('t', (job) => {
+    if (job.payload === 'throw') throw new RangeError('too far');
+    return job.payload === 'later' ? Promise.resolve(1) : 1;
+  });
+  const events = ['connected', 'disconnected', 'completed', 'failed', 'cancelled', 'leaseLost'] as const;
+  for (const event of events) worker.events.on(event, broken);
+  const running = worker.run();
+  const first = await server.peer();
+  await first.subscribed();
+  first.cut();
+  const peer = await server.peer();
+  await peer.subscribed();
+
+  const payloads = ['now', 'throw', 'later', 'now'];
+  peer.send({ jobs: payloads.map((payload, n) => leased(`${n}`, { payload })) });
+
+  assert.deepEqual(
+    (await peer.reportsOf(4)).map(({ id, outcome }) => [id, outcome]),
+    [
+      ['0', 'completed'],
+      ['1', 'failed'],
+      ['2', 'completed'],
+      ['3', 'completed'],
+    ],
+  );
+  await end(worker, running, peer);
+});
+
+test('what a listener throws is told in the log', async () => {
+  const told: Array<[object, string]> = [];
+  const line = (fields: object, message: string) => void told.push([fields, message]);
+  const logger = { debug: () => {}, info: () => {}, warn: line, error: line };
+  const worker = make({ logger }).on('t', () => 1);
+  worker.events.on('completed', () => {
+    throw 'just text';
+  });
+  const running = worker.run();
+  const peer = await server.peer();
+  await peer.subscribed();
+
+  peer.send({ jobs: [leased('a')] });
+  await peer.reportsOf(1);
+  await end(worker, running, peer);
+
+  assert.deepEqual(told, [[{ worker: 'me', event: 'completed' }, 'a listener of completed threw: just text']]);
+});
+
 test('what no budget of the cache can hold is told in the log', async () => {
   const told: object[] = [];
   const line = (fields: object) => void told.push(fields);
