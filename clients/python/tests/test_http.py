@@ -237,6 +237,49 @@ def test_a_call_has_the_timeout_that_it_is_given():
         client.close()
 
 
+HEAD = b"HTTP/1.1 200 OK\r\n"
+
+
+@pytest.mark.parametrize("begun", [b"", HEAD + b"X: ", HEAD + b"Content-Length: 1000000\r\n\r\n"])
+@pytest.mark.parametrize("make", [Client, AsyncClient])
+def test_an_answer_that_comes_in_drops_takes_no_more_time_than_none(make, begun):
+    is_over = threading.Event()
+
+    def drip():
+        connection, _ = listener.accept()
+        with connection, contextlib.suppress(OSError):
+            Scripted._read(connection)
+            connection.sendall(begun)
+            while not is_over.wait(0.001):
+                connection.sendall(b"H")
+
+    async def ask():
+        answer = client.queue("q")
+        return await answer if make is AsyncClient else answer
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=drip, daemon=True).start()
+        client = make(f"http://127.0.0.1:{listener.getsockname()[1]}", retry=ONCE, timeout=0.1)
+        with pytest.raises(NoServer, match="no answer in time"):
+            asyncio.run(ask())
+        is_over.set()
+
+
+def test_a_host_is_reached_at_any_of_its_addresses(monkeypatch):
+    server = Scripted([answer(QUEUE)])
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        nobody = taken.getsockname()
+    somebody = ("127.0.0.1", int(server.url.rpartition(":")[2]))
+    found = [(9_999, socket.SOCK_STREAM, 0, "", nobody)]  # Of a kind that this system does not know.
+    found += [(socket.AF_INET, socket.SOCK_STREAM, 0, "", where) for where in (nobody, somebody)]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+
+    with Client(server.url, retry=ONCE) as client:
+        assert client.queue("q").name == "q"
+
+    server.join()
+
+
 OVERLOADED = '{"code": "overloaded", "class": "retryable", "detail": "busy"}'
 
 

@@ -42,9 +42,9 @@ class Client:
     url: by default from WORKMILL_URL, else http://127.0.0.1:7330. token: by default from WORKMILL_TOKEN.
     tls: for https://, whom to trust, and a certificate of one's own where it is asked for. Without it the system's
     authorities are trusted, or those in the file that WORKMILL_CA_FILE names. UserError with an address that is not https.
-    retry: when calls are tried again. timeout: for an answer, beyond the waiting that a call asks for. with_options()
-    gives the same client with others. connect_timeout: for a connection, TLS included. connections: at once at most;
-    calls that wait in the server, such as wait(), have others.
+    retry: when calls are tried again. timeout: of each attempt, from the wait for a free connection to the end of the
+    answer, beyond the waiting that a call asks for. with_options() gives the same client with others. connect_timeout: for a
+    connection, TLS included. connections: at once at most; calls that wait in the server, such as wait(), have others.
     tracing: False makes no spans, though OpenTelemetry is installed.
     on_enqueue: hooks that see each job before it is sent, and may change it (a dict as the API has it).
 

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import http.client
+import io
 import os
 import select
 import socket
 import ssl
 import threading
+import time
 from collections import deque
 from dataclasses import dataclass
-from typing import Deque, Dict, Mapping, Optional, Protocol
+from typing import TYPE_CHECKING, Deque, Dict, Mapping, Optional, Protocol, cast
 from urllib.parse import urlsplit
 
 from ._calls import Answer
 from ._errors import NoServer, UserError, WorkmillError, protocol_error
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 CONNECT_TIMEOUT = 5.0  # Seconds.
 REQUEST_TIMEOUT = 30.0
@@ -87,7 +92,8 @@ def connection_error(address: Address, error: Exception, happened: str, may_have
 
 
 class Transport(Protocol):
-    """One request and its answer. Raises NoServer where there is none. Safe for several threads."""
+    """One request and its answer, which take `timeout` seconds at most. Raises NoServer where there is none. Safe for
+    several threads."""
 
     def request(
         self, method: str, path: str, headers: Mapping[str, str], body: Optional[bytes], timeout: float
@@ -104,7 +110,7 @@ class HttpTransport:
     ) -> None:
         self._address = address
         self._connect_timeout = connect_timeout
-        self._idle: Deque[http.client.HTTPConnection] = deque()
+        self._idle: Deque[_Connection] = deque()
         self._lock = threading.Lock()
         self._free = threading.Semaphore(connections_max)
         self._is_closed = False
@@ -112,20 +118,21 @@ class HttpTransport:
     def request(
         self, method: str, path: str, headers: Mapping[str, str], body: Optional[bytes], timeout: float
     ) -> Answer:
+        end = time.monotonic() + timeout
         if not self._free.acquire(timeout=timeout):
             raise NoServer("all connections of this client are in use", may_have_happened=False)
         try:
-            return self._request(method, path, headers, body, timeout)
+            return self._request(method, path, headers, body, end)
         finally:
             self._free.release()
 
     def _request(
-        self, method: str, path: str, headers: Mapping[str, str], body: Optional[bytes], timeout: float
+        self, method: str, path: str, headers: Mapping[str, str], body: Optional[bytes], end: float
     ) -> Answer:
-        connection = self._take() or self._connect()
+        connection = self._take() or self._connect(end)
         is_reusable = False
         try:
-            connection.sock.settimeout(timeout)
+            connection.begin(end)
             try:
                 connection.request(method, path, body, dict(headers))
             except (BrokenPipeError, ConnectionResetError):
@@ -151,31 +158,23 @@ class HttpTransport:
             else:
                 connection.close()
 
-    def _connect(self) -> http.client.HTTPConnection:
-        host, port, tls = self._address.host, self._address.port, self._address.tls
-        connection = (
-            http.client.HTTPSConnection(host, port, timeout=self._connect_timeout, context=tls)
-            if tls
-            else http.client.HTTPConnection(host, port, timeout=self._connect_timeout)
-        )
+    def _connect(self, end: float) -> _Connection:
         try:
-            connection.connect()
+            return _Connection(self._address, min(end, time.monotonic() + self._connect_timeout))
         except OSError as error:
-            connection.close()
             raise connection_error(self._address, error, f"nobody answers at {self._address}", False) from error
-        return connection
 
-    def _take(self) -> Optional[http.client.HTTPConnection]:
+    def _take(self) -> Optional[_Connection]:
         while True:
             with self._lock:
                 if not self._idle:
                     return None
                 connection = self._idle.pop()
-            if not _has_ended(connection.sock):
+            if not connection.has_ended():
                 return connection
             connection.close()
 
-    def _give_back(self, connection: http.client.HTTPConnection) -> None:
+    def _give_back(self, connection: _Connection) -> None:
         with self._lock:
             if not self._is_closed and len(self._idle) < IDLE_MAX:
                 self._idle.append(connection)
@@ -190,13 +189,107 @@ class HttpTransport:
             connection.close()
 
 
-def _has_ended(idle: socket.socket) -> bool:
-    """Nobody asked anything on it, so what can be read from it is its end."""
-    if hasattr(select, "poll"):
-        poller = select.poll()
-        poller.register(idle, select.POLLIN)
-        return bool(poller.poll(0))
-    return bool(select.select([idle], [], [], 0)[0])
+class _Connection(http.client.HTTPConnection):
+    """Is there once it is made; OSError where it is not there at `end`, by time.monotonic()."""
+
+    auto_open = 0
+
+    def __init__(self, address: Address, end: float) -> None:
+        super().__init__(address.host, address.port)
+        plain = _connected(address, end)
+        try:
+            plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if address.tls is not None:
+                plain.settimeout(_left(end))
+                plain = address.tls.wrap_socket(plain, server_hostname=address.host)
+        except BaseException:
+            plain.close()
+            raise
+        self._timed = _Timed(plain)
+        self.sock = cast(socket.socket, self._timed)
+
+    def begin(self, end: float) -> None:
+        """A request that is over at `end`, with its answer."""
+        self._timed.end = end
+
+    def has_ended(self) -> bool:
+        """Nobody asks anything on it, so what can be read from it is its end."""
+        plain = self._timed.plain
+        if hasattr(select, "poll"):
+            poller = select.poll()
+            poller.register(plain, select.POLLIN)
+            return bool(poller.poll(0))
+        return bool(select.select([plain], [], [], 0)[0])
+
+
+def _left(end: float) -> float:
+    """Seconds, more than none."""
+    left = end - time.monotonic()
+    if left <= 0:
+        raise socket.timeout("timed out")
+    return left
+
+
+def _connected(address: Address, end: float) -> socket.socket:
+    """Each of the host's addresses has its part of the time that is left: one that says nothing does not use it all up. How
+    long a name takes to be looked up is the system's."""
+    why: Optional[OSError] = None
+    found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+    for others, (family, kind, protocol, _, where) in zip(range(len(found), 0, -1), found):
+        try:
+            one = socket.socket(family, kind, protocol)
+        except OSError as error:  # Such as a system without IPv6.
+            why = error
+            continue
+        try:
+            one.settimeout(_left(end) / others)
+            one.connect(where)
+            return one
+        except OSError as error:
+            one.close()
+            why = error
+    raise why if why is not None else OSError(f"no address of {address.host} is known")
+
+
+class _Timed:
+    """A socket as http.client uses it. A time-out of the socket's own is that of one call, and begins anew with each piece
+    that comes: here all of them are over at `end`."""
+
+    def __init__(self, plain: socket.socket) -> None:
+        self.plain = plain
+        self.end = 0.0
+
+    def wait_at_most(self) -> None:
+        self.plain.settimeout(_left(self.end))
+
+    def sendall(self, data: bytes) -> None:
+        left = memoryview(data)
+        while left:
+            self.wait_at_most()
+            left = left[self.plain.send(left) :]
+
+    def makefile(self, mode: str) -> io.BufferedReader:
+        return io.BufferedReader(_TimedReader(self))
+
+    def close(self) -> None:
+        self.plain.close()
+
+
+class _TimedReader(io.RawIOBase):
+    def __init__(self, timed: _Timed) -> None:
+        self._timed = timed
+        self._file = timed.plain.makefile("rb", buffering=0)  # The socket is open until this is closed, too.
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: WriteableBuffer) -> Optional[int]:
+        self._timed.wait_at_most()
+        return self._file.readinto(buffer)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
 
 
 def headers_for(address: Address, token: Optional[str]) -> Dict[str, str]:
