@@ -202,6 +202,13 @@ def test_only_retryable_errors_are_tried_again_so_often_and_not_before_retry_aft
     assert Attempts(policy).pause_after(UserError("no")) is None
 
 
+def test_nobody_sits_through_a_pause_of_more_than_a_minute_inside_a_call():
+    attempts = Attempts(RetryPolicy(attempts=3))
+
+    assert attempts.pause_after(RetryableError("busy", retry_after=60)) == 60
+    assert attempts.pause_after(RetryableError("busy", retry_after=61)) is None
+
+
 def test_a_short_wait_is_tried_as_often_as_other_calls_and_ends_where_there_was_an_answer():
     busy = RetryableError("busy", retry_after=7)  # Longer than either wait.
 

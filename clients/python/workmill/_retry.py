@@ -12,6 +12,8 @@ from ._time import DurationLike, duration_seconds
 
 # The job that computes a cached value has had all its attempts: to ask again would be another job with as many.
 TRIED_ALREADY = frozenset(("compute_failed",))
+# Seconds. Nobody waits longer than this inside a call: it fails, and `retry_after` says how long the server wanted.
+RETRY_AFTER_MAX = 60.0
 _GONE = frozenset(("cache_miss", "job_not_found"))
 
 
@@ -19,7 +21,7 @@ _GONE = frozenset(("cache_miss", "job_not_found"))
 class RetryPolicy:
     """Up to `attempts` calls in all. The pause between two is drawn from 0 to first × 2^n, at most to cap ("full
     jitter", so that clients which failed together do not come back together), and is no shorter than the server
-    asks."""
+    asks. Where it asks for more than a minute the call fails at once, and `retry_after` of its error says for how long."""
 
     attempts: int = 5
     first: DurationLike = 0.1
@@ -47,6 +49,8 @@ class Attempts:
         is_lost = error.may_have_happened
         self._lost = error.may_have_happened = self._lost or is_lost
         if not isinstance(error, RetryableError) or self._left <= 0 or error.code in TRIED_ALREADY:
+            return None
+        if (error.retry_after or 0.0) > RETRY_AFTER_MAX:
             return None
         if is_lost and not is_repeatable:
             return None

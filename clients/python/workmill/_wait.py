@@ -7,12 +7,10 @@ from typing import Generic, Optional, TypeVar
 
 from ._calls import POLL
 from ._errors import NoServer, RetryableError
-from ._retry import RetryPolicy
+from ._retry import RETRY_AFTER_MAX, RetryPolicy
 from ._time import DurationLike, duration_seconds
 
 T = TypeVar("T")
-
-PAUSE_MAX = 60.0  # Seconds. Beyond the time of a wait nobody waits longer than this before he is told the error.
 
 
 def is_wait(timeout: Optional[DurationLike]) -> bool:
@@ -66,7 +64,7 @@ class Wait(Generic[T]):
             return None
         # A server that is there and says nothing has taken more time than there was, and would take it again.
         is_silence = isinstance(error, NoServer) and error.timed_out
-        if self._attempts_left <= 0 or is_silence or pause > PAUSE_MAX:
+        if self._attempts_left <= 0 or is_silence or pause > RETRY_AFTER_MAX:
             raise error
         return pause
 
