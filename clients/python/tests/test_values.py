@@ -303,7 +303,11 @@ def test_an_address_is_read(url, host, port, is_tls):
     assert (address.host, address.port, address.tls is not None) == (host, port, is_tls)
 
 
-@pytest.mark.parametrize("url", ["ftp://h", "http://", "http://h/path", "http://user:secret@h"])
+WITH_SECRETS = ["http://user:secret@h", "http://user:secret@h/path", "ftp://user:secret@h", "http://user:secret@"]
+WITH_SECRETS += ["http://user:sec/secret@h", "http:/user:secret@h", "user:secret@h", "http://user:secret@h:port"]
+
+
+@pytest.mark.parametrize("url", ["ftp://h", "http://", "http://h/path", *WITH_SECRETS])
 def test_what_is_no_address_is_refused(url):
     with pytest.raises(ValueError) as refused:
         Address.parse(url)

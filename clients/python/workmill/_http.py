@@ -40,11 +40,11 @@ class Address:
     @staticmethod
     def parse(url: Optional[str], tls: Optional[ssl.SSLContext] = None) -> Address:
         text = url or os.environ.get("WORKMILL_URL") or "http://127.0.0.1:7330"
+        if "@" in text:  # Looked at first: what follows shows the text.
+            raise ValueError("an address holds no user or password: say token=… or WORKMILL_TOKEN")
         parts = urlsplit(text if "://" in text else f"http://{text}")
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.path not in ("", "/"):
             raise ValueError(f"not the address of a server, such as http://127.0.0.1:7330: {text!r}")
-        if parts.username is not None:
-            raise ValueError("an address holds no user or password: say token=… or WORKMILL_TOKEN")
         if parts.scheme == "http":
             if tls is not None:  # The token would go in clear.
                 message = f"tls is for https addresses, and this is none: http://{parts.netloc}"

@@ -70,7 +70,8 @@ export function parseUrl(text: string): URL {
     });
   }
   if (!url || (url.protocol !== 'http:' && url.protocol !== 'https:')) {
-    throw new UserError(`${JSON.stringify(text)} is no address of a server: it is such as http://127.0.0.1:7330`, {
+    const shown = text.includes('@') ? 'this' : JSON.stringify(text); // Before an @ there may be a password.
+    throw new UserError(`${shown} is no address of a server: it is such as http://127.0.0.1:7330`, {
       code: 'invalid_field',
       field: 'url',
     });

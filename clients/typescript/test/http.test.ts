@@ -388,7 +388,8 @@ test('an address may lack its scheme, or be that of the environment', async (con
 });
 
 test('what is no address is refused at once', () => {
-  for (const url of ['', 'ftp://h', 'http://', 'http://h:port', 'http://user:secret@h']) {
+  const secrets = ['http://user:secret@h', 'ftp://user:secret@h', 'http://user:secret@', 'http://user:secret@h:port'];
+  for (const url of ['', 'ftp://h', 'http://', 'http://h:port', ...secrets]) {
     assert.throws(
       () => new Client({ url }),
       (error: WorkmillError) => error.field === 'url' && !error.message.includes('secret'),
