@@ -6,6 +6,7 @@ import { Agent as HttpsAgent, request as httpsRequest } from 'node:https';
 import type { Socket } from 'node:net';
 import type { TLSSocket } from 'node:tls';
 import { errorOf, FatalError, RetryableError, UserError, type WorkmillError } from './errors.js';
+import { after } from './timer.js';
 import type { Problem } from './wire.js';
 
 /** What `node:tls` is told, where the address begins with https. */
@@ -158,15 +159,15 @@ export function retryAfterMs(header: string | string[] | undefined): number | un
 
 /** The error that an answer with such a status is. */
 export function answerError(status: number, headers: IncomingMessage['headers'], body: string): WorkmillError {
-  const after = retryAfterMs(headers['retry-after']);
+  const pauseMs = retryAfterMs(headers['retry-after']);
   try {
     const problem = JSON.parse(body) as Problem;
-    if (typeof problem.code === 'string' && typeof problem.class === 'string') return errorOf(problem, after);
+    if (typeof problem.code === 'string' && typeof problem.class === 'string') return errorOf(problem, pauseMs);
   } catch {
     // Not ours: a proxy between, or no Workmill server at all.
   }
   const message = `an answer with status ${status} that is not Workmill's: ${body.slice(0, 200)}`;
-  const details = { status, retryAfterMs: after, mayHaveHappened: status !== 429 };
+  const details = { status, retryAfterMs: pauseMs, mayHaveHappened: status !== 429 };
   // A proxy that has no server to ask says so in its own way.
   if (status === 429 || status >= 500) return new RetryableError(message, { ...details, code: 'no_server' });
   return new FatalError(message, { ...details, code: 'protocol_error' });
@@ -245,7 +246,7 @@ export class Http {
         reject(error as Error);
       };
       const aborted = () => give(signal?.reason);
-      const timer = setTimeout(() => give(silence(`no answer of ${this.url.host} within ${timeoutMs} ms`)), timeoutMs);
+      const timer = after(timeoutMs, () => give(silence(`no answer of ${this.url.host} within ${timeoutMs} ms`)));
       const finish = () => {
         clearTimeout(timer);
         clearTimeout(connecting);
@@ -257,7 +258,7 @@ export class Http {
         if (!socket.connecting) return;
         const limit = this.#options.connectTimeoutMs;
         const message = `no connection to ${this.url.host} within ${limit} ms`;
-        connecting = setTimeout(() => give(withCause(message, connectTimeout)), limit);
+        connecting = after(limit, () => give(withCause(message, connectTimeout)));
         socket.once('encrypted' in socket ? 'secureConnect' : 'connect', () => clearTimeout(connecting));
       });
       request.on('error', (error) => give(connectionError(error, this.url.host)));

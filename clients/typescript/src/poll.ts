@@ -5,6 +5,7 @@ import { FatalError, isWorkmillError, RetryableError, type WorkmillError } from 
 import { answerError, type Http } from './http.js';
 import type { Report } from './reports.js';
 import { backoffMs, type Retry } from './retry.js';
+import { after } from './timer.js';
 import { charactersPerFrame, reportsPerFrame, type Desk, type Transport } from './transport.js';
 import type { QueueChoice } from './types.js';
 import type * as wire from './wire.js';
@@ -175,10 +176,10 @@ export class Poll implements Transport {
     this.#failures += 1;
     const pause = Math.max(error.retryAfterMs ?? 0, backoffMs(again, this.#failures));
     clearTimeout(this.#resting);
-    this.#resting = setTimeout(() => {
+    this.#resting = after(pause, () => {
       this.#resting = undefined;
       this.kick();
-    }, pause);
+    });
   }
 
   #goOn(): void {

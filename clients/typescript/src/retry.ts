@@ -1,5 +1,6 @@
 import { milliseconds } from './duration.js';
 import { UserError } from './errors.js';
+import { after } from './timer.js';
 import type { Duration } from './types.js';
 
 /** The job that computes a cached value has had all its attempts: to ask again would be another job with as many. */
@@ -57,10 +58,10 @@ export function sleep(ms: number, signal?: AbortSignal): Promise<void> {
       clearTimeout(timer);
       reject(signal?.reason as Error);
     };
-    const timer = setTimeout(() => {
+    const timer = after(ms, () => {
       signal?.removeEventListener('abort', stop);
       resolve();
-    }, ms);
+    });
     signal?.addEventListener('abort', stop, { once: true });
   });
 }

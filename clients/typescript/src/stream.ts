@@ -8,6 +8,7 @@ import { errorOf, FatalError, RetryableError, UserError, type WorkmillError } fr
 import { answerError, connectionError, parseUrl, tlsOptions, type TlsOptions } from './http.js';
 import type { Report } from './reports.js';
 import { backoffMs, type Retry } from './retry.js';
+import { after, timerMaxMs } from './timer.js';
 import { charactersPerFrame, reportsPerFrame, type Desk, type Transport } from './transport.js';
 import type { QueueChoice } from './types.js';
 import type * as wire from './wire.js';
@@ -146,7 +147,7 @@ export class Stream implements Transport {
     const socket = new WebSocket(this.#url, {
       ...this.#tls,
       headers: token ? { authorization: `Bearer ${token}` } : {},
-      handshakeTimeout: connectTimeoutMs,
+      handshakeTimeout: Math.min(connectTimeoutMs, timerMaxMs),
       perMessageDeflate: false,
       maxPayload: messageBytesMax,
       followRedirects: false,
@@ -244,8 +245,8 @@ export class Stream implements Transport {
       setTimeout(() => socket.terminate(), 1_000).unref();
       this.#desk.drained();
     } else if (frame.error) {
-      const after = frame.error.retry_after;
-      this.#reason = errorOf(frame.error, after === undefined ? undefined : after * 1_000);
+      const seconds = frame.error.retry_after;
+      this.#reason = errorOf(frame.error, seconds === undefined ? undefined : seconds * 1_000);
     }
     // Other frames are of a newer server, for newer clients.
   }
@@ -297,7 +298,7 @@ export class Stream implements Transport {
     const isWell = subscribed && (refused || performance.now() - this.#openedAt > 1_000);
     this.#failures = isWell ? 1 : this.#failures + 1;
     const wait = Math.max(error.retryAfterMs ?? 0, backoffMs(reconnect, this.#failures));
-    this.#reconnecting = setTimeout(() => this.#connect(), wait);
+    this.#reconnecting = after(wait, () => this.#connect());
   }
 
   #leaveIfNothingIsHeld(): boolean {

@@ -21,6 +21,7 @@ import { bounded } from './retry.js';
 import { jobOf, Run, type JobContext, type RunOwner } from './run.js';
 import { Stream } from './stream.js';
 import { loadTelemetry, type Telemetry } from './telemetry.js';
+import { after } from './timer.js';
 import { reportsPerFrame, type Desk, type Transport } from './transport.js';
 import type { Duration, LeasedJob, QueueChoice } from './types.js';
 import type * as wire from './wire.js';
@@ -238,7 +239,7 @@ export class Worker {
       for (let i = this.#next; i < this.#waiting.length; i += 1) this.#release(this.#waiting[i]!);
       this.#waiting = [];
       this.#next = 0;
-      this.#drainTimer = setTimeout(() => this.#leave('the time to stop is over'), timeoutMs);
+      this.#drainTimer = after(timeoutMs, () => this.#leave('the time to stop is over'));
       this.#transport?.kick();
       this.#transport?.drain();
     }

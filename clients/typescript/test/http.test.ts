@@ -6,6 +6,7 @@ import { createServer as createTcpServer, type AddressInfo, type Server, type So
 import { test } from 'node:test';
 import { setImmediate } from 'node:timers/promises';
 import { Client, UserError, Worker, type WorkmillError } from 'workmill';
+import { overflows } from './server.js';
 
 /** Runs `use` against a server that answers so. */
 async function against(server: Server, use: (url: string) => Promise<void>): Promise<void> {
@@ -232,6 +233,19 @@ test('a server that takes the request and says nothing is a time-out', async () 
 
     await assert.rejects(client.get('x'), { code: 'no_server', class: 'retryable' });
     await assert.rejects(client.get('x', { timeout: 5 }), { message: /within 5 ms/ });
+    client.close();
+  });
+});
+
+test('a time-out of a month is not over at once', async (context) => {
+  const told = overflows(context);
+  const server = answering((_request, response) => response.end('{"lines":[]}'));
+  await against(server, async (url) => {
+    const client = new Client({ url, requestTimeout: '30d', connectTimeout: '30d' });
+
+    assert.deepEqual(await client.log('x'), []);
+
+    assert.deepEqual(told, []);
     client.close();
   });
 });

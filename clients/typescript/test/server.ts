@@ -5,6 +5,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
+import type { TestContext } from 'node:test';
 import { fileURLToPath } from 'node:url';
 
 export const binary =
@@ -59,6 +60,17 @@ export class Server {
     await this.stop('SIGKILL');
     rmSync(this.#folder, { recursive: true, force: true });
   }
+}
+
+/** What Node says of timers that were given more than they take. They go off at once. */
+export function overflows(context: TestContext): string[] {
+  const told: string[] = [];
+  const note = ({ name, message }: Error) => {
+    if (name === 'TimeoutOverflowWarning') told.push(message);
+  };
+  process.on('warning', note);
+  context.after(() => process.off('warning', note));
+  return told;
 }
 
 /** A promise, and what settles it. */

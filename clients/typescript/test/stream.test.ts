@@ -2,9 +2,10 @@
 import assert from 'node:assert/strict';
 import { Socket } from 'node:net';
 import { after, before, test, type TestContext } from 'node:test';
+import { setImmediate } from 'node:timers/promises';
 import { FatalError, RetryableError, UserError, Worker, type WorkerOptions } from 'workmill';
 import { FakeStreamServer, leased, problem, type Message, type Peer } from './fake-stream.js';
-import { eventually, gate } from './server.js';
+import { eventually, gate, overflows } from './server.js';
 
 let server: FakeStreamServer;
 before(async () => {
@@ -295,6 +296,44 @@ test('a job that comes again under a new lease runs again, and the old run is to
   assert.equal(await told.promise, 'lease_lost');
   await eventually(() => worker.load.running === 0);
   await end(worker, running, peer);
+});
+
+test('what may take a month is not over at once', async (context) => {
+  const told = overflows(context);
+  const { promise, open } = gate();
+  const worker = make({ connectTimeout: '30d', drainTimeout: '30d' }).on('t', () => promise);
+  const running = worker.run();
+  const peer = await server.peer();
+  await peer.subscribed();
+  peer.send({ jobs: [leased('a')] });
+  await eventually(() => worker.load.running === 1);
+
+  const stopping = worker.stop();
+  await peer.next('drain');
+  await setImmediate();
+  open();
+  assert.equal((await peer.reports())[0]!['outcome'], 'completed');
+  peer.send({ drained: true });
+  await stopping;
+  await running;
+  assert.deepEqual(told, []);
+});
+
+test('a server that wants to be left alone for a month is not asked at once', async (context) => {
+  const told = overflows(context);
+  const body = JSON.stringify(problem('overloaded', 'retryable', 503));
+  server.refusals.push({ status: 503, headers: { 'retry-after': '2592000' }, body });
+  const worker = make();
+  const refused = gate();
+  worker.events.on('disconnected', () => refused.open());
+  const running = worker.run();
+
+  await refused.promise;
+  await setImmediate();
+  await worker.stop();
+  await running;
+
+  assert.deepEqual(told, []);
 });
 
 test('a lease is extended while its handler runs', async () => {
