@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import random
 import socket as sockets
 import sys
 from collections import deque
@@ -30,9 +31,9 @@ UNANSWERED_MAX = 16
 # What no report is at fault for, and no further connection mends.
 NEVER_MIND = ("unauthorized", "forbidden")
 RECONNECT_FIRST, RECONNECT_CAP = 0.05, 2.0  # Seconds.
-# Of the kernel, for a server from which it heard nothing for a minute. What is sent and not confirmed in 100 s ends the
-# connection too. Where a system lacks one of them, it has times of its own.
-KEEP_ALIVE = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 4, "TCP_USER_TIMEOUT": 100_000}
+# Seconds after which the kernel asks a server from which it has heard nothing. Each stream has one of these: where thousands
+# ask in the same moment, the kernel's queues overflow.
+KEEP_ALIVE_IDLE = range(60, 120)
 
 
 class Connection(ClientConnection):
@@ -68,10 +69,19 @@ def name_of(address: Any) -> Optional[str]:
 
 def keep_alive(socket: Any) -> None:
     """From now on the kernel finds out whether the other side is there."""
-    options = [(sockets.IPPROTO_TCP, option_of(name), value) for name, value in KEEP_ALIVE.items()]
+    idle, interval, count = random.choice(KEEP_ALIVE_IDLE), 10, 4
+    # Where the last is set, Linux goes by that and counts no questions. What is sent and not confirmed for so long ends the
+    # connection too.
+    wanted = {
+        "TCP_KEEPIDLE": idle,
+        "TCP_KEEPINTVL": interval,
+        "TCP_KEEPCNT": count,
+        "TCP_USER_TIMEOUT": (idle + interval * count) * 1_000,
+    }
+    options = [(sockets.IPPROTO_TCP, option_of(name), value) for name, value in wanted.items()]
     for level, option, value in [*options, (sockets.SOL_SOCKET, sockets.SO_KEEPALIVE, 1)]:
-        # A system may know an option by name and not have it; then its own time counts. And on a connection that has
-        # just broken some refuse all of them: whoever reads from it finds out. Neither is a reason to connect again.
+        # A system may lack an option, or know its name alone; then its own time counts. And on a connection that has just
+        # broken some refuse all of them: whoever reads from it finds out. Neither is a reason to connect again.
         with contextlib.suppress(OSError):
             if option is not None:
                 socket.setsockopt(level, option, value)

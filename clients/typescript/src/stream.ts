@@ -48,10 +48,11 @@ const idleTurns = 12;
 /** And left, when it has said nothing for so many more. */
 const answerTurns = 2;
 /**
- * Of the kernel, where nobody is between. How often it asks then, and when it gives up, Node sets itself and lets nobody
+ * Of the kernel, where nobody is between: each stream has a second of its own, as its queues overflow where thousands ask in the
+ * same moment. How often it asks then, and when it gives up, Node sets itself and lets nobody
  * choose: on Linux after ten times, a second each; on other systems these may be the system's own, minutes in all.
  */
-const keepAliveMs = 60_000;
+const keepAliveMs = () => 60_000 + Math.floor(Math.random() * 60) * 1_000;
 const neverMind = new Set(['unauthorized', 'forbidden']);
 
 /** An address and its port, as the server sees them where nobody is between. */
@@ -231,7 +232,7 @@ export class Stream implements Transport {
     } else if (frame.subscribed) {
       this.#resume = frame.subscribed.resume;
       this.#direct = frame.subscribed.direct ?? false;
-      if (this.#direct) this.#tcp?.setKeepAlive(true, keepAliveMs);
+      if (this.#direct) this.#tcp?.setKeepAlive(true, keepAliveMs());
       this.#subscribed = true;
       this.#everSubscribed = true;
       this.#desk.connected(frame.subscribed.resumed);
