@@ -24,6 +24,10 @@ from workmill import (
     UserError,
     Worker,
 )
+from workmill._calls import Answer
+from workmill._http import Address
+from workmill._http_async import AsyncHttpTransport
+from workmill._within import within
 
 ONCE = RetryPolicy(attempts=1)
 ONCE_AT_ONCE = RetryPolicy(attempts=1, first=0, cap=0)
@@ -235,6 +239,49 @@ def test_a_call_has_the_timeout_that_it_is_given():
         with pytest.raises(NoServer):
             client.with_options(timeout=0.01).queue("q")
         client.close()
+
+
+def test_whoever_is_cancelled_as_his_answer_comes_is_cancelled():
+    async def main():
+        came = asyncio.get_running_loop().create_future()
+        transport = AsyncHttpTransport(Address.parse("http://127.0.0.1:1"))
+
+        async def request(*_):
+            return await came
+
+        transport._request = request
+        asking = asyncio.ensure_future(transport.request("GET", "/", {}, None, 30))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)  # Now it waits.
+        came.set_result(Answer(200, {}, b""))
+        await asyncio.sleep(0)  # Now it has come, and who waits does not know it yet.
+        is_told = asking.cancel()  # Since Python 3.12 he has it already.
+        await asyncio.wait({asking})
+        return is_told, asking.cancelled()
+
+    is_told, is_cancelled = asyncio.run(main())
+    assert is_cancelled is is_told
+
+
+def test_a_connection_that_comes_about_as_its_caller_is_cancelled_is_closed():
+    async def main():
+        closed = []
+        came = asyncio.get_running_loop().create_future()
+
+        async def connect():
+            return await came
+
+        connecting = asyncio.ensure_future(within(30, connect(), undo=closed.append))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        came.set_result("a connection")
+        await asyncio.sleep(0)
+        is_told = connecting.cancel()
+        await asyncio.wait({connecting})
+        return is_told, closed
+
+    is_told, closed = asyncio.run(main())
+    assert closed == (["a connection"] if is_told else [])
 
 
 HEAD = b"HTTP/1.1 200 OK\r\n"

@@ -12,6 +12,7 @@ import h11
 from ._calls import Answer
 from ._errors import NoServer, protocol_error
 from ._http import CONNECT_TIMEOUT, CONNECTIONS_MAX, IDLE_MAX, Address, connection_error
+from ._within import within
 
 _PIECE = 65_536  # Bytes read at once.
 
@@ -91,7 +92,7 @@ class AsyncHttpTransport:
         if self._free is None:
             self._free = asyncio.Semaphore(self._connections_max)
         try:
-            return await asyncio.wait_for(self._request(self._free, method, path, headers, body), timeout)
+            return await within(timeout, self._request(self._free, method, path, headers, body))
         except asyncio.TimeoutError:
             raise NoServer(f"{self._address}: no answer in time", timed_out=True) from None
 
@@ -123,8 +124,10 @@ class AsyncHttpTransport:
     async def _connect(self) -> _Connection:
         address = self._address
         try:
-            streams: Tuple[asyncio.StreamReader, asyncio.StreamWriter] = await asyncio.wait_for(
-                asyncio.open_connection(address.host, address.port, ssl=address.tls), self._connect_timeout
+            streams: Tuple[asyncio.StreamReader, asyncio.StreamWriter] = await within(
+                self._connect_timeout,
+                asyncio.open_connection(address.host, address.port, ssl=address.tls),
+                undo=lambda streams: streams[1].close(),
             )
         except (OSError, asyncio.TimeoutError) as error:
             raise connection_error(address, error, f"nobody answers at {address}", False) from error

@@ -22,6 +22,7 @@ from ._http import Address
 from ._outage import Outage
 from ._retry import Pause
 from ._silence import TURN, Silence
+from ._within import within
 
 logger = logging.getLogger("workmill")
 
@@ -228,7 +229,7 @@ class Stream:
         if self._resume is not None:
             wanted["resume"], wanted["held"] = self._resume, self._engine.held_ids()
         await self._send_text(socket, _json.dumps({"subscribe": wanted}))
-        first = self._read(await asyncio.wait_for(socket.recv(), self._connect_timeout * 2))
+        first = self._read(await within(self._connect_timeout * 2, socket.recv()))
         if "error" in first:
             raise self._problem(first["error"])
         if "subscribed" not in first:
