@@ -21,7 +21,7 @@ class Proxy:
         self._answers_to_lose = 0
         self._refusals: list = []  # Whole answers, one a request.
         self._connections: set = set()
-        self._seen = {"refused": 0, "lost": 0}
+        self._seen = {"refused": 0, "lost": 0, "held": 0}
         self._refused_at: Optional[float] = None
         self._gap: Optional[float] = None
         self._listener: Optional[socket.socket] = None
@@ -106,6 +106,8 @@ class Proxy:
         try:
             if self._refused(client):
                 return
+            with self._lock:
+                self._hold()
             server = socket.create_connection(("127.0.0.1", self._target), timeout=30)
             server.settimeout(None)
         except OSError:
@@ -120,6 +122,13 @@ class Proxy:
             self._forget(server)
         finally:
             self._forget(client)
+
+    def _hold(self) -> None:
+        """Waits while nothing passes."""
+        if self._mode == "silence":
+            self._seen["held"] += 1
+        while self._mode == "silence":
+            self._lock.wait()
 
     def _forget(self, one: socket.socket) -> None:
         with self._lock:
@@ -158,8 +167,7 @@ class Proxy:
                 if not data:
                     break
                 with self._lock:
-                    while self._mode == "silence":
-                        self._lock.wait()
+                    self._hold()
                     if is_answer and self._answers_to_lose > 0:
                         self._answers_to_lose -= 1
                         self._seen["lost"] += 1
