@@ -1,4 +1,7 @@
+#include <fmt/format.h>
+
 #include <algorithm>
+#include <chrono>
 #include <utility>
 
 #include "sim/simulator.h"
@@ -10,6 +13,12 @@ namespace {
 
 // For so long nobody else may refresh a value: a second (cache/cache.h), less what its clock is coarse by.
 constexpr Duration kClaim{1'000 - 2 * 64};
+// And for no longer than this, but that its clock goes round within 70 minutes: then an old claim may seem alive.
+constexpr Duration kClaimMax{1'000 + 64};
+constexpr Duration kClaimForgotten = std::chrono::minutes{69};
+
+// Bytes for all that there ever is in any world, in memory as on the disk.
+constexpr std::uint64_t kEnough = 1 << 20;
 
 }  // namespace
 
@@ -66,7 +75,8 @@ void Simulator::compute_cached(std::string key) {
   Instant const at = std::max(now_, clock_.now());
   bool const is_early = found.times.is_fresh(at);
   if (is_early && !cache_callers_.chance(100)) return;
-  if (found.failure || !front_->cache()->claim_refresh(key, at)) return;
+  if (found.failure) return;
+  if (!front_->cache()->claim_refresh(key, at)) return check_refusal(key, found.times, at);
   ++figures_[is_early ? Figure::cache_refreshed_early : Figure::cache_refreshed_stale];
   check_claim(key, found.times, at);
   ComputeCached refresh = cache_callers_.make_compute(std::move(key), setup_.workload.queues);
@@ -86,6 +96,31 @@ void Simulator::check_claim(std::string const& key, CacheTimes const& times, Ins
   // The same may have been stored again in the millisecond in which it was stored first: that begins anew.
   bool const was_later = before.at > before.of.stored_at;
   if (is_same && was_later && claim.at < before.at + kClaim) complain("two callers are to refresh one value");
+}
+
+// Somebody else was told to, a moment ago.
+void Simulator::check_refusal(std::string const& key, CacheTimes const& times, Instant at) {
+  auto const known = claims_.find(key);
+  Duration const since = known == claims_.end() ? Duration::max() : at - known->second.at;
+  bool const is_claimed = known != claims_.end() && known->second.of == times;
+  if (is_claimed && (since < kClaimMax || since > kClaimForgotten)) return;
+  complain("nobody is to refresh a value, and who sees it may not");
+}
+
+// The budgets hold; and where there is room for all, nothing gives way. Which it is that does, where something must, is
+// no rule: it is a matter of how often what is asked for is there.
+void Simulator::check_room() {
+  cache::CacheFigures const figures = cache_->figures();
+  cache::CacheOptions const& budgets = setup_.cache;
+  if (figures.memory_bytes > budgets.memory_bytes || figures.disk_bytes > budgets.disk_bytes) {
+    return complain(fmt::format("the cache takes {} bytes of memory and {} of the disk: it has {} and {}",
+                                figures.memory_bytes, figures.disk_bytes, budgets.memory_bytes, budgets.disk_bytes));
+  }
+  bool const is_memory_enough = budgets.memory_bytes >= kEnough;
+  bool const is_disk_enough = budgets.disk_bytes >= kEnough;
+  if (is_memory_enough && (figures.evictions_memory > 0 || (is_disk_enough && figures.evictions_disk > 0))) {
+    complain("a value gave way to others, and there is room for all");
+  }
 }
 
 void Simulator::look_at_damaged() {

@@ -77,7 +77,7 @@ namespace workmill::sim {
   X(stream_ignores_credit, "a stream gets jobs up to its credit, however many are out")              \
   X(dropped_stream_never_ends, "the leases of a worker that does not come back go on")               \
   X(resend_forgets_a_job, "a worker that comes back is not sent all that it lacks")                  \
-  /* src/engine, src/shard: the shared cache */                                                       \
+  /* src/engine, src/shard, src/cache: the shared cache */                                                       \
   X(waiters_are_not_told_of_puts, "who waits for a flight goes on waiting when somebody puts the value")                \
   X(keeps_what_no_budget_holds, "a value that the cache can never hold is said to be kept")                             \
   X(overtaken_results_are_stored, "what was computed is stored, though its key was put or deleted meanwhile") \
@@ -91,6 +91,28 @@ namespace workmill::sim {
   X(evicted_values_come_back, "that a value gave way to others is not written down")                 \
   X(deletes_only_what_is_durable, "a deletion by tag or prefix passes over what is not yet on disk")   \
   X(deletion_ends_with_its_first_part, "a deletion by tag or prefix is answered when it has looked once") \
+  X(deletes_only_what_is_in_memory, "a deletion by tag passes over what is on disk only")             \
+  X(deletion_passes_over_one, "a deletion by tag goes on behind one that it has not looked at")       \
+  X(restart_forgets_tags, "after a restart values have no tags")                                      \
+  X(replaced_values_leave_their_tags, "a value without tags has those of the one before it")          \
+  X(flights_are_one_a_queue, "a computation keeps others of its key from beginning in its own queue only") \
+  X(leased_flights_let_others_begin, "a computation keeps others from beginning until it is leased")   \
+  X(refreshes_do_not_begin, "who sees a stale value asks in vain for it to be computed anew")         \
+  X(stale_values_begin_nothing, "the shard answers a stale value and has nobody compute it anew")      \
+  X(everybody_may_refresh, "whoever sees a stale value is to have it computed anew")                   \
+  X(claims_do_not_end, "once somebody was to have a value computed anew, nobody else ever is")         \
+  X(values_end_a_moment_late, "a value is shown in the millisecond in which it is over")               \
+  X(values_end_when_swept, "a value that is over is shown until it is swept")                          \
+  X(values_end_when_they_are_durable, "what is not yet on disk is shown by the shard though it is over") \
+  X(restart_begins_windows_anew, "after a restart a value lasts as long again")                        \
+  X(jitter_lengthens, "chance makes the fresh time longer instead of shorter")                         \
+  X(errors_bring_what_is_over, "who waits for a computation that fails gets a value that is over")     \
+  X(failures_end_when_swept, "that a value could not be computed is remembered until it is swept")     \
+  X(what_is_read_back_is_beyond_the_budget, "what is read from the disk makes nothing else leave memory") \
+  X(failures_are_beyond_the_budgets, "what is remembered of a failure makes nothing give way")         \
+  X(tags_are_beyond_the_budget, "tags do not count as memory")                                         \
+  X(disk_budget_is_not_kept, "nothing gives way for the budget of the disk")                           \
+  X(memory_is_bounded_as_the_disk, "values leave memory where there is less room on the disk")         \
   /* src/flags, src/engine, src/shard: feature flags, and jobs that wait for them */                  \
   X(kill_switch_is_ignored, "a flag that is switched off goes on by its rules")                      \
   X(share_is_too_wide, "a share of a roll-out takes one from the next")                              \

@@ -16,7 +16,6 @@ namespace {
 
 constexpr int kTurnsToRestMax = 50'000;
 constexpr int kTurnsToSettleMax = 60;
-constexpr std::uint64_t kCacheEnough = 100'000;  // Bytes of memory for every value that there ever is.
 
 // For what only looks.
 class NoSink final : public EffectSink {
@@ -92,7 +91,6 @@ Simulator::Simulator(SimOptions const& options)
               .cache_volatile = setup_.engine.cache_volatile,
               .cache_disk_bytes = setup_.cache.disk_bytes,
               .cache_memory_bytes = setup_.cache.memory_bytes,
-              .cache_is_small = setup_.cache.memory_bytes < kCacheEnough,
               .flags_max = setup_.engine.flags_max},
              figures_),
       clients_(without(setup_.workload, options.without), chance_.fork(), figures_),
@@ -245,6 +243,7 @@ bool Simulator::turn() {
 
   auto const turned = front_->turn();
 
+  check_room();
   ++loop_turns_;
   if (sent_.size() < loop_->requests()) {
     complain("the shard has more requests than were sent");

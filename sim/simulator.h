@@ -132,6 +132,8 @@ class Simulator {
   cache::Lookup look_up(std::string const& key);
   void compute_cached(std::string key);
   void check_claim(std::string const& key, CacheTimes const& times, Instant at);
+  void check_refusal(std::string const& key, CacheTimes const& times, Instant at);
+  void check_room();
   void check_cache();
   std::uint64_t evicted() const;
   std::uint64_t lost_entries() const;

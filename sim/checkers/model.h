@@ -56,7 +56,6 @@ struct ModelOptions {
   std::vector<std::string> cache_volatile;
   std::uint64_t cache_disk_bytes = 0;  // The budgets.
   std::uint64_t cache_memory_bytes = 0;
-  bool cache_is_small = false;  // Values may be on disk only, though nothing was evicted.
   std::size_t flags_max = 0;
 };
 

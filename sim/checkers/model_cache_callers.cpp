@@ -156,8 +156,7 @@ bool Model::end_flight_wait(shard::Cookie cookie, Waiter const& waiter) {
   auto const* const cached = std::get_if<CachedReply>(reply);
   if (job != nullptr && job->is_unfinished()) {  // Its wait is over. Or it has ended and is in line again.
     if (cached == nullptr) {
-      WM_SIM_HOLD(!is_sure(value) || options_.cache_is_small,
-                  "{} is there, and whoever waited was not answered with it", key);
+      WM_SIM_HOLD(!is_sure(value), "{} is there, and whoever waited was not answered with it", key);
       return compare_pending(*reply, *job);
     }
     WM_SIM_HOLD(value != nullptr && !cached->computed, "{} is not there, and whoever waited was answered with it", key);

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/assert.h"
+#include "base/mutation.h"
 #include "cache/inside.h"
 
 namespace workmill::cache {
@@ -67,7 +68,7 @@ void Cache::find_tag(std::string_view tag, Cursor& cursor, std::size_t found_max
       return false;
     }
     out.push_back(inside_->describe(index));
-    cursor.next = std::to_underlying(index) + 1;
+    cursor.next = std::to_underlying(index) + (WM_MUTATION(deletion_passes_over_one) ? 2U : 1U);
     return true;
   });
 }

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/assert.h"
+#include "base/mutation.h"
 #include "model/cache_memory.h"
 
 namespace workmill::cache {
@@ -63,7 +64,8 @@ Lookup Cache::Inside::find(std::string_view key, Instant now) {
   Entry& entry = entries_[index];
   if (entry.has_value) {
     CacheTimes const times = entry.times();
-    if (now < times.stale_until) {
+    bool const is_over = times.is_over(WM_MUTATION(values_end_a_moment_late) ? now - Duration{1} : now);
+    if (!is_over || WM_MUTATION(values_end_when_swept)) {
       out.times = times;
       out.what = entry.is_warm ? Lookup::What::value : Lookup::What::cold;
       if (entry.is_warm) {
@@ -76,7 +78,7 @@ Lookup Cache::Inside::find(std::string_view key, Instant now) {
   }
   if (entry.has_failure) {
     CacheFailure const& failure = stripe.failures.find(index)->second.failure;
-    if (now < failure.until) {
+    if (now < failure.until || WM_MUTATION(failures_end_when_swept)) {
       out.failure = failure;
       if (out.what == Lookup::What::absent) out.what = Lookup::What::failed;
     }
@@ -105,7 +107,8 @@ bool Cache::Inside::claim_refresh(std::string_view key, Instant now) {
   if (!entry.has_value || now >= entry.times().stale_until) return false;
   std::uint16_t const clock = claim_clock(now);
   auto const left = static_cast<std::uint16_t>(entry.claim - clock);
-  if (entry.claim != 0 && left >= 1 && left <= kClaimUnits) return false;
+  bool const is_alive = (left >= 1 && left <= kClaimUnits) || WM_MUTATION(claims_do_not_end);
+  if (entry.claim != 0 && is_alive && !WM_MUTATION(everybody_may_refresh)) return false;
   auto const until = static_cast<std::uint16_t>(clock + kClaimUnits);
   entry.claim = until != 0 ? until : std::uint16_t{0xffff};  // 0 is none. One unit later would be beyond what counts.
   return true;
@@ -177,7 +180,7 @@ void Cache::Inside::put(std::string_view key, CacheValuePtr value, CacheTimes co
   // A warm value in place of another stays where that was in line: that it was computed anew is no use of it.
   Policy::Change change{policy_, index, is_warm};
   live_.drop(entry.at, entry.bytes);
-  drop_tags(index);
+  if (!tags.empty() || !WM_MUTATION(replaced_values_leave_their_tags)) drop_tags(index);
   {
     Lock const lock{at.stripe.mutex};
     std::swap(entry.block, value);  // The old one is freed later, without the lock.
@@ -213,7 +216,7 @@ void Cache::Inside::put_failure(std::string_view key, CacheFailure failure, Plac
     entries_[at.index].has_failure = true;
     at.stripe.failures.emplace(at.index, Failure{std::move(failure), place});
   }
-  keep_budgets();
+  if (!WM_MUTATION(failures_are_beyond_the_budgets)) keep_budgets();
 }
 
 bool Cache::Inside::erase(std::string_view key) {
@@ -248,7 +251,7 @@ void Cache::Inside::warm(std::string_view key, std::uint64_t etag, CacheValuePtr
     entry.is_warm = true;
   }
   policy_.add(at.index);
-  keep_budgets();
+  if (!WM_MUTATION(what_is_read_back_is_beyond_the_budget)) keep_budgets();
   move_blocks(kMoveLooks);
 }
 
@@ -428,7 +431,10 @@ void Cache::Inside::cool(EntryIndex index) {
 
 // Each step takes a value or an entry away, and each was put once: so a put pays for as many steps as there were puts.
 void Cache::Inside::keep_budgets() {
-  while (memory_bytes() > options_.memory_bytes && policy_.size() > 0) {
+  bool const is_one_budget = WM_MUTATION(memory_is_bounded_as_the_disk);
+  std::uint64_t const memory =
+      is_one_budget ? std::min(options_.memory_bytes, options_.disk_bytes) : options_.memory_bytes;
+  while (memory_bytes() > memory && policy_.size() > 0) {
     std::uint64_t const others = policy_.cold_bytes() + failure_bytes_ + tags_.memory_bytes();
     bool const cold_goes = policy_.cold_bytes() > options_.memory_bytes / 2;
     EntryIndex const warm =
@@ -442,7 +448,7 @@ void Cache::Inside::keep_budgets() {
     evict(warm != kNoEntry ? warm : policy_.coldest());
     evictions_disk_.add();
   }
-  while (live_.bytes() > options_.disk_bytes) {
+  while (live_.bytes() > options_.disk_bytes && !WM_MUTATION(disk_budget_is_not_kept)) {
     EntryIndex const coldest = policy_.coldest();
     evict(coldest != kNoEntry ? coldest : policy_.victim(options_.memory_bytes));
     evictions_disk_.add();
@@ -495,7 +501,7 @@ std::string Cache::Inside::check_invariants() const {
   if (failures != in_failures || failure_bytes != failure_bytes_) return "failures miscounted";
   if (charge != policy_.bytes()) return "memory miscounted";
   if (disk != live_.bytes()) return "records miscounted";
-  if (memory_bytes() > options_.memory_bytes) return "over the budget of memory";
+  if (charge + failure_bytes + tags_.memory_bytes() > options_.memory_bytes) return "over the budget of memory";
   if (disk > options_.disk_bytes) return "over the budget of the disk";
   return {};
 }

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/guarded.h"
+#include "base/mutation.h"
 #include "cache/cache.h"
 #include "cache/entry.h"
 #include "cache/key_table.h"
@@ -106,7 +107,9 @@ class Cache::Inside {
   void cool(EntryIndex index);
   void keep_budgets();
   void move_blocks(std::size_t looks_max);
-  std::uint64_t memory_bytes() const { return policy_.bytes() + failure_bytes_ + tags_.memory_bytes(); }
+  std::uint64_t memory_bytes() const {
+    return policy_.bytes() + failure_bytes_ + (WM_MUTATION(tags_are_beyond_the_budget) ? 0U : tags_.memory_bytes());
+  }
   void publish_figures();
 
   CacheOptions options_;

@@ -75,8 +75,8 @@ void State::attach(JobIndex job, JobSpecView const& spec) {
   // A flight is a unique job, whatever its queue: a queue always has a name, so its key meets no other's.
   if (!spec.cache_key.empty()) {
     more.has_unique_key = true;
-    more.unique_key = hash_of({}, spec.cache_key);
-    more.unique_while = UniqueWhile::unfinished;
+    more.unique_key = hash_of(WM_MUTATION(flights_are_one_a_queue) ? spec.queue : BytesView{}, spec.cache_key);
+    more.unique_while = WM_MUTATION(leased_flights_let_others_begin) ? UniqueWhile::queued : UniqueWhile::unfinished;
     more.unique_until = Instant::max();
     more.flight = std::make_unique<Flight>(Flight{.key = Bytes{spec.cache_key},
                                                   .fresh = spec.cache_fresh,

@@ -111,7 +111,8 @@ cache::Lookup CacheDesk::look(std::string_view key, Instant now) const {
   cache::Lookup looked;
   if (!decided.is_value_decided || !decided.is_failure_decided) looked = index_.find(key, now);
   if (decided.is_value_decided) {
-    bool const is_there = decided.value && !decided.times.is_over(now);
+    bool const is_there =
+        decided.value && (!decided.times.is_over(now) || WM_MUTATION(values_end_when_they_are_durable));
     looked.what = is_there ? cache::Lookup::What::value : cache::Lookup::What::absent;
     looked.value = is_there ? decided.value : nullptr;
     looked.times = is_there ? decided.times : CacheTimes{};
@@ -211,7 +212,8 @@ void CacheDesk::find_by(std::string_view tag, std::string_view prefix, Instant n
     if (decided != decided_.end() && decided->second.is_value_decided) continue;  // Seen above, or newer.
     if (cursor == 0 && std::ranges::find(out, entry.key) != out.end()) continue;  // Seen above, by its failure.
     auto const what = look(entry.key, now).what;
-    bool const is_value = what == cache::Lookup::What::value || what == cache::Lookup::What::cold;
+    bool const is_cold = what == cache::Lookup::What::cold && !WM_MUTATION(deletes_only_what_is_in_memory);
+    bool const is_value = what == cache::Lookup::What::value || is_cold;
     if (!is_value && (!tag.empty() || what == cache::Lookup::What::absent)) continue;  // It is over, and not swept yet.
     out.push_back(std::move(entry.key));
   }

@@ -3,6 +3,7 @@
 #include <optional>
 #include <utility>
 
+#include "base/mutation.h"
 #include "model/cache_set.h"
 
 namespace workmill::shard {
@@ -40,7 +41,9 @@ void CacheReplay::replay(effect::CacheStored const& e, EffectSink::Written at) {
       is_cache_key(e.key) && e.body.size() <= kCacheValueBytesMax && e.content_type.size() <= kCacheContentTypeBytesMax;
   if (!is_sound || begins_with_any(e.key, volatile_)) return;
   tags_.clear();
-  if (!decode_cache_tags(e.tags, tags_) || tags_.size() > kCacheTagsMax) tags_.clear();
+  if (!decode_cache_tags(e.tags, tags_) || tags_.size() > kCacheTagsMax || WM_MUTATION(restart_forgets_tags)) {
+    tags_.clear();
+  }
   // A copy does not end what is remembered of a failure, which may stand before it now.
   std::optional<CacheFailure> failure;
   std::optional<cache::Place> failure_place;
@@ -53,7 +56,9 @@ void CacheReplay::replay(effect::CacheStored const& e, EffectSink::Written at) {
     let_go(e.key);
     return;
   }
-  cache_.put(e.key, CacheValue::make_head(e.key, e.content_type, e.body.size()), times_of(e), tags_,
+  CacheTimes times = times_of(e);
+  if (WM_MUTATION(restart_begins_windows_anew)) times.stale_until = now_ + (times.stale_until - times.stored_at);
+  cache_.put(e.key, CacheValue::make_head(e.key, e.content_type, e.body.size()), times, tags_,
              {.at = at.at, .bytes = at.bytes});
   if (failure && failure_place) cache_.put_failure(e.key, *std::move(failure), *failure_place);
   if (values_ == Values::load) keep(e);

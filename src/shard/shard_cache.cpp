@@ -180,6 +180,7 @@ Result<> ShardLoop::compute_cached(Request&& request) {
     auto const found = desk_->look(compute.key, now_);
     bool const has_value = found.what == What::value || found.what == What::cold;
     bool const is_newer = has_value && found.times.stored_at > compute.seen;
+    if (WM_MUTATION(refreshes_do_not_begin)) return {};
     // Nobody hears of an error: who reads the key next asks again.
     if (!is_newer && !found.failure && !draining_) (void)ensure_flight(compute);
     return {};
@@ -189,7 +190,8 @@ Result<> ShardLoop::compute_cached(Request&& request) {
   bool const is_over = found.what == What::value && found.times.is_over(std::max(now_, clock_.now()));
   if (found.what == What::value && !is_over) {
     answer(request.port, request.cookie, CachedReply{.value = found.value, .times = found.times});
-    if (!found.times.is_fresh(now_) && !found.failure && !draining_) (void)ensure_flight(compute);
+    bool const is_stale = !found.times.is_fresh(now_) && !WM_MUTATION(stale_values_begin_nothing);
+    if (is_stale && !found.failure && !draining_) (void)ensure_flight(compute);
     return {};
   }
   if (found.failure) {
@@ -236,6 +238,10 @@ Result<Reply> ShardLoop::end_of_flight(FlightWait const& wait) {
   }
   WM_TRY(auto const found, look_cached(wait.key));
   if (found.what == What::value) return Reply{CachedReply{.value = found.value, .times = found.times}};
+  if (WM_MUTATION(errors_bring_what_is_over)) {
+    auto const over = desk_->look(wait.key, kInstantMin);
+    if (over.value) return Reply{CachedReply{.value = over.value, .times = over.times}};
+  }
   ComputeFailed failed{.failure = ended_by_hand(now_)};
   if (view && view->state == JobState::dead) {
     // What is remembered is this job's failing, if it may be remembered: else it is that of another, which came after.

@@ -62,13 +62,14 @@ struct Origin {
 bool store(std::string_view key, std::string_view content_type, BytesView body, BytesView tags, Windows const& windows,
            Origin const& origin, std::uint64_t nth, State const& state, Context const& context, Effects& out) {
   bool const is_computed = origin.of != JobNumber{};
+  Duration const jitter = draw_jitter(windows.fresh, nth, state, context);
   effect::CacheStored const stored{
       .key = key,
       .content_type = content_type,
       .body = body,
       .tags = tags,
       .stored_at = context.now,
-      .fresh_until = context.now + windows.fresh - draw_jitter(windows.fresh, nth, state, context),
+      .fresh_until = context.now + windows.fresh - (WM_MUTATION(jitter_lengthens) ? -jitter : jitter),
       .stale_until = context.now + windows.fresh + windows.stale,
       // A millisecond at least, as 0 says that no job made it.
       .compute_time = is_computed ? std::max(context.now - origin.since, Duration{1}) : Duration{0},
