@@ -106,6 +106,7 @@ bool ShardLoop::fetches_first(Request& request) {
     line = fetching_.try_emplace(key).first;
   }
   fetching_requests_ += 1;
+  fetching_until_ = std::min(fetching_until_, request.give_up_at);
   line->second.push_back(std::move(request));
   return true;
 }
@@ -126,7 +127,10 @@ bool ShardLoop::forget_fetching(Port port, Cookie cookie) {
 Result<> ShardLoop::take_fetched() {
   fetcher_->take_done(fetched_);
   std::size_t done = 0;
-  while (done < fetched_.size() && cold_bytes_ < kColdBytesPerTurn) WM_TRY_VOID(end_fetches_of(fetched_[done++]));
+  // Those that begin a flight write, as those of the inbox do.
+  while (done < fetched_.size() && cold_bytes_ < kColdBytesPerTurn && batch_.payload().size() < options_.batch_bytes) {
+    WM_TRY_VOID(end_fetches_of(fetched_[done++]));
+  }
   fetched_.erase(fetched_.begin(), fetched_.begin() + static_cast<std::ptrdiff_t>(done));
   return {};
 }
@@ -135,20 +139,37 @@ Result<> ShardLoop::end_fetches_of(std::string const& key) {
   auto line = fetching_.extract(key);
   if (line.empty()) return {};
   fetching_requests_ -= line.mapped().size();
+  // A value that is too large to stay in memory is read once for all of them.
+  read_back_ = ReadBack{};
   for (Request& request : line.mapped()) {
     request.is_fetched = true;
     if (!is_given_up(request)) WM_TRY_VOID(execute_cached(std::move(request)));
   }
+  read_back_.reset();
   return {};
+}
+
+// Those whose time is over are told so, whatever the disk does.
+void ShardLoop::give_up_fetching() {
+  fetching_until_ = kNever;
+  for (auto& [key, line] : fetching_) {
+    fetching_requests_ -= std::erase_if(line, [&](Request const& request) { return is_given_up(request); });
+    for (Request const& request : line) fetching_until_ = std::min(fetching_until_, request.give_up_at);
+  }
 }
 
 Result<cache::Lookup> ShardLoop::look_cached(std::string_view key) {
   auto found = desk_->look(key, now_);
   if (found.what != What::cold) return found;
-  auto const start = clock_.monotonic();
-  WM_TRY(found.value, desk_->read_cold(key, found.times.etag));
-  read_ns_ += static_cast<std::uint64_t>((clock_.monotonic() - start).count());
-  if (found.value) cold_bytes_ += found.value->body().size();
+  if (read_back_ && read_back_->value && read_back_->etag == found.times.etag) {
+    found.value = read_back_->value;
+  } else {
+    auto const start = clock_.monotonic();
+    WM_TRY(found.value, desk_->read_cold(key, found.times.etag));
+    read_ns_ += static_cast<std::uint64_t>((clock_.monotonic() - start).count());
+    if (found.value) cold_bytes_ += found.value->body().size();
+    if (read_back_) *read_back_ = {.etag = found.times.etag, .value = found.value};
+  }
   found.what = found.value ? What::value : found.failure ? What::failed : What::absent;
   return found;
 }

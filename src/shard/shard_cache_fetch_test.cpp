@@ -80,6 +80,63 @@ TEST_F(ShardCacheFetchTest, AStaleValueIsRefreshedOnceItIsRead) {
   EXPECT_EQ(engine_->status().jobs, 1U);
 }
 
+// What the log takes at once bounds what they begin, however many values the disk has read meanwhile.
+TEST_F(ShardCacheFetchTest, FlightsThatBeginAfterwardsAreNoMoreThanABatchTakes) {
+  constexpr int kKeys = 12;
+  auto const key = [](int i) { return "stale " + std::to_string(i); };
+  for (int i = 0; i < kKeys; ++i) ask<CachedReply>(put(key(i), large_, Duration{0}, minutes{1}));
+  restart();
+  std::string const payload = "\"" + std::string(kPayloadBytesMax - 2, 'p') + "\"";
+  std::vector<Cookie> callers;
+  for (int i = 0; i < kKeys; ++i) {
+    ComputeCached command = compute(key(i));
+    JobSpecView spec;
+    ASSERT_TRUE(decode_spec(command.spec, spec));
+    spec.payload_kind = PayloadKind::json;
+    spec.payload = payload;
+    Bytes larger;
+    encode_spec(spec, larger);
+    command.spec = std::move(larger);
+    callers.push_back(submit(std::move(command)));
+  }
+  turn();
+  auto const patience = std::chrono::steady_clock::now() + seconds{30};
+  while (disk_.fetched() < kKeys && std::chrono::steady_clock::now() < patience) std::this_thread::yield();
+  ASSERT_EQ(disk_.fetched(), std::uint64_t{kKeys});
+
+  for (Cookie const caller : callers) EXPECT_EQ(wait_for(caller).value->body(), large_);
+  EXPECT_EQ(engine_->status().jobs, std::uint64_t{kKeys});
+}
+
+TEST_F(ShardCacheFetchTest, AValueThatIsTooLargeForTheMemoryIsReadOnceForAllWhoWaited) {
+  std::vector<Cookie> readers;
+  for (int i = 0; i < 5; ++i) readers.push_back(submit(ReadCached{.key = "k"}));
+  turn();
+
+  for (Cookie const reader : readers) EXPECT_EQ(wait_for(reader).value->body(), large_);
+  EXPECT_EQ(ask<StatusReply>(GetStatus{}).cache.at(0).cold_reads, 1U);
+}
+
+TEST_F(ShardCacheFetchTest, WhoGivesUpIsToldSoWhileTheDiskStillReads) {
+  disk_.hold_fetches(true);
+  ask<CachedReply>(put("other", large_));
+  restart();
+  Cookie const patient = submit(ReadCached{.key = "k"});
+  Request hurried{.port = 0, .cookie = next_cookie_++, .command = ReadCached{.key = "other"}};
+  hurried.give_up_at = clock_.now() + seconds{1};
+  Cookie const cookie = hurried.cookie;
+  ASSERT_TRUE(loop_->submit(std::move(hurried)));
+  turn();
+  EXPECT_EQ(last_turn_.next, clock_.now() + seconds{1});
+  clock_.advance(seconds{1});
+  turn();
+
+  EXPECT_EQ(take<Error>(cookie).code, ErrorCode::deadline_exceeded);
+  EXPECT_FALSE(answered(patient));
+  disk_.hold_fetches(false);
+  EXPECT_EQ(wait_for(patient).value->body(), large_);
+}
+
 // As it would be if it had been read at once: the changes may have been sent behind it over one connection.
 TEST_F(ShardCacheFetchTest, WhatWasAskedBeforeAChangeIsReadBeforeIt) {
   Cookie const reader = submit(ReadCached{.key = "k"});

@@ -201,6 +201,7 @@ Result<Turn> ShardLoop::turn() {
     if (when && (!turn.next || *when < *turn.next)) turn.next = when;
   };
   sooner(waiters_.next_deadline());
+  if (fetching_until_ != kNever) sooner(fetching_until_);
   if (!draining_) sooner(streams_.next_deadline());
   if (engine_.status().depth[static_cast<int>(JobState::leased)] > 0) sooner(batch_at_ + kAliveEvery);
   return turn;
@@ -215,6 +216,7 @@ Result<> ShardLoop::take_commands() {
   }
   std::size_t taken = 0;
   cold_bytes_ = 0;
+  if (now_ >= fetching_until_) give_up_fetching();
   if (fetcher_) WM_TRY_VOID(take_fetched());
   while (inbox_done_ < inbox_.size() && taken < options_.commands_per_turn &&
          batch_.payload().size() < options_.batch_bytes && cold_bytes_ < kColdBytesPerTurn) {

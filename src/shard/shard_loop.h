@@ -199,6 +199,7 @@ class ShardLoop {
   bool fetches_first(Request& request);
   // Who asked has gone. False: he waits for no such thing.
   bool forget_fetching(Port port, Cookie cookie);
+  void give_up_fetching();
   Result<> take_fetched();
   // Those that read this key are decided now: what comes next changes it.
   Result<> end_fetches_of(std::string const& key);
@@ -269,7 +270,13 @@ class ShardLoop {
   std::uint64_t cold_bytes_ = 0;  // Of cached values that were read back in this turn.
   std::unordered_map<std::string, std::vector<Request>> fetching_;  // By key: who waits for the disk to read it.
   std::size_t fetching_requests_ = 0;
+  Instant fetching_until_ = kNever;   // One of them gives up then, or has gone.
   std::vector<std::string> fetched_;  // Keys whose turn has come.
+  struct ReadBack {
+    std::uint64_t etag = 0;
+    CacheValuePtr value;
+  };
+  std::optional<ReadBack> read_back_;  // Of the key whose line is being decided.
   std::uint64_t fetches_ = 0;
   // Flights that deletions have looked at in this turn: beyond the steps_max of the engine, the next has to wait.
   std::size_t flight_looks_ = 0;

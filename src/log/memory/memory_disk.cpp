@@ -32,7 +32,10 @@ class MemoryDisk::Session final : public Disk {
   std::move_only_function<void()> fetch(std::uint32_t /*ordinal*/, std::uint64_t /*offset*/,
                                         std::uint64_t /*bytes*/) override {
     if (!disk_.slow_) return {};
-    return [fetched = disk_.fetched_] { *fetched += 1; };
+    return [held = disk_.held_, fetched = disk_.fetched_] {
+      held->wait(true);
+      *fetched += 1;
+    };
   }
 
   Result<> create(std::uint32_t ordinal, BytesView head, std::uint64_t bytes) override {

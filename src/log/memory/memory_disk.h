@@ -47,7 +47,12 @@ class MemoryDisk {
 
   // From now on what is read is not in memory unless it was fetched before: fetch() is something to call.
   void set_slow(bool slow) { slow_ = slow; }
-  std::uint64_t fetched() const { return *fetched_; }  // Calls of that.
+  // Calls of that come back once they are no longer held.
+  void hold_fetches(bool held) {
+    *held_ = held;
+    held_->notify_all();
+  }
+  std::uint64_t fetched() const { return *fetched_; }  // Of them: those that have.
 
   // Turns one bit, on the platter and for readers. False where there is no such byte.
   bool flip_bit(std::uint32_t ordinal, std::uint64_t offset, int bit);
@@ -87,6 +92,7 @@ class MemoryDisk {
   std::uint64_t sync_fails_in_ = 0;
   bool failed_ = false;
   bool slow_ = false;
+  std::shared_ptr<std::atomic<bool>> held_ = std::make_shared<std::atomic<bool>>(false);
   std::shared_ptr<std::atomic<std::uint64_t>> fetched_ = std::make_shared<std::atomic<std::uint64_t>>(0);
   std::uint64_t sessions_ = 0;
 };

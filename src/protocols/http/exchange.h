@@ -36,8 +36,9 @@ struct Exchange {
   bool keep_alive = true;
   bool is_http_1_0 = false;
   bool is_head = false;
-  bool is_bulk = false;  // create_jobs: a list of jobs was sent, and is answered by one.
-  bool waits = false;    // The shard may take its time: when the client goes, the command is abandoned.
+  bool is_bulk = false;     // create_jobs: a list of jobs was sent, and is answered by one.
+  bool waits = false;       // The shard may take its time: when the client goes, the command is abandoned.
+  bool reads_disk = false;  // Likewise, but its client's end is nobody's business.
   // Let in, and not answered yet: counts as in flight.
   bool is_counted = false;
   bool is_refused = false;  // By the admission.

@@ -437,7 +437,7 @@ void HttpServer::publish() {
   std::uint32_t most = 0;
   for (auto const& [client, count] : by_client_) most = std::max(most, count);
   std::vector<Fullness> bounds{
-      {.name = "http_connections", .used = scope_.size(), .limit = limits_.connections_max},
+      {.name = "http_connections", .used = scope_.size() - turned_away_, .limit = limits_.connections_max},
       {.name = "http_handshakes", .used = shared_.handshakes, .limit = limits_.handshakes_max},
       {.name = "http_in_flight", .used = admission_.in_flight(), .limit = admission_.limit()},
       {.name = "http_connections_of_one_address", .used = most, .limit = limits_.connections_per_address_max},

@@ -298,7 +298,8 @@ void Session::handle(Request const& request) {
     exchange.body_bytes = request.body.size();
     shared_.request_bytes += exchange.body_bytes;
     // Whoever waits is bounded by the shard, and is not in the way of others.
-    if (exchange.waits && std::exchange(exchange.is_counted, false)) shared_.admission.leave();
+    bool const waits = exchange.waits || exchange.reads_disk;
+    if (waits && std::exchange(exchange.is_counted, false)) shared_.admission.leave();
     if (shared_.stages != nullptr) shared_.service.set_parsed_at(shared_.end_parse());
     auto const taken =
         shared_.service.submit(cookie(sequence), *std::move(command), exchange.give_up_at, caller_.allowed());

@@ -46,7 +46,7 @@ bool Session::take_answer(std::uint16_t sequence, Reply const& reply) {
     exchange->body_bytes = exchange->text.size();
     shared_.request_bytes += exchange->body_bytes;
   }
-  if (!exchange->waits) {
+  if (!exchange->waits && !exchange->reads_disk) {
     shared_.bunch_delay = std::max(shared_.bunch_delay, shared_.now - exchange->received_at);
   }
   exchange->is_done = true;

@@ -166,6 +166,7 @@ Result<std::optional<Command>> CacheCalls::plan_get(Call const& call, Exchange& 
         return std::nullopt;
       }
       if (!call.request.if_none_match.empty()) note_of(exchange).if_none_match = call.request.if_none_match;
+      exchange.reads_disk = true;
       return ReadCached{.key = std::string{key}};
     case cache::Lookup::What::failed:
     case cache::Lookup::What::absent: break;

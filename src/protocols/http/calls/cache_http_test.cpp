@@ -536,6 +536,24 @@ TEST_F(CacheHttpTest, TheTraceOfTheRequestGoesWithTheJobThatComputes) {
   EXPECT_EQ(spec.traceparent, kTraceparent);
 }
 
+// It is the disk that they wait for: to the others nothing is slow, and nothing full.
+TEST_F(CacheHttpTest, WhoReadsFromTheDiskIsInNobodysWay) {
+  HttpLimits limits;
+  limits.admission.in_flight_min = limits.admission.in_flight_max = 4;
+  remake(limits);
+  cache.put("cold", CacheValue::make_head("cold", "text/plain", 1), times(), {}, kOnDisk);
+  std::vector<std::unique_ptr<TestClient>> readers;
+  for (int i = 0; i < 6; ++i) {
+    readers.push_back(std::make_unique<TestClient>(port));
+    readers.back()->send(get("/v1/cache/cold"));
+  }
+  ASSERT_TRUE(asked(6));
+
+  TestClient other{port};
+  other.send(post("/v1/jobs", R"({"type":"t"})"));
+  EXPECT_TRUE(asked(7));
+}
+
 // A server with so many requests that nothing more is let in which makes work.
 class BusyCacheHttpTest : public CacheHttpTest {
  protected:
