@@ -107,6 +107,7 @@ namespace workmill::sim {
   X(restart_begins_windows_anew, "after a restart a value lasts as long again")                        \
   X(jitter_lengthens, "chance makes the fresh time longer instead of shorter")                         \
   X(errors_bring_what_is_over, "who waits for a computation that fails gets a value that is over")     \
+  X(ended_waits_read_no_disk, "who has waited in vain is not given what is on disk only")              \
   X(failures_end_when_swept, "that a value could not be computed is remembered until it is swept")     \
   X(what_is_read_back_is_beyond_the_budget, "what is read from the disk makes nothing else leave memory") \
   X(failures_are_beyond_the_budgets, "what is remembered of a failure makes nothing give way")         \

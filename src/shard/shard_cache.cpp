@@ -243,8 +243,9 @@ Result<Reply> ShardLoop::end_of_flight(FlightWait const& wait) {
   auto view = engine_.view(wait.job);
   if (view && !is_finished(view->state)) {
     // The wait is over before the flight is. Somebody may have put a value meanwhile.
+    bool const is_unread = WM_MUTATION(ended_waits_read_no_disk) && desk_->look(wait.key, now_).what == What::cold;
     WM_TRY(auto const found, look_cached(wait.key));
-    if (found.what != What::value) {
+    if (found.what != What::value || is_unread) {
       return Reply{CachePending{.job = wait.job, .client_id = std::move(view->client_id), .state = view->state}};
     }
     return Reply{CachedReply{.value = found.value, .times = found.times}};
