@@ -290,7 +290,7 @@ def test_status_has_each_bound_that_the_metrics_have(shared, api):
 
 
 def test_the_document_has_every_bound_and_no_other(start, config):
-    server = start(*config(jobs_memory_max='"1GiB"'))
+    server = start(*config(jobs_memory_max="1GiB"))
     text = (ROOT / "docs/reference/metrics.md").read_text()
     section = re.search(r"^## Bounds\n(.*?)^## ", text, re.MULTILINE | re.DOTALL).group(1)
     rows = re.findall(r"^\| `(\w+)` \| [^|]+ \| [^|]+ \|$", section, re.MULTILINE)
