@@ -400,18 +400,20 @@ std::string bulk_action_body(std::string_view action, JobFilter const& where) {
 
 Error problem_error(Json const& problem) {
   Json const* const status = problem.find("status");
-  return Error{.code = std::string{problem.text("code")},
-               .error_class = parse_class(problem.text("class")),
-               .message = std::string{problem.text("detail").empty() ? problem.text("title") : problem.text("detail")},
-               .field = std::string{problem.text("field")},
-               .status = status != nullptr ? static_cast<int>(status->as_int().value_or(0)) : 0,
-               .trace_id = std::string{problem.text("trace_id")}};
+  Error error{.code = std::string{problem.text("code")},
+              .error_class = parse_class(problem.text("class")),
+              .message = std::string{problem.text("detail").empty() ? problem.text("title") : problem.text("detail")},
+              .field = std::string{problem.text("field")},
+              .status = status != nullptr ? static_cast<int>(status->as_int().value_or(0)) : 0,
+              .trace_id = std::string{problem.text("trace_id")}};
+  error.may_have_happened = error.code == "outcome_unknown";  // Of all others a Workmill knows: they have not.
+  return error;
 }
 
 Error read_problem(Response const& response) {
   auto const json = Json::parse(response.body);
   Error error;
-  if (json && !json->text("code").empty()) {
+  if (json && !json->text("code").empty() && !json->text("class").empty()) {
     error = problem_error(*json);
   } else {
     error = not_ours("status " + std::to_string(response.status)).error();
@@ -419,10 +421,11 @@ Error read_problem(Response const& response) {
     if (response.status == 502 || response.status == 503 || response.status == 504 || response.status == 429) {
       error.error_class = ErrorClass::retryable;
     }
+    // It may have handed the request on before it lost the server, but for one that it found to be too many.
+    error.may_have_happened = response.status != 429;
   }
   error.status = response.status;
   error.retry_after = response.retry_after;
-  error.may_have_happened = error.code == "outcome_unknown" || response.status == 502 || response.status == 504;
   return error;
 }
 

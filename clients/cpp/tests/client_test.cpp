@@ -110,6 +110,73 @@ TEST(Client, WhatMustNotBeDoneTwiceIsNotTriedAgainWhenTheConnectionBreaks) {
 
 constexpr std::string_view kOverloaded = R"({"code":"overloaded","class":"retryable","detail":"full"})";
 
+// It may have handed the call on, and lost the answer.
+TEST(Client, WhatMustNotBeDoneTwiceIsNotTriedAgainWhenAGatewayGivesUp) {
+  std::string said;
+  std::atomic<int> requests{0};
+  FakeServer server{answering([&](std::string const&, int) {
+    requests.fetch_add(1);
+    return said;
+  })};
+  Client client{{.url = server.url(), .retry = kSoon}};
+
+  for (int const status : {502, 503, 504}) {
+    for (std::string_view const words : {"upstream connect error or disconnect/reset before headers", "[1]",
+                                         R"({"code":"unavailable"})", R"({"code":503,"class":null})"}) {
+      said = response(status, words);
+      requests = 0;
+
+      for (Error const& error : {client.retry("j").error(), client.lease({.queues = {"q"}}).error()}) {
+        EXPECT_EQ(error.code, "protocol_error") << status << words;
+        EXPECT_EQ(error.error_class, ErrorClass::retryable) << status << words;
+        EXPECT_TRUE(error.may_have_happened) << status << words;
+      }
+
+      EXPECT_EQ(requests, 2) << status << words;
+    }
+  }
+}
+
+TEST(Client, OnlyWhatAWorkmillDoesNotKnowItselfMayHaveHappened) {
+  struct Case {
+    int status;
+    std::string_view body;
+    bool may_have_happened;
+    int requests;
+  };
+  constexpr int kAll = static_cast<int>(kSoon.attempts);
+  for (auto const& [status, body, may_have_happened, expected] :
+       {Case{504, R"({"code":"deadline_exceeded","class":"retryable"})", false, kAll},
+        Case{502, R"({"code":"compute_failed","class":"retryable"})", false, 1}, Case{503, kOverloaded, false, kAll},
+        Case{503, R"({"code":"outcome_unknown","class":"retryable"})", true, 1},
+        Case{429, "slow down", false, kAll}}) {  // A gateway's: it has not handed the call on.
+    std::atomic<int> requests{0};
+    FakeServer server{answering([&](std::string const&, int) {
+      requests.fetch_add(1);
+      return response(status, body);
+    })};
+    Client client{{.url = server.url(), .retry = kSoon}};
+
+    EXPECT_EQ(client.retry("j").error().may_have_happened, may_have_happened) << body;
+
+    EXPECT_EQ(requests, expected) << body;
+  }
+}
+
+TEST(Client, AReportMayHaveCountedWhereTheServerDoesNotKnow) {
+  FakeServer server{answering([](std::string const&, int) {
+    return response(200, R"({"reports":[{"ok":false,"error":{"code":"outcome_unknown","class":"retryable"}},)"
+                         R"({"ok":false,"error":{"code":"lease_lost","class":"fatal"}}]})");
+  })};
+  Client client{{.url = server.url()}};
+
+  auto const results = client.report({Report::released({"j", "1"}), Report::released({"k", "2"})});
+
+  ASSERT_EQ(results->size(), 2U);
+  EXPECT_TRUE(results->front().error.may_have_happened);
+  EXPECT_FALSE(results->back().error.may_have_happened);
+}
+
 // Whatever the later attempts are answered.
 TEST(Client, AnAttemptWhoseAnswerWasLostIsToldOfWithTheLastError) {
   std::string second;
