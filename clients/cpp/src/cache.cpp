@@ -18,10 +18,6 @@ using Op = CallOptions const&;
 
 std::string cache_target(std::string_view key) { return "/v1/cache/" + url_encoded(key); }
 
-std::unexpected<Error> no_answer_of_a_cache(std::string const& what) {
-  return fail(ErrorClass::fatal, "protocol_error", "what came back is no answer of a Workmill: " + what);
-}
-
 bool is_miss(Error const& error) { return error.code == "cache_miss"; }
 
 std::string_view unquoted(std::string_view etag) {
@@ -52,7 +48,7 @@ CacheStatus parse_status(std::string_view text) {
 
 Result<CachedValue> read_value(Result<Response> answer) {
   if (!answer) return std::unexpected(std::move(answer).error());
-  if (answer->cache_status.empty()) return no_answer_of_a_cache("no Cache-Status");
+  if (answer->cache_status.empty()) return not_ours("no Cache-Status");
   CacheStatus const status = parse_status(answer->cache_status);
   return CachedValue{.body = std::move(answer->body),
                      .content_type = std::move(answer->content_type),
@@ -93,7 +89,7 @@ Result<Computed> read_computed(Result<Response> answer) {
     return Computed{.value = *std::move(value)};
   }
   auto const json = Json::parse(answer->body);
-  if (!json || json->text("job_id").empty()) return no_answer_of_a_cache("no job_id");
+  if (!json || json->text("job_id").empty()) return not_ours("no job_id");
   Json const about{
       Json::Object{{"job_id", std::string{json->text("job_id")}}, {"state", std::string{json->text("state")}}}};
   return Computed{.pending = {.code = "cache_pending",

@@ -14,10 +14,6 @@ namespace {
 constexpr std::array kStates{JobState::scheduled, JobState::ready, JobState::leased,
                              JobState::completed, JobState::dead,  JobState::cancelled};
 
-std::unexpected<Error> not_ours(std::string const& what) {
-  return fail(ErrorClass::fatal, "protocol_error", "what came back is no answer of a Workmill: " + what);
-}
-
 Result<Json> parse_object(std::string_view body) {
   auto json = Json::parse(body);
   if (!json) return not_ours(json.error().message);
@@ -396,6 +392,12 @@ std::string bulk_action_body(std::string_view action, JobFilter const& where) {
   filter.end();
   object.end();
   return out;
+}
+
+std::unexpected<Error> not_ours(std::string const& what) {
+  auto error = fail(ErrorClass::fatal, "protocol_error", "what came back is no answer of a Workmill: " + what);
+  error.error().may_have_happened = true;
+  return error;
 }
 
 Error problem_error(Json const& problem) {

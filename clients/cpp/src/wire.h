@@ -42,6 +42,8 @@ std::string changes_body(QueueChanges const& changes);
 std::string bulk_action_body(std::string_view action, JobFilter const& where);
 void write_queues(std::vector<QueueChoice> const& queues, std::string& out);
 
+// The error of an answer that is no Workmill's. It came, so the request may have counted.
+std::unexpected<Error> not_ours(std::string const& what);
 // The error of an answer whose status is 400 or more.
 Error read_problem(Response const& response);
 Error problem_error(Json const& problem);

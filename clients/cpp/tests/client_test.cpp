@@ -196,6 +196,23 @@ TEST(Client, AnAttemptWhoseAnswerWasLostIsToldOfWithTheLastError) {
   EXPECT_EQ(told(patient.enqueue("t", 1, {}, {.deadline = 30s})), "timed_out may have happened");
   second = response(401, R"({"code":"unauthorized","class":"user","detail":"no"})");
   EXPECT_EQ(told(client.cache().get_or_compute("k", make_job("t", 1))), "unauthorized may have happened");
+  second = response(200, "<html>welcome</html>");
+  EXPECT_EQ(told(client.enqueue("t", 1)), "protocol_error may have happened");
+}
+
+TEST(Client, WhatIsAnsweredInAFormThatIsNotKnownMayHaveHappened) {
+  FakeServer server{answering([](std::string const&, int) { return response(200, "<html>welcome</html>"); })};
+  Client client{{.url = server.url()}};
+  AsyncClient async{{.server = {.url = server.url()}}};
+  NewJob const job = make_job("t", 1);
+
+  for (Error const& error :
+       {client.enqueue(job).error(), async.enqueue(job).get().error(), client.enqueue_all({job}).error(),
+        async.enqueue_all({job}).get().error(), client.lease({.queues = {"q"}}).error(), client.purge("q").error(),
+        client.cache().get_or_compute("k", job).error(), async.cache().get_or_compute("k", job).get().error()}) {
+    EXPECT_EQ(error.code, "protocol_error");
+    EXPECT_TRUE(error.may_have_happened) << error.message;
+  }
 }
 
 TEST(Client, ACallThatIsCancelledBetweenTwoAttemptsTellsOfTheOnesBefore) {
