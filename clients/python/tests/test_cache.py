@@ -394,9 +394,11 @@ def test_a_value_is_sent_as_what_it_is(ask):
 def test_what_is_no_cached_value_is_a_protocol_error(ask, body):
     server = Scripted([body])
 
-    with pytest.raises(FatalError, match="protocol_error"):
+    with pytest.raises(FatalError, match="protocol_error") as error:
         ask(server.url, "get_or_compute", "k", SUM)
     server.join()
+
+    assert error.value.may_have_happened
 
 
 # ---- Against the real server.

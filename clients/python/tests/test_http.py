@@ -159,6 +159,7 @@ def test_what_is_no_workmill_is_a_protocol_error_and_not_tried_again(ask, data):
         ask(server.url, TWICE)
 
     assert error.value.code == "protocol_error"
+    assert error.value.may_have_happened  # It was sent, and something between may have spoilt the answer.
     server.join()
 
 

@@ -78,10 +78,12 @@ def test_a_certificate_that_nobody_vouches_for_is_refused(url, monkeypatch):
         async with AsyncClient(url) as client:
             await client.wait("a")
 
-    with Client(url) as client, pytest.raises(FatalError, match="protocol_error: no TLS with .*certificate"):
+    with Client(url) as client, pytest.raises(FatalError, match="protocol_error: no TLS with .*certificate") as error:
         client.wait("a")
-    with pytest.raises(FatalError, match="protocol_error: no TLS with .*certificate"):
+    with pytest.raises(FatalError, match="protocol_error: no TLS with .*certificate") as error_async:
         asyncio.run(ask())
+
+    assert not error.value.may_have_happened and not error_async.value.may_have_happened
 
 
 class Demanding:
@@ -112,6 +114,44 @@ class Demanding:
     def close(self):
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
+
+
+def test_where_tls_breaks_after_the_request_it_may_have_been_done(pair):
+    """A record that is none comes in place of the answer."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*pair)
+
+    def spoil():
+        for _ in range(2):
+            plain, _ = listener.accept()
+            with plain:
+                into, out = ssl.MemoryBIO(), ssl.MemoryBIO()
+                one = context.wrap_bio(into, out, server_side=True)
+                is_asked = False
+                while not is_asked:
+                    try:
+                        one.do_handshake()
+                        is_asked = bool(one.read(65_536))
+                    except ssl.SSLWantReadError:
+                        plain.sendall(out.read())
+                        into.write(plain.recv(65_536))
+                plain.sendall(b"\x17\x03\x03\x00\x20" + bytes(32))
+                plain.recv(65_536)
+
+    async def ask(url, tls):
+        async with AsyncClient(url, tls=tls) as client:
+            await client.cancel("a")
+
+    tls = ssl.create_default_context(cafile=pair[0])
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=spoil, daemon=True).start()
+        url = f"https://127.0.0.1:{listener.getsockname()[1]}"
+        with Client(url, tls=tls) as client, pytest.raises(FatalError, match="no TLS with") as error:
+            client.cancel("a")
+        with pytest.raises(FatalError, match="no TLS with") as error_async:
+            asyncio.run(ask(url, tls))
+
+    assert error.value.may_have_happened and error_async.value.may_have_happened
 
 
 def test_a_certificate_of_ones_own_is_shown(pair):

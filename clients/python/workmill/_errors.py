@@ -153,6 +153,8 @@ def from_problem(problem: Mapping[str, Any], retry_after: Optional[float] = None
     )
 
 
-def protocol_error(message: str) -> FatalError:
-    """What answers is no Workmill server."""
-    return FatalError(message, code="protocol_error")
+def protocol_error(message: str, may_have_happened: bool = True) -> FatalError:
+    """What answers is no Workmill server, or one behind something else that spoils its answers: it may have heard."""
+    error = FatalError(message, code="protocol_error")
+    error.may_have_happened = may_have_happened
+    return error

@@ -86,7 +86,7 @@ def connection_error(address: Address, error: Exception, happened: str, may_have
         error, (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
     )
     if is_no_tls:
-        return protocol_error(f"no TLS with {address}: {error}")
+        return protocol_error(f"no TLS with {address}: {error}", may_have_happened)
     message = f"{happened}: {error}" if str(error) else happened
     return NoServer(message, may_have_happened=may_have_happened)
 
