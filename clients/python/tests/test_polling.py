@@ -9,6 +9,8 @@ import pytest
 
 from workmill import AsyncClient, AsyncWorker, RetryPolicy, UserError
 from workmill._calls import Answer
+from workmill._http import Address
+from workmill._http_async import AsyncHttpTransport
 from workmill._polling import Polling
 
 ONCE = RetryPolicy(attempts=1)
@@ -21,7 +23,7 @@ class Transport:
         self.fake = fake
         self.spoil = lambda path, body: None
 
-    async def request(self, method, path, headers, body, timeout):
+    async def request(self, method, path, headers, body, timeout, undo=None):
         await asyncio.sleep(0.001)  # The fake's long polls do not wait: others get their turn here.
         spoilt = self.spoil(path, body)
         if spoilt is None:
@@ -83,6 +85,23 @@ def test_one_report_that_spoils_a_request_does_not_spoil_the_others(fake, transp
 
     assert [fake.get(id).state for id in ids] == ["completed", "dead", "completed"]
     assert fake.get(ids[1]).error.code == "report_refused"
+
+
+def test_jobs_that_come_in_the_moment_in_which_a_worker_drains_are_given_back(fake):
+    async def request(free, method, path, headers, body):
+        answer = fake._server.request(method, path, headers, body)
+        if path == "/v1/leases" and json.loads(answer.body)["jobs"]:
+            worker.drain()  # The answer is there, and its caller does not know it yet.
+        return answer
+
+    transport = AsyncHttpTransport(Address.parse("http://127.0.0.1:1"))
+    transport._request = request
+    worker = echo_worker()
+    id = fake.enqueue("t", 1, queue="q").id
+
+    work_until(worker, transport, lambda: False)
+
+    assert fake.get(id).state == "ready"
 
 
 def test_a_server_that_is_busy_is_asked_again(fake, transport):

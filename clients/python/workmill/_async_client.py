@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import copy
 import ssl
 from types import TracebackType
@@ -25,7 +26,7 @@ from typing import (
 
 from . import _calls, _otel
 from ._cache import AsyncCache
-from ._calls import Bulk, Bulks, Call, Page, QueueChoice
+from ._calls import Answer, Bulk, Bulks, Call, Page, QueueChoice
 from ._client import job_of, result_of
 from ._errors import RetryableError, WorkmillError
 from ._hooks import AsyncEnqueueHook, hooked_async
@@ -113,11 +114,17 @@ class AsyncClient:
                     raise
             await asyncio.sleep(pause)
 
-    async def _try(self, call: Call[T]) -> T:
-        """Once."""
+    async def _try(self, call: Call[T], undo: Callable[[T], Any] = lambda _: None) -> T:
+        """Once. `undo` is for what came in the moment in which its caller was cancelled, and nobody else gets."""
+
+        def undo_answer(answer: Answer) -> None:
+            with contextlib.suppress(WorkmillError):
+                undo(_calls.read(call, answer))
+
         headers = {**self._headers, **call.headers}
         transport = self._for_waits if call.wait > 0 else self._transport
-        answer = await transport.request(call.method, call.path, headers, call.body, self._timeout + call.wait)
+        timeout = self._timeout + call.wait
+        answer = await transport.request(call.method, call.path, headers, call.body, timeout, undo_answer)
         return _calls.read(call, answer)
 
     def _traced(self, call: Call[T]) -> Call[T]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from typing import Deque, Mapping, Optional, Protocol, Tuple
+from typing import Any, Callable, Deque, Mapping, Optional, Protocol, Tuple
 
 import h11
 
@@ -18,8 +18,16 @@ _PIECE = 65_536  # Bytes read at once.
 
 
 class AsyncTransport(Protocol):
+    """As Transport. `undo` gets the answer that is there when its caller is cancelled, if it is told of it."""
+
     async def request(
-        self, method: str, path: str, headers: Mapping[str, str], body: Optional[bytes], timeout: float
+        self,
+        method: str,
+        path: str,
+        headers: Mapping[str, str],
+        body: Optional[bytes],
+        timeout: float,
+        undo: Callable[[Answer], Any] = ...,
     ) -> Answer: ...
 
     async def close(self) -> None: ...
@@ -87,12 +95,18 @@ class AsyncHttpTransport:
         self._is_closed = False
 
     async def request(
-        self, method: str, path: str, headers: Mapping[str, str], body: Optional[bytes], timeout: float
+        self,
+        method: str,
+        path: str,
+        headers: Mapping[str, str],
+        body: Optional[bytes],
+        timeout: float,
+        undo: Callable[[Answer], Any] = lambda _: None,
     ) -> Answer:
         if self._free is None:
             self._free = asyncio.Semaphore(self._connections_max)
         try:
-            return await within(timeout, self._request(self._free, method, path, headers, body))
+            return await within(timeout, self._request(self._free, method, path, headers, body), undo)
         except asyncio.TimeoutError:
             raise NoServer(f"{self._address}: no answer in time", timed_out=True) from None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Dict, List, Optional
+from typing import Any, Dict, List, Mapping, Optional
 
 from . import _calls
 from ._async_client import AsyncClient
@@ -42,7 +42,8 @@ class Polling:
 
     async def run(self) -> None:
         leasing = self._leasing = asyncio.ensure_future(self._lease())
-        reporting = asyncio.ensure_future(self._report())
+        leasing.add_done_callback(lambda _: self.wake())
+        reporting = asyncio.ensure_future(self._report(leasing))
         try:
             while not reporting.done():
                 wanted = {one for one in (leasing, reporting) if not one.done()}
@@ -66,7 +67,7 @@ class Polling:
                 continue
             call = _calls.lease_request(settings.queues, room, POLL, settings.lease_text, settings.worker)
             try:
-                jobs = await self._client._try(call)
+                jobs = await self._client._try(call, undo=self._came_late)
             except UserError:
                 raise
             except WorkmillError as error:
@@ -75,10 +76,15 @@ class Polling:
             self._reached(pause)
             engine.on_jobs(jobs)
 
-    async def _report(self) -> None:
+    def _came_late(self, jobs: List[Mapping[str, Any]]) -> None:
+        """In the moment in which the poll was called off. A worker that drains gives them back; one that has to end cannot."""
+        if self._engine.is_draining:
+            self._engine.on_jobs(jobs)
+
+    async def _report(self, leasing: asyncio.Task[None]) -> None:
         engine = self._engine
         pause = Pause(RECONNECT_FIRST, RECONNECT_CAP)
-        while not engine.is_finished:
+        while not (engine.is_finished and leasing.done()):  # Its last answer may bring jobs to give back.
             reports = engine.take_reports()
             if not reports:
                 await self._wait("reports")

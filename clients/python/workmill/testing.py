@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import datetime
-from typing import Any, Coroutine, Dict, List, Mapping, Optional, Sequence, Union
+from typing import Any, Callable, Coroutine, Dict, List, Mapping, Optional, Sequence, Union
 
 from . import _json, _reports
 from ._async_client import AsyncClient
@@ -52,7 +52,13 @@ class _AsyncTransport:
         self._server = server
 
     async def request(
-        self, method: str, path: str, headers: Mapping[str, str], body: Optional[bytes], timeout: float
+        self,
+        method: str,
+        path: str,
+        headers: Mapping[str, str],
+        body: Optional[bytes],
+        timeout: float,
+        undo: Callable[[Answer], Any] = lambda _: None,
     ) -> Answer:
         return self._server.request(method, path, headers, body)
 
