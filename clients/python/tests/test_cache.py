@@ -22,6 +22,7 @@ from workmill import (
     RetryPolicy,
     UserError,
     Worker,
+    WorkmillError,
 )
 
 SUM = {"type": "sum", "payload": [1, 2], "queue": "q"}
@@ -330,6 +331,7 @@ def test_a_job_that_is_not_done_is_asked_for_until_the_wait_is_over(ask):
     server.join()
 
     assert (pending.value.job_id, pending.value.state, pending.value.error_class) == ("j", "leased", "retryable")
+    assert pending.value.may_have_happened
 
 
 def test_a_wait_for_a_value_goes_on_while_the_server_is_away_however_few_attempts_a_call_has(ask):
@@ -353,6 +355,21 @@ def test_where_the_time_of_a_wait_is_over_the_job_is_told_or_why_nobody_knows_of
 
     server.join()
     assert pending.value.job_id == "j"
+
+
+def test_an_error_that_ends_a_wait_for_a_value_says_what_the_polls_before_it_may_have_done(ask):
+    refusal = problem("401 Unauthorized", code="unauthorized", **{"class": "user"})
+    failed = problem("502 Bad Gateway", code="compute_failed", **{"class": "retryable"})
+    servers = [Scripted([b""], [refusal]), Scripted([PENDING, refusal]), Scripted([b""], [failed]), Scripted([refusal])]
+
+    said = []
+    for server in servers:
+        with pytest.raises(WorkmillError, match="unauthorized|compute_failed") as error:
+            ask(server.url, "get_or_compute", "k", SUM)
+        server.join()
+        said.append(error.value.may_have_happened)
+
+    assert said == [True, True, True, False]
 
 
 def test_who_does_not_wait_for_the_job_has_the_tries_of_any_call(ask):

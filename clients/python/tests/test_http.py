@@ -599,6 +599,24 @@ def test_an_error_of_any_class_says_that_an_attempt_before_it_may_have_been_done
     assert not only.value.may_have_happened
 
 
+def test_an_error_that_ends_a_wait_for_a_job_says_that_a_poll_before_it_may_have_been_heard():
+    problem = '{"code": "unauthorized", "class": "user", "detail": "who?"}'
+    refusal = [answer(problem, status="401 Unauthorized")]
+    server = Scripted([b""], refusal, [b""], refusal)
+
+    async def wait():
+        async with AsyncClient(server.url, retry=ONCE_AT_ONCE) as client:
+            await client.wait("a", timeout=60)
+
+    with Client(server.url, retry=ONCE_AT_ONCE) as client, pytest.raises(UserError) as error:
+        client.wait("a", timeout=60)
+    with pytest.raises(UserError) as error_async:
+        asyncio.run(wait())
+
+    server.join()
+    assert error.value.may_have_happened and error_async.value.may_have_happened
+
+
 def test_a_cancellation_whose_answer_is_lost_is_sent_again():
     # It says that it closes: else the next call may go out on the same connection, and find its end.
     done = answer("{}", headers="Connection: close\r\n")

@@ -28,7 +28,7 @@ from . import _calls, _otel
 from ._cache import AsyncCache
 from ._calls import Answer, Bulk, Bulks, Call, Page, QueueChoice
 from ._client import job_of, result_of
-from ._errors import RetryableError, WorkmillError
+from ._errors import WorkmillError
 from ._hooks import AsyncEnqueueHook, hooked_async
 from ._http import CONNECT_TIMEOUT, CONNECTIONS_MAX, REQUEST_TIMEOUT, WAITS_MAX, Address, headers_for, token_from
 from ._http_async import AsyncHttpTransport, AsyncTransport
@@ -193,7 +193,7 @@ class AsyncClient:
                 if job.finished:
                     return job
                 pause = wait.pause_after(job)
-            except RetryableError as error:
+            except WorkmillError as error:
                 pause = wait.pause_after_error(error)
             if pause is None:
                 return wait.last_answer()

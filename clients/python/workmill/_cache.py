@@ -8,9 +8,9 @@ from typing import Any, Awaitable, Callable, List, Mapping, Optional, Protocol, 
 
 from . import _calls
 from ._calls import Call
-from ._errors import CachePending, RetryableError
+from ._errors import CachePending, WorkmillError
 from ._models import Cached, NewJob
-from ._retry import TRIED_ALREADY, RetryPolicy
+from ._retry import RetryPolicy
 from ._time import DurationLike
 from ._wait import Wait, is_wait
 
@@ -105,9 +105,7 @@ class Cache:
                 if isinstance(answer, Cached):
                     return answer
                 pause = waiting.pause_after(answer)
-            except RetryableError as error:
-                if error.code in TRIED_ALREADY:
-                    raise
+            except WorkmillError as error:
                 pause = waiting.pause_after_error(error)
             if pause is None:
                 raise waiting.last_answer()
@@ -170,9 +168,7 @@ class AsyncCache:
                 if isinstance(answer, Cached):
                     return answer
                 pause = waiting.pause_after(answer)
-            except RetryableError as error:
-                if error.code in TRIED_ALREADY:
-                    raise
+            except WorkmillError as error:
                 pause = waiting.pause_after_error(error)
             if pause is None:
                 raise waiting.last_answer()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from . import _calls, _otel
 from ._cache import Cache
 from ._calls import Call, Page, QueueChoice
-from ._errors import JobFailed, RetryableError, WorkmillError
+from ._errors import JobFailed, WorkmillError
 from ._hooks import EnqueueHook, hooked, plain
 from ._http import (
     CONNECT_TIMEOUT,
@@ -189,7 +189,7 @@ class Client:
                 if job.finished:
                     return job
                 pause = wait.pause_after(job)
-            except RetryableError as error:
+            except WorkmillError as error:
                 pause = wait.pause_after_error(error)
             if pause is None:
                 return wait.last_answer()

@@ -129,6 +129,7 @@ class CachePending(RetryableError):
 
     def __init__(self, job_id: str, state: str) -> None:
         super().__init__(f"the job {job_id}, which computes the value, is {state}", code="cache_pending")
+        self.may_have_happened = True
         self.job_id = job_id
         self.state = state
 

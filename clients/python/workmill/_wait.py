@@ -6,8 +6,8 @@ import time
 from typing import Generic, Optional, TypeVar
 
 from ._calls import POLL
-from ._errors import NoServer, RetryableError
-from ._retry import RETRY_AFTER_MAX, RetryPolicy
+from ._errors import NoServer, RetryableError, WorkmillError
+from ._retry import RETRY_AFTER_MAX, TRIED_ALREADY, RetryPolicy
 from ._time import DurationLike, duration_seconds
 
 T = TypeVar("T")
@@ -30,7 +30,7 @@ class Wait(Generic[T]):
         self._pause = policy.pause()
         self._attempts_left = policy.attempts  # That another call would have.
         self._answer: Optional[T] = None
-        self._lost = False  # A poll of which nobody knows whether it was heard.
+        self._may_have_happened = False  # A poll was heard, or nobody knows whether it was.
 
     def next_poll(self) -> float:
         """How long it waits, in seconds: 1 ms at least, since a wait of nothing is no wait."""
@@ -41,6 +41,7 @@ class Wait(Generic[T]):
     def pause_after(self, answer: T) -> Optional[float]:
         """Seconds until the next poll, after an answer that is not what is waited for; None where the wait is over."""
         self._answer = answer
+        self._may_have_happened = True
         now = time.monotonic()
         if now >= self._end:
             return None
@@ -50,11 +51,13 @@ class Wait(Generic[T]):
         self._pause.reset()
         return 0.0
 
-    def pause_after_error(self, error: RetryableError) -> Optional[float]:
-        """The same. Raises `error` where the wait is over, and there was no answer; at once, where the server asks for a
-        pause that is longer than the wait and than anybody would sit through for it. Its may_have_happened is that of all
-        polls then."""
-        self._lost = error.may_have_happened = self._lost or error.may_have_happened
+    def pause_after_error(self, error: WorkmillError) -> Optional[float]:
+        """The same. Raises `error` where the wait is over, and there was no answer; at once, where it is not worth another
+        poll, or the server asks for a pause that is longer than the wait and than anybody would sit through for it. Its
+        may_have_happened is that of all polls then."""
+        self._may_have_happened = error.may_have_happened = self._may_have_happened or error.may_have_happened
+        if not isinstance(error, RetryableError) or error.code in TRIED_ALREADY:
+            raise error
         self._attempts_left -= 1
         left = self._end - time.monotonic()
         pause = self._pause.next(error.retry_after)
