@@ -163,7 +163,7 @@ function cachedOf<T>(answer: HttpAnswer): Cached<T> {
 }
 
 function notOurs(message: string, cause?: unknown): FatalError {
-  return new FatalError(message, { code: 'protocol_error', cause });
+  return new FatalError(message, { code: 'protocol_error', cause, mayHaveHappened: true });
 }
 
 /** `client.cache`. */

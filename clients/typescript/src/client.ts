@@ -450,6 +450,7 @@ function parse<T>(answer: HttpAnswer): T {
       code: 'protocol_error',
       status: answer.status,
       cause: error,
+      mayHaveHappened: true,
     });
   }
 }

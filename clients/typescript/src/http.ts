@@ -119,10 +119,10 @@ export function tokenOf(given: string | undefined): string | undefined {
   return token;
 }
 
-/** What a failure below HTTP means. */
-export function connectionError(error: Error & { code?: string }, where: string): WorkmillError {
+/** What a failure below HTTP means. `wasSent`: a request, on a connection that had come about. */
+export function connectionError(error: Error & { code?: string }, where: string, wasSent: boolean): WorkmillError {
   const code = error.code ?? '';
-  if (neverConnected.has(code)) {
+  if (!wasSent && neverConnected.has(code)) {
     return new RetryableError(`nobody answers at ${where}: ${error.message || code}`, {
       code: 'no_server',
       cause: error,
@@ -130,7 +130,11 @@ export function connectionError(error: Error & { code?: string }, where: string)
   }
   // A certificate that does not hold, or something that speaks another language.
   if (/CERT|TLS|SSL|SELF_SIGNED|UNABLE_TO_|^HPE_|^EPROTO/.test(code)) {
-    return new FatalError(`cannot talk to ${where}: ${error.message}`, { code: 'protocol_error', cause: error });
+    return new FatalError(`cannot talk to ${where}: ${error.message}`, {
+      code: 'protocol_error',
+      cause: error,
+      mayHaveHappened: wasSent,
+    });
   }
   return new RetryableError(`the connection to ${where} broke: ${error.message || code}`, {
     code: 'no_server',
@@ -240,6 +244,7 @@ export class Http {
       });
 
       let connecting: NodeJS.Timeout | undefined;
+      let isConnected = false;
       const give = (error: unknown) => {
         finish();
         request.destroy();
@@ -255,24 +260,29 @@ export class Http {
       signal?.addEventListener('abort', aborted, { once: true });
 
       request.on('socket', (socket: Socket | TLSSocket) => {
-        if (!socket.connecting) return;
+        isConnected = !socket.connecting;
+        if (isConnected) return;
         const limit = this.#options.connectTimeoutMs;
         const message = `no connection to ${this.url.host} within ${limit} ms`;
         connecting = after(limit, () => give(withCause(message, connectTimeout)));
-        socket.once('encrypted' in socket ? 'secureConnect' : 'connect', () => clearTimeout(connecting));
+        socket.once('encrypted' in socket ? 'secureConnect' : 'connect', () => {
+          isConnected = true;
+          clearTimeout(connecting);
+        });
       });
-      request.on('error', (error) => give(connectionError(error, this.url.host)));
+      request.on('error', (error) => give(connectionError(error, this.url.host, isConnected)));
       request.on('response', (response) => {
         const chunks: Buffer[] = [];
         let length = 0;
         response.on('data', (chunk: Buffer) => {
           length += chunk.length;
           if (length > answerBytesMax) {
-            give(new FatalError(`an answer of more than ${answerBytesMax} bytes`, { code: 'protocol_error' }));
+            const message = `an answer of more than ${answerBytesMax} bytes`;
+            give(new FatalError(message, { code: 'protocol_error', mayHaveHappened: true }));
           }
           chunks.push(chunk);
         });
-        response.on('error', (error) => give(connectionError(error, this.url.host)));
+        response.on('error', (error) => give(connectionError(error, this.url.host, true)));
         response.on('end', () => {
           finish();
           const bytes = chunks.length === 1 ? (chunks[0] as Buffer) : Buffer.concat(chunks);

@@ -176,7 +176,7 @@ export class Stream implements Transport {
     socket.on('error', (error: Error) => {
       this.#reason ??= /handshake has timed out/.test(error.message)
         ? new RetryableError(`no connection to ${this.#url} within ${connectTimeoutMs} ms`, { code: 'no_server' })
-        : connectionError(error, this.#url);
+        : connectionError(error, this.#url, false);
     });
     socket.on('close', (code: number) => this.#ended(code));
   }

@@ -386,7 +386,8 @@ test('what is no cached value is a protocol error', () =>
   against(
     [value('{', 'application/json', 'workmill; hit; ttl=5'), value('1', 'application/json', '')],
     async ({ cache }) => {
-      await assert.rejects(cache.get('k'), { code: 'protocol_error', class: 'fatal' });
-      await assert.rejects(cache.get('k'), { code: 'protocol_error', class: 'fatal' });
+      const notOurs = { code: 'protocol_error', class: 'fatal', mayHaveHappened: true };
+      await assert.rejects(cache.get('k'), notOurs);
+      await assert.rejects(cache.get('k'), notOurs);
     },
   ));
