@@ -22,6 +22,21 @@ const waitMs = 20_000;
 // What no report is at fault for, and no further request mends.
 const neverMind = new Set(['unauthorized', 'forbidden']);
 
+/** Looked at before any of it is taken, so that all reports can be sent again where it makes no sense. */
+function isOurs({ jobs = [], reports = [] }: { jobs?: unknown; reports?: unknown }): boolean {
+  const isOne = (one: Partial<wire.LeasedJob> | null) =>
+    [one?.id, one?.type, one?.lease, one?.payload_base64 ?? ''].every((text) => typeof text === 'string');
+  const isResult = (one: Partial<wire.ReportResult> | null) => one?.ok === true || typeof one?.error?.code === 'string';
+  return Array.isArray(jobs) && jobs.every(isOne) && Array.isArray(reports) && reports.every(isResult);
+}
+
+const notOurs = (where: string, cause: unknown) =>
+  new FatalError(`what answers ${where} is no Workmill server`, {
+    code: 'protocol_error',
+    cause,
+    mayHaveHappened: true,
+  });
+
 const isRefusal = (error: WorkmillError) => error.class === 'user' && !neverMind.has(error.code);
 
 export class Poll implements Transport {
@@ -53,8 +68,15 @@ export class Poll implements Transport {
 
   kick(): void {
     if (this.#closed || this.#resting) return;
-    if (!this.#polling && !this.#draining && this.#desk.room() > 0) void this.#poll();
-    if (!this.#reporting) void this.#report();
+    if (!this.#polling && !this.#draining && this.#desk.room() > 0) this.#run(this.#poll());
+    if (!this.#reporting) this.#run(this.#report());
+  }
+
+  /** Whatever an answer may hold, it does not end the process. */
+  #run(request: Promise<void>): void {
+    request.catch((cause: unknown) => {
+      if (!this.#closed) this.#failed([], notOurs(this.#http.url.host, cause), false);
+    });
   }
 
   drain(): void {
@@ -134,13 +156,13 @@ export class Poll implements Transport {
     try {
       const answer = await this.#http.request('POST', path, body, undefined, timeoutMs, signal);
       if (answer.status !== 200) return answerError(answer.status, answer.headers, answer.body);
-      const content = JSON.parse(answer.body) as T | null;
-      if (content && Array.isArray(content[list])) return content;
+      const content = JSON.parse(answer.body) as (T & { reports?: unknown }) | null;
+      if (content && Array.isArray(content[list]) && isOurs(content)) return content;
     } catch (error) {
       if (isWorkmillError(error)) return error;
       cause = error;
     }
-    return new FatalError(`what answers ${path} is no Workmill server`, { code: 'protocol_error', cause });
+    return notOurs(path, cause);
   }
 
   #answered(): void {

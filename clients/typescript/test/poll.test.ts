@@ -97,3 +97,40 @@ test('no report pays for a poll that is refused', async (context) => {
   await worker.stop();
   await running;
 });
+
+test('an answer with something else in it is no answer', async (context) => {
+  const { next, make } = await polled(context);
+  const worker = make().on('t', () => 1);
+  const reasons: string[] = [];
+  worker.events.on('disconnected', (error) => reasons.push(error.code));
+  const running = worker.run();
+
+  (await next('/v1/leases')).answer({ jobs: [null] });
+  (await next('/v1/leases')).answer({ jobs: [leased('a')] });
+  (await next('/v1/leases')).answer({ jobs: [], reports: [null] });
+  const again = await next('/v1/leases');
+  assert.deepEqual(outcomes(again), ['completed']);
+  assert.deepEqual(reasons, ['protocol_error', 'protocol_error']);
+
+  again.answer(counted(again));
+  await worker.stop();
+  await running;
+});
+
+test('an answer to reports alone with something else in it is no answer', async (context) => {
+  const { next, make } = await polled(context);
+  const begin = gate();
+  const worker = make().on('t', () => begin.promise);
+  const running = worker.run();
+
+  (await next('/v1/leases')).answer({ jobs: [leased('a')] });
+  await next('/v1/leases');
+  begin.open();
+  (await next('/v1/reports')).answer({ reports: [null] });
+  const again = await next('/v1/reports');
+  assert.deepEqual(outcomes(again), ['completed']);
+
+  again.answer(counted(again));
+  await worker.stop();
+  await running;
+});
