@@ -4,7 +4,7 @@ import { hooked } from './enqueue.js';
 import { FatalError, isWorkmillError, RetryableError, UserError } from './errors.js';
 import type { HttpAnswer } from './http.js';
 import { newJobToWire } from './names.js';
-import { sleep, triedAlready, type Retry } from './retry.js';
+import { sleep, type Retry } from './retry.js';
 import { isWait, Wait } from './wait.js';
 import type { CallOptions, Duration, EnqueueHook, JobState, NewJob } from './types.js';
 
@@ -77,7 +77,7 @@ export class CachePendingError extends RetryableError {
   readonly state: JobState;
 
   constructor(jobId: string, state: JobState) {
-    super(`job ${jobId}, which computes the value, is ${state}`, { code: 'cache_pending' });
+    super(`job ${jobId}, which computes the value, is ${state}`, { code: 'cache_pending', mayHaveHappened: true });
     this.jobId = jobId;
     this.state = state;
   }
@@ -224,7 +224,7 @@ export class Cache implements CacheApi {
         pending = pendingOf(answer);
         pauseMs = waiting.pauseMs();
       } catch (error) {
-        if (!(error instanceof RetryableError) || triedAlready.has(error.code)) throw error;
+        if (!isWorkmillError(error) || error === call.signal?.reason || !waiting.isWorthAnother(error)) throw error;
         pauseMs = waiting.pauseMsAfter(error);
         if (pauseMs === undefined) throw pending ?? error;
       }

@@ -236,7 +236,7 @@ export class Client implements WorkmillApi {
         if (finished.has(job.state)) return jobFromWire(job);
         pauseMs = wait.pauseMs();
       } catch (error) {
-        if (!(error instanceof RetryableError)) throw error;
+        if (!isWorkmillError(error) || error === call.signal?.reason || !wait.isWorthAnother(error)) throw error;
         pauseMs = wait.pauseMsAfter(error);
         if (pauseMs === undefined && job === undefined) throw error;
       }

@@ -1,8 +1,8 @@
 // Waits that take longer than a call: for a job, for a value that a job computes.
 import { milliseconds } from './duration.js';
-import type { RetryableError } from './errors.js';
+import { RetryableError, type WorkmillError } from './errors.js';
 import { isSilence } from './http.js';
-import { backoffMs, retryAfterMaxMs, type Retry } from './retry.js';
+import { backoffMs, retryAfterMaxMs, triedAlready, type Retry } from './retry.js';
 import type { Duration } from './types.js';
 
 // Of one call; a longer wait is several.
@@ -26,7 +26,7 @@ export class Wait {
   #inARow = 0; // Pauses.
   #triesLeft: number; // That another call would have.
   #answered = false;
-  #lost = false; // A poll of which nobody knows whether it was heard.
+  #mayHaveHappened = false; // A poll was heard, or nobody knows whether it was.
 
   constructor(timeout: Duration | undefined, retry: Retry) {
     this.#retry = retry;
@@ -44,6 +44,7 @@ export class Wait {
   /** How long to pause before it, after an answer that is not what is waited for; undefined where the wait is over. */
   pauseMs(): number | undefined {
     this.#answered = true;
+    this.#mayHaveHappened = true;
     const now = performance.now();
     if (now >= this.#end) return undefined;
     // A server that lets nobody wait any more, or stops, answers at once: it must not be asked again and again.
@@ -52,13 +53,15 @@ export class Wait {
     return 0;
   }
 
-  /**
-   * The same after an error. It is over at once where the server asks for a pause that nobody would sit through. The error's
-   * mayHaveHappened is that of all polls from then on.
-   */
+  /** Whether another poll may mend it. The error's mayHaveHappened is that of all polls from then on. */
+  isWorthAnother(error: WorkmillError): error is RetryableError {
+    this.#mayHaveHappened ||= error.mayHaveHappened;
+    error.mayHaveHappened = this.#mayHaveHappened;
+    return error instanceof RetryableError && !triedAlready.has(error.code);
+  }
+
+  /** As pauseMs(), after such an error. It is over at once where the server asks for a pause that nobody would sit through. */
   pauseMsAfter(error: RetryableError): number | undefined {
-    this.#lost ||= error.mayHaveHappened;
-    error.mayHaveHappened = this.#lost;
     this.#triesLeft -= 1;
     const leftMs = this.#end - performance.now();
     const atLeastMs = error.retryAfterMs ?? 0;

@@ -318,6 +318,7 @@ test('a job that is not done is asked for until the wait is over', () =>
       jobId: 'j',
       state: 'leased',
       class: 'retryable',
+      mayHaveHappened: true,
     });
   }));
 
@@ -350,6 +351,30 @@ test('where the time of a wait is over the job is told, or why nobody knows of o
   other.close();
   server.close();
   await once(server, 'close');
+});
+
+test('an error that ends a wait says what the polls before it may have done', async () => {
+  const refusal: Answer = (_request, _body, response) => {
+    const content = { code: 'unauthorized', class: 'user', detail: 'who?', status: 401 };
+    response.writeHead(401).end(JSON.stringify(content));
+  };
+  const said: unknown[] = [];
+  const tell = (error: unknown) => void said.push([(error as Error & { code: string }).code, happened(error)]);
+  const happened = (error: unknown) => (error as { mayHaveHappened: boolean }).mayHaveHappened;
+  const failed = problem(502, 'compute_failed');
+  for (const answers of [[lost, refusal], [pending, refusal], [lost, failed], [refusal]])
+    await against(answers, ({ cache }) => cache.getOrCompute('k', sum).then(tell, tell));
+  for (const answers of [[lost, refusal], [refusal]])
+    await against(answers, (client) => client.waitFor('x').then(tell, tell));
+
+  assert.deepEqual(said, [
+    ['unauthorized', true],
+    ['unauthorized', true],
+    ['compute_failed', true],
+    ['unauthorized', false],
+    ['unauthorized', true],
+    ['unauthorized', false],
+  ]);
 });
 
 test('who does not wait for the job has the tries of any call', () => {
