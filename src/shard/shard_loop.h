@@ -64,8 +64,8 @@ struct ShardOptions {
   FlushBy flush_by = FlushBy::adaptive;
   // Below the one, hops between threads cost more than they hide; above the other, the next turn is worth having
   // meanwhile (docs/adr/0001). In between nothing changes, so that the choice does not flap.
-  std::chrono::microseconds flush_fast{150};
-  std::chrono::microseconds flush_slow{300};
+  std::chrono::microseconds flush_fast{250};
+  std::chrono::microseconds flush_slow{500};
   std::size_t inbox_max = 65'536;    // Requests that wait for their turn.
   std::size_t waiters_max = 65'536;  // Requests that wait for a job, or for the end of one.
   std::size_t commands_per_turn = 8'192;
