@@ -3,6 +3,7 @@
 // them at most, so that those of a job come in their order.
 import { FatalError, isWorkmillError, RetryableError, type WorkmillError } from './errors.js';
 import { answerError, type Http } from './http.js';
+import { areJobs, areResults } from './ours.js';
 import type { Report } from './reports.js';
 import { backoffMs, type Retry } from './retry.js';
 import { after } from './timer.js';
@@ -22,13 +23,9 @@ const waitMs = 20_000;
 // What no report is at fault for, and no further request mends.
 const neverMind = new Set(['unauthorized', 'forbidden']);
 
-/** Looked at before any of it is taken, so that all reports can be sent again where it makes no sense. */
-function isOurs({ jobs = [], reports = [] }: { jobs?: unknown; reports?: unknown }): boolean {
-  const isOne = (one: Partial<wire.LeasedJob> | null) =>
-    [one?.id, one?.type, one?.lease, one?.payload_base64 ?? ''].every((text) => typeof text === 'string');
-  const isResult = (one: Partial<wire.ReportResult> | null) => one?.ok === true || typeof one?.error?.code === 'string';
-  return Array.isArray(jobs) && jobs.every(isOne) && Array.isArray(reports) && reports.every(isResult);
-}
+/** An answer to a lease or to reports. */
+const isOurs = ({ jobs = [], reports = [] }: { jobs?: unknown; reports?: unknown }) =>
+  areJobs(jobs) && areResults(reports);
 
 const notOurs = (where: string, cause: unknown) =>
   new FatalError(`what answers ${where} is no Workmill server`, {

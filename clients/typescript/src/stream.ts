@@ -6,6 +6,7 @@ import type { Socket } from 'node:net';
 import { WebSocket } from 'ws';
 import { errorOf, FatalError, RetryableError, UserError, type WorkmillError } from './errors.js';
 import { answerError, connectionError, parseUrl, tlsOptions, type TlsOptions } from './http.js';
+import { areJobs, areResults, areTexts, isObject, isProblem } from './ours.js';
 import type { Report } from './reports.js';
 import { backoffMs, type Retry } from './retry.js';
 import { after, timerMaxMs } from './timer.js';
@@ -26,12 +27,14 @@ export interface StreamOptions {
   quietMs: number;
 }
 
+type Refusal = wire.Problem & { retry_after?: number };
+
 type Frame = {
-  subscribed?: { resume: string; resumed: boolean; direct?: boolean };
+  subscribed?: { resume: string; resumed?: boolean; direct?: boolean };
   jobs?: wire.LeasedJob[];
   reports?: wire.ReportResult[];
   cancel?: string[];
-  error?: wire.Problem & { retry_after?: number };
+  error?: Refusal;
   drained?: true;
 };
 
@@ -60,6 +63,20 @@ function nameOf({ localAddress, localPort }: Socket): string | undefined {
   const address = localAddress?.replace(/%.*/, ''); // The zone has another number at the other side.
   if (!address || !localPort) return undefined;
   return address.includes(':') ? `[${address}]:${localPort}` : `${address}:${localPort}`;
+}
+
+/** Members that are not known are of a newer server, for newer clients. */
+function isFrame(value: unknown): value is Frame {
+  if (!isObject(value)) return false;
+  const { subscribed, jobs, reports, cancel, error } = value;
+  return (
+    (jobs === undefined || areJobs(jobs)) &&
+    (reports === undefined || areResults(reports)) &&
+    (cancel === undefined || areTexts(cancel)) &&
+    (subscribed === undefined || (isObject(subscribed) && typeof subscribed['resume'] === 'string')) &&
+    (error === undefined ||
+      (isProblem(error) && ['number', 'undefined'].includes(typeof (error as Refusal).retry_after)))
+  );
 }
 
 /** What a close without a word before it means. */
@@ -207,12 +224,17 @@ export class Stream implements Transport {
   }
 
   #message(socket: WebSocket, data: Buffer): void {
-    let frame: Frame;
+    // What has come together with a spoilt message is not heard: answers to reports go by their order.
+    if (socket.readyState !== WebSocket.OPEN) return;
+    let frame: unknown;
     try {
-      frame = JSON.parse(data.toString('utf8')) as Frame;
+      frame = JSON.parse(data.toString('utf8'));
     } catch (error) {
-      this.#reason = new FatalError('a message of the server is no JSON', { code: 'protocol_error', cause: error });
-      socket.terminate();
+      this.#spoilt(socket, 'a message of the server is no JSON', error);
+      return;
+    }
+    if (!isFrame(frame)) {
+      this.#spoilt(socket, 'a message of the server makes no sense');
       return;
     }
     if (frame.jobs) {
@@ -224,8 +246,7 @@ export class Stream implements Transport {
         this.kick();
       } else {
         if (reports) this.#unanswered.unshift(reports);
-        this.#reason = new FatalError('an answer to reports that were not sent', { code: 'protocol_error' });
-        socket.terminate();
+        this.#spoilt(socket, 'an answer to reports that were not sent');
       }
     } else if (frame.cancel) {
       this.#desk.cancel(frame.cancel);
@@ -235,7 +256,7 @@ export class Stream implements Transport {
       if (this.#direct) this.#tcp?.setKeepAlive(true, keepAliveMs());
       this.#subscribed = true;
       this.#everSubscribed = true;
-      this.#desk.connected(frame.subscribed.resumed);
+      this.#desk.connected(frame.subscribed.resumed ?? false);
       if (this.#draining) socket.send('{"drain":true}');
       this.kick();
     } else if (frame.drained) {
@@ -250,6 +271,12 @@ export class Stream implements Transport {
       this.#reason = errorOf(frame.error, seconds === undefined ? undefined : seconds * 1_000);
     }
     // Other frames are of a newer server, for newer clients.
+  }
+
+  /** The other side does not speak as a Workmill does. It is asked again, as after any break. */
+  #spoilt(socket: WebSocket, why: string, cause?: unknown): void {
+    this.#reason = new FatalError(why, { code: 'protocol_error', cause });
+    socket.terminate();
   }
 
   /** Before there was a stream: an ordinary answer. */

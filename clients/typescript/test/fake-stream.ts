@@ -34,15 +34,17 @@ class Arrivals<T> {
 /** One connection of a worker. */
 export class Peer {
   readonly #socket: WebSocket;
+  readonly #tcp: IncomingMessage['socket'];
   readonly #messages = new Arrivals<Message>();
   readonly closed: Promise<unknown>;
   /** Where it comes from: address and port. */
   readonly from: string;
   pings = 0;
 
-  constructor(socket: WebSocket, { remoteAddress, remotePort }: IncomingMessage['socket']) {
+  constructor(socket: WebSocket, tcp: IncomingMessage['socket']) {
     this.#socket = socket;
-    this.from = `${remoteAddress}:${remotePort}`;
+    this.#tcp = tcp;
+    this.from = `${tcp.remoteAddress}:${tcp.remotePort}`;
     this.closed = once(socket, 'close');
     socket.on('ping', () => (this.pings += 1));
     socket.on('message', (data) => this.#messages.push(JSON.parse(String(data)) as Message));
@@ -56,8 +58,16 @@ export class Peer {
     }
   }
 
-  send(message: Message): void {
+  /** Any JSON, for what is no message. */
+  send(message: unknown): void {
     this.#socket.send(JSON.stringify(message));
+  }
+
+  /** In one piece, as TCP gives them: the worker has read all of them before it can do anything about the first. */
+  sendTogether(...messages: Message[]): void {
+    this.#tcp.cork();
+    for (const message of messages) this.send(message);
+    this.#tcp.uncork();
   }
 
   /** The subscription, answered; resolves when the worker has read the answer. */

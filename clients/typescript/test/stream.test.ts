@@ -234,6 +234,62 @@ test('a stream that breaks comes back by its token, and sends again what was not
   await end(worker, running, second);
 });
 
+for (const spoilt of [
+  null,
+  [],
+  'jobs',
+  { jobs: [null] },
+  { jobs: {} },
+  { jobs: [leased('b', { lease: null })] },
+  { jobs: [leased('b', { payload_base64: null })] },
+  { reports: [null] },
+  { reports: [{ id: 'a', ok: false }] },
+  { reports: true },
+  { cancel: 'a' },
+  { cancel: [1] },
+  { subscribed: true },
+  { error: true },
+  { error: { ...problem('overloaded', 'retryable'), retry_after: 'soon' } },
+]) {
+  test(`a server that says ${JSON.stringify(spoilt)} is left, and asked again`, async () => {
+    const worker = make({ concurrency: 1 }).on('t', (job) => job.id);
+    const reasons: string[] = [];
+    worker.events.on('disconnected', (error) => reasons.push(error.code));
+    const running = worker.run();
+    const peer = await server.peer();
+    await peer.subscribed();
+    peer.send({ jobs: [leased('a')] });
+    const sent = await peer.next('reports');
+
+    peer.send(spoilt);
+
+    const next = await server.peer();
+    assert.deepEqual(await next.subscribed().then(({ resume, held }) => [resume, held]), ['token', ['a']]);
+    assert.deepEqual(reasons, ['protocol_error']);
+    assert.deepEqual(await next.reports(), sent);
+    await end(worker, running, next);
+  });
+}
+
+test('what comes together with a spoilt message is not heard', async () => {
+  const worker = make({ concurrency: 1 }).on('t', (job) => job.id);
+  const running = worker.run();
+  const peer = await server.peer();
+  await peer.subscribed();
+  for (const id of ['a', 'b']) {
+    peer.send({ jobs: [leased(id)] });
+    await peer.next('reports');
+  }
+
+  // The second would be taken for the answer of the first report.
+  peer.sendTogether({ reports: [null] }, { reports: [{ id: 'b', ok: true }] });
+
+  const next = await server.peer();
+  assert.deepEqual((await next.subscribed())['held'], ['a', 'b']);
+  assert.equal((await next.reportsOf(2)).length, 2);
+  await end(worker, running, next);
+});
+
 test('on a stream that is not the old one, leases are extended at once to see whether they hold', async () => {
   const { promise, open } = gate();
   const worker = make().on('t', async (_job, ctx) => {
