@@ -30,6 +30,7 @@ class FakeStream:
         self.answers_to_hold = 0  # So many are decided, and their answers are late: an error may come before them.
         self.poison: Callable[[dict], bool] = lambda report: False  # A message with such a report is refused as a whole.
         self.says_why = True  # Else it only closes the connection, as a proxy that bounds messages.
+        self.first: List[Any] = []  # What the next connections begin with, in place of `subscribed`.
         self.refusal: Optional[dict] = None  # A problem, in place of `subscribed`.
         self.status: Optional[int] = None  # In place of the stream.
         self._changed = threading.Condition()
@@ -76,7 +77,7 @@ class FakeStream:
             assert self._changed.wait_for(check, DEADLINE), "it did not happen"
             return check()
 
-    def send(self, message: dict) -> None:
+    def send(self, message: Any) -> None:
         asyncio.run_coroutine_threadsafe(self._send(message), self._loop).result(DEADLINE)
 
     def give_jobs(self) -> None:
@@ -107,7 +108,7 @@ class FakeStream:
         problem = {"code": "unauthorized", "class": "user", "detail": "who?", "status": self.status}
         return connection.respond(self.status, json.dumps(problem))
 
-    async def _send(self, message: dict) -> None:
+    async def _send(self, message: Any) -> None:
         assert self._connection is not None
         await self._connection.send(json.dumps(message))
 
@@ -128,6 +129,10 @@ class FakeStream:
             first = json.loads(await connection.recv())["subscribe"]
             if self.refusal is not None:
                 await connection.send(json.dumps({"error": self.refusal}))
+                return
+            if self.first:
+                await connection.send(json.dumps(self.first.pop(0)))
+                await connection.wait_closed()
                 return
             self._connection = connection
             self._is_draining = False

@@ -87,6 +87,48 @@ def test_one_report_that_spoils_a_request_does_not_spoil_the_others(fake, transp
     assert fake.get(ids[1]).error.code == "report_refused"
 
 
+def once(answer, wanted):
+    """For Transport.spoil: that answer in place of the first one that is wanted."""
+    left = [answer]
+    return lambda path, body: (200, left.pop()) if left and wanted(path, body) else None
+
+
+JOB = {"id": "x", "type": "t", "queue": "q", "lease": "l", "attempt": 1, "max_attempts": 1}
+
+
+@pytest.mark.parametrize(
+    "spoilt",
+    [
+        None,
+        {"jobs": [None]},
+        {"jobs": None},
+        {"jobs": [{**JOB, "id": 1}]},
+        {"jobs": [{**JOB, "max_attempts": None}]},
+        {"jobs": [{**JOB, "payload_base64": 1}]},
+    ],
+)
+def test_an_answer_with_something_else_in_it_than_jobs_is_no_answer(fake, transport, spoilt):
+    transport.spoil = once(spoilt, lambda path, body: path == "/v1/leases")
+    id = fake.enqueue("t", 1, queue="q").id
+
+    work_until(echo_worker(), transport, lambda: fake.get(id).finished)
+
+    assert fake.result(id) == 1
+
+
+@pytest.mark.parametrize(
+    "spoilt",
+    [None, {"reports": [None]}, {"reports": []}, {"reports": [{"ok": False}]}, {"reports": [{"ok": False, "error": {}}]}],
+)
+def test_an_answer_with_something_else_in_it_than_reports_is_no_answer(fake, transport, spoilt):
+    transport.spoil = once(spoilt, lambda path, body: path == "/v1/reports")
+    id = fake.enqueue("t", 1, queue="q").id
+
+    work_until(echo_worker(), transport, lambda: fake.get(id).finished)
+
+    assert fake.result(id) == 1
+
+
 def test_jobs_that_come_in_the_moment_in_which_a_worker_drains_are_given_back(fake):
     async def request(free, method, path, headers, body):
         answer = fake._server.request(method, path, headers, body)

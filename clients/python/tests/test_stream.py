@@ -131,6 +131,63 @@ def test_a_report_whose_answer_is_lost_is_sent_again_and_is_no_failure(fake, str
     stream.wait_for(finished(fake, next_id))
 
 
+JOB = {"id": "x", "type": "t", "queue": "q", "lease": "l", "attempt": 1, "max_attempts": 1}
+
+
+@pytest.mark.parametrize(
+    "spoilt",
+    [
+        None,
+        [],
+        {"jobs": [None]},
+        {"jobs": {}},
+        {"jobs": [{**JOB, "lease": None}]},
+        {"jobs": [{**JOB, "attempt": "first"}]},
+        {"jobs": [{**JOB, "payload_base64": None}]},
+        {"reports": [None]},
+        {"reports": []},
+        {"reports": True},
+        {"reports": [{"id": "a", "ok": False}]},
+        {"cancel": True},
+        {"cancel": [[]]},
+        {"error": None},
+        {"error": {}},
+    ],
+)
+def test_a_server_that_makes_no_sense_is_left_and_asked_again(fake, stream, start, spoilt):
+    stream.answers_to_hold = 1
+    worker = make(stream)
+    worker.job("t")(lambda ctx: ctx.payload)
+    id = fake.enqueue("t", 1, queue="q").id
+    start(worker)
+    stream.wait_for(lambda: stream.reports)
+
+    stream.send(spoilt)
+
+    stream.wait_for(lambda: len(stream.reports) == 2)
+    assert [again.get("held") for again in stream.subscribed] == [None, [id]]
+    assert stream.reports[0] == stream.reports[1]
+
+
+def test_answers_to_reports_that_were_not_sent_make_no_sense(stream, start):
+    start(make(stream))
+    stream.wait_for(lambda: stream.subscribed)
+
+    stream.send({"reports": [{"id": "x", "ok": True}]})
+
+    stream.wait_for(lambda: len(stream.subscribed) == 2)
+
+
+@pytest.mark.parametrize("spoilt", [None, {}, {"resume": None}])
+def test_a_stream_that_begins_with_no_subscription_is_asked_again(stream, start, spoilt):
+    stream.first = [{"subscribed": spoilt}]
+
+    start(make(stream))
+
+    stream.wait_for(lambda: stream.subscribed)
+    assert stream.first == []
+
+
 def test_what_a_handler_tells_goes_out_in_its_order(fake, stream, start):
     worker = make(stream)
 

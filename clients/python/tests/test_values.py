@@ -99,6 +99,12 @@ def test_json_nested_too_deeply_is_found_out():
     assert _json.checked(_json.dumps(deep[0])) == b"[" * 128 + b"]" * 128
 
 
+@pytest.mark.parametrize("loads", [_json.loads, _json._loads_slowly])
+def test_json_that_no_server_would_nest_so_deeply_is_none(loads):
+    with pytest.raises(ValueError):
+        loads("[" * 100_000 + "]" * 100_000)
+
+
 @pytest.mark.parametrize(
     "result, error",
     [

@@ -26,7 +26,7 @@ from typing import (
 )
 from urllib.parse import quote, urlencode
 
-from . import _json
+from . import _json, _ours
 from ._errors import CachePending, NoServer, UserError, WorkmillError, from_problem, protocol_error
 from ._models import (
     Cached,
@@ -107,9 +107,7 @@ def read(call: Call[T], answer: Answer) -> T:
 
 def problem_error(content: Any, headers: Mapping[str, str]) -> Optional[WorkmillError]:
     """None: it is no problem of ours."""
-    if isinstance(content, dict) and all(isinstance(content.get(name), str) for name in ("code", "class")):
-        return from_problem(content, retry_after(headers))
-    return None
+    return from_problem(content, retry_after(headers)) if _ours.is_problem(content) else None
 
 
 def _not_ours(call: Call[T], answer: Answer, how: str) -> WorkmillError:
@@ -336,7 +334,7 @@ def lease_request(
 ) -> Call[List[Mapping[str, Any]]]:
     body = {"queues": queue_choices(queues), "max": max, "wait": duration_text(wait), "lease": duration_text(lease)}
     body.update(_given({"worker": worker}))
-    return Call("POST", "/v1/leases", lambda raw: list(raw["jobs"]), _json.dumps(body), wait=duration_seconds(wait))
+    return Call("POST", "/v1/leases", _ours.jobs_of, _json.dumps(body), wait=duration_seconds(wait))
 
 
 def lease(
@@ -356,7 +354,7 @@ def reports_body(items: Sequence[bytes]) -> bytes:
 
 
 def reports_request(items: Sequence[bytes]) -> Call[List[Mapping[str, Any]]]:
-    return Call("POST", "/v1/reports", lambda raw: list(raw["reports"]), reports_body(items))
+    return Call("POST", "/v1/reports", lambda raw: _ours.answers_of(raw, len(items)), reports_body(items))
 
 
 def report(reports: Sequence[Mapping[str, Any]]) -> Call[List[Reported]]:

@@ -13,13 +13,20 @@ def _dumps_slowly(value: Any) -> bytes:
     return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
 
 
+def _loads_slowly(text: Union[bytes, str]) -> Any:
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("JSON that is nested too deep") from None
+
+
 dumps: Callable[[Any], bytes]
 loads: Callable[[Union[bytes, str]], Any]
 
 try:
     import orjson
 except ImportError:
-    dumps, loads = _dumps_slowly, json.loads
+    dumps, loads = _dumps_slowly, _loads_slowly
 else:
 
     def _dumps_fast(value: Any) -> bytes:

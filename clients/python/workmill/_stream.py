@@ -15,7 +15,7 @@ from typing import Any, Deque, Dict, List, Optional, Union
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 
-from . import _calls, _json
+from . import _calls, _json, _ours
 from ._engine import Engine, Report
 from ._errors import UserError, WorkmillError, from_problem, protocol_error
 from ._http import Address
@@ -232,15 +232,16 @@ class Stream:
         first = self._read(await within(self._connect_timeout * 2, socket.recv()))
         if "error" in first:
             raise self._problem(first["error"])
-        if "subscribed" not in first:
+        subscribed = first.get("subscribed")
+        if not (isinstance(subscribed, dict) and isinstance(subscribed.get("resume"), str)):
             raise protocol_error("the stream did not begin with an answer")
-        self._resume = first["subscribed"]["resume"]
-        self._is_direct = first["subscribed"].get("direct", False)
+        self._resume = subscribed["resume"]
+        self._is_direct = bool(subscribed.get("direct", False))
         if self._is_direct:
             socket.keep_alive()
         self._pause.reset()
         self._outage.is_over()
-        is_resumed = first["subscribed"].get("resumed", False)
+        is_resumed = subscribed.get("resumed", False)
         logger.info("connected with %s as %s", self._where, settings.worker, extra={"resumed": is_resumed})
 
     @staticmethod
@@ -279,11 +280,14 @@ class Stream:
         async for text in socket:
             message = self._read(text)
             if "jobs" in message:
-                engine.on_jobs(message["jobs"])
-            elif "reports" in message and self._unanswered:
-                engine.on_answers(self._unanswered.popleft(), message["reports"])
+                engine.on_jobs(_ours.jobs_of(message))
+            elif "reports" in message:
+                if not self._unanswered:
+                    raise protocol_error("reports were answered that were not sent")
+                answers = _ours.answers_of(message, len(self._unanswered[0]))
+                engine.on_answers(self._unanswered.popleft(), answers)
             elif "cancel" in message:
-                engine.on_cancel(message["cancel"])
+                engine.on_cancel(_ours.ids_of(message["cancel"]))
             elif "error" in message:
                 raise self._problem(message["error"])
             elif "drained" in message:
@@ -301,6 +305,8 @@ class Stream:
         return message
 
     def _problem(self, problem: Any) -> WorkmillError:
+        if not _ours.is_problem(problem):
+            return protocol_error("the stream brought an error that is none")
         error = from_problem(problem)
         if error.code == "stream_replaced":
             # A stream of ours took over that we have lost sight of. What it holds is given to others after a while.
