@@ -98,7 +98,7 @@ simdjson::error_code read_jobs(ondemand::value value, std::vector<JobView>& jobs
 }
 
 simdjson::error_code read_answer(ondemand::object object, std::size_t index, Frame& frame) {
-  bool ok = true;
+  std::optional<bool> ok;
   ReportAnswer answer;
   std::string_view id;
   for (auto each : object) {
@@ -110,15 +110,16 @@ simdjson::error_code read_answer(ondemand::object object, std::size_t index, Fra
     if (key == "id") {
       id = string_of(value);
     } else if (key == "ok") {
-      if (auto const error = value.get_bool().get(ok)) return error;
+      if (auto const error = value.get_bool().get(ok.emplace())) return error;
     } else if (key == "cancel_requested") {
       if (auto const error = value.get_bool().get(answer.cancel_requested)) return error;
     } else if (key == "error") {
       auto const problem = Json::parse(raw_text(value));
-      answer.error = problem ? problem_error(*problem) : problem.error();
+      if (!problem || !is_problem(*problem)) return simdjson::INCORRECT_TYPE;
+      answer.error = problem_error(*problem);
     }
   }
-  if (!ok && !answer.error) return simdjson::NO_SUCH_FIELD;
+  if (!ok || (!*ok && !answer.error)) return simdjson::NO_SUCH_FIELD;
   if (answer.error || answer.cancel_requested) {
     answer.index = index;
     answer.id = id;
@@ -156,6 +157,7 @@ simdjson::error_code read_rare(std::string_view key, ondemand::value value, Fram
   auto const json = Json::parse(raw_text(value));
   if (!json) return simdjson::TAPE_ERROR;
   if (key == "subscribed") {
+    if (json->text("resume").empty()) return simdjson::NO_SUCH_FIELD;
     auto const says = [&](std::string_view name) {
       Json const* const found = json->find(name);
       return found != nullptr && found->as_bool() != nullptr && *found->as_bool();
@@ -163,6 +165,7 @@ simdjson::error_code read_rare(std::string_view key, ondemand::value value, Fram
     frame.subscribed =
         Subscribed{.resume = std::string{json->text("resume")}, .resumed = says("resumed"), .direct = says("direct")};
   } else if (key == "error") {
+    if (!is_problem(*json)) return simdjson::INCORRECT_TYPE;
     Error error = problem_error(*json);
     Json const* const after = json->find("retry_after");  // Seconds.
     auto const seconds = after != nullptr ? after->as_double() : std::nullopt;
@@ -176,6 +179,7 @@ simdjson::error_code read_rare(std::string_view key, ondemand::value value, Fram
 
 void clear(Frame& frame) {
   frame.jobs.clear();
+  frame.has_jobs = false;
   frame.answers = 0;
   frame.has_answers = false;
   frame.remarkable.clear();
@@ -210,14 +214,16 @@ Result<> FrameReader::read(std::string_view text, Frame& frame) {
       std::string_view key;
       if (auto const error = field.unescaped_key().get(key)) return error;
       simdjson::error_code error = simdjson::SUCCESS;
-      if (key == "jobs")
+      if (key == "jobs") {
+        frame.has_jobs = true;
         error = read_jobs(field.value(), frame.jobs);
-      else if (key == "reports")
+      } else if (key == "reports") {
         error = read_answers(field.value(), frame);
-      else if (key == "cancel")
+      } else if (key == "cancel") {
         error = read_cancel(field.value(), frame.cancel);
-      else
+      } else {
         error = read_rare(key, field.value(), frame);
+      }
       if (error) return error;
     }
     return simdjson::SUCCESS;

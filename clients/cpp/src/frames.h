@@ -43,6 +43,7 @@ struct Frame {
   std::vector<JobView> jobs;
   std::size_t answers = 0;               // So many reports were answered,
   std::vector<ReportAnswer> remarkable;  // and of these, those that say more than "ok".
+  bool has_jobs = false;                 // If only none.
   bool has_answers = false;
   std::vector<std::string> cancel;
   std::optional<Subscribed> subscribed;

@@ -96,7 +96,7 @@ class LeaseLink final : public WorkLink {
       lease_ticket_ = 0;
       ReportBatchPtr batch = std::move(lease_batch_);
       if (!answer && !batch && draining_) return pump();  // Called off.
-      Taken const taken = take(answer, batch.get());
+      Taken const taken = take(answer, batch.get(), Asked::lease);
       if (taken == Taken::refused) batch->is_suspect = true;  // Or the lease is at fault: the next one rides alone.
       if (taken != Taken::yes && batch) put_back(std::move(batch));
       pump();
@@ -108,7 +108,7 @@ class LeaseLink final : public WorkLink {
     request.body = "{\"reports\":[" + report_batch_->text + "]}";
     transport_->send(std::move(request), [this](Result<Response> answer) {
       ReportBatchPtr batch = std::move(report_batch_);
-      Taken const taken = take(answer, batch.get());
+      Taken const taken = take(answer, batch.get(), Asked::reports);
       if (taken == Taken::refused)
         suspect(std::move(batch), answer.error());
       else if (taken == Taken::again)
@@ -123,14 +123,22 @@ class LeaseLink final : public WorkLink {
     refused,  // But not with the same reports.
   };
 
+  // For jobs, with reports that ride along or without; or for answers to reports alone.
+  enum class Asked : std::uint8_t { lease, reports };
+
   // Hands on what was answered.
-  Taken take(Result<Response>& answer, ReportBatch* batch) {
+  Taken take(Result<Response>& answer, ReportBatch* batch, Asked asked) {
     if (answer && answer->status >= 400) answer = std::unexpected(read_problem(*answer));
     if (answer) {
       std::string& body = answer->body;
       body.reserve(body.size() + FrameReader::padding());
       auto const read = reader_.read(body, frame_);
-      if (!read) answer = std::unexpected(read.error());
+      bool const has_jobs = frame_.has_jobs || asked == Asked::reports;
+      bool const has_answers = batch == nullptr || batch->count == frame_.answers;
+      if (!read)
+        answer = std::unexpected(read.error());
+      else if (!has_jobs || !has_answers)
+        answer = not_ours("an answer without what was asked for");
     }
     if (!answer && batch != nullptr && is_about_reports(answer.error())) return Taken::refused;
     if (!answer) {
@@ -138,7 +146,7 @@ class LeaseLink final : public WorkLink {
       return Taken::again;
     }
     if (std::exchange(failures_, 0) > 0 || !was_up_) events_.on_up(true, std::exchange(was_up_, true));
-    if (batch != nullptr && frame_.has_answers) events_.on_answers(*batch, frame_);
+    if (batch != nullptr) events_.on_answers(*batch, frame_);
     if (!frame_.jobs.empty() || !frame_.cancel.empty()) events_.on_frame(frame_);
     return Taken::yes;
   }

@@ -230,7 +230,7 @@ class StreamLink final : public WorkLink {
       events_.on_up(frame_.subscribed->resumed, std::exchange(was_up_, true));
     }
     if (frame_.has_answers) {
-      if (unanswered_.empty()) {
+      if (unanswered_.empty() || unanswered_.front()->count != frame_.answers) {
         return down(Error{.code = "protocol_error", .message = "the server has answered reports that were not sent"});
       }
       ReportBatchPtr const batch = std::move(unanswered_.front());

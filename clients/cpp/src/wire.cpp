@@ -400,6 +400,8 @@ std::unexpected<Error> not_ours(std::string const& what) {
   return error;
 }
 
+bool is_problem(Json const& json) { return !json.text("code").empty() && !json.text("class").empty(); }
+
 Error problem_error(Json const& problem) {
   Json const* const status = problem.find("status");
   Error error{.code = std::string{problem.text("code")},
@@ -415,7 +417,7 @@ Error problem_error(Json const& problem) {
 Error read_problem(Response const& response) {
   auto const json = Json::parse(response.body);
   Error error;
-  if (json && !json->text("code").empty() && !json->text("class").empty()) {
+  if (json && is_problem(*json)) {
     error = problem_error(*json);
   } else {
     error = not_ours("status " + std::to_string(response.status)).error();

@@ -44,6 +44,8 @@ void write_queues(std::vector<QueueChoice> const& queues, std::string& out);
 
 // The error of an answer that is no Workmill's. It came, so the request may have counted.
 std::unexpected<Error> not_ours(std::string const& what);
+// Does it say what only a Workmill says of an error?
+bool is_problem(Json const& json);
 // The error of an answer whose status is 400 or more.
 Error read_problem(Response const& response);
 Error problem_error(Json const& problem);

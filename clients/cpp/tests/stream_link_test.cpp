@@ -4,8 +4,15 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include <atomic>
+#include <boost/asio/buffer.hpp>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/ip/tcp.hpp>
+#include <boost/beast/core/buffers_to_string.hpp>
+#include <boost/beast/core/flat_buffer.hpp>
+#include <boost/beast/websocket/stream.hpp>
 #include <future>
 #include <memory>
 #include <set>
@@ -26,7 +33,7 @@ using namespace test;  // NOLINT(google-build-using-namespace)
 struct Told final : LinkEvents {
   explicit Told(std::size_t holds = 0) : held_jobs(holds) {}
   void on_frame(Frame&) override {}
-  void on_answers(ReportBatch&, Frame&) override {}
+  void on_answers(ReportBatch&, Frame&) override { ++answers; }
   void on_up(bool, bool) override { ++ups; }
   void on_report_refused(ReportBatch&, Error const&) override { ++troubles; }
   void on_refused(Error, bool) override { ++troubles; }
@@ -37,6 +44,7 @@ struct Told final : LinkEvents {
 
   std::size_t const held_jobs;
   std::atomic<int> ups{0};
+  std::atomic<int> answers{0};
   std::atomic<int> troubles{0};
 };
 
@@ -53,6 +61,13 @@ class Linked {
   }
   ~Linked() {
     on_loop([&] { link_.reset(); });
+  }
+  void send(std::string_view report) {
+    auto batch = std::make_unique<ReportBatch>();
+    batch->text = report;
+    batch->starts = {0};
+    batch->count = 1;
+    on_loop([&] { link_->send(std::move(batch)); });
   }
 
  private:
@@ -95,6 +110,75 @@ std::vector<KeptAlive> kept_alive(std::string const& url) {
     kept.push_back({.idle = option(IPPROTO_TCP, TCP_KEEPIDLE), .user_timeout = option(IPPROTO_TCP, TCP_USER_TIMEOUT)});
   }
   return kept;
+}
+
+// The other side of a stream, as a test has it.
+class FakeStream {
+ public:
+  explicit FakeStream(int socket)
+      : stream_(boost::asio::ip::tcp::socket{context_, boost::asio::ip::tcp::v4(), ::dup(socket)}) {
+    boost::beast::error_code error;
+    stream_.accept(error);
+  }
+  // Empty where the other side has gone.
+  std::string read() {
+    boost::beast::flat_buffer in;
+    boost::beast::error_code error;
+    stream_.read(in, error);
+    return boost::beast::buffers_to_string(in.data());
+  }
+  void write(std::string_view text) {
+    boost::beast::error_code error;
+    stream_.write(boost::asio::buffer(text), error);
+  }
+  void subscribe() {
+    read();
+    write(R"({"subscribed":{"resume":"token","resumed":true,"lease":"60s"}})");
+  }
+
+ private:
+  boost::asio::io_context context_;
+  boost::beast::websocket::stream<boost::asio::ip::tcp::socket> stream_;
+};
+
+TEST(StreamLink, AServerThatMakesNoSenseIsLeftAndAskedAgain) {
+  for (char const* const spoilt : {"null", "[]", R"({"jobs":[null]})", R"({"reports":[null]})", R"({"cancel":[1]})",
+                                   R"({"error":{}})", R"({"reports":[{"id":"a","ok":true}]})"}) {
+    FakeServer server{[spoilt](int socket, int number) {
+      FakeStream stream{socket};
+      stream.subscribe();
+      if (number == 1) stream.write(spoilt);
+      while (!stream.read().empty()) {
+      }
+    }};
+    Told told;
+    Linked const link{server.url(), told, {}};
+
+    EXPECT_TRUE(eventually([&] { return told.ups == 2; })) << spoilt;
+    EXPECT_EQ(told.troubles, 1) << spoilt;
+    EXPECT_EQ(told.answers, 0) << spoilt;
+  }
+}
+
+TEST(StreamLink, ReportsThatAreAnsweredByMoreOrLessThanThereAreAreSentAgain) {
+  for (char const* const spoilt : {R"({"reports":[]})", R"({"reports":[{"id":"a","ok":true},{"id":"b","ok":true}]})",
+                                   R"({"reports":[{"id":"a"}]})"}) {
+    FakeServer server{[spoilt](int socket, int number) {
+      FakeStream stream{socket};
+      stream.subscribe();
+      if (stream.read().starts_with(R"({"reports":)")) {
+        stream.write(number == 1 ? spoilt : R"({"reports":[{"id":"a","ok":true}]})");
+      }
+      while (!stream.read().empty()) {
+      }
+    }};
+    Told told;
+    Linked link{server.url(), told, {}};
+    link.send(R"({"id":"a","lease":"1","outcome":"completed"})");
+
+    EXPECT_TRUE(eventually([&] { return told.answers == 1; })) << spoilt;
+    EXPECT_EQ(told.ups, 2) << spoilt;
+  }
 }
 
 TEST(StreamLink, AtRestIsLeftToTheKernelWhereNobodyIsBetweenAndElseAServerThatIsSilentIsGivenUp) {

@@ -158,8 +158,26 @@ TEST_F(Frames, TheRareOnesAreKnown) {
 }
 
 TEST_F(Frames, WhatIsNoFrameIsAProtocolError) {
-  for (char const* const bad :
-       {"", "[]", "{", R"({"jobs":{}})", R"({"jobs":[{"id":"a"}]})", R"({"reports":[{"ok":"yes"}]})"}) {
+  for (char const* const bad : {"",
+                                "null",
+                                "[]",
+                                "{",
+                                R"({"jobs":{}})",
+                                R"({"jobs":[null]})",
+                                R"({"jobs":[{"id":"a"}]})",
+                                R"({"jobs":[{"id":"a","lease":null,"type":"t"}]})",
+                                R"({"reports":[null]})",
+                                R"({"reports":[{}]})",
+                                R"({"reports":[{"ok":"yes"}]})",
+                                R"({"reports":[{"ok":false}]})",
+                                R"({"reports":[{"ok":false,"error":null}]})",
+                                R"({"reports":[{"ok":false,"error":{}}]})",
+                                R"({"cancel":"a"})",
+                                R"({"cancel":[1]})",
+                                R"({"subscribed":true})",
+                                R"({"subscribed":{}})",
+                                R"({"error":true})",
+                                R"({"error":{"code":"overloaded"}})"}) {
     EXPECT_EQ(read(bad).error().code, "protocol_error") << bad;
   }
 }

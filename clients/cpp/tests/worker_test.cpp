@@ -454,6 +454,55 @@ TEST(Worker, AReportThatIsTooLargeForItsServerEndsItsOwnJob) {
   }
 }
 
+// A server with one job, which says something else once: in place of jobs, or of the answer to the report.
+class Spoiling {
+ public:
+  enum class What : std::uint8_t { jobs, reports };
+  Spoiling(What what, std::string spoilt) : what_(what), spoilt_(std::move(spoilt)) {}
+  std::string url() const { return server_.url(); }
+  int reports() const { return reports_; }
+
+ private:
+  void serve(int socket) {
+    for (std::string request = read_request(socket); !request.empty(); request = read_request(socket)) {
+      bool const has_report = request.contains(R"("outcome":)");
+      bool const is_spoilt = has_report == (what_ == What::reports) && !was_spoilt_.exchange(true);
+      if (has_report && !is_spoilt) ++reports_;
+      if (!is_spoilt && !has_report && has_given_.exchange(true)) continue;  // Nothing more to do: it waits.
+      std::string const jobs = has_report ? "" : R"({"id":"a","lease":"1","type":"t","attempt":1,"max_attempts":1})";
+      std::string const answers = has_report ? R"(,"reports":[{"id":"a","ok":true}])" : "";
+      send_text(socket, response(200, is_spoilt ? spoilt_ : R"({"jobs":[)" + jobs + "]" + answers + "}"));
+    }
+    ::shutdown(socket, SHUT_RDWR);  // Who has called off waits for it.
+  }
+
+  What const what_;
+  std::string const spoilt_;
+  std::atomic<bool> was_spoilt_{false};
+  std::atomic<bool> has_given_{false};
+  std::atomic<int> reports_{0};
+  FakeServer server_{[this](int socket, int) { serve(socket); }};  // Ends first.
+};
+
+TEST(Worker, OverHttpAnAnswerWithSomethingElseInItIsNoAnswer) {
+  using enum Spoiling::What;
+  for (auto const& [what, spoilt] :
+       {std::pair{jobs, "null"}, std::pair{jobs, "{}"}, std::pair{jobs, R"({"jobs":[null]})"},
+        std::pair{jobs, R"({"jobs":[{"id":"a","type":"t"}]})"}, std::pair{reports, R"({"jobs":[]})"},
+        std::pair{reports, R"({"jobs":[],"reports":[]})"}, std::pair{reports, R"({"jobs":[],"reports":[null]})"},
+        std::pair{reports, R"({"jobs":[],"reports":[{"id":"a"}]})"}}) {
+    Spoiling server{what, spoilt};
+    Worker worker{{.transport = WorkTransport::http, .server = {.url = server.url(), .log = [](auto...) {}}}};
+    worker.on<NoPayload>("t", [](NoPayload) {});
+    worker.start();
+
+    EXPECT_TRUE(eventually([&] { return server.reports() == 1; })) << spoilt;
+    worker.stop();
+    EXPECT_TRUE(worker.wait()) << spoilt;
+    EXPECT_EQ(worker.figures().completed, 1U) << spoilt;
+  }
+}
+
 TEST(Worker, WhereTheServerHasNoStreamsItLeasesOverHttpUnlessItMustNot) {
   for (int const status : {404, 405, 426}) {
     FakeServer server{[status](int socket, int) {
