@@ -96,6 +96,7 @@ Result<Computed> read_computed(Result<Response> answer) {
                               .error_class = ErrorClass::retryable,
                               .message = "the job " + std::string{json->text("job_id")} +
                                          ", which computes the value, is " + std::string{json->text("state")},
+                              .may_have_happened = true,  // It is there.
                               .detail = about.dump()}};
 }
 

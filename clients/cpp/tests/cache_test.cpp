@@ -120,6 +120,7 @@ TEST(Cache, AJobThatIsNotDoneIsAskedForUntilTheWaitIsOver) {
   EXPECT_EQ(*value->as<int>(), 1);
   EXPECT_EQ(pending.error().code, "cache_pending");
   EXPECT_EQ(pending.error().error_class, ErrorClass::retryable);
+  EXPECT_TRUE(pending.error().may_have_happened);  // The job was made.
   EXPECT_EQ(pending.error().detail, R"({"job_id":"j","state":"leased"})");
   EXPECT_NE(server.request(0).find(R"("fresh":"90000ms","tags":["a"],"wait":")"), std::string::npos);
   EXPECT_NE(server.request(3).find(R"("wait":"0ms"})"), std::string::npos);
