@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import re
 
 import pytest
 
@@ -23,7 +25,7 @@ class Transport:
         self.fake = fake
         self.spoil = lambda path, body: None
 
-    async def request(self, method, path, headers, body, timeout, undo=None):
+    async def request(self, method, path, headers, body, timeout, call_off=None):
         await asyncio.sleep(0.001)  # The fake's long polls do not wait: others get their turn here.
         spoilt = self.spoil(path, body)
         if spoilt is None:
@@ -129,8 +131,83 @@ def test_an_answer_with_something_else_in_it_than_reports_is_no_answer(fake, tra
     assert fake.result(id) == 1
 
 
+async def serve(fake, reader, writer, sent):
+    """One connection with the in-memory server. `sent(writer, answer)` sends what has jobs in it."""
+    with contextlib.suppress(asyncio.IncompleteReadError):
+        while True:
+            head = (await reader.readuntil(b"\r\n\r\n")).decode()
+            method, path = head.split()[:2]
+            body = await reader.readexactly(int(re.search(r"(?i)content-length: (\d+)", head)[1]))
+            answer = fake._server.request(method, path, {}, body).body
+            data = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(answer), answer)
+            await asyncio.sleep(0.001)  # The fake's long polls do not wait.
+            if b'"jobs":[{' in answer:
+                await sent(writer, data)
+            else:
+                writer.write(data)
+    writer.close()
+
+
+@pytest.mark.parametrize("first", [None, 1, 40])  # Bytes that come by themselves.
+def test_jobs_whose_first_bytes_are_there_when_a_worker_drains_are_given_back(fake, monkeypatch, first):
+    worker = echo_worker()
+    feed_data = asyncio.StreamReader.feed_data
+    begin = []
+
+    def feed(reader, data):
+        feed_data(reader, data)
+        if begin and data == begin[0]:
+            worker.drain()  # In the middle of a turn of the loop: nobody has read them yet.
+
+    monkeypatch.setattr(asyncio.StreamReader, "feed_data", feed)
+
+    async def main():
+        async def sent(writer, data):
+            begin.append(data[:first])
+            writer.write(data[:first])
+            for _ in range(10):
+                await asyncio.sleep(0)  # What was called off would have gone by now.
+            writer.write(data[len(begin[0]) :])
+
+        server = await asyncio.start_server(lambda *streams: serve(fake, *streams, sent), "127.0.0.1", 0)
+        url = "http://127.0.0.1:{}".format(server.sockets[0].getsockname()[1])
+        worker._make_link = lambda engine: Polling(engine, AsyncClient(url, retry=ONCE), url)
+        await worker.run()
+        server.close()
+
+    id = fake.enqueue("t", 1, queue="q").id
+    asyncio.run(asyncio.wait_for(main(), 30))
+
+    assert fake.get(id).state == "ready"
+
+
+def test_a_poll_that_waits_is_called_off_by_a_drain_and_its_connection_closed(fake):
+    async def main():
+        asked, gone = asyncio.Event(), asyncio.Event()
+
+        async def wait(reader, writer):
+            await reader.readuntil(b"\r\n\r\n")
+            asked.set()
+            await reader.read()  # The body, and that it is over.
+            gone.set()
+            writer.close()
+
+        server = await asyncio.start_server(wait, "127.0.0.1", 0)
+        url = "http://127.0.0.1:{}".format(server.sockets[0].getsockname()[1])
+        worker = echo_worker()
+        worker._make_link = lambda engine: Polling(engine, AsyncClient(url, retry=ONCE), url)
+        running = asyncio.ensure_future(worker.run())
+        await asked.wait()
+        worker.drain()
+        await running
+        await gone.wait()
+        server.close()
+
+    asyncio.run(asyncio.wait_for(main(), 30))
+
+
 def test_jobs_that_come_in_the_moment_in_which_a_worker_drains_are_given_back(fake):
-    async def request(free, method, path, headers, body):
+    async def request(free, method, path, headers, body, call_off):
         answer = fake._server.request(method, path, headers, body)
         if path == "/v1/leases" and json.loads(answer.body)["jobs"]:
             worker.drain()  # The answer is there, and its caller does not know it yet.

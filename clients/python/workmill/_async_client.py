@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import copy
 import ssl
 from types import TracebackType
@@ -26,12 +25,12 @@ from typing import (
 
 from . import _calls, _otel
 from ._cache import AsyncCache
-from ._calls import Answer, Bulk, Bulks, Call, Page, QueueChoice
+from ._calls import Bulk, Bulks, Call, Page, QueueChoice
 from ._client import job_of, result_of
 from ._errors import WorkmillError
 from ._hooks import AsyncEnqueueHook, hooked_async
 from ._http import CONNECT_TIMEOUT, CONNECTIONS_MAX, REQUEST_TIMEOUT, WAITS_MAX, Address, headers_for, token_from
-from ._http_async import AsyncHttpTransport, AsyncTransport
+from ._http_async import AsyncHttpTransport, AsyncTransport, CallOff
 from ._models import Enqueued, Job, JobOptions, Leased, NewJob, Queue, Reported
 from ._retry import Attempts, RetryPolicy
 from ._time import DurationLike, duration_seconds
@@ -114,17 +113,12 @@ class AsyncClient:
                     raise
             await asyncio.sleep(pause)
 
-    async def _try(self, call: Call[T], undo: Callable[[T], Any] = lambda _: None) -> T:
-        """Once. `undo` is for what came in the moment in which its caller was cancelled, and nobody else gets."""
-
-        def undo_answer(answer: Answer) -> None:
-            with contextlib.suppress(WorkmillError):
-                undo(_calls.read(call, answer))
-
+    async def _try(self, call: Call[T], call_off: Optional[CallOff] = None) -> T:
+        """Once. `call_off`: see AsyncTransport."""
         headers = {**self._headers, **call.headers}
         transport = self._for_waits if call.wait > 0 else self._transport
         timeout = self._timeout + call.wait
-        answer = await transport.request(call.method, call.path, headers, call.body, timeout, undo_answer)
+        answer = await transport.request(call.method, call.path, headers, call.body, timeout, call_off)
         return _calls.read(call, answer)
 
     def _traced(self, call: Call[T]) -> Call[T]:

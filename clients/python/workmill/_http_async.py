@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from typing import Any, Callable, Deque, Mapping, Optional, Protocol, Tuple
+from typing import Any, Callable, Coroutine, Deque, Mapping, Optional, Protocol, Set, Tuple, TypeVar
 
 import h11
 
@@ -14,11 +14,20 @@ from ._errors import NoServer, protocol_error
 from ._http import CONNECT_TIMEOUT, CONNECTIONS_MAX, IDLE_MAX, Address, connection_error
 from ._within import within
 
+T = TypeVar("T")
+
 _PIECE = 65_536  # Bytes read at once.
+
+CallOff = asyncio.Future[None]  # Whoever sets its result calls a request off.
+
+
+class CalledOff(Exception):
+    """The request was, before any of its answer came."""
 
 
 class AsyncTransport(Protocol):
-    """As Transport. `undo` gets the answer that is there when its caller is cancelled, if it is told of it."""
+    """As Transport. `call_off`: when it is done, CalledOff is raised where no byte of the answer is there yet. An answer that
+    has begun is waited for: unlike one whose caller is cancelled, it does not get lost."""
 
     async def request(
         self,
@@ -27,7 +36,7 @@ class AsyncTransport(Protocol):
         headers: Mapping[str, str],
         body: Optional[bytes],
         timeout: float,
-        undo: Callable[[Answer], Any] = ...,
+        call_off: Optional[CallOff] = ...,
     ) -> Answer: ...
 
     async def close(self) -> None: ...
@@ -42,7 +51,14 @@ class _Connection:
     def is_usable(self) -> bool:
         return not self.reader.at_eof() and not self.writer.is_closing()
 
-    async def ask(self, method: str, path: str, headers: Mapping[str, str], body: Optional[bytes]) -> Answer:
+    async def ask(
+        self,
+        method: str,
+        path: str,
+        headers: Mapping[str, str],
+        body: Optional[bytes],
+        call_off: Optional[CallOff],
+    ) -> Answer:
         fields = list(headers.items())
         if body is not None or method == "POST":
             fields.append(("Content-Length", str(len(body or b""))))
@@ -54,9 +70,10 @@ class _Connection:
         # An answer may come before all is sent, and instead of its being read: so a broken pipe is no reason to stop.
         with contextlib.suppress(ConnectionError):
             await self.writer.drain()
-        return await self._answer()
+        return await self._answer(await _unless(call_off, self.reader.read(_PIECE)))
 
-    async def _answer(self) -> Answer:
+    async def _answer(self, begin: bytes) -> Answer:
+        self.state.receive_data(begin)
         status, headers, parts = 0, {}, []
         while True:
             event = self.state.next_event()
@@ -101,23 +118,31 @@ class AsyncHttpTransport:
         headers: Mapping[str, str],
         body: Optional[bytes],
         timeout: float,
-        undo: Callable[[Answer], Any] = lambda _: None,
+        call_off: Optional[CallOff] = None,
     ) -> Answer:
         if self._free is None:
             self._free = asyncio.Semaphore(self._connections_max)
         try:
-            return await within(timeout, self._request(self._free, method, path, headers, body), undo)
+            return await within(timeout, self._request(self._free, method, path, headers, body, call_off))
         except asyncio.TimeoutError:
             raise NoServer(f"{self._address}: no answer in time", timed_out=True) from None
 
     async def _request(
-        self, free: asyncio.Semaphore, method: str, path: str, headers: Mapping[str, str], body: Optional[bytes]
+        self,
+        free: asyncio.Semaphore,
+        method: str,
+        path: str,
+        headers: Mapping[str, str],
+        body: Optional[bytes],
+        call_off: Optional[CallOff],
     ) -> Answer:
         async with free:
-            connection = self._take() or await self._connect()
+            connection = self._take()
+            if connection is None:
+                connection = await _unless(call_off, self._connect(), lambda made: made.writer.close())
             is_reusable = False
             try:
-                answer = await connection.ask(method, path, headers, body)
+                answer = await connection.ask(method, path, headers, body, call_off)
                 is_reusable = connection.finish()
                 return answer
             except OSError as error:
@@ -128,8 +153,8 @@ class AsyncHttpTransport:
                     raise NoServer(f"{self._address}: the connection broke: {error}", code="no_server") from error
                 raise protocol_error(f"what answers at {self._address} does not speak HTTP: {error}") from error
             finally:
-                # A request that was given up (time-out, cancellation) closes its connection, which takes back a long
-                # poll.
+                # A request that was given up (time-out, cancellation, called off) closes its connection, which takes back
+                # a long poll.
                 if is_reusable and not self._is_closed and len(self._idle) < IDLE_MAX:
                     self._idle.append(connection)
                 else:
@@ -163,3 +188,24 @@ class AsyncHttpTransport:
         for connection in idle:
             with contextlib.suppress(OSError):
                 await connection.writer.wait_closed()
+
+
+async def _unless(
+    call_off: Optional[CallOff], work: Coroutine[Any, Any, T], undo: Callable[[T], Any] = lambda _: None
+) -> T:
+    """What `work` gives, unless it is called off before there is anything. `undo` is for what nobody gets then."""
+    if call_off is None:
+        return await work
+    task = asyncio.ensure_future(work)
+    try:
+        either: Set[asyncio.Future[Any]] = {task, call_off}
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise CalledOff
+    except BaseException:
+        task.cancel()
+        await asyncio.wait({task})
+        if not task.cancelled() and task.exception() is None:
+            undo(task.result())
+        raise
+    return task.result()

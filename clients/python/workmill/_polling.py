@@ -11,6 +11,7 @@ from . import _calls
 from ._async_client import AsyncClient
 from ._engine import Engine, Report
 from ._errors import UserError, WorkmillError
+from ._http_async import CalledOff, CallOff
 from ._outage import Outage
 from ._retry import Pause, RetryPolicy
 from ._stream import NEVER_MIND, RECONNECT_CAP, RECONNECT_FIRST
@@ -29,6 +30,7 @@ class Polling:
         self._client = client
         self._wakeups: Dict[str, asyncio.Event] = {"leases": asyncio.Event(), "reports": asyncio.Event()}
         self._leasing: Optional[asyncio.Task[None]] = None
+        self._call_off: Optional[CallOff] = None  # While a poll is under way.
         self._outage = Outage(where)
 
     def wake(self) -> None:
@@ -36,8 +38,11 @@ class Polling:
             event.set()
 
     def drain(self) -> None:
-        # Closes the connection that polls, upon which the server takes back what it was about to give.
-        if self._leasing is not None:
+        # Closes the connection that polls, upon which the server takes back what it was about to give. Jobs that have come,
+        # even if only their first bytes, are the worker's to give back.
+        if self._call_off is not None:
+            self._call_off.set_result(None)
+        elif self._leasing is not None:
             self._leasing.cancel()
 
     async def run(self) -> None:
@@ -58,28 +63,35 @@ class Polling:
             await self._client.close()
 
     async def _lease(self) -> None:
-        engine, settings = self._engine, self._engine.settings
+        engine = self._engine
         pause = Pause(RECONNECT_FIRST, RECONNECT_CAP)
         while not engine.is_draining:
             room = min(engine.room(), LEASES_MAX)
             if room == 0:
                 await self._wait("leases")
                 continue
-            call = _calls.lease_request(settings.queues, room, POLL, settings.lease_text, settings.worker)
             try:
-                jobs = await self._client._try(call, undo=self._came_late)
+                jobs = await self._poll(room)
             except UserError:
                 raise
+            except CalledOff:
+                return
             except WorkmillError as error:
+                if engine.is_draining:
+                    return
                 await self._back_off(pause, error)
                 continue
             self._reached(pause)
             engine.on_jobs(jobs)
 
-    def _came_late(self, jobs: List[Mapping[str, Any]]) -> None:
-        """In the moment in which the poll was called off. A worker that drains gives them back; one that has to end cannot."""
-        if self._engine.is_draining:
-            self._engine.on_jobs(jobs)
+    async def _poll(self, room: int) -> List[Mapping[str, Any]]:
+        settings = self._engine.settings
+        call = _calls.lease_request(settings.queues, room, POLL, settings.lease_text, settings.worker)
+        self._call_off = asyncio.get_running_loop().create_future()
+        try:
+            return await self._client._try(call, self._call_off)
+        finally:
+            self._call_off = None
 
     async def _report(self, leasing: asyncio.Task[None]) -> None:
         engine = self._engine

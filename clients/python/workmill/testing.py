@@ -24,6 +24,7 @@ from ._fake_problem import Problem
 from ._fake_server import FakeServer
 from ._handlers import TASK, Handler
 from ._held import Held
+from ._http_async import CallOff
 from ._hooks import AsyncEnqueueHook, EnqueueHook, hooked, hooked_async
 from ._models import Job
 from ._retry import RetryPolicy
@@ -58,7 +59,7 @@ class _AsyncTransport:
         headers: Mapping[str, str],
         body: Optional[bytes],
         timeout: float,
-        undo: Callable[[Answer], Any] = lambda _: None,
+        call_off: Optional[CallOff] = None,
     ) -> Answer:
         return self._server.request(method, path, headers, body)
 
