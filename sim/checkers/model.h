@@ -347,6 +347,10 @@ class Model {
   bool run(shard::Cookie cookie, SetFlag const& command);
   bool run(shard::Cookie cookie, RemoveFlag const& command);
   bool run(shard::Cookie cookie, GetFlagHistory const& command);
+  bool run(shard::Cookie, MakeBatch const&) { return true; }  // Nobody asks for batches yet.
+  bool run(shard::Cookie, CloseBatch const&) { return true; }
+  bool run(shard::Cookie, ForgetBatch const&) { return true; }
+  bool run(shard::Cookie, GetBatch const&) { return true; }
 
   bool bulk_part(Bulk bulk);
   Room room_to_wait() const;

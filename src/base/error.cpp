@@ -28,6 +28,10 @@ std::string_view to_string(ErrorCode code) {
     case ErrorCode::upgrade_required: return "upgrade_required";
     case ErrorCode::stream_replaced: return "stream_replaced";
     case ErrorCode::cache_miss: return "cache_miss";
+    case ErrorCode::batch_not_found: return "batch_not_found";
+    case ErrorCode::batch_closed: return "batch_closed";
+    case ErrorCode::batch_exists: return "batch_exists";
+    case ErrorCode::batches_full: return "batches_full";
     case ErrorCode::outcome_unknown: return "outcome_unknown";
     case ErrorCode::overloaded: return "overloaded";
     case ErrorCode::shutting_down: return "shutting_down";

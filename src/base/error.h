@@ -41,6 +41,10 @@ enum class ErrorCode : std::uint16_t {
   upgrade_required = 123,   // Only a WebSocket can be had there.
   stream_replaced = 124,    // Another connection has taken over the stream.
   cache_miss = 125,         // Nothing is kept under this key.
+  batch_not_found = 126,    // There is no such batch, or no longer.
+  batch_closed = 127,       // No job is put into it any more.
+  batch_exists = 128,       // Another batch has this id.
+  batches_full = 129,       // There are as many as may be, and all are needed.
   // 2xx: what the server cannot do just now.
   outcome_unknown = 201,
   overloaded = 202,
@@ -82,8 +86,12 @@ constexpr ErrorClass class_of(ErrorCode code) {
     case ErrorCode::unauthorized:
     case ErrorCode::forbidden:
     case ErrorCode::upgrade_required:
+    case ErrorCode::batch_not_found:
+    case ErrorCode::batch_closed:
+    case ErrorCode::batch_exists:
     case ErrorCode::cache_miss: return ErrorClass::user;
     case ErrorCode::queue_full:
+    case ErrorCode::batches_full:
     case ErrorCode::request_timeout:
     case ErrorCode::outcome_unknown:
     case ErrorCode::overloaded:

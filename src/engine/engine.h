@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "base/time.h"
 #include "flags/flag_set.h"
+#include "model/batch.h"
 #include "model/command.h"
 #include "model/effect.h"
 #include "model/figures.h"
@@ -38,6 +39,8 @@ struct EngineOptions {
   std::uint64_t cache_volatile_bytes_max = UINT64_MAX;  // Of a volatile one, as CacheValue::allocation_bytes() counts.
   bool measures_jobs = true;  // Keep JobStageFigures and TypeFigures. Off: to see what they cost.
   std::size_t flags_max = 1'000;
+  std::uint32_t batches_max = kBatchesMaxDefault;  // Beyond these, those go before their time that are only kept.
+  Duration batch_kept = kBatchKeptDefault;         // After the last of its callbacks has been decided.
 };
 
 // What comes in with every decision.

@@ -101,6 +101,7 @@ struct ReportBatch {
 struct JobFilter {
   std::optional<JobState> state{};
   std::string queue{}, type{}, tag{}, group{};  // Empty: any.
+  std::string batch{};                          // The id of a batch; empty: any. Where there is none such: no job.
   std::string text{};                           // Substring of type, id, payload or error; empty: any.
   AllowedQueues among{};                        // Jobs of other queues are none; nothing: any. The shard's to set.
 };
@@ -249,9 +250,36 @@ struct GetFlagHistory {
   std::uint64_t before = 0;     // Only changes to versions below this one; 0: all.
 };
 
-using Command =
-    std::variant<Enqueue, Lease, ReportBatch, GetJob, GetJobLog, ListJobs, CancelJob, RetryJob, DeleteJob, PatchJob,
-                 BulkJobs, ListQueues, GetQueue, PatchQueue, PurgeQueue, GetStatus, OpenStream, TellStream, PutCache,
-                 ComputeCached, ReadCached, ForgetCached, ForgetCachedBy, SetFlag, RemoveFlag, GetFlagHistory>;
+// --- Batches. Ids as text: a name that the client brings, or one that the server has made.
+
+// Answered with BatchReply. The same id again with the same content answers the batch as it is; with another one,
+// batch_exists. batches_full where there are as many as may be, and none that is kept only to be looked at.
+struct MakeBatch {
+  std::string id{};  // A name; empty: the server makes one.
+  // Each as encode_spec writes it, checked by check_callback (batch.h); empty: none. One of the two at least.
+  Bytes on_success{};
+  Bytes on_finish{};
+  std::string meta{};  // A JSON object as text, kBatchMetaBytesMax at most, or empty.
+  // Of the request that makes it: for callbacks without their own. No part of the content.
+  std::string traceparent{}, tracestate{};
+  std::optional<Idempotency> idempotency{};
+};
+// No job is put into it from now on, and its callbacks come in their time. Answered with BatchReply, also where it is
+// closed already.
+struct CloseBatch {
+  std::string id{};
+};
+// Its jobs stay, its callbacks never come. Answered with DoneReply.
+struct ForgetBatch {
+  std::string id{};
+};
+struct GetBatch {
+  std::string id{};
+};
+
+using Command = std::variant<Enqueue, Lease, ReportBatch, GetJob, GetJobLog, ListJobs, CancelJob, RetryJob, DeleteJob,
+                             PatchJob, BulkJobs, ListQueues, GetQueue, PatchQueue, PurgeQueue, GetStatus, OpenStream,
+                             TellStream, PutCache, ComputeCached, ReadCached, ForgetCached, ForgetCachedBy, SetFlag,
+                             RemoveFlag, GetFlagHistory, MakeBatch, CloseBatch, ForgetBatch, GetBatch>;
 
 }  // namespace workmill

@@ -14,6 +14,9 @@ namespace workmill {
 // What the engine calls a job by. 44 bits of milliseconds since 1970 above 20 bits of counter: so a number tells when
 // its job was made, grows with every job, and cannot come back after a restart although no counter is stored.
 enum class JobNumber : std::uint64_t {};
+// What the engine calls a batch by. Out of the same numbers as those of jobs: so the jobs that were put into a batch
+// have larger ones than it, and a number is either a job's or a batch's.
+enum class BatchNumber : std::uint64_t {};
 // Fences a lease: grows with every grant, in the same form as a JobNumber.
 enum class LeaseToken : std::uint64_t {};
 // Who owns a log: grows by one with each owner.
@@ -26,6 +29,7 @@ inline constexpr int kCounterBits = 20;
 constexpr Instant created_at(JobNumber number) {
   return instant_from_ms(static_cast<std::int64_t>(std::to_underlying(number) >> kCounterBits));
 }
+constexpr Instant created_at(BatchNumber number) { return created_at(JobNumber{std::to_underlying(number)}); }
 // The number after `last` at time `now`: the first of this millisecond, or one more than the last.
 constexpr std::uint64_t next_in_time(std::uint64_t last, Instant now) {
   auto const first = static_cast<std::uint64_t>(to_ms(now)) << kCounterBits;

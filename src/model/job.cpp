@@ -35,7 +35,8 @@ constexpr std::uint32_t kHasKeepResult = 1U << 17;
 constexpr std::uint32_t kHasMeta = 1U << 18;
 constexpr std::uint32_t kHasTracestate = 1U << 19;
 constexpr std::uint32_t kHasCache = 1U << 20;
-constexpr std::uint32_t kAllSpecFields = (1U << 21) - 1;
+constexpr std::uint32_t kHasBatch = 1U << 21;
+constexpr std::uint32_t kAllSpecFields = (1U << 22) - 1;
 constexpr std::uint32_t kRareSpecFields = kAllSpecFields & ~(kHasPayloadKind | kHasQueue | kHasTraceparent | kHasId);
 constexpr std::string_view kDefaultQueue = "default";
 
@@ -69,6 +70,7 @@ std::uint32_t fields_of(JobSpecView const& spec) {
   add(!spec.meta.empty(), kHasMeta);
   add(!spec.tracestate.empty(), kHasTracestate);
   add(!spec.cache_key.empty(), kHasCache);
+  add(!spec.batch.empty(), kHasBatch);
   return mask;
 }
 
@@ -77,7 +79,7 @@ std::size_t spec_bytes_max(JobSpecView const& spec, std::uint32_t mask) {
                       packed_bytes_max(spec.traceparent) + packed_bytes_max(spec.id) + spec.payload.size();
   if ((mask & kRareSpecFields) == 0) return bytes;
   bytes += packed_bytes_max(spec.unique_key) + packed_bytes_max(spec.group) + packed_bytes_max(spec.meta) +
-           packed_bytes_max(spec.tracestate) + packed_bytes_max(spec.cache_key);
+           packed_bytes_max(spec.tracestate) + packed_bytes_max(spec.cache_key) + packed_bytes_max(spec.batch);
   bytes += 20 * kVarintBytesMax;  // All numbers, with room to spare.
   for (std::string_view const tag : spec.tags) bytes += packed_bytes_max(tag);
   for (std::string_view const tag : spec.cache_tags) bytes += packed_bytes_max(tag);
@@ -117,6 +119,7 @@ void pack_rare_fields(JobSpecView const& spec, std::uint32_t mask, BytePacker& o
     out.zigzag(spec.cache_error_for.count());
     pack_tags(spec.cache_tags, out);
   }
+  if (mask & kHasBatch) out.bytes(spec.batch);
 }
 
 // Reads, and keeps in mind whether what it read could have been written: a field that has no bytes, or its default
@@ -202,6 +205,7 @@ void read_rare_fields(FieldReader& reader, std::uint32_t mask, JobSpecView& spec
     spec.cache_error_for = reader.duration();
     read_tags(reader, spec.cache_tags);
   }
+  if (mask & kHasBatch) spec.batch = reader.text();
 }
 
 auto invalid(std::string field, std::string message) {
@@ -264,6 +268,7 @@ Result<> check_flight(JobSpecView const& spec) {
   }
   if (!spec.unique_key.empty()) return invalid("unique.key", "a job that computes a cached value is unique by its key");
   if (!spec.id.empty()) return invalid("id", "a job that computes a cached value is known by its key");
+  if (!spec.batch.empty()) return invalid("batch", "a job that computes a cached value is for all who ask for it");
   auto windows = check_cache_windows(spec.cache_fresh, spec.cache_stale);
   if (!windows) {
     windows.error().field.insert(0, "cache.");
@@ -351,6 +356,12 @@ bool is_payload_lost(BytesView spec) {
          (static_cast<unsigned char>(spec.front()) & kHasPayloadKind) == std::to_underlying(PayloadKind::lost);
 }
 
+bool names_batch(BytesView spec) {
+  // The bit is in the fourth byte of the mask, which most specs do not have.
+  if (spec.empty() || (static_cast<unsigned char>(spec.front()) & 0x80U) == 0) return false;
+  return (ByteReader{spec}.varint() & kHasBatch) != 0;
+}
+
 Result<> check_spec(JobSpecView const& spec) {
   if (!is_name(spec.type)) return bad_name("type");
   if (!is_name(spec.queue)) return bad_name("queue");
@@ -372,6 +383,7 @@ Result<> check_spec(JobSpecView const& spec) {
     return invalid("unique.key", "must not be empty");
   }
   if (!spec.group.empty() && !is_name(spec.group)) return bad_name("group");
+  if (!spec.batch.empty() && !is_name(spec.batch)) return bad_name("batch");
   WM_TRY_VOID(check_tags("tags", spec.tags, kTagsMax));
   if (spec.meta.size() > kMetaBytesMax) {
     return fail_field(ErrorCode::payload_too_large, "meta",

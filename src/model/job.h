@@ -84,6 +84,7 @@ struct JobSpecView {
   std::string_view meta{};         // A JSON object as text, or empty.
   std::string_view traceparent{};  // W3C, as checked by telemetry/trace.h, or empty.
   std::string_view tracestate{};
+  std::string_view batch{};  // The id of the batch that it is put into, or empty. Of a flight always empty.
   // Of a flight, the job that computes a cached value: its key, and how long what it makes counts. A key is held as a
   // unique one is, in a namespace of its own, whatever the queue; so a flight has no unique key and no id beside it.
   std::string_view
@@ -106,6 +107,8 @@ Result<> decode_spec(BytesView in, JobSpecView& view);
 
 // Is this the spec of a job whose payload the disk has lost?
 bool is_payload_lost(BytesView spec);
+// Is it the spec of a job that is put into a batch? Without decoding it.
+bool names_batch(BytesView spec);
 
 // The rules of the contract: names, ranges, what excludes what. invalid_field with the field's name where one is
 // broken (payload_too_large for payload and meta). That JSON is JSON, it does not check. Every adapter calls it on what

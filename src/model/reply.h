@@ -9,6 +9,7 @@
 #include "base/bytes.h"
 #include "base/error.h"
 #include "base/time.h"
+#include "model/batch.h"
 #include "model/cache.h"
 #include "model/command.h"
 #include "model/figures.h"
@@ -175,6 +176,14 @@ struct FlagHistoryReply {
   std::uint64_t next = 0;             // There are more, before this version. 0: there are not.
 };
 
+// --- Batches.
+
+struct BatchReply {
+  BatchView batch{};
+  bool created = false;   // By this request.
+  bool replayed = false;  // The first answer to this idempotency key was of this batch: here it is as it is now.
+};
+
 // Figures of the cache. Totals since this process started; what the index itself counts is in cache::CacheFigures.
 struct CacheStatus {
   std::uint64_t entries = 0;
@@ -230,9 +239,9 @@ struct StatusReply {
   std::vector<CacheStatus> cache{};             // One, or none where there is no cache. On the heap, too.
 };
 
-using Reply =
-    std::variant<Error, EnqueueReply, LeaseReply, ReportsReply, JobReply, JobsReply, JobLogReply, CountReply,
-                 QueueReply, QueuesReply, DoneReply, StatusReply, StreamOpened, StreamJobs, StreamCancel, StreamDrained,
-                 StreamEnded, CachedReply, CachePending, ComputeFailed, CacheMissed, FlagReply, FlagHistoryReply>;
+using Reply = std::variant<Error, EnqueueReply, LeaseReply, ReportsReply, JobReply, JobsReply, JobLogReply, CountReply,
+                           QueueReply, QueuesReply, DoneReply, StatusReply, StreamOpened, StreamJobs, StreamCancel,
+                           StreamDrained, StreamEnded, CachedReply, CachePending, ComputeFailed, CacheMissed, FlagReply,
+                           FlagHistoryReply, BatchReply>;
 
 }  // namespace workmill

@@ -104,6 +104,21 @@ class Narrow {
   Verdict operator()(SetFlag&) const { return whole_server(forbidden_flags()); }
   Verdict operator()(RemoveFlag&) const { return whole_server(forbidden_flags()); }
   Verdict operator()(GetFlagHistory&) const { return whole_server(forbidden_flags()); }
+  Verdict operator()(MakeBatch& it) const {
+    if (!allowed_.queues) return {};
+    for (CallbackKind const kind : kAllCallbackKinds) {
+      Bytes const& bytes = kind == CallbackKind::success ? it.on_success : it.on_finish;
+      if (bytes.empty()) continue;
+      JobSpecView spec;
+      bool const is_spec = decode_spec(bytes, spec).has_value();
+      WM_ASSERT(is_spec);  // Who made the command encoded it.
+      if (!allowed_.has_queue(spec.queue)) return forbidden_queue(std::string{to_string(kind)} + ".queue");
+    }
+    return {};
+  }
+  Verdict operator()(CloseBatch&) const { return {}; }
+  Verdict operator()(ForgetBatch&) const { return {}; }
+  Verdict operator()(GetBatch&) const { return {}; }
 
  private:
   Verdict check(std::string_view queue) const {

@@ -27,7 +27,8 @@ bool only_makes_work(Command const& command) {
          std::holds_alternative<ListQueues>(command) || std::holds_alternative<GetQueue>(command) ||
          std::holds_alternative<GetStatus>(command) || std::holds_alternative<OpenStream>(command) ||
          std::holds_alternative<ComputeCached>(command) || std::holds_alternative<ReadCached>(command) ||
-         std::holds_alternative<GetFlagHistory>(command);
+         std::holds_alternative<GetFlagHistory>(command) || std::holds_alternative<MakeBatch>(command) ||
+         std::holds_alternative<GetBatch>(command);
 }
 
 Error nearly_full() {
@@ -88,7 +89,8 @@ ShardLoop::ShardLoop(ShardOptions options, log::Log& log, engine::Engine& engine
 ShardLoop::~ShardLoop() = default;
 
 Result<> ShardLoop::admits(Command const& command) const {
-  bool const is_enqueue = std::holds_alternative<Enqueue>(command);
+  // The callbacks of a batch wait in memory, as jobs do.
+  bool const is_enqueue = std::holds_alternative<Enqueue>(command) || std::holds_alternative<MakeBatch>(command);
   if (disk_low() && (is_enqueue || std::holds_alternative<PutCache>(command))) return std::unexpected(nearly_full());
   if (memory_full() && is_enqueue) return std::unexpected(no_memory_for_jobs());
   return {};

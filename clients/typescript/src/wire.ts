@@ -569,7 +569,7 @@ export type Problem = {
   title: string;
   status: number;
   detail: string;
-  code: 'queue_full' | 'lease_lost' | 'malformed_json' | 'invalid_field' | 'unknown_field' | 'missing_field' | 'not_found' | 'job_not_found' | 'job_leased' | 'wrong_state' | 'idempotency_key_reused' | 'method_not_allowed' | 'payload_too_large' | 'headers_too_large' | 'malformed_request' | 'unsupported_media_type' | 'request_timeout' | 'payload_damaged' | 'unauthorized' | 'forbidden' | 'too_many_attempts' | 'upgrade_required' | 'stream_replaced' | 'cache_miss' | 'outcome_unknown' | 'overloaded' | 'shutting_down' | 'disk_full' | 'recovering' | 'too_many_requests' | 'deadline_exceeded' | 'compute_failed' | 'io_failed' | 'log_corrupt' | 'log_in_use' | 'log_version' | 'log_fenced' | 'bad_configuration' | 'internal' | 'no_server' | 'protocol_error';
+  code: 'queue_full' | 'lease_lost' | 'malformed_json' | 'invalid_field' | 'unknown_field' | 'missing_field' | 'not_found' | 'job_not_found' | 'job_leased' | 'wrong_state' | 'idempotency_key_reused' | 'method_not_allowed' | 'payload_too_large' | 'headers_too_large' | 'malformed_request' | 'unsupported_media_type' | 'request_timeout' | 'payload_damaged' | 'unauthorized' | 'forbidden' | 'too_many_attempts' | 'upgrade_required' | 'stream_replaced' | 'cache_miss' | 'batch_not_found' | 'batch_closed' | 'batch_exists' | 'batches_full' | 'outcome_unknown' | 'overloaded' | 'shutting_down' | 'disk_full' | 'recovering' | 'too_many_requests' | 'deadline_exceeded' | 'compute_failed' | 'io_failed' | 'log_corrupt' | 'log_in_use' | 'log_version' | 'log_fenced' | 'bad_configuration' | 'internal' | 'no_server' | 'protocol_error';
   class: ErrorClass;
   trace_id?: string;
   /** Which field of the request is at fault. */

@@ -23,6 +23,10 @@ Reply decide(ForgetCached const& command, State const& state, Context const& con
 Reply decide(SetFlag const& command, State const& state, Context const& context, Effects& out);
 Reply decide(RemoveFlag const& command, State const& state, Context const& context, Effects& out);
 
+Reply decide(MakeBatch const& command, State const& state, Context const& context, Effects& out);
+Reply decide(CloseBatch const& command, State const& state, Context const& context, Effects& out);
+Reply decide(ForgetBatch const& command, State const& state, Context const& context, Effects& out);
+
 // These do a bounded part at a time, and set `again` where there may be more, from the reply's `next` on.
 Reply decide(BulkJobs const& command, State const& state, Context const& context, Effects& out, bool& again);
 Reply decide(PurgeQueue const& command, State const& state, Context const& context, Effects& out, bool& again);
@@ -34,6 +38,7 @@ Reply look(ListJobs const& command, State const& state);
 Reply look(ListQueues const& command, State const& state);
 Reply look(GetQueue const& command, State const& state);
 Reply look(GetFlagHistory const& command, State const& state);
+Reply look(GetBatch const& command, State const& state);
 
 // What falls due, steps_max effects at a time.
 void decide_due(State const& state, Context const& context, Effects& out);
@@ -73,6 +78,7 @@ std::size_t overtake_flights(std::string_view prefix, FlightFilter const& is_mea
 
 Error no_such_job();
 Error no_such_queue(std::string_view name);
+Error no_such_batch();
 Error queue_full(std::string_view name);
 
 }  // namespace workmill::engine

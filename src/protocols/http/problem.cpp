@@ -15,11 +15,14 @@ int status_of(ErrorCode code) {
     case ErrorCode::forbidden: return 403;
     case ErrorCode::not_found:
     case ErrorCode::job_not_found:
+    case ErrorCode::batch_not_found:
     case ErrorCode::cache_miss: return 404;
     case ErrorCode::method_not_allowed: return 405;
     case ErrorCode::request_timeout: return 408;
     case ErrorCode::lease_lost:
     case ErrorCode::stream_replaced:
+    case ErrorCode::batch_closed:
+    case ErrorCode::batch_exists:
     case ErrorCode::job_leased:
     case ErrorCode::wrong_state: return 409;
     case ErrorCode::payload_too_large: return 413;
@@ -27,6 +30,7 @@ int status_of(ErrorCode code) {
     case ErrorCode::idempotency_key_reused: return 422;
     case ErrorCode::upgrade_required: return 426;
     case ErrorCode::queue_full:
+    case ErrorCode::batches_full:
     case ErrorCode::too_many_requests:
     case ErrorCode::too_many_attempts: return 429;
     case ErrorCode::headers_too_large: return 431;
@@ -77,6 +81,10 @@ std::string_view title_of(ErrorCode code) {
     case ErrorCode::upgrade_required: return "Only a WebSocket is served here";
     case ErrorCode::stream_replaced: return "The stream was taken over";
     case ErrorCode::cache_miss: return "Nothing is cached under this key";
+    case ErrorCode::batch_not_found: return "There is no such batch";
+    case ErrorCode::batch_closed: return "The batch is closed";
+    case ErrorCode::batch_exists: return "Another batch has this id";
+    case ErrorCode::batches_full: return "There are as many batches as may be";
     case ErrorCode::outcome_unknown: return "The outcome is not known";
     case ErrorCode::overloaded: return "The server is busy";
     case ErrorCode::shutting_down: return "The server is stopping";
@@ -101,8 +109,9 @@ std::string_view title_of(ErrorCode code) {
 int retry_after_seconds(ErrorCode code) {
   if (class_of(code) != ErrorClass::retryable) return 0;
   switch (code) {
-    case ErrorCode::queue_full: return 2;  // Workers have to come first.
-    case ErrorCode::disk_full: return 30;  // Somebody has to come first.
+    case ErrorCode::queue_full: return 2;     // Workers have to come first.
+    case ErrorCode::batches_full: return 10;  // Callbacks have to be enqueued first.
+    case ErrorCode::disk_full: return 30;     // Somebody has to come first.
     case ErrorCode::shutting_down:
     case ErrorCode::recovering: return 3;
     default: return 1;

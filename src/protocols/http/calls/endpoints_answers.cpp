@@ -225,6 +225,7 @@ void Endpoints::append_body(Exchange const& exchange, Reply const& reply, std::s
     void operator()(DoneReply const&) { append_done(out); }
     void operator()(FlagReply const& it) { FlagCalls::append(it, out); }
     void operator()(FlagHistoryReply const& it) { FlagCalls::append(it, out); }
+    void operator()(BatchReply const&) {}  // No route asks for one yet.
     // What a worker stream is sent goes another way.
     void operator()(StreamOpened const&) {}
     void operator()(StreamJobs const&) {}
