@@ -15,11 +15,12 @@ inline std::uint64_t raw(JobNumber number) { return std::to_underlying(number); 
 constexpr std::size_t at(JobState state) { return static_cast<std::size_t>(state); }
 
 inline constexpr std::array<std::string_view, std::variant_size_v<Effect>> kEffectNames{
-    "StoreCreated",  "ServerResumed",     "Alive",          "JobEnqueued",  "JobReady",     "JobLeased",
-    "LeaseExtended", "JobCompleted",      "JobFailed",      "JobReleased",  "JobCancelled", "CancelRequested",
-    "JobRetried",    "ProgressMade",      "LinesLogged",    "JobForgotten", "JobSnapshot",  "QueueChanged",
-    "QueueRemoved",  "RequestRemembered", "CheckpointMade", "CacheStored",  "CacheFailed",  "CacheForgotten",
-    "FlagChanged",   "FlagRemoved",       "FlightOvertaken"};
+    "StoreCreated",   "ServerResumed",     "Alive",           "JobEnqueued",  "JobReady",     "JobLeased",
+    "LeaseExtended",  "JobCompleted",      "JobFailed",       "JobReleased",  "JobCancelled", "CancelRequested",
+    "JobRetried",     "ProgressMade",      "LinesLogged",     "JobForgotten", "JobSnapshot",  "QueueChanged",
+    "QueueRemoved",   "RequestRemembered", "CheckpointMade",  "CacheStored",  "CacheFailed",  "CacheForgotten",
+    "FlagChanged",    "FlagRemoved",       "FlightOvertaken", "BatchMade",    "BatchClosed",  "BatchFired",
+    "BatchForgotten", "BatchCopied"};
 
 template <class E, std::size_t I = 0>
 constexpr std::size_t kind_of() {

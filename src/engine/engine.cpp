@@ -241,6 +241,23 @@ void Engine::rewrite_standing_in(Position from, Position until, EffectSink& sink
       if (stands_there(change.stands_at)) out.emit(change.effect(key));
     }
   });
+  state.batches().walk([&](BatchTable::Batch const& batch) {
+    if (stands_there(batch.stands_at)) out.emit(batch.copy());
+  });
+}
+
+std::optional<std::vector<std::string_view>> Engine::batch_queues(std::string_view id) const {
+  BatchTable::Batch const* const batch = impl_->state.find_batch(id);
+  if (batch == nullptr) return std::nullopt;
+  std::vector<std::string_view> queues;
+  for (BatchTable::Callback const& callback : batch->callbacks) {
+    if (callback.exists()) queues.push_back(callback.queue);
+  }
+  return queues;
+}
+void Engine::batch_views(std::vector<BatchView>& out) const {
+  out.clear();
+  impl_->state.batches().walk([&out](BatchTable::Batch const& batch) { out.push_back(batch.view()); });
 }
 
 std::optional<JobNumber> Engine::flight_of(std::string_view cache_key) const {

@@ -71,6 +71,7 @@ struct EngineStatus {
   std::uint64_t idempotency_keys = 0;
   std::uint64_t flights = 0;  // Jobs that compute a cached value, and hold its key.
   std::uint64_t flags = 0;
+  std::uint64_t batches = 0;
   std::uint64_t held_back = 0;      // Ready jobs of types that a flag which is off gates, wherever they stand.
   std::uint64_t memory_bytes = 0;   // Of the tables, as far as they can be counted cheaply.
   std::uint64_t answers_bytes = 0;  // Of these, those of answers that are kept for repeated requests.
@@ -140,6 +141,10 @@ class Engine {
   // The queue that a job is in, lent until the next call that is not const. Nothing where there is no such job.
   std::optional<std::string_view> queue_of(JobRef const& job) const;
   std::optional<QueueView> queue_view(std::string_view name) const;
+  // The queues that a batch's callbacks are for. Nothing where there is no such batch.
+  std::optional<std::vector<std::string_view>> batch_queues(std::string_view id) const;
+  // Every batch, in the order of numbers, into `out` (reused): for tests, the simulation and the doctor.
+  void batch_views(std::vector<BatchView>& out) const;
   // The job that computes the cached value of this key just now. Nothing where none does.
   std::optional<JobNumber> flight_of(std::string_view cache_key) const;
   // Has a job begun to compute it that a put or a deletion of the key would overtake?
@@ -171,8 +176,8 @@ class Engine {
   // The store's own record and the settings of queues, where they stand there: written again, from memory.
   void rewrite_standing_in(Position from, Position until, EffectSink& sink);
 
-  // Living things of any kind (jobs, queue settings, flags' changes, remembered requests, the store's own record) whose
-  // record stands in this segment: 0 means that it can go without being read.
+  // Living things of any kind (jobs, queue settings, flags' changes, batches, remembered requests, the store's own
+  // record) whose record stands in this segment: 0 means that it can go without being read.
   std::uint64_t live_records_in(std::uint32_t segment) const;
   // Bytes of the records that live, of whatever kind, over all segments.
   std::uint64_t live_bytes() const;

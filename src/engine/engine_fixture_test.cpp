@@ -37,6 +37,18 @@ std::string dump(Engine& engine) {
                    queue.settings.when_full == WhenFull::refuse ? "refuse" : "drop", fmt::join(queue.depth, " "),
                    queue.oldest_ready_at ? to_ms(*queue.oldest_ready_at) : -1);
   }
+  std::vector<BatchView> batches;
+  engine.batch_views(batches);
+  for (BatchView const& batch : batches) {
+    fmt::format_to(std::back_inserter(out), "batch {} made {} closed {} jobs {} = {} + {} + {} + {} + {} meta {}",
+                   batch.id, to_ms(batch.created_at), batch.closed_at ? to_ms(*batch.closed_at) : -1, batch.jobs.total,
+                   batch.jobs.pending, batch.jobs.completed, batch.jobs.dead, batch.jobs.cancelled, batch.jobs.deleted,
+                   batch.meta);
+    for (CallbackView const& callback : batch.callbacks) {
+      fmt::format_to(std::back_inserter(out), ", {} {:x}", to_string(callback.state), std::to_underlying(callback.job));
+    }
+    out += '\n';
+  }
   for (flags::FlagEntryPtr const& flag : engine.flags()->entries()) {
     bool again = false;
     Reply const reply = engine.execute(GetFlagHistory{.key = flag->key}, {}, unused, &again);

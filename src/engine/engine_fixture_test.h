@@ -81,6 +81,18 @@ class ListLog final : public EffectSink {
     if constexpr (requires { e.tags; }) own(e.tags);
     if constexpr (requires { e.by; }) own(e.by);
     if constexpr (requires { e.definition; }) own(e.definition);
+    if constexpr (requires { e.id; }) own(e.id);
+    if constexpr (requires { e.meta; }) own(e.meta);
+    if constexpr (requires { e.traceparent; }) own(e.traceparent);
+    if constexpr (requires { e.tracestate; }) own(e.tracestate);
+    if constexpr (requires { e.on_success; }) own(e.on_success);
+    if constexpr (requires { e.on_finish; }) own(e.on_finish);
+    if constexpr (requires { e.callbacks; }) {
+      for (auto& callback : e.callbacks) {
+        own(callback.queue);
+        own(callback.spec);
+      }
+    }
   }
   void own(std::string_view& view) {
     texts_.emplace_back(view);

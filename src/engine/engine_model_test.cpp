@@ -25,11 +25,14 @@ constexpr std::array<std::string_view, 3> kGroups{"", "g", "h"};
 constexpr std::array<std::string_view, 4> kIds{"", "", "x", "y"};
 constexpr std::array<std::string_view, 3> kTypes{"t", "u", "v"};
 constexpr std::array<std::string_view, 2> kFlags{"f", "g"};
+constexpr std::array<std::string_view, 2> kBatches{"p", "q"};
+constexpr std::uint32_t kBatchesMax = 2;
+constexpr Duration kBatchKept{60'000};
 constexpr std::array<std::string_view, 5> kKeys{"", "", "", "k", "l"};
 constexpr std::array<std::string_view, 5> kCacheKeys{"", "", "", "k", "c"};  // One is a unique key as well: no matter.
 
 struct ModelJob {
-  std::string type, queue, group, id, key, cache_key;
+  std::string type, queue, group, id, key, cache_key, batch;
   UniqueWhile unique_while{};
   std::optional<Instant> unique_until;
   std::optional<Duration> expires_in;
@@ -48,9 +51,75 @@ struct ModelJob {
   std::string checkpoint;
 };
 
+struct ModelBatch {
+  JobNumber number{};  // As a job's would be.
+  bool is_closed = false;
+  Instant changed{};
+  GoneJobs gone{};
+  std::array<bool, kCallbackKinds> has{};
+  std::array<JobNumber, kCallbackKinds> called{};
+};
+
 class Model {
  public:
   explicit Model(std::uint64_t seed) : rng(seed) {}
+
+  std::map<std::string, ModelBatch> batches;
+
+  // The batch that a job is in, where that is still there.
+  ModelBatch* batch_of(JobNumber number) {
+    auto const found = batches.find(jobs.at(number).batch);
+    return found == batches.end() || found->second.number > number ? nullptr : &found->second;
+  }
+  BatchCounts counts(std::string const& id) const {
+    ModelBatch const& batch = batches.at(id);
+    BatchCounts counts{.completed = batch.gone.completed,
+                       .dead = batch.gone.dead,
+                       .cancelled = batch.gone.cancelled,
+                       .deleted = batch.gone.deleted};
+    for (auto const& [number, job] : jobs) {
+      if (job.batch != id || number < batch.number) continue;
+      if (job.state == JobState::completed) {
+        ++counts.completed;
+      } else if (job.state == JobState::dead) {
+        ++counts.dead;
+      } else if (job.state == JobState::cancelled) {
+        ++counts.cancelled;
+      } else {
+        ++counts.pending;
+      }
+    }
+    counts.total = counts.pending + counts.completed + counts.dead + counts.cancelled + counts.deleted;
+    return counts;
+  }
+  CallbackState callback_state(ModelBatch const& batch, CallbackKind kind) const {
+    auto const i = static_cast<std::size_t>(kind);
+    if (!batch.has[i]) return CallbackState::none;
+    if (batch.called[i] != JobNumber{}) return CallbackState::enqueued;
+    return kind == CallbackKind::success && batch.gone.lost() > 0 ? CallbackState::not_coming : CallbackState::waiting;
+  }
+  bool is_due(std::string const& id, CallbackKind kind) const {
+    ModelBatch const& batch = batches.at(id);
+    BatchCounts const now = counts(id);
+    if (!batch.is_closed || now.pending > 0 || callback_state(batch, kind) != CallbackState::waiting) return false;
+    return kind == CallbackKind::finish || now.completed == now.total;
+  }
+  bool is_over(std::string const& id) const {
+    ModelBatch const& batch = batches.at(id);
+    if (!batch.is_closed || counts(id).pending > 0) return false;
+    for (CallbackKind const kind : kAllCallbackKinds) {
+      if (callback_state(batch, kind) == CallbackState::waiting) return false;
+    }
+    return true;
+  }
+  void erase(JobNumber number, Instant now) {
+    if (ModelBatch* const batch = batch_of(number)) {
+      JobState const state = jobs.at(number).state;
+      batch->gone.count(state);
+      if (state != JobState::completed) batch->changed = now;
+    }
+    jobs.erase(number);
+  }
 
   std::map<JobNumber, ModelJob> jobs;
   std::map<std::string, std::set<std::string>> closed_by;  // The types that each flag keeps back.
@@ -136,20 +205,23 @@ class Model {
     job.cancel_requested = false;
     if (state == JobState::dead) return;
     std::string const queue = job.queue;
-    if (job.keep == Duration{0}) jobs.erase(number);
+    if (job.keep == Duration{0}) erase(number, now);
     std::vector<std::pair<std::uint64_t, JobNumber>> kept;
     for (auto const& [n, j] : jobs) {
       if (j.queue == queue && (j.state == JobState::completed || j.state == JobState::cancelled))
         kept.emplace_back(j.finish, n);
     }
     std::sort(kept.begin(), kept.end());
-    for (std::size_t i = 0; i + kBudget < kept.size(); ++i) jobs.erase(kept[i].second);
+    for (std::size_t i = 0; i + kBudget < kept.size(); ++i) erase(kept[i].second, now);
   }
 };
 
 class EngineModel : public EngineTest {
  protected:
-  EngineModel() : EngineTest(EngineOptions{.finished_kept_per_queue = kBudget, .steps_max = 5}) {}
+  EngineModel()
+      : EngineTest(EngineOptions{
+            .finished_kept_per_queue = kBudget, .steps_max = 5, .batches_max = kBatchesMax, .batch_kept = kBatchKept}) {
+  }
 
   void run(std::uint64_t seed, int steps) {
     Model model{seed};
@@ -172,7 +244,7 @@ class EngineModel : public EngineTest {
   }
 
   void step(Model& model) {
-    switch (model.rng.below(15)) {
+    switch (model.rng.below(17)) {
       case 0:
       case 1:
       case 2:
@@ -187,6 +259,8 @@ class EngineModel : public EngineTest {
       case 11: return do_patch(model);
       case 12: return do_bulk(model);
       case 13: return do_flag(model);
+      case 14:
+      case 15: return do_batch(model);
       default: pass(Duration{model.rng.below(30'000)});
     }
   }
@@ -217,7 +291,17 @@ class EngineModel : public EngineTest {
     spec.group = job.group;
     spec.keep_result = job.keep;
 
-    auto const sent = enqueue(spec);
+    // A batch that is not there, or closed, is an error, and in no case of a job that is there.
+    if (job.cache_key.empty() && rng.chance(500)) job.batch = choose(kBatches, rng);
+    spec.batch = job.batch;
+    Reply reply = execute(Enqueue{.specs = {bytes(spec)}});
+    if (auto const* refused = std::get_if<Error>(&reply)) {
+      auto const batch = model.batches.find(job.batch);
+      RC_ASSERT(batch == model.batches.end() || batch->second.is_closed);
+      RC_ASSERT(refused->code == (batch == model.batches.end() ? ErrorCode::batch_not_found : ErrorCode::batch_closed));
+      return;
+    }
+    auto const sent = std::get<EnqueueReply>(reply).jobs.at(0);
 
     std::optional<JobNumber> same = job.id.empty() ? std::nullopt : model.with_id(job.id);
     if (!same && !job.key.empty()) same = model.holder(job.queue, job.key, now);
@@ -228,6 +312,7 @@ class EngineModel : public EngineTest {
       return;
     }
     RC_ASSERT(!model.jobs.contains(sent.number));
+    if (!job.batch.empty()) RC_ASSERT(model.batches.contains(job.batch) && !model.batches.at(job.batch).is_closed);
     job.due = now + spec.delay.value_or(Duration{0});
     job.state = job.due > now ? JobState::scheduled : JobState::ready;
     if (job.state == JobState::ready) job.line = ++model.line;
@@ -352,7 +437,7 @@ class EngineModel : public EngineTest {
         return;
       case BulkAction::remove:
         RC_ASSERT(done == (job.state != JobState::leased));
-        if (done) model.jobs.erase(number);
+        if (done) model.erase(number, now);
     }
   }
 
@@ -371,6 +456,7 @@ class EngineModel : public EngineTest {
     spec.lease = Duration{1'000};
     spec.unique_key = job.key;
     spec.cache_key = job.cache_key;
+    spec.batch = job.batch;
     spec.unique_while = job.unique_while;
     if (job.unique_until) spec.unique_for = *job.unique_until - created_at(*number);
     spec.group = job.group;
@@ -397,6 +483,82 @@ class EngineModel : public EngineTest {
     } else if (job.state == JobState::ready && moves) {
       model.make_ready(job, now);
     }
+  }
+
+  void do_batch(Model& model) {
+    std::string const id{choose(kBatches, model.rng)};
+    auto const known = model.batches.find(id);
+    switch (model.rng.below(8)) {
+      case 0: {
+        bool const done = std::holds_alternative<DoneReply>(execute(ForgetBatch{.id = id}));
+        RC_ASSERT(done == (known != model.batches.end()));
+        if (done) model.batches.erase(known);
+        return;
+      }
+      case 1:
+      case 2:
+      case 3: {
+        bool const done = std::holds_alternative<BatchReply>(execute(CloseBatch{.id = id}));
+        RC_ASSERT(done == (known != model.batches.end()));
+        if (!done || known->second.is_closed) return;
+        known->second.is_closed = true;
+        known->second.changed = now;
+        return;
+      }
+      default: break;
+    }
+    MakeBatch command{.id = id};
+    auto const kinds = 1 + model.rng.below(3);
+    Duration const keep{std::chrono::hours{100}};
+    JobSpecView const callback{
+        .type = "t", .queue = "a", .max_attempts = 1, .lease = Duration{1'000}, .keep_result = keep};
+    if (kinds & 1U) command.on_success = bytes(callback);
+    if (kinds & 2U) command.on_finish = bytes(callback);
+    Reply const reply = execute(command);
+    if (known != model.batches.end()) {
+      bool const is_same = known->second.has == std::array<bool, 2>{(kinds & 1U) != 0, (kinds & 2U) != 0};
+      RC_ASSERT(std::holds_alternative<BatchReply>(reply) == is_same);
+      return;
+    }
+    if (model.batches.size() >= kBatchesMax) {
+      auto goes = model.batches.end();
+      for (auto at = model.batches.begin(); at != model.batches.end(); ++at) {
+        if (!model.is_over(at->first)) continue;
+        if (goes == model.batches.end() ||
+            std::pair{at->second.changed, at->second.number} < std::pair{goes->second.changed, goes->second.number})
+          goes = at;
+      }
+      RC_ASSERT(std::holds_alternative<BatchReply>(reply) == (goes != model.batches.end()));
+      if (goes == model.batches.end()) return;
+      model.batches.erase(goes);
+    }
+    RC_ASSERT(std::get<BatchReply>(reply).created);
+    auto const& made = std::get<effect::BatchMade>(log.records.back().effect);
+    model.batches[id] = {.number = JobNumber{std::to_underlying(made.batch)},
+                         .changed = now,
+                         .has = {(kinds & 1U) != 0, (kinds & 2U) != 0}};
+  }
+
+  // The engine has enqueued a callback: it must have been due, and is a job from now on.
+  void take_callback(Model& model, effect::BatchFired const& fired, effect::JobEnqueued const& enqueued) {
+    RC_ASSERT(fired.job == enqueued.number);
+    auto const batch = std::find_if(model.batches.begin(), model.batches.end(), [&](auto const& entry) {
+      return std::to_underlying(entry.second.number) == std::to_underlying(fired.batch);
+    });
+    RC_ASSERT(batch != model.batches.end());
+    RC_ASSERT(model.is_due(batch->first, fired.callback));
+    batch->second.called[static_cast<std::size_t>(fired.callback)] = fired.job;
+    batch->second.changed = now;
+    ModelJob job;
+    job.type = "t";
+    job.queue = "a";
+    job.keep = std::chrono::hours{100};
+    job.priority = kPriorityDefault;
+    job.max_attempts = 1;
+    job.due = now;
+    job.state = JobState::ready;
+    job.line = ++model.line;
+    model.jobs.emplace(fired.job, std::move(job));
   }
 
   // A flag that gates some types, each open or not; or none of that key.
@@ -472,6 +634,18 @@ class EngineModel : public EngineTest {
         } else {
           model.make_ready(job, now);
         }
+      } else if (std::holds_alternative<effect::JobEnqueued>(effect)) {
+        RC_ASSERT(i + 1 < log.records.size());
+        auto const* fired = std::get_if<effect::BatchFired>(&log.records[++i].effect);
+        RC_ASSERT(fired != nullptr);
+        take_callback(model, *fired, std::get<effect::JobEnqueued>(effect));
+      } else if (auto const* over = std::get_if<effect::BatchForgotten>(&effect)) {
+        auto const batch = std::find_if(model.batches.begin(), model.batches.end(), [&](auto const& entry) {
+          return std::to_underlying(entry.second.number) == std::to_underlying(over->batch);
+        });
+        RC_ASSERT(batch != model.batches.end());
+        RC_ASSERT(model.is_over(batch->first) && batch->second.changed + kBatchKept <= now);
+        model.batches.erase(batch);
       } else {
         // What a cancellation pushed out, the model has pushed out already.
         RC_ASSERT(std::holds_alternative<effect::JobForgotten>(effect) ||
@@ -487,6 +661,20 @@ class EngineModel : public EngineTest {
 
   void compare(Model const& model) {
     RC_ASSERT(engine.check_invariants() == "");
+    std::vector<BatchView> batches;
+    engine.batch_views(batches);
+    RC_ASSERT(batches.size() == model.batches.size());
+    for (BatchView const& batch : batches) {
+      ModelBatch const& known = model.batches.at(batch.id);
+      RC_ASSERT(batch.jobs == model.counts(batch.id));
+      RC_ASSERT(batch.closed_at.has_value() == known.is_closed);
+      for (CallbackKind const kind : kAllCallbackKinds) {
+        RC_ASSERT(!model.is_due(batch.id, kind));
+        RC_ASSERT(batch.callback(kind).state == model.callback_state(known, kind));
+        RC_ASSERT(batch.callback(kind).job == known.called[static_cast<std::size_t>(kind)]);
+      }
+      RC_ASSERT(!model.is_over(batch.id) || known.changed + kBatchKept > now);
+    }
     RC_ASSERT(engine.status().jobs == model.jobs.size());
     std::uint64_t flights = 0;
     for (std::string_view const key : {"k", "c"}) {

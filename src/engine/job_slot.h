@@ -54,6 +54,7 @@ struct JobSlot {
   JobState state{};
   bool cancel_requested : 1 = false;
   bool is_watched : 1 = false;
+  bool has_batch : 1 = false;  // Named one when it was made: BatchTable knows which, and whether that is still there.
 
   LeaseToken token() const { return LeaseToken{order}; }
 };

@@ -26,7 +26,8 @@ State::State(EngineOptions const& options)
       ready_(slots_, queues_, names_),
       wheel_(slots_),
       retention_(slots_, queues_),
-      idempotency_(options.idempotency_keys_max, segments_) {}
+      idempotency_(options.idempotency_keys_max, segments_),
+      batches_(options, segments_) {}
 
 // --- Making and unmaking jobs.
 
@@ -41,6 +42,10 @@ JobIndex State::make_job(JobNumber number, JobSpecView const& spec, Written w) {
   by_number_.insert(number, job);
   attach(job, spec);
   if (!watches_.empty()) slot.is_watched = watches_.contains(number);
+  if (!spec.batch.empty()) {
+    slot.has_batch = true;
+    batches_.join(number, is_live_ ? std::string_view{find_batch(spec.batch)->id} : spec.batch);
+  }
   return job;
 }
 
@@ -157,6 +162,7 @@ void State::leave(JobIndex job) {
   --queues_[lane.queue].depth[std::to_underlying(slot.state)];
   --depth_[std::to_underlying(slot.state)];
   if (!is_live_) return;
+  if (slot.has_batch) batches_.leave(slot.number, slot.state);
   switch (slot.state) {
     case JobState::ready: {
       // What stood behind it, held back by jobs that are not leased now, may be at the front with it gone.
@@ -184,6 +190,7 @@ void State::enter(JobIndex job, JobState state) {
     link(job);
     if (state == JobState::ready) announce(ready_.lane(slot.lane).queue);
     if (slot.is_watched && is_finished(state)) finished_.push_back(slot.number);
+    if (slot.has_batch) batches_.enter(slot.number, state);
   }
   if (slot.extra != kNone<ExtraIndex>) reindex(job);
 }

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "engine/batch_table.h"
 #include "engine/engine.h"
 #include "engine/flag_table.h"
 #include "engine/idempotency_table.h"
@@ -89,6 +90,15 @@ class State {
   QueueTable const& queues() const { return queues_; }
   NameTable const& names() const { return names_; }
   FlagTable const& flags() const { return flags_; }
+  BatchTable const& batches() const { return batches_; }
+  // By its id as a caller writes it: of one that this store made, in any case. Null: there is none.
+  BatchTable::Batch const* find_batch(std::string_view id) const;
+  // An id in the one spelling under which a batch is kept.
+  std::string spelled(std::string_view batch_id) const;
+  // The batch that a job is in. Null: in none, or it is gone.
+  BatchTable::Batch const* batch_of(JobSlot const& job) const {
+    return job.has_batch ? batches_.batch_of(job.number) : nullptr;
+  }
   std::uint64_t limited_queues() const { return limited_queues_; }
 
   NumberIndex const& by_number() const { return by_number_; }
@@ -111,7 +121,7 @@ class State {
   std::vector<TypeFigures> const& types() const { return types_.lines(); }
   std::uint64_t live_records_in(std::uint32_t segment) const { return segments_.in(segment); }
   std::uint64_t live_bytes() const { return segments_.bytes(); }
-  // Is this the record that the store's salt, a queue's settings or an answer stand on?
+  // Is this the record that the store's salt, a queue's settings, a batch or an answer stand on?
   bool stands_on(Effect const& record, Position at) const;
   std::string check_invariants() const;
 
@@ -146,12 +156,18 @@ class State {
   void apply(effect::FlightOvertaken const& e, Written w, Instant at, JobIndex job);
   void apply(effect::FlagChanged const& e, Written w, Instant at, JobIndex);
   void apply(effect::FlagRemoved const& e, Written w, Instant at, JobIndex);
+  void apply(effect::BatchMade const& e, Written w, Instant at, JobIndex);
+  void apply(effect::BatchClosed const& e, Written w, Instant at, JobIndex);
+  void apply(effect::BatchFired const& e, Written w, Instant at, JobIndex);
+  void apply(effect::BatchForgotten const& e, Written w, Instant at, JobIndex);
+  void apply(effect::BatchCopied const& e, Written w, Instant at, JobIndex);
 
   // What every effect, also one on a job that is unknown, says of the time and of the numbers given out.
   template <class E>
   void see(E const& e, Instant at) {
     note_time(at);
     if constexpr (requires { e.number; }) last_number_ = std::max(last_number_, std::to_underlying(e.number));
+    if constexpr (requires { e.batch; }) last_number_ = std::max(last_number_, std::to_underlying(e.batch));
     if constexpr (requires { e.order; }) last_order_ = std::max(last_order_, e.order);
     if constexpr (requires { e.token; }) last_token_ = std::max(last_token_, std::to_underlying(e.token));
   }
@@ -213,6 +229,11 @@ class State {
   Result<> replay_one(effect::QueueRemoved const& e, Written w, Instant at);
   Result<> replay_one(effect::FlagChanged const& e, Written w, Instant at);
   Result<> replay_one(effect::FlightOvertaken const& e, Written w, Instant at);
+  Result<> replay_one(effect::JobForgotten const& e, Written w, Instant at);
+  Result<> replay_one(effect::BatchMade const& e, Written w, Instant at);
+  Result<> replay_one(effect::BatchClosed const& e, Written w, Instant at);
+  Result<> replay_one(effect::BatchFired const& e, Written w, Instant at);
+  Result<> replay_one(effect::BatchCopied const& e, Written w, Instant at);
 
   EngineOptions options_;
   bool is_live_ = false;  // Not replaying: jobs are in the lists of their states.
@@ -224,7 +245,7 @@ class State {
   std::uint64_t last_order_ = 0;
   std::uint64_t last_token_ = 0;
 
-  SegmentCounts segments_;  // Of jobs' specs, queues' settings, answers, and the store's own record.
+  SegmentCounts segments_;  // Of jobs' specs, queues' settings, answers, flags, batches, and the store's own record.
   JobSlots slots_;
   Slab<JobExtra, ExtraIndex, 256> extras_;
   NumberIndex by_number_;
@@ -236,6 +257,7 @@ class State {
   Retention retention_;
   IdempotencyTable idempotency_;
   FlagTable flags_{segments_};
+  BatchTable batches_;
   std::vector<std::string> closed_types_;                         // As the flags have it.
   absl::flat_hash_map<std::string_view, JobIndex> by_client_id_;  // Borrows from the extras, which never move.
   absl::btree_set<UniqueEntry> by_unique_key_;

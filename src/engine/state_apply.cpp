@@ -152,6 +152,8 @@ void State::apply(effect::LinesLogged const&, Written w, Instant, JobIndex job) 
 void State::apply(effect::JobForgotten const& e, Written, Instant at, JobIndex job) {
   leave(job);
   JobSlot const& slot = slots_[job];
+  if (slot.has_batch) batches_.part(e.number);
+  if (e.batch != BatchNumber{}) batches_.count_gone(e.batch, e.last, at);
   segments_.drop(slot.spec_at, slot.spec_bytes);
   by_number_.erase(e.number);
   if (slot.is_watched && !is_finished(slot.state)) finished_.push_back(slot.number);
@@ -174,6 +176,10 @@ void State::apply(effect::JobSnapshot const& e, JobSpecView const& spec, Written
   bool keeps_place = false;
   if (job == kNone<JobIndex>) {
     job = make_job(e.number, spec, w);
+    if (slots_[job].has_batch && WM_MUTATION(copy_leaves_its_batch)) {
+      slots_[job].has_batch = false;
+      batches_.part(e.number);
+    }
     slots_[job].event_at = w.at;
     restore_history(job, e.history, w);
     set_checkpoint(job, checkpoint_at);
@@ -249,6 +255,22 @@ void State::apply(effect::FlightOvertaken const&, Written, Instant, JobIndex job
   more.flight->is_overtaken = true;
   drop_key(job, more);
 }
+
+void State::apply(effect::BatchMade const& e, Written w, Instant, JobIndex) {
+  std::array<std::string_view, kCallbackKinds> queues;
+  JobSpecView spec;
+  for (CallbackKind const kind : kAllCallbackKinds) {
+    if (e.callback(kind).empty()) continue;
+    bool const is_spec = decode_spec(e.callback(kind), spec).has_value();
+    WM_ASSERT(is_spec);  // Looked at when it was sent, or replayed.
+    queues[static_cast<std::size_t>(kind)] = spec.queue;
+  }
+  batches_.apply(e, queues, w);
+}
+void State::apply(effect::BatchClosed const& e, Written, Instant, JobIndex) { batches_.apply(e); }
+void State::apply(effect::BatchFired const& e, Written, Instant, JobIndex) { batches_.apply(e); }
+void State::apply(effect::BatchForgotten const& e, Written, Instant, JobIndex) { batches_.apply(e); }
+void State::apply(effect::BatchCopied const& e, Written w, Instant, JobIndex) { batches_.apply(e, w); }
 
 void State::apply(effect::FlagChanged const& e, Written w, Instant, JobIndex) {
   std::uint64_t const before = flags_.revision();

@@ -17,7 +17,8 @@ std::string State::check_invariants() const {
   std::map<QueueIndex, Counted> by_queue;
   std::map<std::uint32_t, std::uint64_t> by_segment;
   std::array<std::uint64_t, kJobStates> depth{};
-  std::uint64_t bytes = 0, client_ids = 0, unique_keys = 0, expiries = 0, extras = 0, flights = 0, begun_flights = 0;
+  std::uint64_t bytes = 0, client_ids = 0, unique_keys = 0, expiries = 0, extras = 0, flights = 0, begun_flights = 0,
+                naming_batches = 0;
   std::string wrong;
   auto const check = [&wrong](bool holds, std::string_view what, std::uint64_t which) {
     if (!holds && wrong.empty()) wrong = fmt::format("{} ({:x})", what, which);
@@ -40,6 +41,7 @@ std::string State::check_invariants() const {
     check(job.attempt > 0 || (job.state != JobState::leased && job.state != JobState::completed),
           "an attempt without number", n);
     check(watches_.contains(number) == job.is_watched, "a watch is marked wrongly", n);
+    naming_batches += job.has_batch ? 1U : 0U;
     JobExtra const* const more = extra(job);
     if (!more) return;
     ++extras;
@@ -73,6 +75,16 @@ std::string State::check_invariants() const {
       check(by_expiry_.contains({more->expires_at, number}), "an expiry is not in its index", n);
     }
   });
+  std::map<BatchNumber, std::array<std::uint64_t, kJobStates>> by_batch;
+  std::uint64_t in_batches = 0;
+  batches_.walk_jobs([&](JobNumber number, BatchNumber batch) {
+    ++in_batches;
+    JobIndex const index = find(number);
+    check(index != kNone<JobIndex> && slots_[index].has_batch, "a job in a batch does not know it",
+          std::to_underlying(number));
+    if (index != kNone<JobIndex>) ++by_batch[batch][static_cast<std::size_t>(slots_[index].state)];
+  });
+  check(in_batches == naming_batches, "jobs that know a batch are in none", in_batches);
   check(depth == depth_, "the depths are wrong", 0);
   check(slots_.size() == by_number_.size(), "slots were lost", slots_.size());
   check(extras == extras_.size(), "extras were lost", extras_.size());
@@ -94,6 +106,26 @@ std::string State::check_invariants() const {
   flags_.walk([&](std::string_view, FlagTable::Changes const& changes) {
     for (FlagTable::Change const& change : changes) count_record(change.stands_at, change.bytes);
   });
+  batches_.walk([&](BatchTable::Batch const& batch) {
+    auto const n = std::to_underlying(batch.number);
+    count_record(batch.stands_at, batch.bytes);
+    check(batch.present == by_batch[batch.number], "a batch counts its jobs wrongly", n);
+    check(n <= last_number_, "a batch's number was never given out", n);
+    check(find_batch(batch.id) == &batch, "a batch's id leads to another one", n);
+    bool is_due = false, waits = false;
+    for (CallbackKind const kind : kAllCallbackKinds) {
+      is_due |= batch.is_due_for(kind);
+      waits |= batch.state_of(kind) == CallbackState::waiting;
+      BatchTable::Callback const& callback = batch.callback(kind);
+      bool const may_come = batch.state_of(kind) == CallbackState::waiting;
+      check(callback.spec.empty() != may_come, "a callback that may come has no job, or one that may not has", n);
+    }
+    check(batch.is_due == is_due, "that a callback is due is noted wrongly", n);
+    bool const is_over = batch.closed_at && !waits && batch.pending() == 0;
+    check(batch.keep_until.has_value() == is_over, "that a batch is over is noted wrongly", n);
+  });
+  std::string const lists = batches_.check();
+  check(lists.empty(), lists, 0);
   check(closed_types_ == flags::closed_types(*flags_.set()), "the gates are not what the flags say", 0);
   idempotency_.walk([&](IdempotencyTable::Answer const& answer) { count_record(answer.at, answer.bytes); });
 

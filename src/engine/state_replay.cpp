@@ -50,6 +50,13 @@ Result<> contradiction(JobNumber number, Position at) {
                           at.segment, at.offset, std::to_underlying(number)));
 }
 
+Result<> contradiction(BatchNumber number, Position at) {
+  return fail(
+      ErrorCode::log_corrupt,
+      fmt::format("the record at segment {}, offset {} contradicts what the log says of batch {:016x} before it",
+                  at.segment, at.offset, std::to_underlying(number)));
+}
+
 }  // namespace
 
 template <class E>
@@ -108,6 +115,56 @@ Result<> State::replay_one(effect::FlightOvertaken const& e, Written w, Instant 
   return {};
 }
 
+// What it says of the job's batch counts also where the job is not known: that stood in the record of its going, and
+// the job's own record may have gone before.
+Result<> State::replay_one(effect::JobForgotten const& e, Written w, Instant at) {
+  JobIndex const job = find(e.number);
+  if (job != kNone<JobIndex>) {
+    if (!fits(e, slots_[job])) return contradiction(e.number, w.at);
+    apply(e, w, at, job);
+  } else if (e.batch != BatchNumber{}) {
+    batches_.count_gone(e.batch, e.last, at);
+  }
+  return {};
+}
+
+Result<> State::replay_one(effect::BatchMade const& e, Written w, Instant at) {
+  if (batches_.find(e.batch) != nullptr || batches_.find(e.id) != nullptr) return contradiction(e.batch, w.at);
+  for (CallbackKind const kind : kAllCallbackKinds) {
+    if (!e.callback(kind).empty()) WM_TRY_VOID(decode_spec(e.callback(kind), spec_));
+  }
+  apply(e, w, at, kNone<JobIndex>);
+  return {};
+}
+
+Result<> State::replay_one(effect::BatchClosed const& e, Written w, Instant at) {
+  BatchTable::Batch const* const batch = batches_.find(e.batch);
+  if (batch != nullptr && batch->closed_at) return contradiction(e.batch, w.at);
+  apply(e, w, at, kNone<JobIndex>);
+  return {};
+}
+
+Result<> State::replay_one(effect::BatchFired const& e, Written w, Instant at) {
+  BatchTable::Batch const* const batch = batches_.find(e.batch);
+  bool const is_possible = batch == nullptr ||
+                           (batch->closed_at && batch->state_of(e.callback) == CallbackState::waiting) ||
+                           WM_MUTATION(open_batch_calls_back) || WM_MUTATION(copied_batch_forgets_gone_jobs);
+  if (!is_possible) return contradiction(e.batch, w.at);
+  apply(e, w, at, kNone<JobIndex>);
+  return {};
+}
+
+Result<> State::replay_one(effect::BatchCopied const& e, Written w, Instant at) {
+  BatchTable::Batch const* const namesake = batches_.find(e.id);
+  if (namesake != nullptr && namesake->number != e.batch) return contradiction(e.batch, w.at);
+  if (namesake == nullptr && batches_.find(e.batch) != nullptr) return contradiction(e.batch, w.at);
+  for (auto const& callback : e.callbacks) {
+    if (!callback.spec.empty()) WM_TRY_VOID(decode_spec(callback.spec, spec_));
+  }
+  apply(e, w, at, kNone<JobIndex>);
+  return {};
+}
+
 Result<> State::replay(Effect const& effect, Written w, Instant at) {
   WM_ASSERT(!is_live_);
   return std::visit(
@@ -143,6 +200,9 @@ void State::finish_replay(Instant now) {
   for (auto const& [due, job] : finished) link(job);
   idempotency_.finish_replay(now);
   flags_.finish_replay();
+  batches_.finish_replay([this](std::string_view id) { return find_batch(id); },
+                         [this](JobNumber job) { return slots_[find(job)].state; },
+                         [this](JobNumber job) { slots_[find(job)].has_batch = false; });
   if (!WM_MUTATION(restart_opens_all_gates)) set_gates();
   queues_.walk({}, [&](QueueIndex index) {
     Queue& queue = queues_[index];

@@ -27,6 +27,20 @@ JobIndex State::find_client_id(std::string_view id) const {
   return found == by_client_id_.end() ? kNone<JobIndex> : found->second;
 }
 
+std::string State::spelled(std::string_view batch_id) const {
+  JobIdCodec const codec{salt_};
+  auto const number = codec.decode(batch_id);
+  if (!number) return std::string{batch_id};
+  JobIdCodec::Text const text = codec.encode(*number);
+  return {text.data(), text.size()};
+}
+
+BatchTable::Batch const* State::find_batch(std::string_view id) const {
+  if (batches_.size() == 0) return nullptr;
+  BatchTable::Batch const* const found = batches_.find(id);
+  return found != nullptr ? found : batches_.find(spelled(id));
+}
+
 JobIndex State::find(JobRef const& ref) const {
   if (ref.number) {
     JobIndex const found = by_number_.find(*ref.number);
@@ -87,6 +101,7 @@ Bytes State::known_spec(JobIndex index) const {
   spec.keep_result = kept.keep_result;
   spec.backoff = kept.backoff;
   spec.max_attempts = kept.max_attempts;
+  if (BatchTable::Batch const* const batch = batch_of(slot)) spec.batch = batch->id;
   if (JobExtra const* const more = extra(slot)) {
     spec.id = more->client_id;
     if (more->expires_at != kInstantMax) spec.expires_in = more->expires_at - created_at(slot.number);
@@ -131,7 +146,8 @@ std::optional<Instant> State::next_due() const {
   };
   take(retention_.next());
   take(idempotency_.next());
-  if (ready_.is_unsettled()) take(floor_);
+  if (ready_.is_unsettled() || batches_.first_due() != BatchTable::kNoBatch) take(floor_);
+  take(batches_.next_to_go());
   if (!by_expiry_.empty()) take(by_expiry_.begin()->first);
   if (!idle_checks_.empty()) take(idle_checks_.begin()->first);
   return due;
@@ -142,13 +158,14 @@ EngineStatus State::status() const {
                              names_.memory_bytes() + policies_.memory_bytes() + queues_.memory_bytes() +
                              ready_.memory_bytes() + retention_.memory_bytes() + idempotency_.memory_bytes() +
                              by_client_id_.capacity() * 25 + by_unique_key_.size() * 26 + by_expiry_.size() * 18 +
-                             begun_flights_.size() * 26;
+                             begun_flights_.size() * 26 + batches_.memory_bytes();
   return {.jobs = by_number_.size(),
           .depth = depth_,
           .queues = queues_.size(),
           .idempotency_keys = idempotency_.size(),
           .flights = flights_,
           .flags = flags_.size(),
+          .batches = batches_.size(),
           .held_back = ready_.held_back(),
           .memory_bytes = memory,
           .answers_bytes = idempotency_.memory_bytes()};
@@ -161,6 +178,8 @@ bool State::stands_on(Effect const& record, Position at) const {
     return index != kNone<QueueIndex> && queues_[index].settings_at == at;
   }
   if (auto const* flag = std::get_if<effect::FlagChanged>(&record)) return flags_.stands_on(*flag, at);
+  if (auto const* made = std::get_if<effect::BatchMade>(&record)) return batches_.stands_on(made->batch, at);
+  if (auto const* copied = std::get_if<effect::BatchCopied>(&record)) return batches_.stands_on(copied->batch, at);
   if (auto const* request = std::get_if<effect::RequestRemembered>(&record)) {
     // One whose time is up counts until it is dropped, which takes its steps.
     IdempotencyTable::Answer const* const kept = remembered(request->key, kInstantMin);

@@ -25,6 +25,11 @@ constexpr std::uint8_t kQueuePaused = 1U << 0;
 constexpr std::uint8_t kQueueMaxDepth = 1U << 1;
 constexpr std::uint8_t kQueueDropOldest = 1U << 2;
 constexpr std::uint8_t kQueueFlags = 0b111;
+constexpr std::uint8_t kBatchClosed = 1U << 0;
+constexpr std::uint8_t kBatchHasCallback = 1U << 1;  // Of the first kind; the next one's bits follow.
+constexpr std::uint8_t kBatchCallbackDone = 1U << 2;
+constexpr int kBatchCallbackBits = 2;
+constexpr std::uint8_t kBatchFlags = 0b11111;
 
 // The kind byte of an effect: the place of its alternative in the variant, from 1.
 template <class E, std::size_t I = 0>
@@ -45,11 +50,16 @@ std::uint64_t from_distance(std::int64_t distance, std::uint64_t from) {
 std::uint64_t bits(Instant at) { return static_cast<std::uint64_t>(to_ms(at)); }
 Instant instant_from_bits(std::uint64_t ms) { return instant_from_ms(static_cast<std::int64_t>(ms)); }
 
+// Out of the same numbers: what is near to one is near to the other.
+JobNumber as_job(BatchNumber batch) { return JobNumber{std::to_underlying(batch)}; }
+
 class Packer : public BytePacker {
  public:
   using BytePacker::BytePacker;
 
   void number(JobNumber value) { u64(std::to_underlying(value)); }
+  void batch(BatchNumber value) { u64(std::to_underlying(value)); }
+  void near(JobNumber job, BatchNumber batch) { order(std::to_underlying(job), as_job(batch)); }
   void order(std::uint64_t value, JobNumber job) { zigzag(distance(value, std::to_underlying(job))); }
   void time(Instant value, JobNumber job) { time(value, created_at(job)); }
   void time(Instant value, Instant since) { zigzag(distance(bits(value), bits(since))); }
@@ -162,7 +172,12 @@ void pack(effect::LinesLogged const& e, Packer& out) {
   out.raw(e.lines);
 }
 
-void pack(effect::JobForgotten const& e, Packer& out) { out.number(e.number); }
+void pack(effect::JobForgotten const& e, Packer& out) {
+  out.number(e.number);
+  if (e.batch == BatchNumber{}) return;
+  out.order(std::to_underlying(e.batch), e.number);
+  out.u8(std::to_underlying(e.last));
+}
 
 std::size_t variable_bytes(effect::JobSnapshot const& e) {
   return e.spec.size() + e.history.size() + e.checkpoint.size();
@@ -257,11 +272,77 @@ void pack(effect::FlagRemoved const& e, Packer& out) {
 
 void pack(effect::FlightOvertaken const& e, Packer& out) { out.number(e.number); }
 
+std::size_t variable_bytes(effect::BatchMade const& e) {
+  return e.id.size() + e.on_success.size() + e.on_finish.size() + e.meta.size() + e.traceparent.size() +
+         e.tracestate.size();
+}
+void pack(effect::BatchMade const& e, Packer& out) {
+  out.batch(e.batch);
+  out.bytes(e.id);
+  out.bytes(e.on_success);
+  out.bytes(e.on_finish);
+  out.bytes(e.meta);
+  out.bytes(e.traceparent);
+  out.raw(e.tracestate);
+}
+
+void pack(effect::BatchClosed const& e, Packer& out) {
+  out.batch(e.batch);
+  out.time(e.at, as_job(e.batch));
+}
+
+void pack(effect::BatchFired const& e, Packer& out) {
+  out.batch(e.batch);
+  out.u8(std::to_underlying(e.callback));
+  out.near(e.job, e.batch);
+  out.time(e.at, as_job(e.batch));
+}
+
+void pack(effect::BatchForgotten const& e, Packer& out) { out.batch(e.batch); }
+
+std::size_t variable_bytes(effect::BatchCopied const& e) {
+  std::size_t bytes = e.id.size() + e.meta.size() + e.traceparent.size() + e.tracestate.size();
+  for (auto const& callback : e.callbacks) bytes += packed_bytes_max(callback.queue) + packed_bytes_max(callback.spec);
+  return bytes;
+}
+void pack(effect::BatchCopied const& e, Packer& out) {
+  std::uint32_t flags = e.closed_at ? kBatchClosed : 0U;
+  for (std::size_t i = 0; i < kCallbackKinds; ++i) {
+    std::uint32_t bits = e.callbacks[i].queue.empty() ? 0U : kBatchHasCallback;
+    if (e.callbacks[i].job != JobNumber{}) bits |= kBatchCallbackDone;
+    flags |= bits << (kBatchCallbackBits * static_cast<int>(i));
+  }
+  out.batch(e.batch);
+  out.u8(static_cast<std::uint8_t>(flags));
+  if (e.closed_at) out.time(*e.closed_at, as_job(e.batch));
+  out.time(e.changed_at, as_job(e.batch));
+  out.varint(e.gone.deleted);
+  out.varint(e.gone.completed);
+  out.varint(e.gone.dead);
+  out.varint(e.gone.cancelled);
+  out.u64(e.fingerprint);
+  for (auto const& callback : e.callbacks) {
+    if (callback.queue.empty()) continue;
+    out.bytes(callback.queue);
+    if (callback.job != JobNumber{}) {
+      out.near(callback.job, e.batch);
+    } else {
+      out.bytes(callback.spec);
+    }
+  }
+  out.bytes(e.id);
+  out.bytes(e.meta);
+  out.bytes(e.traceparent);
+  out.raw(e.tracestate);
+}
+
 class Reader : public ByteReader {
  public:
   using ByteReader::ByteReader;
 
   JobNumber number() { return JobNumber{u64()}; }
+  BatchNumber batch() { return BatchNumber{u64()}; }
+  JobNumber near(BatchNumber batch) { return JobNumber{order(as_job(batch))}; }
   std::uint64_t order(JobNumber job) { return from_distance(zigzag(), std::to_underlying(job)); }
   Instant time(JobNumber job) { return time(created_at(job)); }
   Instant time(Instant since) { return instant_from_bits(from_distance(zigzag(), bits(since))); }
@@ -397,7 +478,13 @@ void unpack(Reader& in, effect::LinesLogged& e) {
   e.lines = in.rest();
 }
 
-void unpack(Reader& in, effect::JobForgotten& e) { e.number = in.number(); }
+void unpack(Reader& in, effect::JobForgotten& e) {
+  e.number = in.number();
+  if (in.done()) return;
+  e.batch = BatchNumber{in.order(e.number)};
+  e.last = in.enumerator(JobState::cancelled);
+  in.require(e.batch != BatchNumber{});
+}
 
 void unpack(Reader& in, effect::JobSnapshot& e) {
   e.number = in.number();
@@ -482,6 +569,62 @@ void unpack(Reader& in, effect::FlagRemoved& e) {
 }
 
 void unpack(Reader& in, effect::FlightOvertaken& e) { e.number = in.number(); }
+
+void unpack(Reader& in, effect::BatchMade& e) {
+  e.batch = in.batch();
+  e.id = in.bytes();
+  e.on_success = in.bytes();
+  e.on_finish = in.bytes();
+  e.meta = in.bytes();
+  e.traceparent = in.bytes();
+  e.tracestate = in.rest();
+}
+
+void unpack(Reader& in, effect::BatchClosed& e) {
+  e.batch = in.batch();
+  e.at = in.time(as_job(e.batch));
+}
+
+void unpack(Reader& in, effect::BatchFired& e) {
+  e.batch = in.batch();
+  e.callback = in.enumerator(CallbackKind::finish);
+  e.job = in.near(e.batch);
+  e.at = in.time(as_job(e.batch));
+}
+
+void unpack(Reader& in, effect::BatchForgotten& e) { e.batch = in.batch(); }
+
+void unpack(Reader& in, effect::BatchCopied& e) {
+  e.batch = in.batch();
+  std::uint8_t const flags = in.flags(kBatchFlags);
+  if (flags & kBatchClosed) e.closed_at = in.time(as_job(e.batch));
+  e.changed_at = in.time(as_job(e.batch));
+  e.gone.deleted = in.varint();
+  e.gone.completed = in.varint();
+  e.gone.dead = in.varint();
+  e.gone.cancelled = in.varint();
+  e.fingerprint = in.u64();
+  for (std::size_t i = 0; i < kCallbackKinds; ++i) {
+    std::uint32_t const bits = std::uint32_t{flags} >> (kBatchCallbackBits * static_cast<int>(i));
+    bool const is_done = (bits & kBatchCallbackDone) != 0;
+    if ((bits & kBatchHasCallback) == 0) {
+      in.require(!is_done);
+      continue;
+    }
+    e.callbacks[i].queue = in.bytes();
+    in.require(!e.callbacks[i].queue.empty());
+    if (is_done) {
+      e.callbacks[i].job = in.near(e.batch);
+      in.require(e.callbacks[i].job != JobNumber{});
+    } else {
+      e.callbacks[i].spec = in.bytes();
+    }
+  }
+  e.id = in.bytes();
+  e.meta = in.bytes();
+  e.traceparent = in.bytes();
+  e.tracestate = in.rest();
+}
 
 auto corrupt(char const* what) { return fail(ErrorCode::log_corrupt, what); }
 

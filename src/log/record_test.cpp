@@ -176,7 +176,45 @@ TEST(Record, EveryKindHasItsLayout) {
                    "bdef"s));
   EXPECT_EQ(written(FlagRemoved{.key = "k", .at = instant_from_ms(1), .by = "b"}), record(26, "\x02\x01kb"s));
   EXPECT_EQ(written(FlightOvertaken{.number = kJob}), record(27, kJobBytes));
-  static_assert(std::variant_size_v<Effect> == 27, "a new kind needs its layout tested here");
+  constexpr BatchNumber batch{std::to_underlying(kJob)};
+  EXPECT_EQ(
+      written(JobForgotten{.number = kJob, .batch = BatchNumber{std::to_underlying(kJob) - 1}, .last = JobState::dead}),
+      record(16, kJobBytes + "\x01\x04"s));
+  EXPECT_EQ(written(BatchMade{.batch = batch,
+                              .id = "b",
+                              .on_success = "s1",
+                              .on_finish = "",
+                              .meta = "{}",
+                              .traceparent = "tp",
+                              .tracestate = "ts"}),
+            record(28, kJobBytes + "\x01"
+                                   "b\x02s1\x00\x02{}\x02tpts"s));
+  EXPECT_EQ(written(BatchClosed{.batch = batch, .at = instant_from_ms(1'001)}), record(29, kJobBytes + "\x02"));
+  EXPECT_EQ(written(BatchFired{.batch = batch,
+                               .callback = CallbackKind::finish,
+                               .job = JobNumber{std::to_underlying(kJob) + 3},
+                               .at = instant_from_ms(1'002)}),
+            record(30, kJobBytes + "\x01\x06\x04"s));
+  EXPECT_EQ(written(BatchForgotten{.batch = batch}), record(31, kJobBytes));
+  EXPECT_EQ(
+      written(BatchCopied{.batch = batch,
+                          .closed_at = instant_from_ms(1'001),
+                          .changed_at = instant_from_ms(1'002),
+                          .gone = {.deleted = 1, .completed = 2, .dead = 3, .cancelled = 130},
+                          .fingerprint = 0x0102,
+                          .callbacks = {{{.queue = "q", .spec = "sp", .job = {}},
+                                         {.queue = "r", .spec = {}, .job = JobNumber{std::to_underlying(kJob) + 1}}}},
+                          .id = "b",
+                          .meta = "",
+                          .traceparent = "",
+                          .tracestate = "ts"}),
+      record(32, kJobBytes + "\x1b\x02\x04\x01\x02\x03\x82\x01\x02\x01\0\0\0\0\0\0\x01q\x02sp\x01r\x02\x01"
+                             "b\0\0ts"s));
+  EXPECT_EQ(
+      written(BatchCopied{.batch = batch, .callbacks = {{{}, {.queue = "q", .spec = "s", .job = {}}}}, .id = "b"}),
+      record(32, kJobBytes + "\x08\xcf\x0f\0\0\0\0\0\0\0\0\0\0\0\0\x01q\x01s\x01"
+                             "b\0\0"s));
+  static_assert(std::variant_size_v<Effect> == 32, "a new kind needs its layout tested here");
 }
 
 TEST(Record, AnOrdinaryJobCostsFifteenBytesBesideItsSpec) {
@@ -300,6 +338,7 @@ class Draw {
     return drawn_.texts.back();
   }
   JobNumber number() { return JobNumber{any()}; }
+  BatchNumber batch() { return BatchNumber{any()}; }
   Instant instant() { return instant_from_ms(any<std::int64_t>()); }
   Position position() {
     auto const segment = any<std::uint32_t>();
@@ -343,7 +382,31 @@ class Draw {
   void operator()(JobRetried& e) { e = {number(), any()}; }
   void operator()(ProgressMade& e) { e = {number(), *rc::gen::inRange<std::uint8_t>(0, 101), text()}; }
   void operator()(LinesLogged& e) { e = {number(), text(), position()}; }
-  void operator()(JobForgotten& e) { e = {number()}; }
+  void operator()(JobForgotten& e) {
+    e = {.number = number()};
+    if (any<bool>()) e.batch = batch();
+    if (e.batch != BatchNumber{}) e.last = state();
+  }
+  void operator()(BatchMade& e) { e = {batch(), text(), text(), text(), text(), text(), text()}; }
+  void operator()(BatchClosed& e) { e = {batch(), instant()}; }
+  void operator()(BatchFired& e) {
+    e = {batch(), *rc::gen::element(CallbackKind::success, CallbackKind::finish), number(), instant()};
+  }
+  void operator()(BatchForgotten& e) { e = {batch()}; }
+  void operator()(BatchCopied& e) {
+    e = {.batch = batch(), .changed_at = instant(), .gone = {any(), any(), any(), any()}, .fingerprint = any()};
+    if (any<bool>()) e.closed_at = instant();
+    for (auto& callback : e.callbacks) {
+      callback.queue = text();
+      if (callback.queue.empty()) continue;
+      if (any<bool>()) callback.job = number();
+      if (callback.job == JobNumber{}) callback.spec = text();
+    }
+    e.id = text();
+    e.meta = text();
+    e.traceparent = text();
+    e.tracestate = text();
+  }
   void operator()(JobSnapshot& e) {
     e = {number(),          any<bool>(),          state(), any<bool>(), any(), instant(),
          LeaseToken{any()}, any<std::uint32_t>(), text(),  text(),      text()};

@@ -24,6 +24,17 @@ std::string_view to_string(CallbackState state) {
   return "unknown";
 }
 
+void GoneJobs::count(JobState last) {
+  switch (last) {
+    case JobState::scheduled:
+    case JobState::ready:
+    case JobState::leased: ++deleted; return;
+    case JobState::completed: ++completed; return;
+    case JobState::dead: ++dead; return;
+    case JobState::cancelled: ++cancelled; return;
+  }
+}
+
 Result<> check_callback(CallbackKind kind, JobSpecView const& spec) {
   auto const field = [kind](std::string_view name) {
     std::string whole{to_string(kind)};

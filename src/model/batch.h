@@ -48,6 +48,18 @@ struct CallbackView {
   bool operator==(CallbackView const&) const = default;
 };
 
+// Jobs that were in a batch and are gone, by what they were in the end.
+struct GoneJobs {
+  std::uint64_t deleted = 0;  // Before they were finished.
+  std::uint64_t completed = 0;
+  std::uint64_t dead = 0;
+  std::uint64_t cancelled = 0;
+  void count(JobState last);
+  // Those that cannot be completed any more: on_success is not coming.
+  std::uint64_t lost() const { return deleted + dead + cancelled; }
+  bool operator==(GoneJobs const&) const = default;
+};
+
 // total is the sum of the other five. A job that is gone counts as what it was in the end.
 struct BatchCounts {
   std::uint64_t total = 0;

@@ -1,4 +1,5 @@
 #pragma once
+#include <array>
 #include <cstdint>
 #include <optional>
 #include <string_view>
@@ -7,6 +8,7 @@
 #include "base/bytes.h"
 #include "base/error.h"
 #include "base/time.h"
+#include "model/batch.h"
 #include "model/ids.h"
 #include "model/job.h"
 #include "model/position.h"
@@ -129,6 +131,8 @@ struct LinesLogged {
 // Deleted, purged, or kept long enough.
 struct JobForgotten {
   JobNumber number{};
+  BatchNumber batch{};  // That it was in, where there was one. The batch may be known where the job is not any more,
+  JobState last{};      // so then this says as what it goes. Else scheduled.
   bool operator==(JobForgotten const&) const = default;
 };
 // All of a job in one record: how the survivors of the oldest segment are copied ahead, and how PATCH rewrites one.
@@ -231,6 +235,57 @@ struct FlightOvertaken {
   bool operator==(FlightOvertaken const&) const = default;
 };
 
+// --- Batches. The jobs in one are counted by what happens to them; which those are, their specs say.
+
+// There is a batch from now on. Its id is no other's.
+struct BatchMade {
+  BatchNumber batch{};
+  std::string_view id{};
+  // As encode_spec writes them; empty: none. One of the two at least.
+  BytesView on_success{};
+  BytesView on_finish{};
+  std::string_view meta{};
+  std::string_view traceparent{}, tracestate{};  // For callbacks that have none of their own.
+  BytesView callback(CallbackKind kind) const { return kind == CallbackKind::success ? on_success : on_finish; }
+  bool operator==(BatchMade const&) const = default;
+};
+struct BatchClosed {
+  BatchNumber batch{};
+  Instant at{};
+  bool operator==(BatchClosed const&) const = default;
+};
+// A callback has been enqueued, in the record before this one. Never again.
+struct BatchFired {
+  BatchNumber batch{};
+  CallbackKind callback{};
+  JobNumber job{};
+  Instant at{};
+  bool operator==(BatchFired const&) const = default;
+};
+// It is gone, by a call or since it was kept long enough.
+struct BatchForgotten {
+  BatchNumber batch{};
+  bool operator==(BatchForgotten const&) const = default;
+};
+// All of a batch in one record, but for the jobs that are still there: how it is copied ahead. Where it is known,
+// only where it stands is new.
+struct BatchCopied {
+  struct Callback {
+    std::string_view queue{};  // Of its job. Empty: there is none.
+    BytesView spec{};          // Where it is still to come.
+    JobNumber job{};           // Where it was enqueued.
+    bool operator==(Callback const&) const = default;
+  };
+  BatchNumber batch{};
+  std::optional<Instant> closed_at{};
+  Instant changed_at{};
+  GoneJobs gone{};
+  std::uint64_t fingerprint = 0;
+  std::array<Callback, kCallbackKinds> callbacks{};  // By CallbackKind.
+  std::string_view id{}, meta{}, traceparent{}, tracestate{};
+  bool operator==(BatchCopied const&) const = default;
+};
+
 }  // namespace workmill::effect
 
 namespace workmill {
@@ -242,7 +297,8 @@ using Effect = std::variant<effect::StoreCreated, effect::ServerResumed, effect:
                             effect::JobRetried, effect::ProgressMade, effect::LinesLogged, effect::JobForgotten,
                             effect::JobSnapshot, effect::QueueChanged, effect::QueueRemoved, effect::RequestRemembered,
                             effect::CheckpointMade, effect::CacheStored, effect::CacheFailed, effect::CacheForgotten,
-                            effect::FlagChanged, effect::FlagRemoved, effect::FlightOvertaken>;
+                            effect::FlagChanged, effect::FlagRemoved, effect::FlightOvertaken, effect::BatchMade,
+                            effect::BatchClosed, effect::BatchFired, effect::BatchForgotten, effect::BatchCopied>;
 
 // Where effects go as they are decided: written down behind each other, in the batch that the shard is filling.
 class EffectSink {

@@ -104,6 +104,7 @@ JobSpecView full_spec() {
           .meta = "{}",
           .traceparent = "tp",
           .tracestate = "ts",
+          .batch = "z",
           .cache_key = "k",
           .cache_fresh = Duration{12},
           .cache_stale = Duration{13},
@@ -113,7 +114,7 @@ JobSpecView full_spec() {
 
 TEST(JobSpecBytes, EveryFieldHasItsPlace) {
   EXPECT_EQ(encoded(full_spec()),
-            "\xfd\xff\x7f"  // mask: 21 fields, payload kind json
+            "\xfd\xff\xff\x01"  // mask: 22 fields, payload kind json
             "\x01t"
             "\x01q"
             "\x02tp"
@@ -138,7 +139,8 @@ TEST(JobSpecBytes, EveryFieldHasItsPlace) {
             "\x01k"
             "\x18\x1a\x1c"
             "\x01\x01"
-            "c"  // cache
+            "c"      // cache
+            "\x01z"  // batch
             "1"s);
 }
 
@@ -240,6 +242,7 @@ OwnedSpec any_spec() {
   spec.view.meta = text();
   spec.view.traceparent = text();
   spec.view.tracestate = text();
+  spec.view.batch = text();
   spec.view.cache_key = text();
   if (spec.view.cache_key.empty()) return spec;
   spec.view.cache_fresh = any_duration();
@@ -253,6 +256,7 @@ OwnedSpec any_spec() {
 RC_GTEST_PROP(JobSpecBytes, WhatIsWrittenReadsBack, ()) {
   OwnedSpec const spec = any_spec();
   Bytes const bytes = "before" + encoded(spec.view);
+  RC_ASSERT(names_batch(BytesView{bytes}.substr(6)) == !spec.view.batch.empty());
   JobSpecView view;
 
   RC_ASSERT(decode_spec(BytesView{bytes}.substr(6), view).has_value());
@@ -409,6 +413,7 @@ TEST(JobSpecRules, NameTheFieldThatBreaksThem) {
   EXPECT_EQ(field_at_fault([](JobSpecView& spec) { spec.lease = Duration{99}; }), "lease");
   EXPECT_EQ(field_at_fault([](JobSpecView& spec) { spec.unique_for = seconds{1}; }), "unique.key");
   EXPECT_EQ(field_at_fault([](JobSpecView& spec) { spec.group = "a/b"; }), "group");
+  EXPECT_EQ(field_at_fault([](JobSpecView& spec) { spec.batch = "a/b"; }), "batch");
   EXPECT_EQ(field_at_fault([](JobSpecView& spec) { spec.tags = {"a", ""}; }), "tags[1]");
   EXPECT_EQ(field_at_fault([](JobSpecView& spec) { spec.tags.assign(21, "a"); }), "tags");
   EXPECT_EQ(field_at_fault([](JobSpecView& spec) { spec.keep_result = Duration{-1}; }), "keep_result");
@@ -428,6 +433,7 @@ TEST(JobSpecRules, OfAFlightNameTheFieldThatBreaksThem) {
   EXPECT_EQ(fault([](JobSpecView& spec) { spec.cache_key = "a\nb"; }), "cache.key");
   EXPECT_EQ(fault([](JobSpecView& spec) { spec.unique_key = "u"; }), "unique.key");
   EXPECT_EQ(fault([](JobSpecView& spec) { spec.id = "i"; }), "id");
+  EXPECT_EQ(fault([](JobSpecView& spec) { spec.batch = "b"; }), "batch");
   EXPECT_EQ(fault([](JobSpecView& spec) { spec.cache_fresh = Duration{-1}; }), "cache.fresh");
   EXPECT_EQ(fault([](JobSpecView& spec) { spec.cache_stale = kCacheWindowMax; }), "cache.stale");
   EXPECT_EQ(fault([](JobSpecView& spec) { spec.cache_error_for = hours{25}; }), "cache.error_for");

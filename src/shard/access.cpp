@@ -1,5 +1,6 @@
 #include "shard/access.h"
 
+#include <algorithm>
 #include <utility>
 #include <vector>
 
@@ -40,6 +41,8 @@ class Narrow {
       bool const is_spec = decode_spec(bytes, spec).has_value();
       WM_ASSERT(is_spec);  // Who made the command encoded it.
       if (!allowed_.has_queue(spec.queue)) return forbidden_queue("queue");
+      // Whether there is one, only those learn who may see it.
+      if (!spec.batch.empty() && !may_see_batch(spec.batch)) return no_such_batch();
       if (spec.id.empty()) continue;
       JobRef ref{.number = JobIdCodec{engine_.salt()}.decode(spec.id), .text = {}};
       if (!ref.number) ref.text = spec.id;
@@ -114,13 +117,29 @@ class Narrow {
       WM_ASSERT(is_spec);  // Who made the command encoded it.
       if (!allowed_.has_queue(spec.queue)) return forbidden_queue(std::string{to_string(kind)} + ".queue");
     }
+    if (!may_see_batch(it.id)) {
+      return Error{.code = ErrorCode::forbidden, .message = "this id is not to be had", .field = "id"};
+    }
     return {};
   }
-  Verdict operator()(CloseBatch&) const { return {}; }
-  Verdict operator()(ForgetBatch&) const { return {}; }
-  Verdict operator()(GetBatch&) const { return {}; }
+  Verdict operator()(CloseBatch& it) const { return narrow_batch(it.id); }
+  Verdict operator()(ForgetBatch& it) const { return narrow_batch(it.id); }
+  Verdict operator()(GetBatch& it) const { return narrow_batch(it.id); }
 
  private:
+  // A batch is for those who are for the queues of all its callbacks. True where there is none.
+  bool may_see_batch(std::string_view id) const {
+    auto const queues = engine_.batch_queues(id);
+    return !queues || std::all_of(queues->begin(), queues->end(),
+                                  [this](std::string_view queue) { return allowed_.has_queue(queue); });
+  }
+  static Error no_such_batch() {
+    return {.code = ErrorCode::batch_not_found, .message = "there is no such batch, or no longer", .field = "batch"};
+  }
+  Verdict narrow_batch(std::string& id) const {
+    if (!may_see_batch(id)) id.clear();  // No batch has that.
+    return {};
+  }
   Verdict check(std::string_view queue) const {
     if (allowed_.has_queue(queue)) return {};
     return forbidden_queue("queue");

@@ -95,6 +95,35 @@ TEST_F(Limited, FindsNoJobWhereOneOfAnotherQueueIs) {
   EXPECT_EQ(state(foreign_), JobState::ready);
 }
 
+TEST_F(Limited, MakesBatchesThatCallBackItsOwnQueues) {
+  EXPECT_TRUE(std::holds_alternative<BatchReply>(ask_limited(MakeBatch{.id = "own", .on_finish = spec("mine")})));
+  EXPECT_TRUE(std::holds_alternative<BatchReply>(ask_limited(GetBatch{.id = "own"})));
+  EXPECT_TRUE(std::holds_alternative<BatchReply>(ask_limited(CloseBatch{.id = "own"})));
+  EXPECT_TRUE(std::holds_alternative<DoneReply>(ask_limited(ForgetBatch{.id = "own"})));
+  expect_forbidden(ask_limited(MakeBatch{.on_success = spec("mine"), .on_finish = spec("foreign")}));
+}
+
+TEST_F(Limited, FindsNoBatchThatCallsBackAnotherQueue) {
+  ask(MakeBatch{.id = "theirs", .on_success = spec("mine"), .on_finish = spec("foreign")});
+  auto const unknown = std::get<Error>(ask(GetBatch{.id = "never-was"}));
+
+  EXPECT_EQ(std::get<Error>(ask_limited(GetBatch{.id = "theirs"})), unknown);
+  EXPECT_EQ(std::get<Error>(ask_limited(CloseBatch{.id = "theirs"})), unknown);
+  EXPECT_EQ(std::get<Error>(ask_limited(ForgetBatch{.id = "theirs"})), unknown);
+  expect_forbidden(ask_limited(MakeBatch{.id = "theirs", .on_finish = spec("mine")}));
+
+  JobSpecView job{.type = "t", .queue = "mine", .batch = "theirs"};
+  Bytes bytes;
+  encode_spec(job, bytes);
+  auto const refused = std::get<Error>(ask_limited(enqueue({bytes})));
+  job.batch = "never-was";
+  bytes.clear();
+  encode_spec(job, bytes);
+  EXPECT_EQ(refused, std::get<Error>(ask_limited(enqueue({bytes}))));
+  EXPECT_EQ(refused.code, ErrorCode::batch_not_found);
+  EXPECT_EQ(std::get<BatchReply>(ask(GetBatch{.id = "theirs"})).batch.jobs.total, 0U);
+}
+
 TEST_F(Limited, DoesNotMoveAJobIntoAnotherQueue) {
   PatchJob patch{.job = mine_, .changes = {.queue = "foreign"}, .new_spec = {}, .history = {}};
 

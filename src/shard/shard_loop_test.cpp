@@ -49,6 +49,28 @@ TEST_F(ShardLoopTest, AWaitingWorkerAndANewJobMeetInOneTurn) {
   EXPECT_EQ(take<LeaseReply>(waiting).jobs.size(), 1u);
 }
 
+TEST_F(ShardLoopTest, ACallbackComesInTheTurnOfTheLastReportAndMeetsAWaitingWorker) {
+  ask<BatchReply>(MakeBatch{.id = "b", .on_finish = spec_of_job("over", "callbacks")});
+  JobSpecView job{.type = "a", .batch = "b"};
+  Bytes spec;
+  encode_spec(job, spec);
+  ask<EnqueueReply>(enqueue({spec}));
+  ask<BatchReply>(CloseBatch{.id = "b"});
+  auto const leased = ask<LeaseReply>(lease());
+  ASSERT_EQ(leased.jobs.size(), 1u);
+  Cookie const waiting = submit(lease("callbacks", 1, kTwentySeconds));
+  turn();
+  ASSERT_FALSE(answered(waiting));
+
+  submit(ReportBatch{.reports = {completed(leased.jobs[0], "1")}});
+  turn();
+
+  auto const called = take<LeaseReply>(waiting);
+  ASSERT_EQ(called.jobs.size(), 1u);
+  auto const batch = ask<BatchReply>(GetBatch{.id = "b"}).batch;
+  EXPECT_EQ(batch.callback(CallbackKind::finish).job, called.jobs[0].number);
+}
+
 TEST_F(ShardLoopTest, WhoHasWaitedLongestGetsTheJob) {
   Cookie const first = submit(lease("default", 1, kTwentySeconds));
   turn();

@@ -49,7 +49,12 @@ void end_lease(JobIndex index, State const& state, Context const& context, Effec
 
 void decide_due(State const& state, Context const& context, Effects& out) {
   for (std::uint32_t step = 0; step < state.options().steps_max; ++step) {
-    // Expiry first: a job whose time to run and time to expire have both come is dead.
+    // Callbacks before all: each is due once, so they keep nobody waiting for long.
+    if (BatchNumber const due = state.batches().first_due(); due != BatchTable::kNoBatch) {
+      call_back(*state.batches().find(due), state, context, out);
+      continue;
+    }
+    // Expiry next: a job whose time to run and time to expire have both come is dead.
     if (JobIndex const job = state.first_to_expire(context.now); job != kNone<JobIndex>) {
       expire(job, state, context, out);
     } else if (JobIndex const due = state.wheel().first_due(); due != kNone<JobIndex>) {
@@ -60,9 +65,11 @@ void decide_due(State const& state, Context const& context, Effects& out) {
         out.emit(effect::JobReady{.number = slot.number, .order = state.next_order(context.now)}, due);
       }
     } else if (JobIndex const old = state.retention().first_expired(context.now); old != kNone<JobIndex>) {
-      out.emit(effect::JobForgotten{.number = state.job(old).number}, old);
+      forget(old, state, out);
     } else if (QueueIndex const idle = state.first_idle_queue(context.now); idle != kNone<QueueIndex>) {
       out.emit(effect::QueueRemoved{.name = state.queue(idle).name});
+    } else if (auto const over = state.batches().next_to_go(); over && *over <= context.now) {
+      out.emit(effect::BatchForgotten{.batch = state.batches().first_to_go()});
     } else {
       return;
     }
@@ -96,6 +103,10 @@ Engine::Survival decide_survival(Effect const& record, Position at, State const&
   if (auto const* store = std::get_if<effect::StoreCreated>(&record)) out.emit(*store);
   if (auto const* queue = std::get_if<effect::QueueChanged>(&record)) out.emit(*queue);
   if (auto const* request = std::get_if<effect::RequestRemembered>(&record)) out.emit(*request);
+  if (auto const* made = std::get_if<effect::BatchMade>(&record)) out.emit(state.batches().find(made->batch)->copy());
+  if (auto const* copied = std::get_if<effect::BatchCopied>(&record)) {
+    out.emit(state.batches().find(copied->batch)->copy());
+  }
   if (auto const* flag = std::get_if<effect::FlagChanged>(&record)) {
     if (!WM_MUTATION(copy_loses_flag_history) || state.flags().find(flag->key)->back().version == flag->version) {
       out.emit(*flag);

@@ -1,17 +1,141 @@
-#include "engine/commands/decide.h"
+#include <string>
+#include <string_view>
+#include <utility>
 
-// What callers do to batches, and see of them.
+#include "base/assert.h"
+#include "engine/commands/decide.h"
+#include "model/job.h"
+
+// What callers do to batches, and see of them; and what a batch does when its jobs have ended.
 namespace workmill::engine {
+namespace {
+
+// How many batches one that is made can push out. One is the rule; more only where the bound was made smaller.
+constexpr int kSurplusPerBatch = 2;
+
+Error batch_closed() {
+  return {.code = ErrorCode::batch_closed,
+          .message = "the batch is closed: no job is put into it any more",
+          .field = "batch"};
+}
+
+}  // namespace
 
 Error no_such_batch() {
   return {.code = ErrorCode::batch_not_found, .message = "there is no such batch, or no longer"};
 }
 
-Reply decide(MakeBatch const&, State const&, Context const&, Effects&) {
-  return Error{.code = ErrorCode::batches_full, .message = "there are no batches yet"};
+Result<> check_batch(std::string_view id, State const& state) {
+  BatchTable::Batch const* const batch = state.find_batch(id);
+  if (batch == nullptr) {
+    Error error = no_such_batch();
+    error.field = "batch";
+    return std::unexpected(std::move(error));
+  }
+  if (batch->closed_at) return std::unexpected(batch_closed());
+  return {};
 }
-Reply decide(CloseBatch const&, State const&, Context const&, Effects&) { return no_such_batch(); }
-Reply decide(ForgetBatch const&, State const&, Context const&, Effects&) { return no_such_batch(); }
-Reply look(GetBatch const&, State const&) { return no_such_batch(); }
+
+Reply decide(MakeBatch const& command, State const& state, Context const& context, Effects& out) {
+  if (command.idempotency) {
+    auto const* const kept = state.remembered(command.idempotency->key, context.now);
+    if (kept && kept->fingerprint != command.idempotency->fingerprint) {
+      return Error{.code = ErrorCode::idempotency_key_reused,
+                   .message = "this Idempotency-Key came with another request before"};
+    }
+    if (kept) {
+      auto const first = decode_enqueue_reply(kept->reply);
+      if (!first) return first.error();
+      WM_ASSERT(first->jobs.size() == 1);
+      auto const* const batch = state.batches().find(BatchNumber{std::to_underlying(first->jobs[0].number)});
+      if (batch == nullptr) return no_such_batch();
+      return BatchReply{.batch = batch->view(), .replayed = true};
+    }
+  }
+
+  BatchTable const& batches = state.batches();
+  BatchTable::Batch const* batch = command.id.empty() ? nullptr : state.find_batch(command.id);
+  bool const is_new = batch == nullptr;
+  if (!is_new && batch->fingerprint != BatchTable::fingerprint(command.on_success, command.on_finish, command.meta)) {
+    return Error{.code = ErrorCode::batch_exists, .message = "another batch has this id", .field = "id"};
+  }
+  if (is_new) {
+    for (int i = 0; i < kSurplusPerBatch && batches.is_full() && batches.next_to_go(); ++i) {
+      out.emit(effect::BatchForgotten{.batch = batches.first_to_go()});
+    }
+    if (batches.is_full()) {
+      return Error{.code = ErrorCode::batches_full,
+                   .message = "there are " + std::to_string(batches.size()) +
+                              " batches, as many as may be, and all are open or wait for jobs"};
+    }
+    BatchNumber const number{std::to_underlying(state.next_number(context.now))};
+    std::string id;
+    if (command.id.empty()) {
+      JobIdCodec::Text const text = JobIdCodec{state.salt()}.encode(JobNumber{std::to_underlying(number)});
+      id.assign(text.data(), text.size());
+    } else {
+      id = state.spelled(command.id);
+    }
+    out.emit(effect::BatchMade{.batch = number,
+                               .id = id,
+                               .on_success = command.on_success,
+                               .on_finish = command.on_finish,
+                               .meta = command.meta,
+                               .traceparent = command.traceparent,
+                               .tracestate = command.tracestate});
+    batch = batches.find(number);
+  }
+  if (command.idempotency) {
+    Bytes encoded;
+    encode_enqueue_reply({.jobs = {{.number = JobNumber{std::to_underlying(batch->number)}}}}, encoded);
+    out.emit(effect::RequestRemembered{.key = command.idempotency->key,
+                                       .fingerprint = command.idempotency->fingerprint,
+                                       .until = context.now + kIdempotencyKept,
+                                       .reply = encoded});
+  }
+  return BatchReply{.batch = batch->view(), .created = is_new};
+}
+
+Reply decide(CloseBatch const& command, State const& state, Context const& context, Effects& out) {
+  BatchTable::Batch const* const batch = state.find_batch(command.id);
+  if (batch == nullptr) return no_such_batch();
+  if (!batch->closed_at) out.emit(effect::BatchClosed{.batch = batch->number, .at = context.now});
+  return BatchReply{.batch = batch->view()};
+}
+
+Reply decide(ForgetBatch const& command, State const& state, Context const&, Effects& out) {
+  BatchTable::Batch const* const batch = state.find_batch(command.id);
+  if (batch == nullptr) return no_such_batch();
+  out.emit(effect::BatchForgotten{.batch = batch->number});
+  return DoneReply{};
+}
+
+Reply look(GetBatch const& command, State const& state) {
+  BatchTable::Batch const* const batch = state.find_batch(command.id);
+  if (batch == nullptr) return no_such_batch();
+  return BatchReply{.batch = batch->view()};
+}
+
+void call_back(BatchTable::Batch const& batch, State const& state, Context const& context, Effects& out) {
+  for (CallbackKind const kind : kAllCallbackKinds) {
+    if (!batch.is_due_for(kind)) continue;
+    Bytes bytes = batch.callback(kind).spec;
+    JobSpecView spec;
+    auto is_spec = decode_spec(bytes, spec);
+    WM_ASSERT(is_spec.has_value());  // Looked at when it was sent, or replayed.
+    if (spec.traceparent.empty() && !batch.traceparent.empty()) {
+      // Of the request that made the batch: so what it enqueues is in one trace with that.
+      spec.traceparent = batch.traceparent;
+      spec.tracestate = batch.tracestate;
+      Bytes traced;
+      encode_spec(spec, traced);
+      bytes.swap(traced);
+      is_spec = decode_spec(bytes, spec);
+      WM_ASSERT(is_spec.has_value());
+    }
+    EnqueuedJob const job = enqueue_new(bytes, spec, state, context, out);
+    out.emit(effect::BatchFired{.batch = batch.number, .callback = kind, .job = job.number, .at = context.now});
+  }
+}
 
 }  // namespace workmill::engine

@@ -16,6 +16,7 @@ std::vector<JobIndex> find_next(JobMatch const& match, State const& state, std::
   std::uint32_t looked_at = 0;
   JobNumber last{};
   state.by_number().walk_older(before.value_or(JobNumber{UINT64_MAX}), [&](JobNumber number, JobIndex job) {
+    if (number < match.oldest()) return false;
     if (looked_at == state.options().steps_max) {
       next = last;
       return false;
@@ -72,7 +73,7 @@ Reply decide(PurgeQueue const& command, State const& state, Context const&, Effe
   for (JobIndex const job : find_next(match, state, command.before, reply.next)) {
     JobSlot const& slot = state.job(job);
     if (slot.state == JobState::leased) continue;
-    out.emit(effect::JobForgotten{.number = slot.number}, job);
+    forget(job, state, out);
     ++reply.count;
   }
   again = reply.next.has_value();

@@ -59,6 +59,16 @@ Result<> make_room(Queue const& queue, State const& state, Context const& contex
 // budget covers no more.
 void forget_surplus(JobIndex job, State const& state, Effects& out);
 void cancel(JobIndex job, State const& state, Context const& context, Effects& out);
+// The end of a job, and the word of it to its batch.
+void forget(JobIndex job, State const& state, Effects& out);
+
+// A new job, whatever is there already and however full its queue is. `bytes` are the spec's.
+EnqueuedJob enqueue_new(BytesView bytes, JobSpecView const& spec, State const& state, Context const& context,
+                        Effects& out);
+// Enqueues the callbacks of a batch that are due, once and for all.
+void call_back(BatchTable::Batch const& batch, State const& state, Context const& context, Effects& out);
+// May a job be put into this batch? batch_not_found, batch_closed.
+Result<> check_batch(std::string_view id, State const& state);
 
 // A job is about to be completed: stores what its report sets, and what it was to compute. The keys of what the cache
 // can never hold (ReportResult::not_stored).

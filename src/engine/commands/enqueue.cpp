@@ -96,6 +96,24 @@ EnqueuedJob enqueue_one(Bytes const& bytes, JobSpecView const& spec, State const
     // that wait for gates stand behind those that it drops, can the queue end up over its bound, by those.
     if (queue != kNone<QueueIndex>) (void)make_room(state.queue(queue), state, context, out);
   }
+  return enqueue_new(bytes, spec, state, context, out);
+}
+
+// All or none: a job that would make an error of the whole is found before any is enqueued. Of a job that is there
+// already it makes no difference what it names.
+Result<> check_batches(std::vector<Bytes> const& specs, State const& state, Instant now, JobSpecView& spec) {
+  for (Bytes const& bytes : specs) {
+    if (!names_batch(bytes)) continue;
+    WM_TRY_VOID(decode_spec(bytes, spec));
+    if (find_same(spec, state, now) == kNone<JobIndex>) WM_TRY_VOID(check_batch(spec.batch, state));
+  }
+  return {};
+}
+
+}  // namespace
+
+EnqueuedJob enqueue_new(BytesView bytes, JobSpecView const& spec, State const& state, Context const& context,
+                        Effects& out) {
   Instant const at = ready_at(spec, context.now);
   bool const is_scheduled = at > context.now;
   JobNumber const number = state.next_number(context.now);
@@ -105,8 +123,6 @@ EnqueuedJob enqueue_one(Bytes const& bytes, JobSpecView const& spec, State const
       spec);
   return {.number = number, .client_id = Bytes{spec.id}, .state = is_scheduled ? JobState::scheduled : JobState::ready};
 }
-
-}  // namespace
 
 Result<> make_room(Queue const& queue, State const& state, Context const& context, Effects& out) {
   if (!queue.settings.max_depth || queue.unfinished() < *queue.settings.max_depth) return {};
@@ -133,6 +149,7 @@ Reply decide(Enqueue const& command, State const& state, Context const& context,
       return *std::move(reply);
     }
   }
+  if (auto const batches = check_batches(command.specs, state, context.now, spec); !batches) return batches.error();
   if (state.limited_queues() > 0) {
     auto const room = check_room(command.specs, state, context.now, spec);
     if (!room) return room.error();

@@ -25,15 +25,25 @@ Error job_leased() {
 
 Error no_such_job() { return {.code = ErrorCode::job_not_found, .message = "there is no such job, or no longer"}; }
 
+void forget(JobIndex job, State const& state, Effects& out) {
+  JobSlot const& slot = state.job(job);
+  effect::JobForgotten forgotten{.number = slot.number};
+  if (BatchTable::Batch const* const batch = state.batch_of(slot)) {
+    forgotten.batch = batch->number;
+    forgotten.last = slot.state;
+  }
+  out.emit(forgotten, job);
+}
+
 void forget_surplus(JobIndex job, State const& state, Effects& out) {
   JobSlot const& slot = state.job(job);
   Queue const& queue = state.queue_of(slot);
   if (state.policy(slot).keep_result <= Duration{0}) {
-    out.emit(effect::JobForgotten{.number = slot.number}, job);
+    forget(job, state, out);
   }
   for (int i = 0; i < kSurplusPerFinish && queue.kept() > state.options().finished_kept_per_queue; ++i) {
     JobIndex const oldest = state.retention().oldest_kept(queue);
-    out.emit(effect::JobForgotten{.number = state.job(oldest).number}, oldest);
+    forget(oldest, state, out);
   }
 }
 
@@ -98,7 +108,7 @@ Reply decide(DeleteJob const& command, State const& state, Context const&, Effec
   if (index == kNone<JobIndex>) return no_such_job();
   JobSlot const& job = state.job(index);
   if (job.state == JobState::leased) return job_leased();
-  out.emit(effect::JobForgotten{.number = job.number}, index);
+  forget(index, state, out);
   return DoneReply{};
 }
 

@@ -10,6 +10,7 @@ Reply look(ListJobs const& command, State const& state) {
   std::uint32_t looked_at = 0;
   JobNumber last{};
   state.by_number().walk_older(before, [&](JobNumber number, JobIndex job) {
+    if (number < match.oldest()) return false;
     if (reply.jobs.size() == command.limit || looked_at == state.options().steps_max) {
       reply.next = last;
       return false;
