@@ -215,6 +215,8 @@ std::map<std::string_view, Setting> const& settings() {
       {"cache_jitter", setting(&Config::cache_jitter)},
       {"finished_kept", setting(&Config::finished_kept)},
       {"idempotency_keys_max", setting(&Config::idempotency_keys_max)},
+      {"batches_max", setting(&Config::batches_max)},
+      {"batch_keep", setting(&Config::batch_keep)},
       {"telemetry", setting(&Config::telemetry)},
       {"otlp_endpoint", setting(&Config::otlp_endpoint)},
       {"otlp_headers", secret(&Config::otlp_headers)},
@@ -395,6 +397,10 @@ Result<> check_config(Config const& config) {
     return bad("jobs_memory_max: 1MiB to 1TiB, or 0 for none");
   }
   if (!in_range(config.idempotency_keys_max, 1, 100'000'000)) return bad("idempotency_keys_max: 1 to 100,000,000");
+  if (!in_range(config.batches_max, 1, 10'000'000)) return bad("batches_max: 1 to 10,000,000");
+  if (config.batch_keep < Duration{0} || config.batch_keep > std::chrono::days{365}) {
+    return bad("batch_keep: 0s to 365d");
+  }
   if (!in_range(config.cache_memory_bytes, std::uint64_t{1} << 20, std::uint64_t{1} << 40)) {
     return bad("cache_memory: 1MiB to 1TiB");
   }

@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "base/time.h"
 #include "log/log.h"
+#include "model/batch.h"
 #include "shard/shard_loop.h"
 #include "telemetry/log.h"
 
@@ -71,6 +72,8 @@ struct Config {
 
   std::uint32_t finished_kept = kFinishedBudgetDefault;  // Finished jobs kept in a queue.
   std::uint32_t idempotency_keys_max = 1'000'000;        // Remembered; beyond them the oldest go early.
+  std::uint32_t batches_max = kBatchesMaxDefault;        // Beyond them those that are over go early.
+  Duration batch_keep = kBatchKeptDefault;               // From when one is over.
 
   std::string otlp_endpoint;           // Where spans go: "http://localhost:4318"; empty: see app/tracing.h.
   std::string otlp_headers;            // "name=value,name2=value2", percent-encoded. Secrets.

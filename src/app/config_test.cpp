@@ -136,6 +136,23 @@ TEST_F(ConfigFile, BoundsTheKeysThatAreRemembered) {
   }
 }
 
+TEST_F(ConfigFile, BoundsTheBatchesThatAreKeptAndForHowLong) {
+  Config config;
+
+  ASSERT_TRUE(read_config(write("batches_max = 5000\nbatch_keep = \"0s\"\n"), config));
+
+  EXPECT_EQ(config.batches_max, 5'000u);
+  EXPECT_EQ(config.batch_keep, Duration{0});
+  EXPECT_TRUE(check_config(config));
+  for (std::uint32_t const wrong : {0u, 10'000'001u}) {
+    config.batches_max = wrong;
+    EXPECT_FALSE(check_config(config)) << wrong;
+  }
+  config.batches_max = 1;
+  config.batch_keep = std::chrono::days{366};
+  EXPECT_FALSE(check_config(config));
+}
+
 TEST_F(ConfigFile, PingsIdleStreamsAtLeastEachHourOrNever) {
   Config config;
   for (char const* const allowed : {"0s", "1s", "1h"}) {

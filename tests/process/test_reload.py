@@ -45,6 +45,8 @@ OTHER_VALUES = {
     "cache_jitter": "0.2",
     "finished_kept": "1000",
     "idempotency_keys_max": "900000",
+    "batches_max": "50000",
+    "batch_keep": '"2h"',
     "otlp_endpoint": '"http://127.0.0.1:1"',
     "otlp_headers": '"x=s3cret"',
     "trace_sample": "0.5",

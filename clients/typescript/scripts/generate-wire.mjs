@@ -26,7 +26,9 @@ const literal = (value) => `'${String(value).replaceAll("'", "\\'")}'`;
 
 function typeOf(schema, indent) {
   for (const key of Object.keys(schema)) {
-    if (!known.has(key)) throw new Error(`the generator does not know the schema keyword ${key}`);
+    // That one of some properties must be there is not for a type to say.
+    const isChoice = key === 'anyOf' && schema.anyOf.every((each) => Object.keys(each).join() === 'required');
+    if (!known.has(key) && !isChoice) throw new Error(`the generator does not know the schema keyword ${key}`);
   }
   if (schema.$ref) return schema.$ref.replace('#/components/schemas/', '');
   if (schema.oneOf) return schema.oneOf.map((one) => typeOf(one, indent)).join(' | ');

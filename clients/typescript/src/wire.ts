@@ -62,6 +62,8 @@ export type Job = {
   /** A tenant: groups take turns within their priority. */
   group?: Name;
   tags?: Name[];
+  /** The batch, not closed yet, that it belongs to. */
+  batch?: BatchId;
   /** Default: "1h". */
   keep_result?: Duration;
   /** Handed to the worker as it is. */
@@ -118,6 +120,7 @@ export type JobAsRead = {
   unique?: Unique;
   group?: Name;
   tags?: Name[];
+  batch?: BatchId;
   meta?: { [name: string]: unknown };
   traceparent?: string;
   tracestate?: string;
@@ -161,6 +164,7 @@ export type JobFilter = {
   type?: Name;
   tag?: Name;
   group?: Name;
+  batch?: BatchId;
 };
 
 export type Bulk = {
@@ -178,6 +182,80 @@ export type Done = { [name: string]: unknown };
 export type JobLog = {
   /** Oldest first; the newest 64 KiB are kept. */
   lines: string[];
+};
+
+/** A UUIDv7 made by the server, or the id that the client brought. */
+export type BatchId = string;
+
+/** At least one of on_success and on_finish. */
+export type BatchAsSent = {
+  /** An id of the client's own. */
+  id?: BatchId;
+  /** Enqueued once, when the batch is closed and all of its jobs are completed. */
+  on_success?: Callback;
+  /** Enqueued once, when the batch is closed and none of its jobs is pending for the first time: each is completed, dead, cancelled or deleted. */
+  on_finish?: Callback;
+  /** Shown with the batch as it is; 16 KiB at most. */
+  meta?: { [name: string]: unknown };
+};
+
+/** A job as sent to /v1/jobs, but without id, unique and batch; 64 KiB at most. */
+export type Callback = {
+  type: Name;
+  /** Default: "default". */
+  queue?: Name;
+  /** Any JSON. */
+  payload?: unknown;
+  /** Raw bytes. */
+  payload_base64?: string;
+  /** 9 first. Default: 5. */
+  priority?: number;
+  /** From when it is enqueued. */
+  delay?: Duration;
+  run_at?: Time;
+  /** Not leased by then, from when it is enqueued: dead, with the error expired. */
+  expires_in?: Duration;
+  /** Default: 20. */
+  max_attempts?: number;
+  backoff?: Backoff;
+  /** Default: "60s". */
+  lease?: Duration;
+  group?: Name;
+  tags?: Name[];
+  /** Default: "1h". */
+  keep_result?: Duration;
+  /** Handed to the worker as it is. */
+  meta?: { [name: string]: unknown };
+};
+
+export type CallbackState = {
+  /** not_coming: a job is gone that was not completed. */
+  state: 'waiting' | 'enqueued' | 'not_coming';
+  /** Where it is enqueued. The job itself may be gone by now. */
+  job?: JobId;
+};
+
+/** How far a batch is. Of its callbacks there are those that it was made with. */
+export type Batch = {
+  id: BatchId;
+  created_at: Time;
+  /** Left out while it is open. */
+  closed_at?: Time;
+  /** Jobs that were sent with it. */
+  total: number;
+  /** Of them, those that are scheduled, ready or leased. */
+  pending: number;
+  /** Those that are completed, whether they are kept still or not. */
+  completed: number;
+  /** Those that are dead, or were so when they went. */
+  dead: number;
+  /** Likewise. */
+  cancelled: number;
+  /** Those that were deleted before they were finished. */
+  deleted: number;
+  on_success?: CallbackState;
+  on_finish?: CallbackState;
+  meta?: { [name: string]: unknown };
 };
 
 /** 1 to 512 bytes of UTF-8 without control characters. */
@@ -335,6 +413,7 @@ export type LeasedJob = {
   meta?: { [name: string]: unknown };
   group?: Name;
   tags?: Name[];
+  batch?: BatchId;
   /** What an earlier attempt left, if any did. */
   checkpoint?: unknown;
 };

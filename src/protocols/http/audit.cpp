@@ -66,6 +66,7 @@ std::string describe_bulk(BulkJobs const& bulk) {
   add("type", bulk.filter.type);
   add("tag", bulk.filter.tag);
   add("group", bulk.filter.group);
+  add("batch", bulk.filter.batch);
   return text;
 }
 

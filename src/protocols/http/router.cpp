@@ -17,7 +17,7 @@ constexpr std::array<RouteEntry, kRoutes> kTable{{
     {Route::compute_cached, Method::post, "/v1/cache/{key}", "", Access::enqueue},
     {Route::worker_stream, Method::get, "/v1/worker", "", Access::work},
     {Route::get_job, Method::get, "/v1/jobs/{id}", "wait", Access::read},
-    {Route::list_jobs, Method::get, "/v1/jobs", "state queue type tag group q limit cursor", Access::read},
+    {Route::list_jobs, Method::get, "/v1/jobs", "state queue type tag group batch q limit cursor", Access::read},
     {Route::cancel_job, Method::post, "/v1/jobs/{id}/cancel", "", Access::admin},
     {Route::retry_job, Method::post, "/v1/jobs/{id}/retry", "", Access::admin},
     {Route::patch_job, Method::patch, "/v1/jobs/{id}", "", Access::admin},
@@ -28,6 +28,10 @@ constexpr std::array<RouteEntry, kRoutes> kTable{{
     {Route::get_queue, Method::get, "/v1/queues/{queue}", "", Access::read},
     {Route::patch_queue, Method::patch, "/v1/queues/{queue}", "", Access::admin},
     {Route::purge_queue, Method::remove, "/v1/queues/{queue}/jobs", "state", Access::admin},
+    {Route::create_batch, Method::post, "/v1/batches", "", Access::enqueue},
+    {Route::get_batch, Method::get, "/v1/batches/{id}", "", Access::read},
+    {Route::close_batch, Method::post, "/v1/batches/{id}/close", "", Access::enqueue},
+    {Route::delete_batch, Method::remove, "/v1/batches/{id}", "", Access::enqueue},
     {Route::put_cached, Method::put, "/v1/cache/{key}", "fresh stale tags", Access::cache_enqueue},
     {Route::forget_cached, Method::remove, "/v1/cache/{key}", "", Access::cache_enqueue},
     {Route::forget_cached_by, Method::remove, "/v1/cache", "tag prefix", Access::cache_enqueue},
@@ -119,6 +123,10 @@ std::string_view to_string(Route route) {
     case Route::get_queue: return "get_queue";
     case Route::patch_queue: return "patch_queue";
     case Route::purge_queue: return "purge_queue";
+    case Route::create_batch: return "create_batch";
+    case Route::get_batch: return "get_batch";
+    case Route::close_batch: return "close_batch";
+    case Route::delete_batch: return "delete_batch";
     case Route::put_cached: return "put_cached";
     case Route::forget_cached: return "forget_cached";
     case Route::forget_cached_by: return "forget_cached_by";
@@ -170,6 +178,7 @@ service::Priority priority_of(Route route) {
   using enum service::Priority;
   switch (route) {
     case Route::create_jobs:
+    case Route::create_batch:
     case Route::put_cached:
     case Route::list_jobs: return load;
     case Route::lease_jobs:
@@ -178,6 +187,7 @@ service::Priority priority_of(Route route) {
     case Route::compute_cached:  // Of a value that is there. One that has to compute is load: Endpoints::priority().
     case Route::get_job:
     case Route::get_job_log:
+    case Route::get_batch:
     case Route::evaluate_flag:
     case Route::evaluate_flags: return work;
     case Route::report_jobs:
@@ -190,6 +200,8 @@ service::Priority priority_of(Route route) {
     case Route::get_queue:
     case Route::patch_queue:
     case Route::purge_queue:
+    case Route::close_batch:  // Else what is done could not be told, and the batch would stay.
+    case Route::delete_batch:
     case Route::forget_cached:
     case Route::forget_cached_by:
     case Route::healthz:

@@ -32,6 +32,10 @@ enum class Route : std::uint8_t {
   get_queue,
   patch_queue,
   purge_queue,
+  create_batch,
+  get_batch,
+  close_batch,
+  delete_batch,
   put_cached,
   forget_cached,
   forget_cached_by,
@@ -53,7 +57,7 @@ enum class Route : std::uint8_t {
   openapi,
   home,
 };
-inline constexpr std::size_t kRoutes = 38;
+inline constexpr std::size_t kRoutes = 42;
 std::string_view to_string(Route route);  // "create_jobs": for metrics and logs, and the document's operationId.
 
 // What a call does to the load. Health and metrics must get through when it is highest, and so must what ends it.

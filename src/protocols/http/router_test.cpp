@@ -23,6 +23,8 @@ TEST(Router, TellsRoutesWithTheSameBeginningApart) {
   EXPECT_EQ(match(Method::post, "/v1/jobs/x/cancel")->route, Route::cancel_job);
   EXPECT_EQ(match(Method::post, "/v1/jobs/bulk")->route, Route::bulk_jobs);
   EXPECT_EQ(match(Method::remove, "/v1/queues/q/jobs")->route, Route::purge_queue);
+  EXPECT_EQ(match(Method::remove, "/v1/batches/b")->route, Route::delete_batch);
+  EXPECT_EQ(match(Method::post, "/v1/batches/b/close")->route, Route::close_batch);
 }
 
 TEST(Router, FindsEveryRouteByItsOwnPattern) {

@@ -293,6 +293,19 @@ Result<Command> Endpoints::plan_command(Request const& request, Match const& fou
       if (exchange.audit && state) exchange.audit->target.append(" state=").append(workmill::to_string(*state));
       return PurgeQueue{.name = std::move(name), .state = state};
     }
+    case Route::create_batch: return plan_make_batch(request, exchange, caller);
+    case Route::get_batch: {
+      WM_TRY(std::string id, parse_batch(found.parameter));
+      return GetBatch{std::move(id)};
+    }
+    case Route::close_batch: {
+      WM_TRY(std::string id, parse_batch(found.parameter));
+      return CloseBatch{std::move(id)};
+    }
+    case Route::delete_batch: {
+      WM_TRY(std::string id, parse_batch(found.parameter));
+      return ForgetBatch{std::move(id)};
+    }
     case Route::metrics:
       exchange.metrics_format = telemetry::choose_format(request.accept);
       exchange.gzip = accepts_gzip(request.accept_encoding);
@@ -362,15 +375,7 @@ Result<std::optional<Command>> Endpoints::plan_flag(Request const& request, Matc
 
 Result<Command> Endpoints::plan_enqueue(Request const& request, Exchange& exchange, Caller const& caller) {
   WM_TRY_VOID(check_body(request));
-  std::optional<Idempotency> idempotency;
-  if (request.idempotency_key.data() != nullptr) {
-    WM_TRY(std::string key, parse_idempotency_key(request.idempotency_key));
-    std::string scoped = "POST /v1/jobs " + key;
-    // A key is its caller's own, and by name, so that it is still his after his token was exchanged. A line break is in
-    // no key that came over the wire.
-    if (caller.token() != nullptr) scoped.append("\n").append(caller.token()->record.name);
-    idempotency = Idempotency{.key = std::move(scoped), .fingerprint = fingerprint(request.body)};
-  }
+  WM_TRY(auto idempotency, idempotency_of(request, "POST /v1/jobs ", caller));
   telemetry::Traceparent room;
   TraceContext trace;
   if (exchange.spans) {
@@ -384,6 +389,32 @@ Result<Command> Endpoints::plan_enqueue(Request const& request, Exchange& exchan
   if (exchange.spans) exchange.spans->set_sent(parsed.command.specs);
   parsed.command.idempotency = std::move(idempotency);
   return std::move(parsed.command);
+}
+
+// What the request is to be known by, where it has a key. `call`: each has keys of its own.
+Result<std::optional<Idempotency>> Endpoints::idempotency_of(Request const& request, std::string_view call,
+                                                             Caller const& caller) {
+  if (request.idempotency_key.data() == nullptr) return std::optional<Idempotency>{};
+  WM_TRY(std::string const key, parse_idempotency_key(request.idempotency_key));
+  std::string scoped{call};
+  scoped.append(key);
+  // A key is its caller's own, and by name, so that it is still his after his token was exchanged. A line break is in
+  // no key that came over the wire.
+  if (caller.token() != nullptr) scoped.append("\n").append(caller.token()->record.name);
+  return std::optional{Idempotency{.key = std::move(scoped), .fingerprint = fingerprint(request.body)}};
+}
+
+// Nothing is sent yet, so there is no span of that: the callbacks' attempts stand beneath the request.
+Result<Command> Endpoints::plan_make_batch(Request const& request, Exchange const& exchange, Caller const& caller) {
+  WM_TRY_VOID(check_body(request));
+  WM_TRY(auto idempotency, idempotency_of(request, "POST /v1/batches ", caller));
+  WM_TRY(MakeBatch make, json_in_.parse_make_batch(request.body));
+  telemetry::Traceparent room;
+  TraceContext const trace = trace_of(request, exchange, room);
+  make.traceparent = trace.traceparent;
+  make.tracestate = trace.tracestate;
+  make.idempotency = std::move(idempotency);
+  return make;
 }
 
 // Of the jobs that come by a request, where that does not say itself that it sends them. `room`: for its text.
@@ -401,6 +432,7 @@ Result<Command> Endpoints::plan_list(Query const& query) {
   list.filter.type = query.get("type");
   list.filter.tag = query.get("tag");
   list.filter.group = query.get("group");
+  list.filter.batch = query.get("batch");
   list.filter.text = query.get("q");
   WM_TRY(list.limit, parse_limit(query));
   if (query.has("cursor")) {
@@ -417,6 +449,14 @@ Result<JobRef> Endpoints::parse_job(std::string_view encoded) {
     return fail(ErrorCode::job_not_found, "no job can have this id: ids are 1 to 128 of A-Z a-z 0-9 . _ : -");
   }
   return service_.job_ref(id);
+}
+
+Result<std::string> Endpoints::parse_batch(std::string_view encoded) {
+  std::string id;
+  if (!append_percent_decoded(encoded, id) || !is_name(id)) {
+    return fail(ErrorCode::batch_not_found, "no batch can have this id: ids are 1 to 128 of A-Z a-z 0-9 . _ : -");
+  }
+  return id;
 }
 
 Result<> Endpoints::still_holds(Caller& caller, Access access, std::chrono::nanoseconds now) {

@@ -96,6 +96,9 @@ class Endpoints {
   Result<Command> plan_command(Request const& request, Match const& found, Query const& query, Exchange& exchange,
                                Caller const& caller);
   Result<Command> plan_enqueue(Request const& request, Exchange& exchange, Caller const& caller);
+  Result<Command> plan_make_batch(Request const& request, Exchange const& exchange, Caller const& caller);
+  static Result<std::optional<Idempotency>> idempotency_of(Request const& request, std::string_view call,
+                                                           Caller const& caller);
   static TraceContext trace_of(Request const& request, Exchange const& exchange, telemetry::Traceparent& room);
   Result<Command> plan_list(Query const& query);
   Result<std::optional<Command>> plan_cached(CacheCalls::Call const& call, Exchange& exchange);
@@ -103,6 +106,7 @@ class Endpoints {
   Result<std::optional<Command>> plan_flag(Request const& request, Match const& found, Query const& query,
                                            Exchange& exchange, Caller const& caller);
   Result<JobRef> parse_job(std::string_view encoded);
+  static Result<std::string> parse_batch(std::string_view encoded);
   Result<> answer_tokens(Query const& query, Exchange& exchange);
   bool answer_at_once(Request const& request, Query const& query, Exchange& exchange);
   void answer_health(Request const& request, bool verbose, service::Hindrances hindered, Exchange& exchange);

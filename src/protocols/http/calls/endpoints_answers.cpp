@@ -135,15 +135,19 @@ void Endpoints::answer(Exchange& exchange, Reply const& reply, std::string& out)
   if (auto const* error = std::get_if<Error>(&reply)) return answer(exchange, *error, out);
   if (is_cache_route(exchange.route)) return answer_cached(exchange, reply, out);
   writer_.set_now(service_.now());
-  ResponseHead head = exchange.head(exchange.route == Route::create_jobs ? 201 : 200);
+  auto const* enqueued = std::get_if<EnqueueReply>(&reply);
+  auto const* batch = std::get_if<BatchReply>(&reply);
+  bool const is_replayed = (enqueued != nullptr && enqueued->replayed) || (batch != nullptr && batch->replayed);
+  bool const is_made =
+      exchange.route == Route::create_jobs || (batch != nullptr && (batch->created || batch->replayed));
+  ResponseHead head = exchange.head(is_made ? 201 : 200);
   if (exchange.route == Route::metrics) {
     head.content_type = telemetry::content_type(exchange.metrics_format);
     head.extra = "Vary: Accept, Accept-Encoding\r\n";
   }
   if (auto const* done = std::get_if<ReportsReply>(&reply)) counters_.reports.count(done->reports);
   if (auto const* leased = std::get_if<LeaseReply>(&reply)) counters_.reports.count(leased->reports);
-  auto const* enqueued = std::get_if<EnqueueReply>(&reply);
-  if (enqueued != nullptr && enqueued->replayed) head.extra = "Idempotent-Replayed: true\r\n";
+  if (is_replayed) head.extra = "Idempotent-Replayed: true\r\n";
   if (exchange.gzip) {
     answer_packed(exchange, head, reply, out);
   } else {
@@ -225,7 +229,7 @@ void Endpoints::append_body(Exchange const& exchange, Reply const& reply, std::s
     void operator()(DoneReply const&) { append_done(out); }
     void operator()(FlagReply const& it) { FlagCalls::append(it, out); }
     void operator()(FlagHistoryReply const& it) { FlagCalls::append(it, out); }
-    void operator()(BatchReply const&) {}  // No route asks for one yet.
+    void operator()(BatchReply const& it) { append_batch(it.batch, endpoints.service_, out); }
     // What a worker stream is sent goes another way.
     void operator()(StreamOpened const&) {}
     void operator()(StreamJobs const&) {}

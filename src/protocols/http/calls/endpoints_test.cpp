@@ -286,6 +286,51 @@ TEST_F(EndpointsTest, TheCallsOnQueuesBecomeTheirCommands) {
   EXPECT_THAT(ask(get("/v1/queues/no%2Fname")), HasSubstr(R"("field":"queue")"));
 }
 
+TEST_F(EndpointsTest, TheCallsOnBatchesBecomeTheirCommands) {
+  std::string const header = "traceparent: " + std::string{kTraceparent} + "\r\ntracestate: a=b\r\n";
+  auto const make = command<MakeBatch>(post("/v1/batches", R"({"id":"b","on_finish":{"type":"t"}})", header));
+
+  EXPECT_EQ(make.id, "b");
+  EXPECT_EQ(make.traceparent, kTraceparent);
+  EXPECT_EQ(make.tracestate, "a=b");
+  EXPECT_FALSE(make.idempotency);
+  JobSpecView spec;
+  ASSERT_TRUE(decode_spec(make.on_finish, spec));
+  EXPECT_EQ(spec.traceparent, "") << "it is no part of what was asked for";
+  EXPECT_EQ(command<GetBatch>(request("GET", "/v1/batches/b%2D1")).id, "b-1");
+  EXPECT_EQ(command<CloseBatch>(request("POST", "/v1/batches/b/close")).id, "b");
+  EXPECT_EQ(command<ForgetBatch>(request("DELETE", "/v1/batches/b")).id, "b");
+  EXPECT_EQ(command<ListJobs>(request("GET", "/v1/jobs?batch=b")).filter.batch, "b");
+}
+
+TEST_F(EndpointsTest, AnIdThatNoBatchCanHaveIsNotFound) {
+  for (std::string const target : {"/v1/batches/a%20b", "/v1/batches/%zz"}) {
+    EXPECT_THAT(ask(request("GET", target)), HasSubstr(R"("code":"batch_not_found")")) << target;
+  }
+}
+
+TEST_F(EndpointsTest, AnIdempotencyKeyOfABatchIsNoneOfAJob) {
+  std::string const header = "Idempotency-Key: k\r\n";
+  auto const batch = command<MakeBatch>(post("/v1/batches", R"({"on_finish":{"type":"t"}})", header));
+  auto const job = command<Enqueue>(post("/v1/jobs", R"({"type":"t"})", header));
+
+  ASSERT_TRUE(batch.idempotency && job.idempotency);
+  EXPECT_NE(batch.idempotency->key, job.idempotency->key);
+}
+
+TEST_F(EndpointsTest, ABatchIsCreatedOrWasThereOrIsAnsweredAgain) {
+  std::string const make = post("/v1/batches", R"({"on_finish":{"type":"t"}})");
+
+  EXPECT_THAT(ask(make, BatchReply{.batch = {.id = "b"}, .created = true}), StartsWith("HTTP/1.1 201 "));
+  auto const there = ask(make, BatchReply{.batch = {.id = "b"}});
+  EXPECT_THAT(there, StartsWith("HTTP/1.1 200 "));
+  EXPECT_THAT(there, HasSubstr(R"({"id":"b",)"));
+  EXPECT_THAT(there, Not(HasSubstr("Idempotent-Replayed")));
+  auto const again = ask(make, BatchReply{.batch = {.id = "b"}, .replayed = true});
+  EXPECT_THAT(again, StartsWith("HTTP/1.1 201 "));
+  EXPECT_THAT(again, HasSubstr("Idempotent-Replayed: true\r\n"));
+}
+
 TEST_F(EndpointsTest, HealthSaysWhetherTheServerLivesAndWhetherItServes) {
   EXPECT_THAT(ask(get("/healthz")), StartsWith("HTTP/1.1 200 OK\r\n"));
   EXPECT_THAT(ask(get("/readyz")), StartsWith("HTTP/1.1 200 OK\r\n"));

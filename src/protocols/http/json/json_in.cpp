@@ -220,7 +220,7 @@ bool JsonIn::Parser::filter(JobFilter& filter) {
       case FilterField::type: return name(filter.type);
       case FilterField::tag: return name(filter.tag);
       case FilterField::group: return name(filter.group);
-      case FilterField::batch: return not_yet();
+      case FilterField::batch: return name(filter.batch);
     }
     return false;
   });
@@ -255,6 +255,9 @@ Result<PatchQueue> JsonIn::parse_patch_queue(std::string_view body) {
 }
 Result<BulkJobs> JsonIn::parse_bulk_jobs(std::string_view body) {
   return parser_->run<BulkJobs>(body, [&](auto& bulk) { return parser_->bulk(bulk); });
+}
+Result<MakeBatch> JsonIn::parse_make_batch(std::string_view body) {
+  return parser_->run<MakeBatch>(body, [&](auto& batch) { return parser_->make_batch(batch); });
 }
 
 }  // namespace workmill::http

@@ -67,6 +67,8 @@ class JsonIn {
   Result<PatchQueue> parse_patch_queue(std::string_view body);
   // POST /v1/jobs/bulk.
   Result<BulkJobs> parse_bulk_jobs(std::string_view body);
+  // POST /v1/batches. The trace and the idempotency key are the caller's to add.
+  Result<MakeBatch> parse_make_batch(std::string_view body);
 
  private:
   class Parser;

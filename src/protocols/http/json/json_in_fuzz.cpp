@@ -26,7 +26,7 @@ extern "C" int LLVMFuzzerTestOneInput(std::uint8_t const* data, std::size_t size
   if (model_knows) WM_ASSERT(is_json == (error == simdjson::SUCCESS));
 
   bool taken = false;
-  switch (data[0] == '6' || data[0] == '7' ? data[0] - '0' : data[0] % 6) {
+  switch (data[0] >= '6' && data[0] <= '8' ? data[0] - '0' : data[0] % 6) {
     case 0: {
       auto const request = json.parse_enqueue(body, {.traceparent = "tp"});
       taken = request.has_value();
@@ -54,6 +54,18 @@ extern "C" int LLVMFuzzerTestOneInput(std::uint8_t const* data, std::size_t size
       break;
     }
     case 7: taken = json.parse_stream(body).has_value(); break;
+    case 8: {
+      auto const batch = json.parse_make_batch(body);
+      taken = batch.has_value();
+      if (!taken) break;
+      for (Bytes const& spec : {batch->on_success, batch->on_finish}) {
+        if (spec.empty()) continue;
+        JobSpecView view;
+        WM_ASSERT(decode_spec(spec, view));
+        WM_ASSERT(check_callback(CallbackKind::success, view));
+      }
+      break;
+    }
     default: taken = json.parse_bulk_jobs(body).has_value(); break;
   }
   if (taken) WM_ASSERT(is_json);

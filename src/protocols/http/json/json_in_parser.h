@@ -4,6 +4,7 @@
 #include <string_view>
 #include <vector>
 
+#include "model/batch.h"
 #include "model/job.h"
 #include "protocols/http/json/json_in.h"
 #include "protocols/http/json/json_values.h"
@@ -35,6 +36,7 @@ class JsonIn::Parser : private JsonValues {
   bool patch_job(JobChanges& changes);
   bool patch_queue(PatchQueue& patch);
   bool bulk(BulkJobs& bulk);
+  bool make_batch(MakeBatch& batch);
 
  private:
   // What a report said, before its outcome is known.
@@ -55,6 +57,7 @@ class JsonIn::Parser : private JsonValues {
   bool more_job_fields(JobField field);
   bool jobs(EnqueueRequest& request, TraceContext const& trace);
   bool computing_job();
+  bool callback(CallbackKind kind, Bytes& encoded);
   bool windows(Duration fresh, Duration stale);
   bool backoff();
   bool unique();

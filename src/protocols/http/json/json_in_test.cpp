@@ -15,6 +15,7 @@ namespace {
 using std::chrono::hours;
 using std::chrono::seconds;
 using namespace std::string_literals;
+using namespace std::string_view_literals;
 
 class JsonInTest : public testing::Test {
  protected:
@@ -63,7 +64,7 @@ TEST_F(JsonInTest, EveryFieldOfAJobIsTaken) {
     "priority": 7, "delay": "30s", "expires_in": "1h", "max_attempts": 3,
     "backoff": {"first": "1s", "factor": 1.5, "cap": "2h", "jitter": 0.25}, "lease": "90s",
     "unique": {"key": "invoice-42", "while": "queued", "for": "1h"}, "group": "tenant-7", "tags": ["nightly", "b"],
-    "keep_result": "5m", "meta": {"user": "me"}})",
+    "batch": "import-7", "keep_result": "5m", "meta": {"user": "me"}})",
                                {.traceparent = "00-aa-bb-01", .tracestate = "x=y"});
 
   EXPECT_EQ(spec, (JobSpecView{.type = "thumbnail",
@@ -85,7 +86,8 @@ TEST_F(JsonInTest, EveryFieldOfAJobIsTaken) {
                                .keep_result = seconds{300},
                                .meta = R"({"user": "me"})",
                                .traceparent = "00-aa-bb-01",
-                               .tracestate = "x=y"}));
+                               .tracestate = "x=y",
+                               .batch = "import-7"}));
   EXPECT_EQ(job(R"({"type":"t","run_at":"1970-01-01T01:00:00.5+01:00"})").run_at, instant_from_ms(500));
 }
 
@@ -208,6 +210,8 @@ TEST_F(JsonInTest, ValuesOutOfRangeAreRefused) {
   EXPECT_EQ(field_fault(R"("queue":"")"), "invalid_field queue");
   EXPECT_EQ(field_fault(R"("id":"")"), "invalid_field id");
   EXPECT_EQ(field_fault(R"("group":"")"), "invalid_field group");
+  EXPECT_EQ(field_fault(R"("batch":"")"), "invalid_field batch");
+  EXPECT_EQ(field_fault(R"("batch":"a b")"), "invalid_field batch");
   EXPECT_EQ(field_fault(R"("unique":{"key":""})"), "invalid_field unique.key");
   EXPECT_EQ(field_fault(R"("max_attempts":0)"), "invalid_field max_attempts");
   EXPECT_EQ(field_fault(R"("delay":"1s","run_at":"2026-01-01T00:00:00Z")"), "invalid_field run_at");
@@ -216,7 +220,7 @@ TEST_F(JsonInTest, ValuesOutOfRangeAreRefused) {
 }
 
 TEST_F(JsonInTest, WhatThisVersionDoesNotServeYetIsSaidSo) {
-  for (std::string_view const member : {R"("limits":["x"])", R"("after":["x"])", R"("batch":"x")"}) {
+  for (std::string_view const member : {R"("limits":["x"])", R"("after":["x"])"}) {
     auto const result = json_.parse_enqueue(R"({"type":"t",)" + std::string{member} + "}");
     ASSERT_FALSE(result);
     EXPECT_EQ(result.error().code, ErrorCode::invalid_field);
@@ -424,18 +428,67 @@ TEST_F(JsonInTest, AQueueIsPatched) {
 
 TEST_F(JsonInTest, ManyJobsAreChangedByWhatTheyAre) {
   auto const bulk = json_.parse_bulk_jobs(
-      R"({"action":"delete","where":{"state":"dead","queue":"q","type":"t","tag":"a","group":"g"}})");
+      R"({"action":"delete","where":{"state":"dead","queue":"q","type":"t","tag":"a","group":"g","batch":"b"}})");
 
   ASSERT_TRUE(bulk);
   EXPECT_EQ(bulk->action, BulkAction::remove);
   EXPECT_EQ(bulk->filter.state, JobState::dead);
   EXPECT_EQ(bulk->filter.queue + bulk->filter.type + bulk->filter.tag + bulk->filter.group, "qtag");
+  EXPECT_EQ(bulk->filter.batch, "b");
   EXPECT_EQ(fault(json_.parse_bulk_jobs(R"({"action":"retry"})")), "missing_field where");
   EXPECT_EQ(fault(json_.parse_bulk_jobs(R"({"where":{}})")), "missing_field action");
   EXPECT_EQ(fault(json_.parse_bulk_jobs(R"({"action":"burn","where":{}})")), "invalid_field action");
   EXPECT_EQ(fault(json_.parse_bulk_jobs(R"({"action":"retry","where":{"state":"x"}})")), "invalid_field where.state");
-  EXPECT_EQ(fault(json_.parse_bulk_jobs(R"({"action":"retry","where":{"batch":"x"}})")), "invalid_field where.batch");
   EXPECT_EQ(fault(json_.parse_bulk_jobs(R"({"action":"retry","where":{"text":"x"}})")), "unknown_field where.text");
+}
+
+// --- POST /v1/batches
+
+TEST_F(JsonInTest, ABatchHasItsCallbacksAsJobsWithoutATrace) {
+  auto const batch = json_.parse_make_batch(
+      R"({"id": "import-7", "on_success": {"type": "publish", "queue": "after", "payload": {"n": 7}, "tags": ["a"]},
+          "on_finish": {"type": "report", "payload_base64": "AAEC"}, "meta": {"who": "me"}})");
+
+  ASSERT_TRUE(batch) << describe(batch.error());
+  EXPECT_EQ(batch->id, "import-7");
+  EXPECT_EQ(batch->meta, R"({"who": "me"})");
+  JobSpecView spec;
+  ASSERT_TRUE(decode_spec(batch->on_success, spec));
+  EXPECT_EQ(spec, (JobSpecView{.type = "publish",
+                               .queue = "after",
+                               .payload_kind = PayloadKind::json,
+                               .payload = R"({"n": 7})",
+                               .tags = {"a"}}));
+  ASSERT_TRUE(decode_spec(batch->on_finish, spec));
+  EXPECT_EQ(spec, (JobSpecView{.type = "report", .payload_kind = PayloadKind::raw, .payload = "\0\1\2"sv}));
+}
+
+TEST_F(JsonInTest, ABatchMayHaveOneCallbackAndNoId) {
+  auto const batch = json_.parse_make_batch(R"({"on_success":{"type":"t"}})");
+
+  ASSERT_TRUE(batch) << describe(batch.error());
+  EXPECT_EQ(batch->id + batch->on_finish + batch->meta, "");
+  EXPECT_NE(batch->on_success, "");
+}
+
+TEST_F(JsonInTest, WhatIsNoBatchIsRefusedByItsFullName) {
+  auto const refused = [this](std::string_view body) { return fault(json_.parse_make_batch(body)); };
+
+  EXPECT_EQ(refused("{}"), "missing_field on_finish");
+  EXPECT_EQ(refused(R"({"on_finish":null})"), "invalid_field on_finish");
+  EXPECT_EQ(refused(R"({"on_finish":{}})"), "missing_field on_finish.type");
+  EXPECT_EQ(refused(R"({"on_finish":{"type":"t"},"on_finish":{"type":"t"}})"), "invalid_field on_finish");
+  EXPECT_EQ(refused(R"({"on_finish":{"jobs":[]}})"), "unknown_field on_finish.jobs");
+  EXPECT_EQ(refused(R"({"on_finish":{"type":"a b"}})"), "invalid_field on_finish.type");
+  EXPECT_EQ(refused(R"({"on_finish":{"type":"t","backoff":{"first":7}}})"), "invalid_field on_finish.backoff.first");
+  EXPECT_EQ(refused(R"({"on_success":{"type":"t","id":"x"}})"), "invalid_field on_success.id");
+  EXPECT_EQ(refused(R"({"on_success":{"type":"t","unique":{"key":"x"}}})"), "invalid_field on_success.unique");
+  EXPECT_EQ(refused(R"({"on_success":{"type":"t","batch":"x"}})"), "invalid_field on_success.batch");
+  EXPECT_EQ(refused(R"({"on_success":{"type":"t"},"id":"a b"})"), "invalid_field id");
+  EXPECT_EQ(refused(R"({"on_success":{"type":"t"},"meta":[]})"), "invalid_field meta");
+  std::string const long_text(kCallbackBytesMax, 'x');
+  EXPECT_EQ(refused(R"({"on_success":{"type":"t","payload":")" + long_text + "\"}}"), "payload_too_large on_success");
+  EXPECT_EQ(refused(R"({"on_success":{"type":"t"},"meta":{"a":")" + long_text + "\"}}"), "payload_too_large meta");
 }
 
 // --- Properties

@@ -54,6 +54,9 @@ enum class ComputeField : std::uint8_t { job, fresh, stale, wait, error_for, tag
 constexpr FieldNames<6> kComputeFields{{"job", "fresh", "stale", "wait", "error_for", "tags"}};
 constexpr Duration kComputeWaitDefault = std::chrono::seconds{30};
 
+enum class BatchField : std::uint8_t { id, on_success, on_finish, meta };
+constexpr FieldNames<4> kBatchFields{{"id", "on_success", "on_finish", "meta"}};
+
 enum class PatchJobField : std::uint8_t { priority, run_at, queue, tags, max_attempts };
 constexpr FieldNames<5> kPatchJobFields{{"priority", "run_at", "queue", "tags", "max_attempts"}};
 
@@ -132,12 +135,12 @@ bool JsonIn::Parser::more_job_fields(JobField field) {
     case JobField::lease: return duration(spec_.lease);
     case JobField::unique: return unique();
     case JobField::group: return filled_string(spec_.group);
+    case JobField::batch: return filled_string(spec_.batch);
     case JobField::tags: return tags(spec_.tags);
     case JobField::keep_result: return duration(spec_.keep_result);
     case JobField::meta: return json_object(spec_.meta);
     case JobField::limits:
-    case JobField::after:
-    case JobField::batch: return not_yet();
+    case JobField::after: return not_yet();
     case JobField::type:
     case JobField::queue:
     case JobField::payload:
@@ -246,6 +249,51 @@ bool JsonIn::Parser::computing_job() {
 bool JsonIn::Parser::windows(Duration fresh, Duration stale) {
   auto rules = check_cache_windows(fresh, stale);
   return rules || broken_rule(std::move(rules).error());
+}
+
+// --- Batches.
+
+bool JsonIn::Parser::make_batch(MakeBatch& batch) {
+  Seen seen;
+  bool const well = members(kBatchFields, seen, [&](std::size_t place) {
+    switch (static_cast<BatchField>(place)) {
+      case BatchField::id: return name(batch.id);
+      case BatchField::on_success: return callback(CallbackKind::success, batch.on_success);
+      case BatchField::on_finish: return callback(CallbackKind::finish, batch.on_finish);
+      case BatchField::meta: {
+        std::string_view meta;
+        if (!json_object(meta)) return false;
+        if (meta.size() > kBatchMetaBytesMax) {
+          return fail(ErrorCode::payload_too_large, fmt::format("must be {} bytes at most", kBatchMetaBytesMax));
+        }
+        batch.meta = meta;
+        return true;
+      }
+    }
+    return false;
+  });
+  if (!well) return false;
+  return seen.has(BatchField::on_success) || seen.has(BatchField::on_finish) || missing("on_finish");
+}
+
+// Without a trace: whoever enqueues it has the batch's.
+bool JsonIn::Parser::callback(CallbackKind kind, Bytes& encoded) {
+  begin_spec({});
+  Seen seen;
+  bool const well = members(kJobFields, seen, [&](std::size_t place) {
+    auto const field = static_cast<JobField>(place);
+    if (field == JobField::jobs) return fail(ErrorCode::unknown_field, "there is no such field");
+    return job_field(field, seen);
+  });
+  if (!well) return false;
+  if (!seen.has(JobField::type)) return missing("type");
+  if (auto rules = check_callback(kind, spec_); !rules) {
+    Error error = std::move(rules).error();
+    error.field.erase(0, to_string(kind).size() + 1);  // Which is where we are.
+    return broken_rule(std::move(error));
+  }
+  encode_spec(spec_, encoded);
+  return true;
 }
 
 bool JsonIn::Parser::patch_job(JobChanges& changes) {

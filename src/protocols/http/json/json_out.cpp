@@ -101,6 +101,7 @@ void write_leased(LeasedJob const& job, Service const& service, AttemptContext a
   if (!spec.meta.empty()) json.key("meta").raw(spec.meta);
   write_text_if_any("group", spec.group, json);
   write_tags_if_any(spec.tags, json);
+  write_text_if_any("batch", spec.batch, json);
   if (!job.checkpoint.empty()) json.key("checkpoint").raw(job.checkpoint);
   json.end_object();
 }
@@ -169,6 +170,7 @@ void write_spec(JobSpecView const& spec, JsonWriter& json) {
   write_unique(spec, json);
   write_text_if_any("group", spec.group, json);
   write_tags_if_any(spec.tags, json);
+  write_text_if_any("batch", spec.batch, json);
   if (!spec.meta.empty()) json.key("meta").raw(spec.meta);
   write_text_if_any("traceparent", spec.traceparent, json);
   write_text_if_any("tracestate", spec.tracestate, json);
@@ -357,6 +359,26 @@ void append_count(CountReply const& reply, std::string& out) {
 void append_queue(QueueView const& queue, std::string& out) {
   JsonWriter json{out};
   write_queue(queue, json);
+}
+
+void append_batch(BatchView const& batch, Service const& service, std::string& out) {
+  JsonWriter json{out};
+  json.begin_object().key("id").plain(batch.id).member("created_at", batch.created_at);
+  write_time_if_any("closed_at", batch.closed_at, json);
+  BatchCounts const& jobs = batch.jobs;
+  json.member("total", jobs.total).member("pending", jobs.pending).member("completed", jobs.completed);
+  json.member("dead", jobs.dead).member("cancelled", jobs.cancelled).member("deleted", jobs.deleted);
+  for (CallbackKind const kind : kAllCallbackKinds) {
+    CallbackView const& callback = batch.callback(kind);
+    if (callback.state == CallbackState::none) continue;
+    json.key(to_string(kind)).begin_object().key("state").plain(to_string(callback.state));
+    if (callback.state == CallbackState::enqueued) {
+      json.key("job").plain_from([&](std::string& text) { service.append_id(callback.job, {}, text); });
+    }
+    json.end_object();
+  }
+  if (!batch.meta.empty()) json.key("meta").raw(batch.meta);
+  json.end_object();
 }
 
 void append_queues_page(QueuesReply const& reply, std::string& out) {

@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "model/allowed.h"
+#include "model/batch.h"
 #include "model/command.h"
 #include "model/reply.h"
 #include "service/service.h"
@@ -69,6 +70,8 @@ void append_job_log(JobLogReply const& reply, std::string& out);
 // {"count": n}.
 void append_count(CountReply const& reply, std::string& out);
 void append_queue(QueueView const& queue, std::string& out);
+// A batch as read.
+void append_batch(BatchView const& batch, service::Service const& service, std::string& out);
 void append_queues_page(QueuesReply const& reply, std::string& out);
 
 // A problem (problem.h) is an object of its own; a lone {} for what has nothing to say.

@@ -298,6 +298,39 @@ TEST_F(JsonOutTest, AQueueShowsItsFiguresAndSettings) {
             R"("settings":{"paused":true,"max_depth":100,"when_full":"drop_oldest"}})");
 }
 
+TEST_F(JsonOutTest, ABatchShowsItsCountsAndThoseCallbacksThatItHas) {
+  BatchView batch{.id = "import-7", .created_at = instant_from_ms(1'000)};
+  batch.callbacks[0].state = CallbackState::waiting;
+
+  EXPECT_EQ(written(&append_batch, batch, service_),
+            R"({"id":"import-7","created_at":"1970-01-01T00:00:01.000Z","total":0,"pending":0,"completed":0,)"
+            R"("dead":0,"cancelled":0,"deleted":0,"on_success":{"state":"waiting"}})");
+
+  batch.closed_at = instant_from_ms(2'000);
+  batch.jobs = {.total = 15, .pending = 1, .completed = 2, .dead = 3, .cancelled = 4, .deleted = 5};
+  batch.callbacks[0].state = CallbackState::not_coming;
+  batch.callbacks[1] = {.state = CallbackState::enqueued, .job = number_at(9)};
+  batch.meta = R"({"who": "me"})";
+
+  EXPECT_EQ(written(&append_batch, batch, service_),
+            R"({"id":"import-7","created_at":"1970-01-01T00:00:01.000Z","closed_at":"1970-01-01T00:00:02.000Z",)"
+            R"("total":15,"pending":1,"completed":2,"dead":3,"cancelled":4,"deleted":5,)"
+            R"("on_success":{"state":"not_coming"},"on_finish":{"state":"enqueued","job":")" +
+                id(number_at(9)) + R"("},"meta":{"who": "me"}})");
+}
+
+TEST_F(JsonOutTest, AJobShowsItsBatchToWhoReadsItAndToItsWorker) {
+  Bytes const spec = encoded({.type = "t", .queue = "q", .batch = "import-7"});
+  LeaseReply const leased{.jobs = {{.number = number_at(1), .spec = spec}}};
+
+  EXPECT_NE(written(&append_job, JobView{.number = number_at(1), .spec = spec}, service_).find(R"("batch":"import-7")"),
+            std::string::npos);
+  EXPECT_NE(written(&append_lease_reply, leased, std::span<ReportedJob const>{}, false, service_, std::string_view{},
+                    AttemptContext::as_stored)
+                .find(R"("batch":"import-7")"),
+            std::string::npos);
+}
+
 TEST_F(JsonOutTest, QueuesArePagedByName) {
   QueuesReply const reply{.queues = {QueueView{.name = "a"}}, .next = "a"};
 
