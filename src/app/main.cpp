@@ -122,6 +122,7 @@ int run(int argc, char** argv) {
   add_jobs(app, context);
   add_job(app, context);
   add_queues(app, context);
+  add_batch(app, context);
   add_flags(app, context);
   add_retry(app, context);
   add_cancel(app, context);

@@ -8,6 +8,7 @@ import pytest
 
 from harness import RFC3339_UTC_MS, ROOT, UUID_V7, eventually
 from streams import Stream
+from test_cli import Cli
 from test_metrics import page
 from test_readme import paste
 from test_tokens import Keys
@@ -437,7 +438,34 @@ def test_a_batch_that_has_nothing_more_to_do_goes_after_its_time(start, config):
     assert sorted(batches.called()) == ["publish", "report"]
 
 
-# ---- The guide
+# ---- The command line and the guide
+
+
+def test_a_batch_from_the_command_line(start, tmp_path):
+    server = start()
+    cli, api = Cli(server.url, tmp_path), server.api(queue="q")
+    callbacks = ("--on-success", json.dumps({"queue": "after", **SUCCESS}), "--on-finish", json.dumps(FINISH))
+
+    assert cli.run("batch", "new", "--id", "b", *callbacks, "--meta", '{"a": [1]}').out == "b\n"
+    cli.run("enqueue", "row", "--queue", "q", "--batch", "b", "--lines", "-", input=b"one\ntwo\n")
+    assert [job["payload"] for job in cli.json("jobs", "--batch", "b")["items"]] == ["two", "one"]
+    assert "batch           b\n" in cli.run("job", api.jobs(batch="b")[0]["id"]).out
+    cli.run("cancel", "--batch", "b")
+    assert counts(cli.json("batch", "close", "b")) == {"total": 2, "cancelled": 2}
+    cli.run("retry", "--batch", "b", "--state", "cancelled")
+    cli.run("work", "--queue", "q", "--until-empty", "--", "cat")
+    eventually(lambda: api.jobs(queue="after"), "on_success is enqueued")
+
+    shown = cli.run("batch", "get", "b").out
+    assert re.search(r"^closed +\S+ \(.+\)$", shown, re.MULTILINE) and "completed   2\n" in shown
+    assert re.search(r"^on_success +enqueued \S+$", shown, re.MULTILINE) and 'meta        {"a": [1]}' in shown
+    assert cli.json("batch", "get", "b") == api.get("/v1/batches/b")
+    assert cli.run("batch", "rm", "b").out == "b is forgotten\n"
+    assert cli.run("batch", "get", "b", expect=1).err.startswith("workmill: batch_not_found")
+    assert cli.run("batch", "new", "--on-finish", "report", expect=1).err.startswith("workmill: malformed_json")
+    cli.run("batch", "new", expect=1)
+
+
 
 
 @pytest.mark.skipif(not (shutil.which("curl") and shutil.which("jq")), reason="needs curl and jq")

@@ -14,6 +14,7 @@ void add_work(CLI::App& app, Context& context);
 void add_jobs(CLI::App& app, Context& context);
 void add_job(CLI::App& app, Context& context);
 void add_queues(CLI::App& app, Context& context);
+void add_batch(CLI::App& app, Context& context);
 void add_flags(CLI::App& app, Context& context);
 void add_retry(CLI::App& app, Context& context);
 void add_cancel(CLI::App& app, Context& context);

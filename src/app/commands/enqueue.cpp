@@ -357,6 +357,7 @@ void add_enqueue(CLI::App& app, Context& context) {
       ->type_name("NAME")
       ->check(is_a_name())
       ->allow_extra_args(false);
+  in_job("--batch", job.batch, "The batch, not closed yet, that it belongs to")->type_name("ID")->check(is_a_name());
   in_job("--keep-result", job.keep_result, "How long it is kept when it has completed; 1h if not given")
       ->type_name("DURATION")
       ->check(is_duration());

@@ -23,6 +23,7 @@ void for_each_given(JobFilterOptions const& filter, Visit const& visit) {
   given("type", filter.type);
   given("tag", filter.tag);
   given("group", filter.group);
+  given("batch", filter.batch);
 }
 
 }  // namespace
@@ -54,6 +55,7 @@ void add_filter_options(CLI::App& command, JobFilterOptions& filter) {
   add("--type", filter.type, "Of this type")->type_name("NAME")->check(is_a_name());
   add("--tag", filter.tag, "With this tag")->type_name("NAME")->check(is_a_name());
   add("--group", filter.group, "Of this group")->type_name("NAME")->check(is_a_name());
+  add("--batch", filter.batch, "Of this batch")->type_name("ID")->check(is_a_name());
 }
 
 }  // namespace workmill::app

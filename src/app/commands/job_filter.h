@@ -14,8 +14,11 @@ struct JobFilterOptions {
   std::string type;
   std::string tag;
   std::string group;
+  std::string batch;
 
-  bool is_empty() const { return state.empty() && queue.empty() && type.empty() && tag.empty() && group.empty(); }
+  bool is_empty() const {
+    return state.empty() && queue.empty() && type.empty() && tag.empty() && group.empty() && batch.empty();
+  }
   std::string query() const;  // "&state=dead&queue=q", percent-encoded.
   std::string json() const;   // {"state": "dead", "queue": "q"}, as POST /v1/jobs/bulk takes it.
 };

@@ -13,10 +13,11 @@ TEST(JobFilter, OnlyWhatWasGivenIsAskedFor) {
 
   filter.state = "dead";
   filter.tag = "a:b";
+  filter.batch = "import-7";
 
   EXPECT_FALSE(filter.is_empty());
-  EXPECT_EQ(filter.query(), "&state=dead&tag=a%3Ab");
-  EXPECT_EQ(filter.json(), R"({"state":"dead","tag":"a:b"})");
+  EXPECT_EQ(filter.query(), "&state=dead&tag=a%3Ab&batch=import-7");
+  EXPECT_EQ(filter.json(), R"({"state":"dead","tag":"a:b","batch":"import-7"})");
 }
 
 }  // namespace

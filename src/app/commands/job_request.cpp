@@ -73,6 +73,7 @@ Result<std::string> job_json(JobOptions const& options, std::optional<std::strin
     for (auto const& tag : options.tags) json.value(tag);
     json.end_array();
   }
+  member_if(json, "batch", options.batch);
   member_if(json, "keep_result", options.keep_result);
   if (!options.meta.empty()) {
     auto const meta = parse_json(options.meta);

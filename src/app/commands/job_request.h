@@ -30,6 +30,7 @@ struct JobOptions {
   std::string unique_for{};
   std::string group{};
   std::vector<std::string> tags{};
+  std::string batch{};
   std::string keep_result{};
   std::string meta{};  // JSON.
 };

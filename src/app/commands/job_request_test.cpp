@@ -36,6 +36,7 @@ TEST(JobRequest, EveryOptionHasItsField) {
   options.unique_for = "1h";
   options.group = "g";
   options.tags = {"a", "b"};
+  options.batch = "import-7";
   options.keep_result = "1d";
   options.meta = R"({"user": "u"})";
 
@@ -43,7 +44,7 @@ TEST(JobRequest, EveryOptionHasItsField) {
             R"({"type":"t","queue":"q","id":"i","priority":9,"delay":"1s","run_at":"2026-11-22T09:00:00Z",)"
             R"("expires_in":"1h","max_attempts":3,"backoff":{"first":"2s","factor":1.5,"cap":"1m","jitter":0},)"
             R"("lease":"30s","unique":{"key":"k\"","while":"queued","for":"1h"},"group":"g","tags":["a","b"],)"
-            R"("keep_result":"1d","meta":{"user": "u"}})");
+            R"("batch":"import-7","keep_result":"1d","meta":{"user": "u"}})");
 }
 
 TEST(JobRequest, APayloadIsJsonWhereItIsJsonAndElseText) {

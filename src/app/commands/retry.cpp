@@ -86,7 +86,7 @@ int run_on_filter(Action action, Options const& options, HttpClient& client, Con
 
 int run(Action action, Options const& options, Context const& context) {
   if (options.ids.empty() == options.filter.is_empty()) {
-    return fail_usage("name the jobs: by their ids, or by --queue, --state, --type, --tag or --group");
+    return fail_usage("name the jobs: by their ids, or by --queue, --state, --type, --tag, --group or --batch");
   }
   auto address = context.address();
   if (!address) return fail_with(address.error(), context);

@@ -152,6 +152,7 @@ std::string job_details(JsonValue const& job, Instant now, bool colours) {
   add_raw("priority", "priority");
   add_raw("group", "group");
   if (auto const* tags = job.find_set("tags")) add("tags", joined(*tags));
+  add_raw("batch", "batch");
   if (auto const* unique = job.find_set("unique")) add("unique", unique->string_at("key"));
   add_time("created", "created_at");
   add_time("ready", "ready_at");

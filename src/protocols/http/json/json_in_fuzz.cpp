@@ -3,6 +3,7 @@
 #include <simdjson.h>
 
 #include "base/assert.h"
+#include "model/batch.h"
 #include "protocols/http/fixed_service_test.h"
 #include "protocols/http/json/json_tokens.h"
 
