@@ -35,8 +35,8 @@ def collector(behind, tmp_path):
         each.close()
 
 
-def fail_twice_then_succeed(api):
-    api.enqueue(type="welcome", payload={"to": "you"}, max_attempts=3, headers=TRACEPARENT)
+def fail_twice_then_succeed(api, **fields):
+    api.enqueue(type="welcome", payload={"to": "you"}, max_attempts=3, headers=TRACEPARENT, **fields)
     for outcome in ("failed", "failed", "completed"):
         job = api.lease_one(worker="mailer-1")
         if outcome == "failed":
@@ -73,6 +73,41 @@ def test_one_trace_from_enqueue_over_two_failures_to_success(start, config, coll
         ("fail emails", process[1].id),
         ("complete emails", process[2].id),
     ]
+
+
+def test_one_trace_from_a_batch_over_the_failures_of_its_job_to_its_callback(start, collector, behind):
+    it = collector()
+    server = start("--otlp-endpoint", it.url, env=SOON)
+    api = server.api(queue="emails")
+    after = {"type": "summary", "queue": "after", "max_attempts": 2}
+    api.post("/v1/batches", {"id": "b", "on_success": after}, headers=TRACEPARENT)
+    fail_twice_then_succeed(api, batch="b")
+    api.call("POST", "/v1/batches/b/close", expect=200)  # By somebody who is not traced.
+    seen = metric(server, "workmill_trace_spans_total")
+    eventually(lambda: metric(server, "workmill_trace_spans_exported_total") == seen, "what there is so far has gone")
+    server.kill()  # The trace is in the log, with the callback.
+    server.start()
+    first = api.lease_one(queues=["after"], worker="closer-1")
+    api.fail(first, code="busy", retry_in="10ms")
+    second = api.lease_one(queues=["after"], worker="closer-1")
+    api.complete(second)
+    eventually(lambda: len(behind.spans_called("complete after")) == 1, "the callback's end comes through")
+    server.stop()
+
+    spans = behind.spans()
+    assert {span.trace for span in spans} == {TRACE}
+    (made,) = behind.spans_called("POST /v1/batches")
+    attempts = by_start(behind.spans_called("process after"))
+    assert (made.parent, made.attributes["http.response.status_code"]) == (CLIENT_SPAN, 201)
+    assert [(span.parent, span.attributes["workmill.job.outcome"]) for span in attempts] == [
+        (made.id, "failed"),
+        (made.id, "completed"),
+    ]
+    assert {span.attributes["messaging.message.id"] for span in attempts} == {first["id"], second["id"]}
+    assert first["id"] == second["id"]
+    # What its worker was given is the attempt's own span.
+    assert [job["traceparent"] for job in (first, second)] == [f"00-{TRACE}-{span.id}-01" for span in attempts]
+    assert by_start(behind.spans_called("process emails"))[-1].end <= attempts[0].start
 
 
 def test_without_the_header_that_the_collector_wants_spans_are_refused_and_counted(start, collector, behind):
