@@ -71,6 +71,9 @@ void Simulator::let_the_doctor_look() {
   Started server{setup_.engine};
   if (!server.start(disk, options)) return;  // The real start will say so.
   engine::EngineStatus const status = server.engine.status();
+  if (seen->jobs.batches != status.batches) {
+    return complain(fmt::format("the doctor counts {} batches instead of {}", seen->jobs.batches, status.batches));
+  }
   if (seen->jobs.depth != status.depth || seen->jobs.flags != status.flags ||
       seen->jobs.held_back != status.held_back) {
     return complain(fmt::format("the doctor counts {} jobs, {} flags and {} jobs held back instead of {}, {} and {}",
@@ -87,6 +90,9 @@ void Simulator::let_the_doctor_look() {
   if (!std::equal(jobs.begin(), jobs.end(), jobs_again.begin(), jobs_again.end(), is_same_job)) {
     return complain("the log that the doctor has written holds other jobs");
   }
+  auto const batches = batches_of(server.engine);
+  if (batches != batches_of(again.engine)) return complain("the log that the doctor has written holds other batches");
+  if (!batches.empty()) ++figures_[Figure::doctor_rebuilt_batches];
   auto const histories = flag_histories(server.engine);
   if (histories != flag_histories(again.engine)) {
     return complain("the log that the doctor has written holds other flags");

@@ -74,12 +74,14 @@ bool is_skipped(Mutation mutation, Effect const& effect) {
     case Mutation::replay_skips_flag_changes: return std::holds_alternative<effect::FlagChanged>(effect);
     case Mutation::replay_skips_kills: return is_kill(effect);
     case Mutation::replay_skips_flag_removals: return std::holds_alternative<effect::FlagRemoved>(effect);
+    case Mutation::replay_skips_batch_closings: return std::holds_alternative<effect::BatchClosed>(effect);
+    case Mutation::replay_skips_batch_deletions: return std::holds_alternative<effect::BatchForgotten>(effect);
     default: return false;
   }
 }
 
 bool skips(Mutation mutation) {
-  return mutation >= Mutation::replay_skips_completions && mutation <= Mutation::replay_skips_flag_removals;
+  return mutation >= Mutation::replay_skips_completions && mutation <= Mutation::replay_skips_batch_deletions;
 }
 
 }  // namespace

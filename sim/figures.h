@@ -26,6 +26,7 @@ enum class FigureKind : std::uint8_t { amount, fault, rare };
   X(disk_bound_checks, amount, "checks of 2.5 times what lives and two segments, at rest")                            \
   X(flags_evaluated, amount, "flags evaluated for somebody")                                                          \
   X(doctor_visits, amount, "logs that the doctor has read")                                                           \
+  X(batch_due_at_start, amount, "callbacks that are due when the server starts")                                      \
   X(stream_again_damaged, amount, "jobs that were to be sent again on a stream, and turned out to be damaged")        \
                                                                                                                       \
   X(fault_kill, fault, "the process is killed")                                                                       \
@@ -290,7 +291,31 @@ enum class FigureKind : std::uint8_t { amount, fault, rare };
   X(gated_jobs_not_dropped, rare, "a full queue drops none of its ready jobs, as all wait for gates")                 \
   X(waiter_served_by_gate, rare, "a gate opens, and a worker that waits gets a job that was behind it")               \
   X(doctor_found_flags, rare, "the doctor reads a log with flags, and finds them")                                    \
-  X(doctor_rebuilt_flags, rare, "it writes a new log of what is left, and they are there with their histories")
+  X(doctor_rebuilt_flags, rare, "it writes a new log of what is left, and they are there with their histories")       \
+                                                                                                                      \
+  X(batch_made, rare, "a batch is made under an id of its caller")                                                    \
+  X(batch_made_unnamed, rare, "a batch is made under an id of the server")                                            \
+  X(batch_repeated, rare, "the same batch is made again, and answered as it is")                                      \
+  X(batch_id_taken, rare, "another batch is made under an id that one has")                                           \
+  X(batches_full, rare, "there are as many batches as may be, and all are needed")                                    \
+  X(batch_gone_early, rare, "one that is only kept goes before its time")                                             \
+  X(batch_joined, rare, "a job is put into a batch")                                                                  \
+  X(batch_was_unknown, rare, "a job names a batch that is not there")                                                 \
+  X(batch_was_closed, rare, "a job names a batch that is closed")                                                     \
+  X(batch_closed, rare, "a batch is closed")                                                                          \
+  X(batch_closed_empty, rare, "a batch without jobs is closed")                                                       \
+  X(batch_succeeded, rare, "on_success is enqueued")                                                                  \
+  X(batch_succeeded_late, rare, "it is, after on_finish: what was dead has been retried")                             \
+  X(batch_finished_well, rare, "on_finish is enqueued, and all jobs are completed")                                   \
+  X(batch_finished_badly, rare, "on_finish is enqueued, and not all are")                                             \
+  X(batch_cannot_succeed, rare, "a job that was not completed is gone: on_success is not coming")                     \
+  X(batch_forgotten_with_jobs, rare, "a batch with jobs is deleted")                                                  \
+  X(batch_kept_long_enough, rare, "a batch that is over is forgotten in time")                                        \
+  X(batch_due_later, rare, "a callback is due at the end of a turn, and comes in a later one")                        \
+  X(batch_copied_open, rare, "an open batch is copied ahead")                                                         \
+  X(batch_copied_closed, rare, "a closed batch is copied ahead")                                                      \
+  X(batch_job_copied, rare, "a job in a batch is copied ahead")                                                       \
+  X(doctor_rebuilt_batches, rare, "the doctor writes a new log, and batches are there as they were")
 // clang-format on
 
 enum class Figure : std::uint16_t {

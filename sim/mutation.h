@@ -28,6 +28,8 @@ namespace workmill::sim {
   X(replay_skips_flag_changes, "a restart forgets that flags were changed")                          \
   X(replay_skips_kills, "a restart forgets that flags were switched off")                            \
   X(replay_skips_flag_removals, "a restart brings back flags that were removed")                     \
+  X(replay_skips_batch_closings, "a restart opens batches that were closed")                         \
+  X(replay_skips_batch_deletions, "a restart brings back batches that were forgotten")               \
   X(replay_loses_last_batch, "a restart loses the newest batch")                                     \
   X(replay_time_is_wrong, "a restart takes the newest batch for an hour older")                      \
   X(forgets_fencing, "a report under an old token counts as if it were the new one")                 \
@@ -126,7 +128,14 @@ namespace workmill::sim {
   X(closed_gate_lets_the_first_through, "who stands first when his gate closes is leased all the same") \
   X(opened_gate_stays_closed, "who stands aside does so for good")                                   \
   X(opened_gate_tells_nobody, "a worker that waits does not hear that a gate has opened")            \
-  X(jobs_let_through_lose_their_order, "jobs whose gates have opened are leased out of their order")
+  X(jobs_let_through_lose_their_order, "jobs whose gates have opened are leased out of their order")  \
+  /* src/engine: batches */                                                                          \
+  X(open_batch_calls_back, "a batch that is open calls back when its jobs have ended")               \
+  X(dead_job_counts_as_completed, "on_success comes although a job is dead or cancelled")            \
+  X(restart_forgets_callbacks, "after a restart, callbacks that were enqueued come again")           \
+  X(copy_leaves_its_batch, "a job copied ahead is in no batch after a restart")                      \
+  X(copied_batch_forgets_gone_jobs, "a batch copied ahead loses its count of jobs that are gone")    \
+  X(copied_batch_calls_back_again, "a batch copied ahead loses that a callback was enqueued")
 // clang-format on
 
 enum class Mutation : std::uint8_t {

@@ -34,6 +34,7 @@ void Simulator::send_requests() {
   if (!stream_workers_.empty() && !is_stuck) send_on_streams();
   if (!cache_callers_.empty() && !is_stuck) use_cache();
   if (!flag_callers_.empty() && !is_stuck) use_flags();
+  if (!batch_callers_.empty() && !is_stuck) use_batches();
   if (chance_.chance(15)) hang_up();
 }
 
@@ -160,8 +161,9 @@ void Simulator::send(Command command, shard::Cookie cookie) {
       return;
     case ErrorCode::disk_full:
       ++figures_[Figure::disk_low_refused];
-      if (!std::holds_alternative<Enqueue>(asked.command) && !std::holds_alternative<PutCache>(asked.command)) {
-        complain("something else than an enqueue or a value was refused");
+      if (!std::holds_alternative<Enqueue>(asked.command) && !std::holds_alternative<PutCache>(asked.command) &&
+          !std::holds_alternative<MakeBatch>(asked.command)) {
+        complain("something else than an enqueue, a value or a batch was refused");
       }
       return;
     default: return complain(fmt::format("a request was refused: {}", describe(taken.error())));

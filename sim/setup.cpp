@@ -109,6 +109,27 @@ void draw_flags(Setup& setup, Rng chance) {
   work.backlog = std::max<std::uint64_t>(work.backlog, 300);
 }
 
+// Who uses batches.
+void draw_batches(Setup& setup, Rng chance) {
+  auto const one_of = [&](std::initializer_list<std::uint64_t> values) {
+    return *(values.begin() + static_cast<std::ptrdiff_t>(chance.below(values.size())));
+  };
+  BatchWorkload& callers = setup.batch_callers;
+  callers.ids = static_cast<std::uint32_t>(one_of({0, 0, 2, 4, 8}));
+  callers.turns_permille = static_cast<std::uint32_t>(one_of({50, 200, 500}));
+  callers.unnamed = static_cast<std::uint32_t>(one_of({0, 250, 600}));
+  callers.keep_result = static_cast<std::uint32_t>(one_of({0, 300, 800}));
+  callers.queues = setup.workload.queues;
+  callers.backlog = setup.workload.backlog;
+  callers.weights[static_cast<std::size_t>(BatchUse::forget)] = static_cast<std::uint32_t>(one_of({0, 12, 60}));
+  callers.weights[static_cast<std::size_t>(BatchUse::remove)] = static_cast<std::uint32_t>(one_of({0, 10, 40}));
+  setup.engine.batches_max = static_cast<std::uint32_t>(one_of({1, 3, 10, 100'000, 100'000}));
+  setup.engine.batch_kept = Duration{static_cast<Duration::rep>(one_of({0, 1, 1'000, 60'000, 86'400'000}))};
+  if (setup.disk_bytes == 0) return;
+  callers.ids = std::min<std::uint32_t>(callers.ids, 2);  // All that is kept of them stays on the disk.
+  callers.batches = 3;
+}
+
 }  // namespace
 
 Setup draw_setup(std::uint64_t seed) {
@@ -198,6 +219,7 @@ Setup draw_setup(std::uint64_t seed) {
   draw_cache_desk(setup.shard.cache_desk, Rng{mix64(seed ^ 0xde5c)});  // Apart, so that all else stays as it was.
   draw_flags(setup, Rng{mix64(seed ^ 0xf1a6)});
   draw_failing_refreshes(setup, Rng{mix64(seed ^ 0xfa11)});
+  draw_batches(setup, Rng{mix64(seed ^ 0xba7c4)});
   shard::bound_cached_values(setup.cache, setup.engine);  // Last: by now the budgets are what they will be.
   return setup;
 }
@@ -211,7 +233,7 @@ std::string describe(Setup const& setup) {
       "volatile, "
       "in {} bytes of memory and {} on disk, of which a turn walks {}, finds {}, sweeps {} and writes {} bytes of what "
       "is "
-      "gone, {} flags of {} in all, types in runs of {}",
+      "gone, {} flags of {} in all, types in runs of {}, {} batches of {} in all, kept for {} ms",
       setup.log.segments.segment_bytes, setup.log.segments.recent_bytes, setup.engine.finished_kept_per_queue,
       setup.engine.idempotency_keys_max, setup.engine.steps_max, setup.shard.commands_per_turn, setup.shard.waiters_max,
       setup.shard.survivors.scan_bytes_per_step, setup.shard.survivors.copy_bytes_per_step, setup.workload.queues,
@@ -221,7 +243,8 @@ std::string describe(Setup const& setup) {
       setup.cache_callers.keys, setup.cache_callers.volatile_keys, setup.cache.memory_bytes, setup.cache.disk_bytes,
       setup.shard.cache_desk.looks_per_part, setup.shard.cache_desk.found_per_part,
       setup.shard.cache_desk.swept_per_turn, setup.shard.cache_desk.gone_bytes_min, setup.flag_callers.keys,
-      setup.engine.flags_max, setup.workload.type_run);
+      setup.engine.flags_max, setup.workload.type_run, setup.batch_callers.ids, setup.engine.batches_max,
+      setup.engine.batch_kept.count());
 }
 
 }  // namespace workmill::sim

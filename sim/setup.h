@@ -6,6 +6,7 @@
 #include "engine/engine.h"
 #include "shard/shard_loop.h"
 #include "sim/faulty_log.h"
+#include "sim/workloads/batch_callers.h"
 #include "sim/workloads/cache_callers.h"
 #include "sim/workloads/clients.h"
 #include "sim/workloads/flag_callers.h"
@@ -21,12 +22,13 @@ enum class Without : std::uint32_t {
   flips = 8,        // Of bits.
   writer = 16,      // Flushes on the writer thread.
   slow_flush = 32,
-  streams = 64,  // Workers with streams.
-  cache = 128,   // Those who use the cache.
-  flags = 256,   // Those who use feature flags.
+  streams = 64,   // Workers with streams.
+  cache = 128,    // Those who use the cache.
+  flags = 256,    // Those who use feature flags.
+  batches = 512,  // Those who use batches.
 };
-inline constexpr std::size_t kWithouts = 9;
-inline constexpr std::size_t kWithoutActionsFrom = 9;  // A bit for each Action.
+inline constexpr std::size_t kWithouts = 10;
+inline constexpr std::size_t kWithoutActionsFrom = 10;  // A bit for each Action.
 
 // How one run is set up: drawn from the seed, so that rare paths are common in some runs (small segments, tiny
 // channels, steps of one) and whole features are missing in others.
@@ -39,6 +41,7 @@ struct Setup {
   cache::CacheOptions cache;
   CacheWorkload cache_callers;
   FlagWorkload flag_callers;
+  BatchWorkload batch_callers;
   std::uint64_t requests_per_turn_max = 8;
   // How often the process dies, and how often the disk is told to fail, which ends it too: once in so many requests, or
   // never (0). By requests, as a world with few in a turn would else do little but restart.

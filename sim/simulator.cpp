@@ -92,7 +92,9 @@ Simulator::Simulator(SimOptions const& options)
               .cache_volatile = setup_.engine.cache_volatile,
               .cache_disk_bytes = setup_.cache.disk_bytes,
               .cache_memory_bytes = setup_.cache.memory_bytes,
-              .flags_max = setup_.engine.flags_max},
+              .flags_max = setup_.engine.flags_max,
+              .batches_max = setup_.engine.batches_max,
+              .batch_kept = setup_.engine.batch_kept},
              figures_),
       clients_(without(setup_.workload, options.without), chance_.fork(), figures_),
       stream_workers_(is_without(Without::streams) ? StreamWorkload{} : setup_.streams, chance_.fork()),
@@ -100,6 +102,8 @@ Simulator::Simulator(SimOptions const& options)
       // Apart, so that all else stays as it was.
       flag_callers_(is_without(Without::flags) ? FlagWorkload{} : setup_.flag_callers,
                     Rng{mix64(options.seed ^ 0xf1a65)}),
+      batch_callers_(is_without(Without::batches) ? BatchWorkload{} : setup_.batch_callers,
+                     Rng{mix64(options.seed ^ 0xba7c5)}),
       doctor_chance_(mix64(options.seed ^ 0xd0c)) {
   (void)turn_on(options.mutation);
   setup_.log.mutation = options.mutation;
@@ -457,6 +461,7 @@ void Simulator::look_closely(bool with_content) {
   if (!model_.compare_queues(queues)) return complain(model_.complaint());
   check_cache();
   if (ok()) check_flags();
+  if (ok()) check_batches();
   if (!ok() || !with_content) return;
   shard::JobReader reader{*log_};
   for (auto const& [number, job] : model_.jobs()) {

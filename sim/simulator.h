@@ -21,6 +21,7 @@
 #include "sim/front_end.h"
 #include "sim/mutation.h"
 #include "sim/setup.h"
+#include "sim/workloads/batch_callers.h"
 #include "sim/workloads/cache_callers.h"
 #include "sim/workloads/clients.h"
 #include "sim/workloads/flag_callers.h"
@@ -147,6 +148,11 @@ class Simulator {
   bool is_flag_change_open() const;
   std::map<std::string, FlagHistory> flag_histories(engine::Engine& engine);
 
+  // --- batch_calls.cpp
+  void use_batches();
+  void check_batches();
+  static std::vector<BatchView> batches_of(engine::Engine const& engine);
+
   // --- death.cpp and doctor.cpp: the end of a process, and the next one.
   void die(Death death);
   void start();
@@ -183,6 +189,7 @@ class Simulator {
   StreamWorkers stream_workers_;
   CacheCallers cache_callers_;
   FlagCallers flag_callers_;
+  BatchCallers batch_callers_;
   Rng doctor_chance_;
   std::map<std::string, Claim> claims_;
   std::optional<shard::Cookie> forgetting_by_;  // Who deletes by tag or prefix. Meanwhile nobody deletes otherwise.

@@ -124,6 +124,7 @@ bool Model::explain(TurnRecord const& record) {
       settle_lines();
       return check_settled();
     }
+    note_due_batches();
     ++figures_[Figure::advance_in_parts];
   }
   return true;
@@ -159,6 +160,7 @@ bool Model::restarted(Instant now, Instant last_batch_at, std::uint64_t evicted)
     }
   }
   restart_lines();
+  restart_batches();
   now_ = now;
   return true;
 }
@@ -171,7 +173,8 @@ bool Model::is_passed_over(Asked const& asked) {
         return !(std::is_same_v<T, Enqueue> || std::is_same_v<T, GetJob> || std::is_same_v<T, GetJobLog> ||
                  std::is_same_v<T, ListJobs> || std::is_same_v<T, ListQueues> || std::is_same_v<T, GetQueue> ||
                  std::is_same_v<T, GetStatus> || std::is_same_v<T, OpenStream> || std::is_same_v<T, ComputeCached> ||
-                 std::is_same_v<T, ReadCached> || std::is_same_v<T, GetFlagHistory>);
+                 std::is_same_v<T, ReadCached> || std::is_same_v<T, GetFlagHistory> || std::is_same_v<T, MakeBatch> ||
+                 std::is_same_v<T, GetBatch>);
       },
       asked.command);
   return !frees && gone_.erase(asked.cookie) > 0;

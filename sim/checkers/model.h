@@ -25,6 +25,7 @@
 #include "model/queue.h"
 #include "model/reply.h"
 #include "shard/request.h"
+#include "sim/checkers/model_batches.h"
 #include "sim/checkers/model_cache.h"
 #include "sim/checkers/model_flags.h"
 #include "sim/figures.h"
@@ -57,13 +58,15 @@ struct ModelOptions {
   std::uint64_t cache_disk_bytes = 0;  // The budgets.
   std::uint64_t cache_memory_bytes = 0;
   std::size_t flags_max = 0;
+  std::size_t batches_max = 0;
+  Duration batch_kept{};
 };
 
 struct ModelJob {
   JobNumber number{};
   Bytes spec;
   // From the spec, defaults filled in.
-  std::string type, queue, group, client_id, unique_key;
+  std::string type, queue, group, client_id, unique_key, batch;
   std::vector<std::string> tags;
   std::uint8_t priority = 0;
   UniqueWhile unique_while{};
@@ -250,6 +253,8 @@ class Model {
   bool compare_flags(flags::FlagSet const& set);
   bool compare_history(std::string const& key, FlagHistory const& changes);
   bool compare_gates(engine::EngineStatus const& status);
+  // Every batch that the engine has.
+  bool compare_batches(std::span<BatchView const> views);
 
   std::string const& complaint() const { return complaint_; }
 
@@ -271,6 +276,7 @@ class Model {
   }
   std::map<std::string, ModelCached> const& cached() const { return cached_; }
   std::map<std::string, ModelFlag> const& flags() const { return flags_; }
+  std::map<std::string, ModelBatch> const& batches() const { return batches_; }
 
  private:
   struct Waiter {
@@ -347,10 +353,10 @@ class Model {
   bool run(shard::Cookie cookie, SetFlag const& command);
   bool run(shard::Cookie cookie, RemoveFlag const& command);
   bool run(shard::Cookie cookie, GetFlagHistory const& command);
-  bool run(shard::Cookie, MakeBatch const&) { return true; }  // Nobody asks for batches yet.
-  bool run(shard::Cookie, CloseBatch const&) { return true; }
-  bool run(shard::Cookie, ForgetBatch const&) { return true; }
-  bool run(shard::Cookie, GetBatch const&) { return true; }
+  bool run(shard::Cookie cookie, MakeBatch const& command);
+  bool run(shard::Cookie cookie, CloseBatch const& command);
+  bool run(shard::Cookie cookie, ForgetBatch const& command);
+  bool run(shard::Cookie cookie, GetBatch const& command);
 
   bool bulk_part(Bulk bulk);
   Room room_to_wait() const;
@@ -468,6 +474,25 @@ class Model {
   // --- Flags (model_flags.cpp).
   bool compare_change(std::string const& key, ModelFlagChange const& wanted, ModelFlagChange const& got);
   bool take_flag_copy(effect::FlagChanged const& copy);
+
+  // --- Batches (model_batches.cpp).
+  ModelBatch* batch_of(ModelJob const& job);  // Null: in none, or in one that is gone.
+  std::map<std::string, ModelBatch>::iterator find_batch(BatchNumber number);
+  BatchCounts counts_of(ModelBatch const& batch) const;
+  static CallbackState callback_state(ModelBatch const& batch, CallbackKind kind);
+  bool is_due(ModelBatch const& batch, CallbackKind kind) const;
+  bool is_over(ModelBatch const& batch) const;
+  bool compare_batch(std::string const& id, ModelBatch const& batch, BatchView const& view);
+  bool answer_batch(shard::Cookie cookie, std::string const& id, bool is_created);
+  std::optional<ErrorCode> refuse_batches(std::vector<Bytes> const& specs);
+  void join_batch(ModelJob const& job);
+  void leave_batch(ModelJob const& job);
+  bool take_callback(effect::JobEnqueued const& made, effect::BatchFired const& fired);
+  bool take_end_of_batch(effect::BatchForgotten const& gone);
+  bool check_batches();
+  void note_due_batches();
+  void restart_batches();
+  bool take_batch_copy(effect::BatchCopied const& copy);
 
   // --- Gates, and the lines of jobs that wait for them (model_gates.cpp).
   using Line = ModelQueue::Line;
@@ -589,6 +614,7 @@ class Model {
   std::map<std::uint64_t, ModelCached::Value> landed_;  // What flights have computed in this turn.
   std::uint64_t cache_serial_ = 0;
 
+  std::map<std::string, ModelBatch> batches_;  // By their ids.
   std::map<std::string, ModelFlag> flags_;
   std::map<std::string, std::uint64_t> flag_versions_;  // The highest that each had, whatever became of it.
   std::map<std::string, TypeIndex> types_;              // Of jobs, by when they came first.

@@ -57,6 +57,8 @@ bool Model::take_damaged_copy(ModelJob& job, effect::JobSnapshot const& copy) {
                     kept.keep_result == job.keep_result && kept.max_attempts == job.max_attempts &&
                     kept.backoff == job.backoff,
                 "the copy of job {:x}, whose payload is lost, lacks more than it must", n);
+    WM_SIM_HOLD(kept.batch == (batch_of(job) != nullptr ? job.batch : std::string{}),
+                "the copy of job {:x}, whose payload is lost, is in another batch", n);
     WM_SIM_HOLD(
         kept.cache_key == job.cache_key && kept.cache_fresh == job.cache_fresh && kept.cache_stale == job.cache_stale &&
             kept.cache_error_for == job.cache_error_for &&

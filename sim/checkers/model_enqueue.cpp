@@ -30,6 +30,10 @@ bool Model::run(shard::Cookie cookie, Enqueue const& command) {
       return true;
     }
   }
+  if (auto const refused = refuse_batches(command.specs)) {
+    ++figures_[*refused == ErrorCode::batch_closed ? Figure::batch_was_closed : Figure::batch_was_unknown];
+    return expect_error(cookie, *refused);
+  }
   bool const is_limited = std::any_of(queues_.begin(), queues_.end(),
                                       [](auto const& q) { return q.second.settings.max_depth.has_value(); });
   if (is_limited && !is_let_in(cookie, command)) {

@@ -299,6 +299,7 @@ bool Model::no_job_can_match(JobFilter const& filter) const {
     return wanted.empty() ||
            std::any_of(jobs_.begin(), jobs_.end(), [&](auto const& job) { return job.second.*name == wanted; });
   };
+  if (!filter.batch.empty() && !batches_.contains(filter.batch)) return true;
   if (!has(filter.type, &ModelJob::type) || !has(filter.group, &ModelJob::group)) return true;
   if (filter.queue.empty()) return false;
   auto const queue = queues_.find(filter.queue);
@@ -311,6 +312,10 @@ bool Model::matches(ModelJob const& job, JobFilter const& filter, bool with_text
   if (!filter.queue.empty() && filter.queue != job.queue) return false;
   if (!filter.type.empty() && filter.type != job.type) return false;
   if (!filter.group.empty() && filter.group != job.group) return false;
+  if (!filter.batch.empty()) {
+    auto const batch = batches_.find(filter.batch);
+    if (batch == batches_.end() || !batch->second.jobs.contains(raw(job.number))) return false;
+  }
   if (!filter.tag.empty() && std::find(job.tags.begin(), job.tags.end(), filter.tag) == job.tags.end()) return false;
   if (!with_text || filter.text.empty()) return true;
   JobSpecView spec;

@@ -71,6 +71,7 @@ void Model::read_spec(ModelJob& job, Bytes const& bytes) {
   job.queue = spec.queue;
   job.group = spec.group;
   job.client_id = spec.id;
+  job.batch = spec.batch;
   job.unique_key = spec.unique_key;
   job.tags.assign(spec.tags.begin(), spec.tags.end());
   job.priority = spec.priority;
@@ -96,6 +97,7 @@ ModelJob& Model::add(ModelJob made) {
   queues_[job.queue].known = ModelQueue::Known::yes;
   if (!job.client_id.empty()) client_ids_[job.client_id] = number;
   if (!job.unique_key.empty()) unique_[job.key()].insert(number);
+  if (!job.batch.empty()) join_batch(job);
   enter(job);
   return job;
 }
@@ -166,6 +168,7 @@ void Model::move(ModelJob& job, JobState to, Instant due) {
 
 void Model::forget(ModelJob& job) {
   std::uint64_t const number = raw(job.number);
+  if (!job.batch.empty()) leave_batch(job);
   leave(job);
   note_finished(number);
   if (!job.client_id.empty()) client_ids_.erase(job.client_id);

@@ -85,6 +85,16 @@ bool Model::advance() {
       forget(*job);
       continue;
     }
+    if (auto const* made = next<effect::JobEnqueued>(); made != nullptr && at_ + 1 < effects_.size()) {
+      auto const* const fired = std::get_if<effect::BatchFired>(&effects_[at_ + 1]);
+      if (fired == nullptr) break;
+      WM_SIM_STEP(take_callback(*made, *fired));
+      continue;
+    }
+    if (auto const* gone = next<effect::BatchForgotten>()) {
+      WM_SIM_STEP(take_end_of_batch(*gone));
+      continue;
+    }
     if (auto const* removed = next<effect::QueueRemoved>()) {
       ModelQueue& queue = queues_[std::string(removed->name)];
       WM_SIM_HOLD(queue.known != ModelQueue::Known::no && queue.jobs() == 0 && queue.settings == QueueSettings{},
@@ -197,7 +207,7 @@ bool Model::check_settled() {
     WM_SIM_HOLD(job.due + keep + keep / 8 + Duration{1} > now_, "job {:x} is kept {} ms too long", number,
                 (now_ - job.due - keep).count());
   }
-  return true;
+  return check_batches();
 }
 
 // The log's own housekeeping: what still lives in the oldest segment is written once more, as it is.
@@ -229,6 +239,7 @@ bool Model::take_copies() {
       if (job->state == JobState::leased) ++figures_[Figure::leased_job_copied];
       if (job->is_overtaken) ++figures_[Figure::cache_overtaken_copied];
       if (is_finished(job->state)) ++figures_[Figure::finished_job_copied];
+      if (batch_of(*job) != nullptr) ++figures_[Figure::batch_job_copied];
       continue;
     }
     if (auto const* copy = next<effect::CacheStored>()) {
@@ -241,6 +252,10 @@ bool Model::take_copies() {
     }
     if (auto const* copy = next<effect::FlagChanged>()) {
       WM_SIM_STEP(take_flag_copy(*copy));
+      continue;
+    }
+    if (auto const* copy = next<effect::BatchCopied>()) {
+      WM_SIM_STEP(take_batch_copy(*copy));
       continue;
     }
     if (auto const* copy = next<effect::QueueChanged>()) {
