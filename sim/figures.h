@@ -302,6 +302,7 @@ enum class FigureKind : std::uint8_t { amount, fault, rare };
   X(batch_joined, rare, "a job is put into a batch")                                                                  \
   X(batch_was_unknown, rare, "a job names a batch that is not there")                                                 \
   X(batch_was_closed, rare, "a job names a batch that is closed")                                                     \
+  X(batch_of_one_that_may_go, amount, "a duplicate that may be dropped names a batch")                                \
   X(batch_closed, rare, "a batch is closed")                                                                          \
   X(batch_closed_empty, rare, "a batch without jobs is closed")                                                       \
   X(batch_succeeded, rare, "on_success is enqueued")                                                                  \

@@ -117,6 +117,7 @@ bool Model::explain(TurnRecord const& record) {
   if (replies_ == nullptr && bulks_.size() > record.unfinished) {  // The one whose end nobody can tell has ended.
     std::erase_if(bulks_, [](Bulk const& bulk) { return std::holds_alternative<ForgetCachedBy>(bulk.command); });
   }
+  note_touched_batches();
   if (replies_ != nullptr) {
     WM_SIM_HOLD(replies_taken_ == replies_->size(), "{} answers in a turn that owed {}", replies_->size(),
                 replies_taken_);
@@ -160,8 +161,8 @@ bool Model::restarted(Instant now, Instant last_batch_at, std::uint64_t evicted)
     }
   }
   restart_lines();
-  restart_batches();
   now_ = now;
+  restart_batches();
   return true;
 }
 

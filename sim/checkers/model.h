@@ -490,6 +490,7 @@ class Model {
   bool take_callback(effect::JobEnqueued const& made, effect::BatchFired const& fired);
   bool take_end_of_batch(effect::BatchForgotten const& gone);
   bool check_batches();
+  void note_touched_batches();
   void note_due_batches();
   void restart_batches();
   bool take_batch_copy(effect::BatchCopied const& copy);

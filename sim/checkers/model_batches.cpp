@@ -119,23 +119,16 @@ bool Model::run(shard::Cookie cookie, MakeBatch const& command) {
     ++figures_[is_same ? Figure::batch_repeated : Figure::batch_id_taken];
     return is_same ? answer_batch(cookie, known->first, false) : expect_error(cookie, ErrorCode::batch_exists);
   }
-  for (int i = 0; i < kGoneForOne && batches_.size() >= options_.batches_max; ++i) {
-    auto goes = batches_.end();
-    for (auto at = batches_.begin(); at != batches_.end(); ++at) {
-      auto const age = [](auto const& one) { return std::pair{one->second.changed_at, one->second.number}; };
-      if (is_over(at->second) && (goes == batches_.end() || age(at) < age(goes))) goes = at;
-    }
-    if (goes == batches_.end()) break;
-    auto const* gone = take<effect::BatchForgotten>();
-    if (gone == nullptr) return false;
-    WM_SIM_HOLD(as_number(gone->batch) == goes->second.number, "batch {:x} goes before its time instead of {:x}",
-                as_number(gone->batch), goes->second.number);
-    ++figures_[Figure::batch_gone_early];
-    batches_.erase(goes);
-  }
-  if (batches_.size() >= options_.batches_max) {
+  bool const gives_way = std::ranges::any_of(batches_, [this](auto const& one) { return is_over(one.second); });
+  if (batches_.size() >= options_.batches_max && !gives_way) {
     ++figures_[Figure::batches_full];
     return expect_error(cookie, ErrorCode::batches_full);
+  }
+  for (int i = 0; i < kGoneForOne && batches_.size() >= options_.batches_max && next<effect::BatchForgotten>(); ++i) {
+    auto const goes = find_batch(take<effect::BatchForgotten>()->batch);
+    WM_SIM_HOLD(goes != batches_.end() && is_over(goes->second), "a batch gives way that is not over");
+    ++figures_[Figure::batch_gone_early];
+    batches_.erase(goes);
   }
   auto const* made = take<effect::BatchMade>();
   if (made == nullptr) return false;
@@ -198,7 +191,13 @@ bool Model::run(shard::Cookie cookie, GetBatch const& command) {
 std::optional<ErrorCode> Model::refuse_batches(std::vector<Bytes> const& specs) {
   for (Bytes const& bytes : specs) {
     JobSpecView spec;
-    if (!decode_spec(bytes, spec) || spec.batch.empty() || find_same(spec) != nullptr) continue;
+    if (!decode_spec(bytes, spec) || spec.batch.empty()) continue;
+    // What a job that is there already names makes no difference, unless another of the bulk may drop it.
+    if (ModelJob const* const same = find_same(spec)) {
+      QueueSettings const& settings = queues_[same->queue].settings;
+      if (specs.size() == 1 || !settings.max_depth || settings.when_full != WhenFull::drop_oldest) continue;
+      ++figures_[Figure::batch_of_one_that_may_go];
+    }
     auto const batch = batches_.find(std::string{spec.batch});
     if (batch == batches_.end()) return ErrorCode::batch_not_found;
     if (batch->second.closed_at) return ErrorCode::batch_closed;
@@ -295,10 +294,28 @@ bool Model::check_batches() {
     for (CallbackKind const kind : kAllCallbackKinds) {
       WM_SIM_HOLD(!is_due(batch, kind), "{} of batch {} is due, and does not come", to_string(kind), id);
     }
-    WM_SIM_HOLD(!is_over(batch) || batch.changed_at + options_.batch_kept > now_, "batch {} is kept {} ms too long", id,
-                (now_ - batch.changed_at - options_.batch_kept).count());
+    // It is kept from when the last of its jobs ended, or, where that was before a restart, from there on.
+    Instant const from = std::max(batch.changed_at, batch.touched_at);
+    WM_SIM_HOLD(!is_over(batch) || from + options_.batch_kept > now_, "batch {} is kept {} ms too long", id,
+                (now_ - from - options_.batch_kept).count());
   }
   return true;
+}
+
+// With the records of a turn: what is in them has happened.
+void Model::note_touched_batches() {
+  auto const touch = [this](auto const& record) {
+    if constexpr (requires { record.batch; }) {
+      if (auto const batch = find_batch(record.batch); batch != batches_.end()) batch->second.touched_at = now_;
+    }
+    if constexpr (requires { record.number; }) {
+      auto const job = jobs_.find(raw(record.number));
+      if (job == jobs_.end()) return;
+      if (ModelBatch* const batch = batch_of(job->second)) batch->touched_at = now_;
+    }
+  };
+  if (batches_.empty()) return;
+  for (Effect const& effect : effects_) std::visit(touch, effect);
 }
 
 void Model::note_due_batches() {
@@ -309,7 +326,8 @@ void Model::note_due_batches() {
 }
 
 void Model::restart_batches() {
-  for (auto const& [id, batch] : batches_) {
+  for (auto& [id, batch] : batches_) {
+    batch.touched_at = now_;
     for (CallbackKind const kind : kAllCallbackKinds) {
       if (is_due(batch, kind)) ++figures_[Figure::batch_due_at_start];
     }

@@ -16,6 +16,7 @@ struct ModelBatch {
   std::uint64_t number = 0;
   std::optional<Instant> closed_at;
   Instant changed_at{};                                // Made, closed, called back, lost a job.
+  Instant touched_at{};                                // A job in it was in a record, or the server began anew.
   std::set<std::uint64_t> jobs;                        // In it, and still there.
   GoneJobs gone;                                       // The others.
   std::array<Bytes, kCallbackKinds> specs;             // Of its callbacks, as they were sent. Empty: none.

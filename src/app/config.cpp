@@ -216,6 +216,7 @@ std::map<std::string_view, Setting> const& settings() {
       {"finished_kept", setting(&Config::finished_kept)},
       {"idempotency_keys_max", setting(&Config::idempotency_keys_max)},
       {"batches_max", setting(&Config::batches_max)},
+      {"batches_memory_max", size(&Config::batches_memory_max)},
       {"batch_keep", setting(&Config::batch_keep)},
       {"telemetry", setting(&Config::telemetry)},
       {"otlp_endpoint", setting(&Config::otlp_endpoint)},
@@ -398,6 +399,9 @@ Result<> check_config(Config const& config) {
   }
   if (!in_range(config.idempotency_keys_max, 1, 100'000'000)) return bad("idempotency_keys_max: 1 to 100,000,000");
   if (!in_range(config.batches_max, 1, 10'000'000)) return bad("batches_max: 1 to 10,000,000");
+  if (!in_range(config.batches_memory_max, std::uint64_t{1} << 20, std::uint64_t{1} << 40)) {
+    return bad("batches_memory_max: 1MiB to 1TiB");
+  }
   if (config.batch_keep < Duration{0} || config.batch_keep > std::chrono::days{365}) {
     return bad("batch_keep: 0s to 365d");
   }

@@ -70,10 +70,11 @@ struct Config {
   std::vector<std::string> cache_volatile{};                    // Keys that begin with one of these are in memory only.
   double cache_jitter = 0.1;                                    // 0 to 0.5: of `fresh`, off by chance.
 
-  std::uint32_t finished_kept = kFinishedBudgetDefault;  // Finished jobs kept in a queue.
-  std::uint32_t idempotency_keys_max = 1'000'000;        // Remembered; beyond them the oldest go early.
-  std::uint32_t batches_max = kBatchesMaxDefault;        // Beyond them those that are over go early.
-  Duration batch_keep = kBatchKeptDefault;               // From when one is over.
+  std::uint32_t finished_kept = kFinishedBudgetDefault;         // Finished jobs kept in a queue.
+  std::uint32_t idempotency_keys_max = 1'000'000;               // Remembered; beyond them the oldest go early.
+  std::uint32_t batches_max = kBatchesMaxDefault;               // Beyond them those that are over go early.
+  std::uint64_t batches_memory_max = kBatchesMemoryMaxDefault;  // Bytes of their callbacks and meta.
+  Duration batch_keep = kBatchKeptDefault;                      // From when one is over.
 
   std::string otlp_endpoint;           // Where spans go: "http://localhost:4318"; empty: see app/tracing.h.
   std::string otlp_headers;            // "name=value,name2=value2", percent-encoded. Secrets.

@@ -62,6 +62,7 @@ Result<Store> open_store(Config const& config, Clock const& clock, Rng& chance, 
   engine_options.finished_kept_per_queue = config.finished_kept;
   engine_options.idempotency_keys_max = config.idempotency_keys_max;
   engine_options.batches_max = config.batches_max;
+  engine_options.batches_memory_max = config.batches_memory_max;
   engine_options.batch_kept = config.batch_keep;
   engine_options.measures_jobs = config.telemetry;
   engine_options.cache_jitter_permille = static_cast<std::uint32_t>(std::lround(config.cache_jitter * 1'000));

@@ -3,6 +3,8 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
+#include <algorithm>
+
 #include "base/assert.h"
 #include "base/mutation.h"
 
@@ -90,7 +92,12 @@ BatchTable::Batch* BatchTable::at(BatchNumber number) {
   return found == by_number_.end() ? nullptr : found->second.get();
 }
 
-std::size_t BatchTable::content_bytes(Batch const& batch) {
+bool BatchTable::has_room_for(MakeBatch const& batch) const {
+  std::size_t const bytes = batch.on_success.size() + batch.on_finish.size() + batch.meta.size();
+  return content_bytes_ + bytes <= memory_max_;
+}
+
+std::size_t BatchTable::content_of(Batch const& batch) {
   std::size_t bytes = batch.id.size() + batch.meta.size() + batch.traceparent.size() + batch.tracestate.size();
   for (Callback const& callback : batch.callbacks) bytes += callback.queue.size() + callback.spec.size();
   return bytes;
@@ -126,7 +133,7 @@ void BatchTable::apply(effect::BatchMade const& e, std::array<std::string_view, 
   batch.meta = e.meta;
   batch.traceparent = e.traceparent;
   batch.tracestate = e.tracestate;
-  content_bytes_ += content_bytes(batch);
+  content_bytes_ += content_of(batch);
   refile(batch);
 }
 
@@ -152,7 +159,7 @@ void BatchTable::apply(effect::BatchForgotten const& e) {
   if (found == by_number_.end()) return;
   Batch& batch = *found->second;
   segments_.drop(batch.stands_at, batch.bytes);
-  content_bytes_ -= content_bytes(batch);
+  content_bytes_ -= content_of(batch);
   if (batch.is_due) due_.erase(batch.number);
   if (batch.keep_until) kept_until_.erase({*batch.keep_until, batch.number});
   by_id_.erase(batch.id);
@@ -179,7 +186,7 @@ void BatchTable::apply(effect::BatchCopied const& e, EffectSink::Written w) {
   batch.meta = e.meta;
   batch.traceparent = e.traceparent;
   batch.tracestate = e.tracestate;
-  content_bytes_ += content_bytes(batch);
+  content_bytes_ += content_of(batch);
   refile(batch);
 }
 
@@ -241,8 +248,12 @@ void BatchTable::refile(Batch& batch) {
 
   bool const waits = batch.state_of(CallbackKind::success) == CallbackState::waiting ||
                      batch.state_of(CallbackKind::finish) == CallbackState::waiting;
+  bool const is_over = batch.closed_at && !waits && batch.pending() == 0;
+  // The end of a job is not in the batch's own records: so whoever reads the log anew counts from then.
+  if (!is_over) batch.over_since.reset();
+  if (is_over && !batch.over_since) batch.over_since = now_;
   std::optional<Instant> keep_until;
-  if (batch.closed_at && !waits && batch.pending() == 0) keep_until = batch.changed_at + kept_;
+  if (is_over) keep_until = std::max(batch.changed_at, *batch.over_since) + kept_;
   if (keep_until == batch.keep_until) return;
   if (batch.keep_until) kept_until_.erase({*batch.keep_until, batch.number});
   if (keep_until) kept_until_.emplace(*keep_until, batch.number);
@@ -258,7 +269,7 @@ std::string BatchTable::check() const {
     }
     due += batch->is_due ? 1U : 0U;
     kept += batch->keep_until ? 1U : 0U;
-    content += content_bytes(*batch);
+    content += content_of(*batch);
   }
   if (due != due_.size() || kept != kept_until_.size()) return "the indexes of batches have too many";
   if (by_id_.size() != by_number_.size()) return "ids of batches lead nowhere";

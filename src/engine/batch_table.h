@@ -18,6 +18,7 @@
 #include "base/time.h"
 #include "engine/engine.h"
 #include "model/batch.h"
+#include "model/command.h"
 #include "model/effect.h"
 #include "model/segment_counts.h"
 
@@ -56,6 +57,7 @@ class BatchTable {
     std::uint32_t bytes = 0;  // Of that record.
 
     bool is_due = false;                // In the index of those that are.
+    std::optional<Instant> over_since;  // As this process has seen it.
     std::optional<Instant> keep_until;  // In the index of those that are kept only to be looked at.
 
     Callback const& callback(CallbackKind kind) const { return callbacks[static_cast<std::size_t>(kind)]; }
@@ -70,8 +72,13 @@ class BatchTable {
     effect::BatchCopied copy() const;
   };
 
-  BatchTable(EngineOptions const& options, SegmentCounts& segments)
-      : max_(options.batches_max), kept_(options.batch_kept), segments_(segments) {}
+  // `now` is the time of the newest effect, and is followed.
+  BatchTable(EngineOptions const& options, SegmentCounts& segments, Instant const& now)
+      : max_(options.batches_max),
+        memory_max_(options.batches_memory_max),
+        kept_(options.batch_kept),
+        now_(now),
+        segments_(segments) {}
   BatchTable(BatchTable const&) = delete;
   BatchTable& operator=(BatchTable const&) = delete;
 
@@ -80,6 +87,9 @@ class BatchTable {
   // --- To look at. What is answered is good until the next effect. Null: there is none.
   std::size_t size() const { return by_number_.size(); }
   bool is_full() const { return by_number_.size() >= max_; }
+  // Bytes of callbacks and all else that was sent with the batches, as far as it is still needed.
+  std::size_t content_bytes() const { return content_bytes_; }
+  bool has_room_for(MakeBatch const& batch) const;
   Batch const* find(BatchNumber number) const;
   Batch const* find(std::string_view id) const;
   // The batch that a job is in. Only of those whose slot says that they are in one.
@@ -100,6 +110,12 @@ class BatchTable {
   template <class Visit>
   void walk(Visit const& visit) const {
     for (auto const& [number, batch] : by_number_) visit(*batch);
+  }
+  // From the first with this number or a larger one, for as long as `visit` says so.
+  template <class Visit>
+  void walk_from(BatchNumber first, Visit const& visit) const {
+    for (auto at = by_number_.lower_bound(first); at != by_number_.end() && visit(*at->second); ++at) {
+    }
   }
   // Jobs that are, or were once, in a batch: with its number, in no order.
   template <class Visit>
@@ -155,11 +171,13 @@ class BatchTable {
   Batch& add(BatchNumber number, std::string_view id, EffectSink::Written w);
   // What follows from what it is now.
   void refile(Batch& batch);
-  static std::size_t content_bytes(Batch const& batch);
+  static std::size_t content_of(Batch const& batch);
   static void drop(Bytes& spec, std::size_t& content_bytes);
 
   std::uint32_t max_;
+  std::uint64_t memory_max_;
   Duration kept_;
+  Instant const& now_;
   SegmentCounts& segments_;
   bool is_live_ = false;
   absl::btree_map<BatchNumber, std::unique_ptr<Batch>> by_number_;

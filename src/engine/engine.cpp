@@ -241,9 +241,31 @@ void Engine::rewrite_standing_in(Position from, Position until, EffectSink& sink
       if (stands_there(change.stands_at)) out.emit(change.effect(key));
     }
   });
-  state.batches().walk([&](BatchTable::Batch const& batch) {
-    if (stands_there(batch.stands_at)) out.emit(batch.copy());
+}
+
+std::optional<BatchNumber> Engine::rewrite_batches_standing_in(Position from, Position until, BatchNumber first,
+                                                               std::size_t bytes_max, EffectSink& sink) {
+  State& state = impl_->state;
+  Effects out{state, sink, state.floor()};
+  std::size_t bytes = 0;
+  std::optional<BatchNumber> next;
+  state.batches().walk_from(first, [&](BatchTable::Batch const& batch) {
+    if (batch.stands_at < from || batch.stands_at >= until) return true;
+    if (bytes >= bytes_max) {
+      next = batch.number;
+      return false;
+    }
+    out.emit(batch.copy());
+    bytes += batch.bytes;
+    return true;
   });
+  return next;
+}
+
+std::optional<BatchNumber> Engine::find_batch(std::string_view id) const {
+  BatchTable::Batch const* const batch = impl_->state.find_batch(id);
+  if (batch == nullptr) return std::nullopt;
+  return batch->number;
 }
 
 std::optional<std::vector<std::string_view>> Engine::batch_queues(std::string_view id) const {

@@ -40,7 +40,8 @@ struct EngineOptions {
   bool measures_jobs = true;  // Keep JobStageFigures and TypeFigures. Off: to see what they cost.
   std::size_t flags_max = 1'000;
   std::uint32_t batches_max = kBatchesMaxDefault;  // Beyond these, those go before their time that are only kept.
-  Duration batch_kept = kBatchKeptDefault;         // After the last of its callbacks has been decided.
+  std::uint64_t batches_memory_max = kBatchesMemoryMaxDefault;  // Bytes of their callbacks and meta.
+  Duration batch_kept = kBatchKeptDefault;                      // After the last of its callbacks has been decided.
 };
 
 // What comes in with every decision.
@@ -72,6 +73,7 @@ struct EngineStatus {
   std::uint64_t flights = 0;  // Jobs that compute a cached value, and hold its key.
   std::uint64_t flags = 0;
   std::uint64_t batches = 0;
+  std::uint64_t batch_bytes = 0;    // Of their callbacks and meta.
   std::uint64_t held_back = 0;      // Ready jobs of types that a flag which is off gates, wherever they stand.
   std::uint64_t memory_bytes = 0;   // Of the tables, as far as they can be counted cheaply.
   std::uint64_t answers_bytes = 0;  // Of these, those of answers that are kept for repeated requests.
@@ -141,6 +143,8 @@ class Engine {
   // The queue that a job is in, lent until the next call that is not const. Nothing where there is no such job.
   std::optional<std::string_view> queue_of(JobRef const& job) const;
   std::optional<QueueView> queue_view(std::string_view name) const;
+  // Nothing where there is no batch of this id. Also during a replay.
+  std::optional<BatchNumber> find_batch(std::string_view id) const;
   // The queues that a batch's callbacks are for. Nothing where there is no such batch.
   std::optional<std::vector<std::string_view>> batch_queues(std::string_view id) const;
   // Every batch, in the order of numbers, into `out` (reused): for tests, the simulation and the doctor.
@@ -175,6 +179,10 @@ class Engine {
   bool jobs_standing_in(Position from, Position until, JobNumber& before, std::vector<JobNumber>& out) const;
   // The store's own record and the settings of queues, where they stand there: written again, from memory.
   void rewrite_standing_in(Position from, Position until, EffectSink& sink);
+  // The same of batches, from the one with the number `first` on, and of about bytes_max bytes. Where to go on; nothing
+  // where there are no more.
+  std::optional<BatchNumber> rewrite_batches_standing_in(Position from, Position until, BatchNumber first,
+                                                         std::size_t bytes_max, EffectSink& sink);
 
   // Living things of any kind (jobs, queue settings, flags' changes, batches, remembered requests, the store's own
   // record) whose record stands in this segment: 0 means that it can go without being read.

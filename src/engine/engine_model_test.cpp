@@ -55,6 +55,7 @@ struct ModelBatch {
   JobNumber number{};  // As a job's would be.
   bool is_closed = false;
   Instant changed{};
+  std::optional<Instant> over_since{};
   GoneJobs gone{};
   std::array<bool, kCallbackKinds> has{};
   std::array<JobNumber, kCallbackKinds> called{};
@@ -111,6 +112,17 @@ class Model {
       if (callback_state(batch, kind) == CallbackState::waiting) return false;
     }
     return true;
+  }
+  // From when on it is kept only to be looked at.
+  Instant kept_from(std::string const& id) const {
+    ModelBatch const& batch = batches.at(id);
+    return std::max(batch.changed, batch.over_since.value_or(kInstantMin));
+  }
+  void note_over(Instant now) {
+    for (auto& [id, batch] : batches) {
+      if (!is_over(id)) batch.over_since.reset();
+      if (is_over(id) && !batch.over_since) batch.over_since = now;
+    }
   }
   void erase(JobNumber number, Instant now) {
     if (ModelBatch* const batch = batch_of(number)) {
@@ -230,6 +242,7 @@ class EngineModel : public EngineTest {
       pass(Duration{1 + static_cast<std::int64_t>(model.rng.below(40))});
       step(model);
       settle(model);
+      model.note_over(now);
       compare(model);
       if (model.rng.chance(20)) trim(model);
       if (model.rng.chance(30)) check_replay();
@@ -524,8 +537,8 @@ class EngineModel : public EngineTest {
       auto goes = model.batches.end();
       for (auto at = model.batches.begin(); at != model.batches.end(); ++at) {
         if (!model.is_over(at->first)) continue;
-        if (goes == model.batches.end() ||
-            std::pair{at->second.changed, at->second.number} < std::pair{goes->second.changed, goes->second.number})
+        if (goes == model.batches.end() || std::pair{model.kept_from(at->first), at->second.number} <
+                                               std::pair{model.kept_from(goes->first), goes->second.number})
           goes = at;
       }
       RC_ASSERT(std::holds_alternative<BatchReply>(reply) == (goes != model.batches.end()));
@@ -644,7 +657,7 @@ class EngineModel : public EngineTest {
           return std::to_underlying(entry.second.number) == std::to_underlying(over->batch);
         });
         RC_ASSERT(batch != model.batches.end());
-        RC_ASSERT(model.is_over(batch->first) && batch->second.changed + kBatchKept <= now);
+        RC_ASSERT(model.is_over(batch->first) && model.kept_from(batch->first) + kBatchKept <= now);
         model.batches.erase(batch);
       } else {
         // What a cancellation pushed out, the model has pushed out already.
@@ -673,7 +686,7 @@ class EngineModel : public EngineTest {
         RC_ASSERT(batch.callback(kind).state == model.callback_state(known, kind));
         RC_ASSERT(batch.callback(kind).job == known.called[static_cast<std::size_t>(kind)]);
       }
-      RC_ASSERT(!model.is_over(batch.id) || known.changed + kBatchKept > now);
+      RC_ASSERT(!model.is_over(batch.id) || model.kept_from(batch.id) + kBatchKept > now);
     }
     RC_ASSERT(engine.status().jobs == model.jobs.size());
     std::uint64_t flights = 0;

@@ -27,7 +27,7 @@ State::State(EngineOptions const& options)
       wheel_(slots_),
       retention_(slots_, queues_),
       idempotency_(options.idempotency_keys_max, segments_),
-      batches_(options, segments_) {}
+      batches_(options, segments_, floor_) {}
 
 // --- Making and unmaking jobs.
 

@@ -166,6 +166,7 @@ EngineStatus State::status() const {
           .flights = flights_,
           .flags = flags_.size(),
           .batches = batches_.size(),
+          .batch_bytes = batches_.content_bytes(),
           .held_back = ready_.held_back(),
           .memory_bytes = memory,
           .answers_bytes = idempotency_.memory_bytes()};

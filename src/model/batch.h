@@ -26,6 +26,7 @@ inline constexpr std::size_t kCallbackBytesMax = std::size_t{64} << 10;
 inline constexpr std::size_t kBatchMetaBytesMax = std::size_t{16} << 10;
 // How many batches there are, and how long one is kept whose callbacks have all been decided, where nothing is set.
 inline constexpr std::uint32_t kBatchesMaxDefault = 100'000;
+inline constexpr std::uint64_t kBatchesMemoryMaxDefault = std::uint64_t{256} << 20;
 inline constexpr Duration kBatchKeptDefault = std::chrono::hours{24};
 
 // A callback's rules: those of a job (check_spec), and none of what could keep it from being enqueued later: it has no

@@ -93,11 +93,25 @@ std::optional<JobState> wanted_state(Effect const& effect) {
   return {};
 }
 
+// The same of a batch. What called back was closed, and an id that comes again was free.
+void fill_in_batch(engine::Engine& engine, Effect const& effect, EffectSink::Written at, Instant when) {
+  auto const tell = [&](Effect const& step) { [[maybe_unused]] auto const told = engine.replay(step, at, when); };
+  auto const free_id = [&](std::string_view id, BatchNumber number) {
+    auto const known = engine.find_batch(id);
+    if (known && *known != number) tell(effect::BatchForgotten{.batch = *known});
+  };
+  if (auto const* fired = std::get_if<effect::BatchFired>(&effect)) {
+    tell(effect::BatchClosed{.batch = fired->batch, .at = fired->at});
+  }
+  if (auto const* made = std::get_if<effect::BatchMade>(&effect)) free_id(made->id, made->batch);
+  if (auto const* copied = std::get_if<effect::BatchCopied>(&effect)) free_id(copied->id, copied->batch);
+}
+
 // Tells an engine what must have happened to a job in between, when what comes next is `effect`. Each step may be
 // refused, and then the next one is as well: the effect itself shows whether it fits now.
 void fill_in(engine::Engine& engine, Effect const& effect, EffectSink::Written at, Instant when) {
   auto const number = job_of(effect);
-  if (!number) return;
+  if (!number) return fill_in_batch(engine, effect, at, when);
   auto const state = [&] {
     auto const view = engine.view(*number);
     return view ? view->state : JobState::completed;

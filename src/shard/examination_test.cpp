@@ -194,6 +194,94 @@ TEST_F(ExaminationTest, TheSharedCacheIsCountedAndSavedToo) {
   EXPECT_EQ(cache.figures().entries, 1u);
 }
 
+// The place of the only record of this kind is broken.
+template <class E>
+void damage_frame_of(log::MemoryDisk& memory) {
+  auto const disk = memory.open();
+  log::LogReader reader{*disk};
+  while (auto const frame = *reader.next()) {
+    bool is_here = false;
+    if (frame->header.kind != log::FrameKind::batch) continue;
+    ASSERT_TRUE(
+        log::for_each_record(frame->payload, [&](Effect const& effect, std::uint32_t, std::uint32_t) -> Result<> {
+          is_here = is_here || std::holds_alternative<E>(effect);
+          return {};
+        }));
+    if (!is_here) continue;
+    auto const at = frame->header.start.offset + log::kFrameHeaderBytes + frame->payload.size() - 1;
+    ASSERT_TRUE(memory.flip_bit(frame->header.start.segment, at, 0));
+    return;
+  }
+  FAIL() << "there is no such record";
+}
+
+MakeBatch some_batch(std::string_view type) {
+  JobSpecView spec;
+  spec.type = type;
+  MakeBatch command{.id = "b"};
+  encode_spec(spec, command.on_finish);
+  return command;
+}
+
+Bytes member() {
+  JobSpecView spec;
+  spec.type = "t";
+  spec.batch = "b";
+  Bytes bytes;
+  encode_spec(spec, bytes);
+  return bytes;
+}
+
+TEST_F(ExaminationTest, ABatchWhoseClosingIsLostHasCalledBackAllTheSame) {
+  ask<BatchReply>(some_batch("over"));
+  ask<EnqueueReply>(enqueue({member()}));
+  ask<BatchReply>(CloseBatch{.id = "b"});
+  auto const leased = ask<LeaseReply>(lease("default", 1));
+  ask<ReportsReply>(ReportBatch{.reports = {completed(leased.jobs.front(), "1")}});
+  auto const before = ask<BatchReply>(GetBatch{.id = "b"}).batch;
+  ASSERT_EQ(before.callback(CallbackKind::finish).state, CallbackState::enqueued);
+  stop();
+  damage_frame_of<effect::BatchClosed>(disk_);
+
+  auto const disk = disk_.open();
+  Examiner examiner{*disk};
+  ASSERT_TRUE(examiner.examine({}));
+  log::MemoryDisk saved{2};
+  auto fresh = fresh_log(saved);
+  ASSERT_TRUE(examiner.rebuild(*fresh, {}));
+  fresh.reset();
+
+  auto const after = recover_from(saved, clock_);
+  std::vector<BatchView> batches;
+  after.engine->batch_views(batches);
+  ASSERT_EQ(batches.size(), 1U);
+  EXPECT_TRUE(batches.front().closed_at.has_value());
+  EXPECT_EQ(batches.front().callback(CallbackKind::finish), before.callback(CallbackKind::finish));
+}
+
+TEST_F(ExaminationTest, ABatchWhoseForgettingIsLostIsNotMergedWithTheNextOneOfItsId) {
+  ask<BatchReply>(some_batch("first"));
+  ask<EnqueueReply>(enqueue({member()}));
+  ask<DoneReply>(ForgetBatch{.id = "b"});
+  auto const second = ask<BatchReply>(some_batch("second")).batch;
+  stop();
+  damage_frame_of<effect::BatchForgotten>(disk_);
+
+  auto const disk = disk_.open();
+  Examiner examiner{*disk};
+  ASSERT_TRUE(examiner.examine({}));
+  log::MemoryDisk saved{2};
+  auto fresh = fresh_log(saved);
+  ASSERT_TRUE(examiner.rebuild(*fresh, {}));
+  fresh.reset();
+
+  auto const after = recover_from(saved, clock_);
+  std::vector<BatchView> batches;
+  after.engine->batch_views(batches);
+  ASSERT_EQ(batches.size(), 1U);
+  EXPECT_EQ(batches.front(), second);
+}
+
 class ExaminationOfDamage : public ExaminationTest, public testing::WithParamInterface<std::uint64_t> {};
 
 // What is left always makes a log that a server takes; every job that stands in a batch that is whole is in it; and

@@ -39,6 +39,7 @@ StatusReply ShardLoop::status(bool with_queues) {
       {.name = "idempotency_keys", .used = engine.idempotency_keys, .limit = engine_.options().idempotency_keys_max},
       {.name = "flags", .used = engine.flags, .limit = engine_.options().flags_max},
       {.name = "batches", .used = engine.batches, .limit = engine_.options().batches_max},
+      {.name = "batch_bytes", .used = engine.batch_bytes, .limit = engine_.options().batches_memory_max},
       {.name = "inbox", .used = inbox_.size() - inbox_done_, .limit = options_.inbox_max},
       {.name = "waiters", .used = waiters_.size(), .limit = options_.waiters_max},
       {.name = "streams", .used = streams_.attached(), .limit = options_.streams.streams_max},

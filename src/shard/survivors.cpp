@@ -19,6 +19,9 @@ static_assert(kBatchBytesWhenCopying + kPayloadBytesMax + kResultBytesMax + kChe
                   (std::size_t{4} << 20) <
               log::kBatchBytesMax);
 
+// So many bytes of batches that stood in a damaged part are written again in one step, and one batch more.
+constexpr std::size_t kBatchesRewrittenBytes = std::size_t{1} << 20;
+
 bool is_full(Batch const& batch) { return batch.payload().size() > kBatchBytesWhenCopying; }
 
 }  // namespace
@@ -133,7 +136,10 @@ Result<> Survivors::copy_record(Effect const& record, Position at, Batch& batch,
     copied += bytes;
     figures_.copied_cached += bytes > 0 ? 1U : 0U;
   }
-  if (engine_.survive(record, at, batch) != engine::Engine::Survival::copy_job) return {};
+  std::size_t const before = batch.payload().size();
+  auto const survival = engine_.survive(record, at, batch);
+  copied += batch.payload().size() - before;
+  if (survival != engine::Engine::Survival::copy_job) return {};
   JobNumber const job = std::holds_alternative<effect::JobEnqueued>(record)
                             ? std::get<effect::JobEnqueued>(record).number
                             : std::get<effect::JobSnapshot>(record).number;
@@ -149,12 +155,20 @@ Result<> Survivors::begin_damaged(Error const& error, Batch& batch) {
   WM_TRY_VOID(log_.skip_damaged(cursor_));
   WM_ASSERT(cursor_ > from);
   engine_.rewrite_standing_in(from, cursor_, batch);
-  damaged_ = Damaged{.from = from, .until = cursor_, .before = JobNumber{UINT64_MAX}, .error = error};
+  damaged_ = Damaged{
+      .from = from, .until = cursor_, .batches = BatchNumber{}, .before = JobNumber{UINT64_MAX}, .error = error};
   damaged_->cached.done = desk_ == nullptr;
   return {};
 }
 
 Result<> Survivors::copy_damaged(Batch& batch, Instant now, std::uint64_t& copied) {
+  if (damaged_->batches) {
+    std::size_t const before = batch.payload().size();
+    damaged_->batches = engine_.rewrite_batches_standing_in(damaged_->from, damaged_->until, *damaged_->batches,
+                                                            kBatchesRewrittenBytes, batch);
+    copied += batch.payload().size() - before;
+    return {};
+  }
   if (!damaged_->cached.done) {  // A part of the index, and that is the step.
     std::size_t const forgotten =
         desk_->forget_damaged(damaged_->from, damaged_->until, damaged_->cached, batch, copied);

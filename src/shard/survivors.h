@@ -98,8 +98,9 @@ class Survivors {
   struct Damaged {
     Position from;
     Position until;
-    JobNumber before{};      // Jobs from here on have been looked at.
-    cache::Cursor cached{};  // Of what is cached, which is looked at before them.
+    std::optional<BatchNumber> batches{};  // From here on they are to be written again. Nothing: all are.
+    JobNumber before{};                    // Jobs from here on have been looked at.
+    cache::Cursor cached{};                // Of what is cached, which is looked at before them.
     bool is_cached_told = false;
     Error error;
   };

@@ -8,6 +8,10 @@
 namespace workmill::engine {
 namespace {
 
+// Callbacks are as large as jobs, and any number of batches may end at once: so many bytes of them are enqueued in a
+// turn, and one batch's more. The rest is due in the next.
+constexpr std::size_t kCallbackBytesPerTurn = std::size_t{1} << 20;
+
 // The end of a job that has failed by no report of a worker's.
 effect::JobFailed death(JobSlot const& job, std::string_view code, std::string_view message, Context const& context) {
   return {.number = job.number,
@@ -48,10 +52,12 @@ void end_lease(JobIndex index, State const& state, Context const& context, Effec
 }
 
 void decide_due(State const& state, Context const& context, Effects& out) {
+  std::size_t called_back = 0;
   for (std::uint32_t step = 0; step < state.options().steps_max; ++step) {
-    // Callbacks before all: each is due once, so they keep nobody waiting for long.
-    if (BatchNumber const due = state.batches().first_due(); due != BatchTable::kNoBatch) {
-      call_back(*state.batches().find(due), state, context, out);
+    // Callbacks before all, as each is due once; but no more of them than a turn has time to write.
+    BatchNumber const batch = called_back < kCallbackBytesPerTurn ? state.batches().first_due() : BatchTable::kNoBatch;
+    if (batch != BatchTable::kNoBatch) {
+      called_back += call_back(*state.batches().find(batch), state, context, out);
       continue;
     }
     // Expiry next: a job whose time to run and time to expire have both come is dead.

@@ -60,13 +60,19 @@ Reply decide(MakeBatch const& command, State const& state, Context const& contex
     return Error{.code = ErrorCode::batch_exists, .message = "another batch has this id", .field = "id"};
   }
   if (is_new) {
-    for (int i = 0; i < kSurplusPerBatch && batches.is_full() && batches.next_to_go(); ++i) {
-      out.emit(effect::BatchForgotten{.batch = batches.first_to_go()});
-    }
-    if (batches.is_full()) {
+    if (batches.is_full() && !batches.next_to_go()) {
       return Error{.code = ErrorCode::batches_full,
                    .message = "there are " + std::to_string(batches.size()) +
                               " batches, as many as may be, and all are open or wait for jobs"};
+    }
+    if (!batches.has_room_for(command)) {
+      return Error{
+          .code = ErrorCode::batches_full,
+          .message = "the callbacks of batches that are open or wait for jobs take as much memory as they may"};
+    }
+    // More than one where the bound has become smaller: so it is reached in time.
+    for (int i = 0; i < kSurplusPerBatch && batches.is_full() && batches.next_to_go(); ++i) {
+      out.emit(effect::BatchForgotten{.batch = batches.first_to_go()});
     }
     BatchNumber const number{std::to_underlying(state.next_number(context.now))};
     std::string id;
@@ -116,7 +122,8 @@ Reply look(GetBatch const& command, State const& state) {
   return BatchReply{.batch = batch->view()};
 }
 
-void call_back(BatchTable::Batch const& batch, State const& state, Context const& context, Effects& out) {
+std::size_t call_back(BatchTable::Batch const& batch, State const& state, Context const& context, Effects& out) {
+  std::size_t written = 0;
   for (CallbackKind const kind : kAllCallbackKinds) {
     if (!batch.is_due_for(kind)) continue;
     Bytes bytes = batch.callback(kind).spec;
@@ -135,7 +142,9 @@ void call_back(BatchTable::Batch const& batch, State const& state, Context const
     }
     EnqueuedJob const job = enqueue_new(bytes, spec, state, context, out);
     out.emit(effect::BatchFired{.batch = batch.number, .callback = kind, .job = job.number, .at = context.now});
+    written += bytes.size();
   }
+  return written;
 }
 
 }  // namespace workmill::engine

@@ -543,12 +543,109 @@ TEST_F(Batches, WhatHappensToItsJobsBetweenItsCopyAndTheirsIsCounted) {
   EXPECT_TRUE(again->view(completed).has_value());
 }
 
+TEST_F(Batches, WhatStoodInADamagedPartIsWrittenAgainInParts) {
+  for (std::string const id : {"a", "b", "c"}) make(id);
+  Position const end{log.segment() + 1, 0};
+  log.start_segment();
+  auto const before = log.records.size();
+  BatchNumber next{};
+  for (int left = 2; left >= 0; --left) {
+    auto const more = engine.rewrite_batches_standing_in(Position{1, 0}, end, next, 1, log);
+    ASSERT_EQ(more.has_value(), left > 0);
+    if (more) next = *more;
+  }
+  EXPECT_EQ(log.records.size(), before + 3);
+  EXPECT_EQ(engine.check_invariants(), "");
+}
+
+// One of the bulk drops the job that another is the same as: so that one is new after all, and its batch counts.
+TEST_F(Batches, ABulkThatDropsAJobIsRefusedForTheBatchOfTheOneThatComesInItsPlace) {
+  expect<QueueReply>(PatchQueue{.name = "default", .max_depth = 1, .when_full = WhenFull::drop_oldest});
+  enqueue({.type = "t", .unique_key = "k"});
+  auto const records = log.records.size();
+  auto const bulk = [](std::string_view batch) {
+    return Enqueue{.specs = {bytes({.type = "t"}), bytes({.type = "t", .unique_key = "k", .batch = batch})}};
+  };
+
+  EXPECT_EQ(expect<Error>(bulk("nope")).code, ErrorCode::batch_not_found);
+  make();
+  close();
+  EXPECT_EQ(expect<Error>(bulk("b")).code, ErrorCode::batch_closed);
+  make("open");
+  auto const taken = expect<EnqueueReply>(bulk("open"));
+  EXPECT_FALSE(taken.jobs[1].duplicate);
+  EXPECT_EQ(get("open").jobs.pending, 1U);
+  EXPECT_GT(log.records.size(), records);
+  // By itself it drops nobody, and what it names makes no difference.
+  EXPECT_TRUE(enqueue({.type = "t", .unique_key = "k", .batch = "nope"}).duplicate);
+}
+
+TEST_F(Batches, OfManyThatAreDueATurnEnqueuesSoManyBytesOfCallbacks) {
+  std::string const payload = '"' + std::string(60 * 1024, 'x') + '"';
+  Bytes const large =
+      bytes({.type = "over", .queue = "callbacks", .payload_kind = PayloadKind::json, .payload = payload});
+  for (int i = 0; i < 40; ++i) {
+    expect<BatchReply>(MakeBatch{.id = std::to_string(i), .on_finish = large});
+    expect<BatchReply>(CloseBatch{.id = std::to_string(i)});
+  }
+  log.at = now;
+  for (bool more = true; more;) {
+    auto const begin = log.records.size();
+    more = engine.advance({.now = now, .chance = 1}, log);
+    std::size_t bytes = 0;
+    for (auto i = begin; i < log.records.size(); ++i) {
+      if (auto const* made = std::get_if<effect::JobEnqueued>(&log.records[i].effect)) bytes += made->spec.size();
+    }
+    EXPECT_GT(bytes, 0U);
+    EXPECT_LE(bytes, std::size_t{1200} << 10);
+  }
+  EXPECT_EQ(lease({"callbacks"}, 100).size(), 40U);
+}
+
+TEST_F(Batches, OneIsKeptFromTheEndOfItsLastJob) {
+  expect<BatchReply>(MakeBatch{.id = "b", .on_success = bytes({.type = "good"})});
+  auto const gone = add();
+  add();
+  expect<BatchReply>(CloseBatch{.id = "b"});
+  execute(DeleteJob{.job = {gone}});
+  pass_and_advance(options.batch_kept * 2);  // It waits for a job all that time.
+  complete_one();
+  EXPECT_EQ(get().jobs.completed, 1U);
+  pass_and_advance(options.batch_kept - Duration{1});
+  EXPECT_EQ(get().jobs.completed, 1U);
+  pass_and_advance(Duration{1});
+  EXPECT_EQ(expect<Error>(GetBatch{.id = "b"}).code, ErrorCode::batch_not_found);
+}
+
+class FewBytesOfBatches : public Batches {
+ protected:
+  FewBytesOfBatches()
+      : Batches([] {
+          EngineOptions few;
+          few.batches_memory_max = 4'096;
+          return few;
+        }()) {}
+};
+
+TEST_F(FewBytesOfBatches, AreABoundUntilTheCallbacksHaveCome) {
+  std::string const payload = '"' + std::string(3'000, 'x') + '"';
+  Bytes const large = bytes({.type = "over", .payload_kind = PayloadKind::json, .payload = payload});
+  expect<BatchReply>(MakeBatch{.id = "first", .on_finish = large});
+  EXPECT_GT(engine.status().batch_bytes, 3'000U);
+  auto const records = log.records.size();
+  EXPECT_EQ(expect<Error>(MakeBatch{.id = "second", .on_finish = large}).code, ErrorCode::batches_full);
+  EXPECT_EQ(log.records.size(), records);
+  close("first");
+  EXPECT_LT(engine.status().batch_bytes, 100U);
+  expect<BatchReply>(MakeBatch{.id = "second", .on_finish = large});
+}
+
 TEST_F(Batches, WhatStoodInADamagedPartIsWrittenAgainFromMemory) {
   make();
   add();
   Position const end{log.segment() + 1, 0};
   log.start_segment();
-  engine.rewrite_standing_in(Position{1, 0}, end, log);
+  EXPECT_EQ(engine.rewrite_batches_standing_in(Position{1, 0}, end, BatchNumber{}, 1, log), std::nullopt);
   auto const& last = log.records.back().effect;
   ASSERT_TRUE(std::holds_alternative<effect::BatchCopied>(last));
   EXPECT_EQ(std::get<effect::BatchCopied>(last).id, "b");

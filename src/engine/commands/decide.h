@@ -65,8 +65,8 @@ void forget(JobIndex job, State const& state, Effects& out);
 // A new job, whatever is there already and however full its queue is. `bytes` are the spec's.
 EnqueuedJob enqueue_new(BytesView bytes, JobSpecView const& spec, State const& state, Context const& context,
                         Effects& out);
-// Enqueues the callbacks of a batch that are due, once and for all.
-void call_back(BatchTable::Batch const& batch, State const& state, Context const& context, Effects& out);
+// Enqueues the callbacks of a batch that are due, once and for all. How many bytes their specs have.
+std::size_t call_back(BatchTable::Batch const& batch, State const& state, Context const& context, Effects& out);
 // May a job be put into this batch? batch_not_found, batch_closed.
 Result<> check_batch(std::string_view id, State const& state);
 

@@ -37,6 +37,10 @@ std::uint64_t droppable(Queue const& queue) {
   return queue.filled == 0 ? 0 : queue.depth_in(JobState::ready) - queue.held_back;
 }
 
+bool drops_oldest(Queue const& queue) {
+  return queue.settings.max_depth && queue.settings.when_full == WhenFull::drop_oldest;
+}
+
 // Would every queue have room for its share? Plays the bulk through on figures alone, duplicates inside it included,
 // so that all of it is taken or nothing. Only asked where some queue has a bound.
 Result<> check_room(std::vector<Bytes> const& specs, State const& state, Instant now, JobSpecView& spec) {
@@ -100,12 +104,15 @@ EnqueuedJob enqueue_one(Bytes const& bytes, JobSpecView const& spec, State const
 }
 
 // All or none: a job that would make an error of the whole is found before any is enqueued. Of a job that is there
-// already it makes no difference what it names.
+// already it makes no difference what it names, if it still is when its turn comes: another of this bulk may drop it
+// from a queue that drops its oldest.
 Result<> check_batches(std::vector<Bytes> const& specs, State const& state, Instant now, JobSpecView& spec) {
   for (Bytes const& bytes : specs) {
     if (!names_batch(bytes)) continue;
     WM_TRY_VOID(decode_spec(bytes, spec));
-    if (find_same(spec, state, now) == kNone<JobIndex>) WM_TRY_VOID(check_batch(spec.batch, state));
+    JobIndex const same = find_same(spec, state, now);
+    bool const may_go = specs.size() > 1 && same != kNone<JobIndex> && drops_oldest(state.queue_of(state.job(same)));
+    if (same == kNone<JobIndex> || may_go) WM_TRY_VOID(check_batch(spec.batch, state));
   }
   return {};
 }
