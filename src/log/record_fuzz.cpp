@@ -22,8 +22,16 @@ extern "C" int LLVMFuzzerTestOneInput(std::uint8_t const* data, std::size_t size
       again.clear();
       encode_spec(view, again);
       WM_ASSERT(again == in);
+      WM_ASSERT(names_batch(in) == !view.batch.empty());
     };
     if (auto const* enqueued = std::get_if<effect::JobEnqueued>(&effect)) check_spec_bytes(enqueued->spec);
+    if (auto const* made = std::get_if<effect::BatchMade>(&effect)) {
+      check_spec_bytes(made->on_success);
+      check_spec_bytes(made->on_finish);
+    }
+    if (auto const* copied = std::get_if<effect::BatchCopied>(&effect)) {
+      for (auto const& callback : copied->callbacks) check_spec_bytes(callback.spec);
+    }
     if (auto const* snapshot = std::get_if<effect::JobSnapshot>(&effect)) {
       check_spec_bytes(snapshot->spec);
       if (auto const history = decode_history(snapshot->history)) {
