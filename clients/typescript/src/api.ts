@@ -1,3 +1,4 @@
+import type { BatchesApi } from './batches.js';
 import type { CacheApi } from './cache.js';
 import type {
   CallOptions,
@@ -24,6 +25,7 @@ import type { Bulk, Status } from './wire.js';
 /** What `Client` and the fake of `workmill/testing` both are: let your code ask for this one. */
 export interface WorkmillApi {
   readonly cache: CacheApi;
+  readonly batches: BatchesApi;
   enqueue<In = Payload>(type: string, payload?: In, options?: JobOptions, call?: EnqueueCallOptions): Promise<Enqueued>;
   enqueueMany(jobs: Iterable<NewJob> | AsyncIterable<NewJob>, call?: EnqueueCallOptions): Promise<Enqueued[]>;
   get<In = any, Out = any>(id: string, call?: CallOptions): Promise<Job<In, Out>>;

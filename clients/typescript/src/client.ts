@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import { Batches } from './batches.js';
 import { Cache } from './cache.js';
 import { durationText, milliseconds } from './duration.js';
 import { hooked, keyHeader, keyOfPart, tellOfAll } from './enqueue.js';
@@ -83,7 +84,7 @@ export interface ClientOptions {
 const jobsPerCall = 10_000;
 // Far under the server's default limit of 12 MiB a body, even if each of these is three bytes.
 const charactersPerCall = 2 * 1024 * 1024;
-const gone = new Set(['cache_miss', 'job_not_found']);
+const gone = new Set(['batch_not_found', 'cache_miss', 'job_not_found']);
 const deleted: HttpAnswer = { status: 204, headers: {}, bytes: Buffer.from('{}'), body: '{}' };
 const finished = new Set<wire.JobState>(['completed', 'dead', 'cancelled']);
 
@@ -110,6 +111,8 @@ const queuePath = (name: string, rest = '') => `/v1/queues/${encodeURIComponent(
 export class Client implements WorkmillApi {
   /** Values that jobs compute, shared by all clients. */
   readonly cache: Cache;
+  /** Sets of jobs whose end enqueues another. */
+  readonly batches: Batches;
   readonly #http: Http;
   /** For calls that wait in the server. */
   readonly #polls: Http;
@@ -134,11 +137,14 @@ export class Client implements WorkmillApi {
     const maxLongPolls = bounded('maxLongPolls', options.maxLongPolls ?? 1_000, 1, 10_000);
     this.#http = new Http({ ...server, maxConnections });
     this.#polls = new Http({ ...server, maxConnections: maxLongPolls });
-    this.cache = new Cache({
-      retry: this.#retry,
-      ask: (...request) => this.#ask(...request),
+    const shared = {
       onEnqueue: this.#onEnqueue,
       traceHeaders: async () => (this.#tracing ? ((await loadTelemetry())?.inject() ?? {}) : {}),
+    };
+    this.cache = new Cache({ ...shared, retry: this.#retry, ask: (...request) => this.#ask(...request) });
+    this.batches = new Batches({
+      ...shared,
+      call: (method, path, body, call, headers) => this.#call(method, path, body, call, 0, headers),
     });
   }
 

@@ -1,4 +1,5 @@
 export { Client, type ClientOptions } from './client.js';
+export { Batches, type BatchesApi, type NewBatch } from './batches.js';
 export {
   Cache,
   CachePendingError,

@@ -220,5 +220,6 @@ export function jobOf(sent: wire.LeasedJob): LeasedJob {
   if (sent.meta !== undefined) job.meta = sent.meta;
   if (sent.group !== undefined) job.group = sent.group;
   if (sent.tags !== undefined) job.tags = sent.tags;
+  if (sent.batch !== undefined) job.batch = sent.batch;
   return job;
 }

@@ -55,6 +55,16 @@ export type JobOptions = Loose<
 /** A job to be sent. */
 export type NewJob<In = Payload> = JobOptions & { type: string; payload?: In };
 
+/** A job that a batch enqueues when its time has come. What it says of times is counted from then. */
+export type Callback<In = Payload> = Without<NewJob<In>, 'id' | 'unique' | 'batch'>;
+
+/**
+ * How far a batch is: `total` jobs were put into it, of which so many are `pending` (scheduled, ready or leased), `completed`,
+ * `dead`, `cancelled`, or were `deleted` before they were finished. Of its callbacks there are those that it was made with, each
+ * with its `state` (`waiting`, `enqueued`, `not_coming`) and, once it is enqueued, the id of its `job`.
+ */
+export type Batch = Camel<wire.Batch>;
+
 /**
  * Sees a job before it is sent, and may change it: it is a copy, but for what lies deeper in it. A promise is waited for.
  * What it throws is the enqueue's error, and the job is not sent. In the middle of `enqueueMany`, the jobs of the calls before

@@ -103,7 +103,7 @@ test('all that the README shows in TypeScript compiles', async () => {
 
   await compile(folder, '--noEmit', ...files);
 
-  assert.equal(files.length, 4);
+  assert.equal(files.length, 5);
 });
 
 test('the program of the guide compiles, and its test passes', async () => {

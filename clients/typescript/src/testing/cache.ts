@@ -55,7 +55,7 @@ interface Flight {
 }
 
 const bytesMax = 8 * 1024 * 1024;
-const notOfAFlight = ['id', 'unique', 'delay', 'runAt'];
+const notOfAFlight = ['id', 'unique', 'batch', 'delay', 'runAt'];
 const invalid = (field: string, message: string) => new UserError(message, { code: 'invalid_field', field });
 
 export class FakeCache implements CacheApi {

@@ -29,6 +29,7 @@ import type {
 } from '../types.js';
 import type { Bulk, CacheEntry, Status } from '../wire.js';
 import type { Worker } from '../worker.js';
+import { FakeBatches } from './batches.js';
 import { FakeCache } from './cache.js';
 import { FakeClock } from './clock.js';
 import { closed, overTheWire, Store } from './store.js';
@@ -82,6 +83,7 @@ export class FakeWorkmill implements WorkmillApi {
   readonly clock: FakeClock;
   /** Values live as long as they are told to, without jitter and early refreshes. */
   readonly cache: FakeCache;
+  readonly batches: FakeBatches;
   readonly #store: Store;
   readonly #onEnqueue: EnqueueHook[];
   readonly #keys = new Map<string, { body: string; answers: Enqueued[] }>();
@@ -92,7 +94,15 @@ export class FakeWorkmill implements WorkmillApi {
     this.#onEnqueue = [...(options.onEnqueue ?? [])];
     this.clock = new FakeClock(options.now ?? new Date('2030-01-01T00:00:00Z'), () => this.#changed());
     const now = () => this.clock.now.getTime();
-    this.#store = new Store(now, (job, entries) => this.cache.ended(job, entries));
+    this.batches = new FakeBatches({
+      now,
+      check: (call) => this.#check(call),
+      onEnqueue: this.#onEnqueue,
+      checkJob: (job) => this.#store.check(job),
+      settle: () => this.#store.settle(),
+      isGone: (stored) => this.#store.jobs.get(stored.job.id) !== stored,
+    });
+    this.#store = new Store(now, this.batches, (job, entries) => this.cache.ended(job, entries));
     this.cache = new FakeCache({
       now,
       check: (call) => this.#check(call),
@@ -208,6 +218,7 @@ export class FakeWorkmill implements WorkmillApi {
         }
       });
       try {
+        this.#store.checkBatches(together);
         this.#store.checkRoom(together);
       } catch (error) {
         tellOfAll(error, answers);
@@ -293,7 +304,7 @@ export class FakeWorkmill implements WorkmillApi {
     }
   }
 
-  #matching({ state, queue, type, group, tag }: JobFilter): Job[] {
+  #matching({ state, queue, type, group, tag, batch }: JobFilter): Job[] {
     return [...this.#store.jobs.values()]
       .map(({ job }) => job)
       .filter(
@@ -302,7 +313,8 @@ export class FakeWorkmill implements WorkmillApi {
           (queue === undefined || job.queue === queue) &&
           (type === undefined || job.type === type) &&
           (group === undefined || job.group === group) &&
-          (tag === undefined || job.tags?.includes(tag)),
+          (tag === undefined || job.tags?.includes(tag)) &&
+          (batch === undefined || job.batch === batch),
       );
   }
 

@@ -1,5 +1,6 @@
 // What the server's engine does with jobs, small and in memory: the states and moves of docs/states.md. Left out is what
 // a test of a program has no use for: groups taking turns, jitter, budgets for finished jobs.
+import { randomUUID } from 'node:crypto';
 import { milliseconds } from '../duration.js';
 import { FatalError, RetryableError, UserError, type ErrorDetails } from '../errors.js';
 import { fromBase64 } from '../names.js';
@@ -35,7 +36,15 @@ export interface Stored {
   lines: string[];
 }
 
-const name = /^[A-Za-z0-9._:-]{1,128}$/;
+/** What the store asks of the batches. */
+export interface StoredBatches {
+  /** Throws where jobs cannot be put into it. */
+  open(id: string): { jobs: Stored[] };
+  /** The callbacks whose time has come. `isGone`: whether a job is there no more. */
+  due(isGone: (stored: Stored) => boolean): Iterable<{ sent: NewJob; job: string | undefined }>;
+}
+
+export const name = /^[A-Za-z0-9._:-]{1,128}$/;
 // Checked by the compiler: a field that jobs gain is known here or does not compile.
 const known: Record<keyof Required<JobOptions>, true> = {
   queue: true,
@@ -52,12 +61,13 @@ const known: Record<keyof Required<JobOptions>, true> = {
   tags: true,
   keepResult: true,
   meta: true,
+  batch: true,
 };
 const finished = new Set<JobState>(['completed', 'dead', 'cancelled']);
 
-const user = (code: string, message: string, details: ErrorDetails = {}) =>
+export const user = (code: string, message: string, details: ErrorDetails = {}) =>
   new UserError(message, { code, ...details });
-const invalid = (field: string, message: string) => user('invalid_field', message, { field });
+export const invalid = (field: string, message: string) => user('invalid_field', message, { field });
 
 /** As it comes out at the other end of a connection. */
 export function overTheWire<T>(value: T): T {
@@ -82,11 +92,13 @@ export class Store {
   readonly #paused = new Map<string, QueueChanges>();
   readonly #now: () => number;
   readonly #ended: (job: Job, entries?: CacheEntry[]) => void;
+  readonly #batches: StoredBatches;
   #order = 0;
 
   /** `ended`: is told of each job that is finished or forgotten, and what its report sets in the cache. */
-  constructor(now: () => number, ended: (job: Job, entries?: CacheEntry[]) => void) {
+  constructor(now: () => number, batches: StoredBatches, ended: (job: Job, entries?: CacheEntry[]) => void) {
     this.#now = now;
+    this.#batches = batches;
     this.#ended = ended;
   }
 
@@ -110,6 +122,10 @@ export class Store {
         const kept = milliseconds(options.keepResult ?? '1h');
         if (Date.parse(job.finishedAt!) + kept < now) this.jobs.delete(job.id);
       }
+    }
+    for (const callback of this.#batches.due((stored) => this.jobs.get(stored.job.id) !== stored)) {
+      const { type, payload, ...options } = callback.sent;
+      callback.job = this.#add(type, payload, options, randomUUID()).job.id;
     }
   }
 
@@ -152,23 +168,36 @@ export class Store {
     }
   }
 
+  /** Throws where one names a batch that takes no jobs; but not for a job that is there already. */
+  checkBatches(jobs: NewJob[]): void {
+    for (const job of jobs) {
+      if (job.batch !== undefined && !this.#twinOf(job.queue ?? 'default', job)) this.#batches.open(job.batch);
+    }
+  }
+
   enqueue(sent: NewJob, makeId: () => string): Enqueued {
     this.check(sent);
     const { type, payload, ...options } = sent;
     const queue = options.queue ?? 'default';
     const twin = this.#twinOf(queue, options);
     if (twin) return { id: twin.job.id, state: twin.job.state, duplicate: true };
+    const batch = options.batch === undefined ? undefined : this.#batches.open(options.batch);
     this.#makeRoom(queue);
+    const stored = this.#add(type, payload, options, options.id ?? makeId());
+    batch?.jobs.push(stored);
+    return { id: stored.job.id, state: stored.job.state, duplicate: false };
+  }
 
+  /** As it is, whatever the queue holds. */
+  #add(type: string, payload: unknown, options: JobOptions, id: string): Stored {
     const now = this.#now();
-    const id = options.id ?? makeId();
     const dueMs = this.#dueMs(options);
     const { delay: _delay, runAt: _runAt, expiresIn: _expiresIn, lease: _lease, keepResult: _keep, ...rest } = options;
     const job = {
       ...overTheWire(rest),
       id,
       type,
-      queue,
+      queue: options.queue ?? 'default',
       state: 'scheduled',
       payload: overTheWire(payload),
       priority: options.priority ?? 5,
@@ -189,7 +218,7 @@ export class Store {
     };
     this.jobs.set(id, stored);
     if (dueMs <= now) this.#ready(stored);
-    return { id, state: job.state, duplicate: false };
+    return stored;
   }
 
   find(id: string): Stored {
@@ -366,6 +395,7 @@ export class Store {
     if (job.meta !== undefined) leased.meta = job.meta;
     if (job.group !== undefined) leased.group = job.group;
     if (job.tags !== undefined) leased.tags = job.tags;
+    if (job.batch !== undefined) leased.batch = job.batch;
     return leased;
   }
 
@@ -454,7 +484,7 @@ export class Store {
     for (const [field, value] of Object.entries(options)) {
       if (!(field in known)) throw user('unknown_field', `a job has no ${field}`, { field });
       if (value === undefined) continue;
-      const isName = field === 'queue' || field === 'id' || field === 'group';
+      const isName = field === 'queue' || field === 'id' || field === 'group' || field === 'batch';
       if (isName && !name.test(String(value))) throw invalid(field, `${String(value)} is no name`);
     }
     const { priority, maxAttempts, delay, runAt } = options as JobOptions;
