@@ -1,6 +1,7 @@
 """Client and worker for Workmill, a durable background-job server."""
 
 from ._async_client import AsyncClient
+from ._batches import AsyncBatches, Batches
 from ._cache import AsyncCache, Cache
 from ._client import Client
 from ._context import AsyncJobContext, JobContext
@@ -19,6 +20,8 @@ from ._errors import (
 from ._hooks import AsyncEnqueueHook, EnqueueHook
 from ._models import (
     Backoff,
+    Batch,
+    BatchCallback,
     Cached,
     Enqueued,
     Job,
@@ -37,12 +40,16 @@ from ._worker import AsyncWorker, Worker
 __version__ = "0.1.0"
 
 __all__ = [
+    "AsyncBatches",
     "AsyncCache",
     "AsyncClient",
     "AsyncEnqueueHook",
     "AsyncJobContext",
     "AsyncWorker",
     "Backoff",
+    "Batch",
+    "BatchCallback",
+    "Batches",
     "Cache",
     "CachePending",
     "Cached",

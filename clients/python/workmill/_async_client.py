@@ -24,6 +24,7 @@ from typing import (
 )
 
 from . import _calls, _otel
+from ._batches import AsyncBatches
 from ._cache import AsyncCache
 from ._calls import Bulk, Bulks, Call, Page, QueueChoice
 from ._client import job_of, result_of
@@ -172,6 +173,12 @@ class AsyncClient:
     def cache(self) -> AsyncCache:
         return AsyncCache(self, lambda job: hooked_async(job, self._on_enqueue))
 
+    # ---- Batches.
+
+    @property
+    def batches(self) -> AsyncBatches:
+        return AsyncBatches(self, lambda job: hooked_async(job, self._on_enqueue))
+
     # ---- Jobs.
 
     async def get(self, id: str) -> Job:
@@ -219,10 +226,11 @@ class AsyncClient:
         type: Optional[str] = None,
         tag: Optional[str] = None,
         group: Optional[str] = None,
+        batch: Optional[str] = None,
         q: Optional[str] = None,
         page: int = 100,
     ) -> AsyncIterator[Job]:
-        where = {"queue": queue, "state": state, "type": type, "tag": tag, "group": group, "q": q}
+        where = {"queue": queue, "state": state, "type": type, "tag": tag, "group": group, "batch": batch, "q": q}
         return self._pages(lambda cursor: _calls.jobs_page(where, page, cursor))
 
     async def retry_all(self, **where: str) -> int:

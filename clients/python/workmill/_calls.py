@@ -29,12 +29,14 @@ from urllib.parse import quote, urlencode
 from . import _json, _ours
 from ._errors import CachePending, NoServer, UserError, WorkmillError, from_problem, protocol_error
 from ._models import (
+    Batch,
     Cached,
     Enqueued,
     Job,
     Leased,
     Queue,
     Reported,
+    batch_from,
     cached_from,
     job_from,
     leased_from,
@@ -370,6 +372,39 @@ def report(reports: Sequence[Mapping[str, Any]]) -> Call[List[Reported]]:
 
     body = _json.dumps({"reports": list(reports)})
     return Call("POST", "/v1/reports", lambda raw: [one(item) for item in raw["reports"]], body)
+
+
+# ---- Batches.
+
+
+def _batch_path(id: str, rest: str = "") -> str:
+    return f"/v1/batches/{quote(id, safe='')}{rest}"
+
+
+def create_batch(
+    id: Optional[str],
+    on_success: Optional[Mapping[str, Any]],
+    on_finish: Optional[Mapping[str, Any]],
+    meta: Optional[Mapping[str, Any]],
+    key: Optional[str],
+) -> Call[Batch]:
+    callbacks = _given({"on_success": on_success, "on_finish": on_finish})
+    sent = {name: job_as_sent(job) for name, job in callbacks.items()}
+    body = {**_given({"id": id, "meta": meta}), **sent}
+    # Without an id of its own, too, a lost answer makes no second batch.
+    return Call("POST", "/v1/batches", batch_from, _json.dumps(body), _creating(key))
+
+
+def close_batch(id: str) -> Call[Batch]:
+    return Call("POST", _batch_path(id, "/close"), batch_from)
+
+
+def get_batch(id: str) -> Call[Batch]:
+    return Call("GET", _batch_path(id), batch_from)
+
+
+def delete_batch(id: str) -> Call[None]:
+    return Call("DELETE", _batch_path(id), _nothing)
 
 
 # ---- The cache.

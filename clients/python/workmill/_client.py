@@ -10,6 +10,7 @@ from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optio
 from typing import TYPE_CHECKING
 
 from . import _calls, _otel
+from ._batches import Batches
 from ._cache import Cache
 from ._calls import Call, Page, QueueChoice
 from ._errors import JobFailed, WorkmillError
@@ -171,6 +172,13 @@ class Client:
         """Values that jobs compute, shared by all clients."""
         return Cache(self, lambda job: hooked(job, self._on_enqueue))
 
+    # ---- Batches.
+
+    @property
+    def batches(self) -> Batches:
+        """Sets of jobs whose end enqueues another."""
+        return Batches(self, lambda job: hooked(job, self._on_enqueue))
+
     # ---- Jobs.
 
     def get(self, id: str) -> Job:
@@ -226,16 +234,17 @@ class Client:
         type: Optional[str] = None,
         tag: Optional[str] = None,
         group: Optional[str] = None,
+        batch: Optional[str] = None,
         q: Optional[str] = None,
         page: int = 100,
     ) -> Iterator[Job]:
         """All jobs that match, newest first, `page` a call (1,000 at most). `q`: a part of type, id, payload or
         error."""
-        where = {"queue": queue, "state": state, "type": type, "tag": tag, "group": group, "q": q}
+        where = {"queue": queue, "state": state, "type": type, "tag": tag, "group": group, "batch": batch, "q": q}
         return self._pages(lambda cursor: _calls.jobs_page(where, page, cursor))
 
     def retry_all(self, **where: str) -> int:
-        """All jobs that match queue, state, type, tag, group. Returns how many."""
+        """All jobs that match queue, state, type, tag, group, batch. Returns how many."""
         return self._run(_calls.bulk("retry", where))
 
     def cancel_all(self, **where: str) -> int:

@@ -60,6 +60,11 @@ class BaseContext:
         return list(self._held.job.get("tags") or ())
 
     @property
+    def batch(self) -> Optional[str]:
+        """The batch that the job was put into; None: into none."""
+        return self._held.job.get("batch")
+
+    @property
     def traceparent(self) -> Optional[str]:
         return self._held.job.get("traceparent")
 

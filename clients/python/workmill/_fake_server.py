@@ -19,6 +19,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from . import _json
 from ._calls import BULK_MAX, REPORTS_MAX, Answer
+from ._fake_batches import FakeBatches
 from ._fake_cache import FakeCache
 from ._fake_problem import Problem
 from ._models import FINISHED
@@ -27,7 +28,7 @@ from ._time import duration_seconds, parse_time, time_text
 _NAME = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _JOB_FIELDS = frozenset(
     "type queue payload payload_base64 id priority delay run_at expires_in max_attempts backoff lease unique group"
-    " tags keep_result meta".split()
+    " tags batch keep_result meta".split()
 )
 _STATES = ("scheduled", "ready", "leased", "completed", "dead", "cancelled")
 _UNIQUE_STATES = {
@@ -75,6 +76,7 @@ class FakeServer:
         self._numbers = 0
         self._refusals: Deque[Problem] = deque()
         self._cache = FakeCache(self)
+        self._batches = FakeBatches(self)
 
     # ---- For tests.
 
@@ -114,6 +116,7 @@ class FakeServer:
                         raise Problem(422, "idempotency_key_reused", "the key came with another body")
                     return before[1]
                 content = self._route(method, path, _json.loads(body) if body else None, headers)
+                self._batches.settle()
                 answer = Answer(201 if key is not None else 200, {}, _json.dumps(content))
             except Problem as problem:
                 more = {"retry-after": "0"} if problem.content["class"] == "retryable" else {}
@@ -145,6 +148,10 @@ class FakeServer:
             ("GET", "queues", "*"): lambda: self._known_queue(name),
             ("PATCH", "queues", "*"): lambda: self._change_queue(name, body),
             ("DELETE", "queues", "*", "jobs"): lambda: self._purge(name, query.get("state")),
+            ("POST", "batches"): lambda: self._batches.create(body, _trace_of(headers)),
+            ("GET", "batches", "*"): lambda: self._batches.get(name),
+            ("POST", "batches", "*", "close"): lambda: self._batches.close(name),
+            ("DELETE", "batches", "*"): lambda: self._batches.delete(name),
             ("GET", "status"): lambda: {"version": "fake", "readiness": "ready", "jobs": self._count(None)},
         }
         if shape == ("POST", "jobs", "*") and name == "bulk":
@@ -159,17 +166,25 @@ class FakeServer:
         trace = _trace_of(headers)
         if "jobs" not in body:
             _check_job(body, "")
+            self._batches.check([body])
             return self._add({**body, **trace})
         if len(body["jobs"]) > BULK_MAX:
             raise Problem(400, "invalid_field", f"{BULK_MAX} jobs at most", field="jobs")
         for number, job in enumerate(body["jobs"]):
             _check_job(job, f"jobs[{number}].")
+        self._batches.check(body["jobs"])
         return {"jobs": [self._add({**job, **trace}) for job in body["jobs"]]}
 
     def _add(self, sent: Dict[str, Any]) -> Dict[str, Any]:
-        there = self._there_already(sent)
+        there = self.there_already(sent)
         if there is not None:
             return {"id": there.id, "state": there.state, "duplicate": True}
+        job = self._make(sent)
+        if "batch" in sent:
+            self._batches.join(sent["batch"], job)
+        return {"id": job.id, "state": job.state, "duplicate": False}
+
+    def _make(self, sent: Dict[str, Any]) -> FakeJob:
         self._numbers += 1
         ready_at = self.now
         if "delay" in sent:
@@ -181,9 +196,9 @@ class FakeServer:
         job = FakeJob(sent, id, self._numbers, state, self.now, ready_at, self._numbers)
         self._jobs[id] = job
         self._paused.setdefault(job.queue, False)
-        return {"id": id, "state": state, "duplicate": False}
+        return job
 
-    def _there_already(self, sent: Mapping[str, Any]) -> Optional[FakeJob]:
+    def there_already(self, sent: Mapping[str, Any]) -> Optional[FakeJob]:
         if sent.get("id") in self._jobs:
             return self._jobs[sent["id"]]
         unique = sent.get("unique")
@@ -204,6 +219,16 @@ class FakeServer:
         _check_job(job, "job.")
         return str(self._add({**job, **_trace_of(headers)})["id"])
 
+    def add_callback(self, job: Mapping[str, Any]) -> str:
+        """Of a batch."""
+        return self._make(dict(job)).id
+
+    def check_job(self, job: Any, prefix: str) -> None:
+        _check_job(job, prefix)
+
+    def is_gone(self, job: FakeJob) -> bool:
+        return self._jobs.get(job.id) is not job
+
     def state_of(self, id: str) -> str:
         return self._jobs[id].state
 
@@ -220,6 +245,7 @@ class FakeServer:
                 if self.now >= job.created_at + duration_seconds(job.sent["expires_in"]):
                     self._note_error(job, {"class": "fatal", "code": "expired", "message": "nobody took it in time"})
                     self._finish(job, "dead")
+        self._batches.settle()
 
     def _make_ready(self, job: FakeJob) -> None:
         self._numbers += 1
@@ -315,7 +341,7 @@ class FakeServer:
 
     def _note_error(self, job: FakeJob, error: Mapping[str, Any]) -> None:
         whole = {"class": "retryable", "code": "failed", "message": "", **error}
-        job.errors.insert(0, {**whole, "attempt": job.attempt, "at": self._time(self.now)})
+        job.errors.insert(0, {**whole, "attempt": job.attempt, "at": self.time(self.now)})
         del job.errors[10:]
 
     def _finish(self, job: FakeJob, state: str) -> None:
@@ -415,17 +441,17 @@ class FakeServer:
     # ---- Views.
 
     @staticmethod
-    def _time(seconds: float) -> str:
+    def time(seconds: float) -> str:
         return time_text(datetime.datetime.fromtimestamp(seconds, datetime.timezone.utc))
 
     def view(self, job: FakeJob) -> Dict[str, Any]:
         with self._lock:
             seen = {"queue": "default", "priority": 5, "max_attempts": 20, **job.sent}
-            seen.update(id=job.id, state=job.state, attempt=job.attempt, created_at=self._time(job.created_at))
-            seen["ready_at"] = self._time(job.ready_at)
+            seen.update(id=job.id, state=job.state, attempt=job.attempt, created_at=self.time(job.created_at))
+            seen["ready_at"] = self.time(job.ready_at)
             for name in ("started_at", "finished_at"):
                 if getattr(job, name) is not None:
-                    seen[name] = self._time(getattr(job, name))
+                    seen[name] = self.time(getattr(job, name))
             if job.errors:
                 seen["error"], seen["errors"] = job.errors[0], list(job.errors)
             if job.progress is not None:
@@ -437,11 +463,11 @@ class FakeServer:
             return {**seen, **job.outcome}
 
     def _leased_view(self, job: FakeJob) -> Dict[str, Any]:
-        names = ("payload", "payload_base64", "meta", "group", "tags", "traceparent", "tracestate")
+        names = ("payload", "payload_base64", "meta", "group", "tags", "batch", "traceparent", "tracestate")
         seen = {name: job.sent[name] for name in names if name in job.sent}
         seen.update(id=job.id, type=job.sent["type"], queue=job.queue, attempt=job.attempt, lease=job.lease)
         seen.update(priority=job.sent.get("priority", 5), max_attempts=job.sent.get("max_attempts", 20))
-        seen.update(created_at=self._time(job.created_at), lease_expires_at=self._time(job.lease_ends))
+        seen.update(created_at=self.time(job.created_at), lease_expires_at=self.time(job.lease_ends))
         if job.checkpoint is not None:
             seen["checkpoint"] = job.checkpoint
         return seen
@@ -453,6 +479,7 @@ def _matches(job: FakeJob, where: Mapping[str, str]) -> bool:
         "queue": lambda wanted: job.queue == wanted,
         "type": lambda wanted: bool(job.sent["type"] == wanted),
         "group": lambda wanted: bool(job.sent.get("group") == wanted),
+        "batch": lambda wanted: bool(job.sent.get("batch") == wanted),
         "tag": lambda wanted: wanted in job.sent.get("tags", ()),
         "q": lambda wanted: wanted in _json.dumps([job.sent, job.id, job.errors[:1]]).decode(),
     }
@@ -479,7 +506,7 @@ def _check_job(job: Mapping[str, Any], prefix: str) -> None:
             raise Problem(400, "unknown_field", "a job does not have it", field=prefix + name)
     if "type" not in job:
         raise Problem(400, "missing_field", "a job has a type", field=f"{prefix}type")
-    for name in ("type", "queue", "id", "group"):
+    for name in ("type", "queue", "id", "group", "batch"):
         if name in job and not (isinstance(job[name], str) and _NAME.fullmatch(job[name])):
             raise Problem(400, "invalid_field", "1 to 128 of A-Z a-z 0-9 . _ : -", field=prefix + name)
     _check_number(job, prefix, "priority", 0, 9)

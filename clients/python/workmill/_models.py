@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     JobState = Literal["scheduled", "ready", "leased", "completed", "dead", "cancelled"]
     ErrorClass = Literal["retryable", "user", "fatal"]
+    CallbackState = Literal["waiting", "enqueued", "not_coming"]
 
 FINISHED = frozenset(("completed", "dead", "cancelled"))
 
@@ -48,6 +49,7 @@ class JobOptions(TypedDict, total=False):
     unique: Unique
     group: str
     tags: List[str]
+    batch: str
     keep_result: DurationLike
     meta: Dict[str, Any]
 
@@ -105,6 +107,7 @@ class Job:
     worker: Optional[str] = None
     group: Optional[str] = None
     tags: List[str] = field(default_factory=list)
+    batch: Optional[str] = None
     meta: Dict[str, Any] = field(default_factory=dict)
     traceparent: Optional[str] = None
     cancel_requested: bool = False
@@ -124,6 +127,35 @@ class Queue:
 
 
 @dataclass(frozen=True)
+class BatchCallback:
+    """What has become of it. waiting: for the end of jobs, or for the batch to be closed. not_coming: a job is gone that was
+    not completed."""
+
+    state: CallbackState
+    job: Optional[str] = None  # Where it is enqueued: its id. The job itself may be gone by now.
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A batch as it was when it was asked for. Of its jobs, `total` in all, so many are pending (scheduled, ready or leased),
+    completed, dead or cancelled, whether they are kept still or not, or were deleted before they were finished."""
+
+    id: str
+    created_at: datetime.datetime
+    closed_at: Optional[datetime.datetime]  # None: it is open.
+    total: int
+    pending: int
+    completed: int
+    dead: int
+    cancelled: int
+    deleted: int
+    on_success: Optional[BatchCallback] = None  # None: it was made without one.
+    on_finish: Optional[BatchCallback] = None
+    meta: Dict[str, Any] = field(default_factory=dict)
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+
+@dataclass(frozen=True)
 class Leased:
     """A job that is leased to the caller, by Client.lease(). `lease` is the token for its reports."""
 
@@ -136,6 +168,7 @@ class Leased:
     lease_expires_at: datetime.datetime
     payload: Any = None
     checkpoint: Any = None
+    batch: Optional[str] = None
     meta: Dict[str, Any] = field(default_factory=dict)
     traceparent: Optional[str] = None
     raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
@@ -228,6 +261,7 @@ def job_from(raw: Mapping[str, Any]) -> Job:
         worker=raw.get("worker"),
         group=raw.get("group"),
         tags=list(raw.get("tags") or ()),
+        batch=raw.get("batch"),
         meta=dict(raw.get("meta") or {}),
         traceparent=raw.get("traceparent"),
         cancel_requested=bool(raw.get("cancel_requested", False)),
@@ -237,6 +271,29 @@ def job_from(raw: Mapping[str, Any]) -> Job:
 
 def queue_from(raw: Mapping[str, Any]) -> Queue:
     return Queue(raw["name"], raw["paused"], dict(raw["depth"]), raw)
+
+
+def _callback(raw: Mapping[str, Any], name: str) -> Optional[BatchCallback]:
+    callback = raw.get(name)
+    return None if callback is None else BatchCallback(callback["state"], callback.get("job"))
+
+
+def batch_from(raw: Mapping[str, Any]) -> Batch:
+    return Batch(
+        id=raw["id"],
+        created_at=parse_time(raw["created_at"]),
+        closed_at=_time(raw, "closed_at"),
+        total=raw["total"],
+        pending=raw["pending"],
+        completed=raw["completed"],
+        dead=raw["dead"],
+        cancelled=raw["cancelled"],
+        deleted=raw["deleted"],
+        on_success=_callback(raw, "on_success"),
+        on_finish=_callback(raw, "on_finish"),
+        meta=dict(raw.get("meta") or {}),
+        raw=raw,
+    )
 
 
 def leased_from(raw: Mapping[str, Any]) -> Leased:
@@ -250,6 +307,7 @@ def leased_from(raw: Mapping[str, Any]) -> Leased:
         lease_expires_at=parse_time(raw["lease_expires_at"]),
         payload=value_of(raw, "payload"),
         checkpoint=raw.get("checkpoint"),
+        batch=raw.get("batch"),
         meta=dict(raw.get("meta") or {}),
         traceparent=raw.get("traceparent"),
         raw=raw,

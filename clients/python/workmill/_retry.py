@@ -14,7 +14,7 @@ from ._time import DurationLike, duration_seconds
 TRIED_ALREADY = frozenset(("compute_failed",))
 # Seconds. Nobody waits longer than this inside a call: it fails, and `retry_after` says how long the server wanted.
 RETRY_AFTER_MAX = 60.0
-_GONE = frozenset(("cache_miss", "job_not_found"))
+_GONE = frozenset(("batch_not_found", "cache_miss", "job_not_found"))
 
 
 @dataclass(frozen=True)
