@@ -3,6 +3,7 @@
 #include <cxxabi.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <condition_variable>
 #include <cstdlib>
@@ -186,7 +187,8 @@ void Core::on_answer(CallId id, Result<Response> answer) {
   state.ticket = 0;
   if (answer && answer->status >= 400) answer = std::unexpected(read_problem(*answer));
   // A DELETE that finds nothing, as an attempt before it, whose answer was lost, may have deleted it.
-  bool const is_gone = !answer && (answer.error().code == "cache_miss" || answer.error().code == "job_not_found");
+  static constexpr std::array<std::string_view, 3> kGone{"batch_not_found", "cache_miss", "job_not_found"};
+  bool const is_gone = !answer && std::find(kGone.begin(), kGone.end(), answer.error().code) != kGone.end();
   if (is_gone && state.may_have_happened && state.call.request.method == "DELETE") answer = Response{.status = 204};
   if (answer) return finish(id, std::move(answer));
   Error const& error = answer.error();

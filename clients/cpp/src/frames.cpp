@@ -74,6 +74,8 @@ simdjson::error_code read_job(ondemand::object object, JobView& job) {
       if (job.checkpoint == "null") job.checkpoint = {};
     } else if (key == "meta") {
       job.meta = raw_text(value);
+    } else if (key == "batch") {
+      job.batch = string_of(value);
     } else if (key == "traceparent") {
       job.traceparent = string_of(value);
     } else if (key == "tracestate") {

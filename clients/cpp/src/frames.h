@@ -17,7 +17,7 @@ namespace workmill::client::detail {
 struct JobView {
   std::string_view id{}, lease{}, type{}, queue{};
   std::string_view payload{};  // JSON; the text in base64 where `payload_is_bytes`.
-  std::string_view checkpoint{}, meta{};
+  std::string_view checkpoint{}, meta{}, batch{};
   std::string_view traceparent{};
   std::string_view tracestate{};  // Escaped, as it stands between its quotes.
   unsigned attempt = 0;

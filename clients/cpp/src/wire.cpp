@@ -124,6 +124,7 @@ Result<Job> job_of(Json json) {
           .attempt = number_of(json, "attempt"),
           .max_attempts = number_of(json, "max_attempts"),
           .worker = std::string{json.text("worker")},
+          .batch = std::string{json.text("batch")},
           .created_at = parse_time(json.text("created_at")),
           .finished_at = parse_time(json.text("finished_at"))};
   if (Json const* const progress = json.find("progress"); progress != nullptr && progress->as_object() != nullptr) {
@@ -162,6 +163,22 @@ Result<QueueStats> queue_of(Json json) {
   }
   queue.json = std::move(json);
   return queue;
+}
+
+std::optional<CallbackState> parse_callback_state(std::string_view text) {
+  for (auto const state : {CallbackState::waiting, CallbackState::enqueued, CallbackState::not_coming}) {
+    if (to_string(state) == text) return state;
+  }
+  return std::nullopt;
+}
+
+// Nothing where the batch has none.
+Result<std::optional<BatchCallback>> callback_of(Json const& batch, std::string_view name) {
+  Json const* const callback = batch.find(name);
+  if (callback == nullptr) return std::nullopt;
+  auto const state = parse_callback_state(callback->text("state"));
+  if (!state) return not_ours("no state of " + std::string{name});
+  return std::optional{BatchCallback{.state = *state, .job = std::string{callback->text("job")}}};
 }
 
 // `items` of a page, each read by `read`, into `items`; and what its next one is called.
@@ -271,6 +288,7 @@ void write_job(NewJob const& job, std::string& out) {
   }
   object.text_if("group", options.group);
   if (!options.tags.empty()) Codec<std::vector<std::string>>::write(options.tags, object.name("tags"));
+  object.text_if("batch", options.batch);
   object.duration_if("keep_result", options.keep_result);
   if (!options.meta.is_null()) options.meta.write(object.name("meta"));
   for (auto const& [name, value] : options.more) value.write(object.name(name));
@@ -342,6 +360,7 @@ std::string list_target(JobQuery const& query) {
   add_parameter(target, "type", query.type);
   add_parameter(target, "tag", query.tag);
   add_parameter(target, "group", query.group);
+  add_parameter(target, "batch", query.batch);
   add_parameter(target, "q", query.text);
   add_parameter(target, "cursor", query.cursor);
   return target;
@@ -389,6 +408,7 @@ std::string bulk_action_body(std::string_view action, JobFilter const& where) {
   filter.text_if("type", where.type);
   filter.text_if("tag", where.tag);
   filter.text_if("group", where.group);
+  filter.text_if("batch", where.batch);
   filter.end();
   object.end();
   return out;
@@ -460,6 +480,33 @@ Result<Job> read_job(std::string_view body) {
   return job_of(*std::move(json));
 }
 
+Result<Batch> read_batch(std::string_view body) {
+  auto json = parse_object(body);
+  if (!json) return std::unexpected(std::move(json).error());
+  if (json->text("id").empty()) return not_ours("no id");
+  auto on_success = callback_of(*json, "on_success");
+  if (!on_success) return std::unexpected(std::move(on_success).error());
+  auto on_finish = callback_of(*json, "on_finish");
+  if (!on_finish) return std::unexpected(std::move(on_finish).error());
+  auto const count = [&json](std::string_view name) -> std::uint64_t {
+    Json const* const found = json->find(name);
+    return found != nullptr ? found->as_uint().value_or(0) : 0;
+  };
+  Batch batch{.id = std::string{json->text("id")},
+              .created_at = parse_time(json->text("created_at")),
+              .closed_at = parse_time(json->text("closed_at")),
+              .total = count("total"),
+              .pending = count("pending"),
+              .completed = count("completed"),
+              .dead = count("dead"),
+              .cancelled = count("cancelled"),
+              .deleted = count("deleted"),
+              .on_success = *std::move(on_success),
+              .on_finish = *std::move(on_finish)};
+  batch.json = *std::move(json);
+  return batch;
+}
+
 Result<JobPage> read_jobs(std::string_view body) {
   JobPage page;
   auto next = read_page(body, &job_of, page.jobs);
@@ -502,6 +549,7 @@ Result<std::vector<LeasedJob>> read_leased(std::string_view body) {
                   .max_attempts = number_of(each, "max_attempts"),
                   .checkpoint = dump_of(each, "checkpoint"),
                   .meta = dump_of(each, "meta"),
+                  .batch = std::string{each.text("batch")},
                   .traceparent = std::string{each.text("traceparent")},
                   .tracestate = std::string{each.text("tracestate")}};
     if (each.find("payload_base64") != nullptr) {

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "transport.h"
+#include "workmill/batches.h"
 #include "workmill/cache.h"
 #include "workmill/jobs.h"
 
@@ -53,6 +54,7 @@ Error problem_error(Json const& problem);
 Result<Enqueued> read_enqueued(std::string_view body);
 Result<std::vector<Enqueued>> read_bulk(std::string_view body);
 Result<Job> read_job(std::string_view body);
+Result<Batch> read_batch(std::string_view body);
 Result<JobPage> read_jobs(std::string_view body);
 Result<std::vector<std::string>> read_lines(std::string_view body);
 Result<std::vector<LeasedJob>> read_leased(std::string_view body);

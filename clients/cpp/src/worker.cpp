@@ -90,6 +90,7 @@ unsigned JobContext::max_attempts() const { return job_.view.max_attempts; }
 std::string_view JobContext::payload() const { return job_.view.payload; }
 bool JobContext::payload_is_bytes() const { return job_.view.payload_is_bytes; }
 std::string_view JobContext::meta() const { return job_.view.meta; }
+std::string_view JobContext::batch() const { return job_.view.batch; }
 std::string_view JobContext::traceparent() const { return job_.view.traceparent; }
 std::string_view JobContext::tracestate() const { return job_.view.tracestate; }
 std::string_view JobContext::saved_json() const { return job_.view.checkpoint; }

@@ -14,9 +14,9 @@ namespace {
 // Puts what a frame lent into the job's own storage.
 void own(HeldJob& job) {
   JobView const from = job.view;
-  std::array const parts{&JobView::id,    &JobView::lease,       &JobView::type,
-                         &JobView::queue, &JobView::payload,     &JobView::checkpoint,
-                         &JobView::meta,  &JobView::traceparent, &JobView::tracestate};
+  std::array const parts{&JobView::id,          &JobView::lease,      &JobView::type, &JobView::queue,
+                         &JobView::payload,     &JobView::checkpoint, &JobView::meta, &JobView::batch,
+                         &JobView::traceparent, &JobView::tracestate};
   std::size_t bytes = 0;
   for (auto const part : parts) bytes += (from.*part).size();
   job.storage.reserve(bytes);

@@ -209,6 +209,67 @@ TEST_P(Operations, TheStatusTellsHowManyJobsThereAre) {
   EXPECT_EQ(async_->status().get()->find("jobs")->find("total")->as_uint(), 2U);
 }
 
+// ---- Batches
+
+TEST_P(Operations, ABatchCallsBackOnceAllOfItsJobsHaveEnded) {
+  auto batches = client_->batches();
+  Json const meta{Json::Object{{"import", 7}}};
+  NewBatch const made_of{.id = "b",
+                         .on_success = make_job("publish", 7, {.queue = "after"}),
+                         .on_finish = make_job("report", NoPayload{}, {.queue = "after"}),
+                         .meta = meta};
+  auto const made = batches.create(made_of);
+  ASSERT_TRUE(made) << describe(made.error());
+  EXPECT_EQ(made->id, "b");
+  EXPECT_FALSE(made->closed_at);
+  EXPECT_EQ(made->on_success->state, CallbackState::waiting);
+  EXPECT_EQ(*made->json.find("meta"), meta);
+  auto const ids = enqueue(2, {.queue = "q", .batch = "b"});
+  EXPECT_EQ(client_->job(ids[0])->batch, "b");
+  EXPECT_EQ(client_->list({.batch = "b"})->jobs.size(), 2U);
+  EXPECT_TRUE(client_->list({.batch = "nowhere"})->jobs.empty());
+  EXPECT_EQ(batches.create(made_of)->pending, 2U);
+
+  auto const closed = batches.close("b");
+  ASSERT_TRUE(closed) << describe(closed.error());
+  EXPECT_TRUE(closed->closed_at);
+  EXPECT_EQ(closed->pending, 2U);
+  auto const leased = client_->lease({.queues = {"q"}});
+  ASSERT_TRUE(leased) << describe(leased.error());
+  EXPECT_EQ(leased->at(0).batch, "b");
+  ASSERT_TRUE(client_->report({Report::completed({leased->at(0).id, leased->at(0).lease})}));
+  EXPECT_EQ(*client_->cancel_all({.batch = "b"}), 1U);
+
+  ASSERT_TRUE(eventually([&] { return batches.get("b")->on_finish->state == CallbackState::enqueued; }));
+  auto const seen = batches.get("b");
+  EXPECT_EQ(seen->completed, 1U);
+  EXPECT_EQ(seen->cancelled, 1U);
+  EXPECT_EQ(seen->on_success->state, CallbackState::waiting);
+  EXPECT_EQ(client_->job(seen->on_finish->job)->type, "report");
+  EXPECT_TRUE(batches.remove("b"));
+  EXPECT_EQ(batches.get("b").error().code, "batch_not_found");
+}
+
+TEST_P(Operations, BatchesAreAwaited) {
+  auto batches = async_->batches();
+
+  auto const made = batches.create({.on_finish = make_job("report", NoPayload{}, {.queue = "after"})}).get();
+  ASSERT_TRUE(made) << describe(made.error());
+  EXPECT_FALSE(made->on_success);
+  EXPECT_TRUE(batches.close(made->id).get());
+  EXPECT_TRUE(eventually([&] { return batches.get(made->id).get()->on_finish->state == CallbackState::enqueued; }));
+  EXPECT_TRUE(batches.remove(made->id).get());
+  EXPECT_EQ(batches.close(made->id).get().error().code, "batch_not_found");
+}
+
+TEST_P(Operations, WhatIsNoBatchIsSaid) {
+  auto batches = client_->batches();
+  EXPECT_EQ(batches.create({}).error().code, "missing_field");
+  auto const wrong = batches.create({.on_success = make_job("t", NoPayload{}, {.id = "mine"})});
+  EXPECT_EQ(wrong.error().field, "on_success.id");
+  EXPECT_EQ(client_->enqueue("t", NoPayload{}, {.batch = "nowhere"}).error().code, "batch_not_found");
+}
+
 INSTANTIATE_TEST_SUITE_P(On, Operations, testing::Values(On::server, On::embedded),
                          [](auto const& about) { return about.param == On::server ? "Server" : "Embedded"; });
 
@@ -256,6 +317,38 @@ TEST(Listing, AnEmptyPageIsNotTheLastAndAPageThatFailedIsAskedForAgain) {
             (std::vector<std::string>{"GET /v1/jobs?limit=5&type=t", "GET /v1/jobs?limit=5&type=t&cursor=a%20b",
                                       "GET /v1/jobs?limit=5&type=t&cursor=a%20b", "GET /v1/jobs?limit=50",
                                       "GET /v1/jobs?limit=50&cursor=a%20b"}));
+}
+
+TEST(Batches, ALostAnswerIsAskedForUnderTheSameKeyAndADeletionThatFindsNothingWasDone) {
+  std::mutex mutex;
+  std::vector<std::string> requests;
+  FakeServer server{answering([&](std::string const& request, int) -> std::string {
+    std::lock_guard const lock{mutex};
+    std::string const line = request.substr(0, request.find(" HTTP"));
+    bool const again = std::ranges::any_of(requests, [&](auto const& before) { return before.starts_with(line); });
+    requests.push_back(request);
+    if (!again) return "";
+    if (line.starts_with("DELETE")) {
+      return response(404, R"({"code":"batch_not_found","class":"user","detail":"gone"})");
+    }
+    return response(201,
+                    R"({"id":"b 1","created_at":"2026-11-22T09:00:00.000Z","total":3,"on_finish":{"state":"odd"}})");
+  })};
+  Client client{{.url = server.url(), .retry = {.attempts = 3, .first = 1ms, .cap = 1ms}}};
+  auto batches = client.batches();
+
+  auto const made = batches.create({.id = "b 1", .on_finish = make_job("t", 1), .meta = Json{Json::Object{}}});
+  EXPECT_TRUE(batches.remove("b 1"));
+
+  EXPECT_EQ(made.error().code, "protocol_error");  // There is no such state.
+  auto const key = [&](std::size_t i) {
+    std::size_t const at = requests.at(i).find("Idempotency-Key:");
+    return requests.at(i).substr(at, requests.at(i).find("\r\n", at) - at);
+  };
+  EXPECT_FALSE(key(0).empty());
+  EXPECT_EQ(key(0), key(1));
+  EXPECT_TRUE(requests.at(1).ends_with(R"({"id":"b 1","on_finish":{"type":"t","payload":1},"meta":{}})"));
+  EXPECT_TRUE(requests.at(2).starts_with("DELETE /v1/batches/b%201 "));
 }
 
 // The second time they would find jobs that have run, and died, meanwhile.

@@ -121,7 +121,7 @@ TEST_F(Frames, JobsAreReadAsTheyStand) {
   ASSERT_TRUE(read(R"({"jobs": [{"id": "a", "type": "t", "queue": "q", "payload": {"x": [1, "}"]} , "attempt": 2,
     "max_attempts": 20, "lease": "0f", "lease_expires_at": "2026-11-28T00:00:00.000Z", "checkpoint": [7], "new": {"y": 1}},
     {"id": "b", "type": "t", "queue": "q", "payload_base64": "QQ==", "attempt": 1, "max_attempts": 1, "lease": "10",
-    "checkpoint": null, "payload": 12 }]})"));
+    "checkpoint": null, "payload": 12, "batch": "b7" }]})"));
 
   ASSERT_EQ(frame_.jobs.size(), 2U);
   EXPECT_EQ(frame_.jobs[0].payload, R"({"x": [1, "}"]})");
@@ -130,6 +130,8 @@ TEST_F(Frames, JobsAreReadAsTheyStand) {
   EXPECT_EQ(frame_.jobs[0].lease, "0f");
   EXPECT_TRUE(frame_.jobs[1].payload_is_bytes);
   EXPECT_EQ(frame_.jobs[1].checkpoint, "");
+  EXPECT_EQ(frame_.jobs[0].batch, "");
+  EXPECT_EQ(frame_.jobs[1].batch, "b7");
 }
 
 TEST_F(Frames, OfAnswersOnlyTheRemarkableAreKept) {

@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "workmill/async_batches.h"
 #include "workmill/async_cache.h"
 #include "workmill/client.h"
 #include "workmill/task.h"
@@ -78,6 +79,7 @@ class AsyncClient {
   Async<std::uint64_t> purge(std::string_view queue, std::optional<JobState> state = {},
                              CallOptions const& call = default_call());
   AsyncCache cache() { return AsyncCache{*core_, executor_}; }
+  AsyncBatches batches() { return AsyncBatches{*core_, executor_}; }
   Async<void> ping(CallOptions const& call = default_call());
   Async<void> ready(CallOptions const& call = default_call());
   Async<Json> status(CallOptions const& call = default_call());

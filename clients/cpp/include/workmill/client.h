@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "workmill/batches.h"
 #include "workmill/cache.h"
 #include "workmill/error.h"
 #include "workmill/jobs.h"
@@ -104,6 +105,8 @@ class Client {
 
   // Values that jobs compute, shared by all clients. Not to outlive this client.
   Cache cache() { return Cache{*core_}; }
+  // Sets of jobs whose end enqueues another. Not to outlive this client.
+  Batches batches() { return Batches{*core_}; }
 
   Result<> ping(CallOptions const& call = {});   // The server is alive.
   Result<> ready(CallOptions const& call = {});  // It takes work: recovered, room on the disk, not stopping.

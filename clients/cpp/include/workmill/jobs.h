@@ -41,6 +41,7 @@ struct JobOptions {
   std::optional<Unique> unique{};
   std::string group{};
   std::vector<std::string> tags{};
+  std::string batch{};  // The id of one that is not closed (batches.h); empty: none.
   std::optional<Duration> keep_result{};
   Json meta{};          // An object, or null for none.
   Json::Object more{};  // Further members, sent as they are: what a newer server knows and this client does not.
@@ -92,6 +93,7 @@ struct Job {
   unsigned attempt = 0;  // 1 for the first run; 0 before it.
   unsigned max_attempts = 0;
   std::string worker{};
+  std::string batch{};  // That it was put into, or empty.
   std::optional<Time> created_at{};
   std::optional<Time> finished_at{};
   std::optional<JobProgress> progress{};
@@ -128,8 +130,9 @@ struct Job {
 
 struct JobQuery {
   std::optional<JobState> state{};
-  std::string queue{}, type{}, tag{}, group{}, text{};  // Empty: any. `text`: in type, id, payload or error.
-  unsigned limit = 50;                                  // 1 to 1,000.
+  // Empty: any. `text`: in type, id, payload or error.
+  std::string queue{}, type{}, tag{}, group{}, batch{}, text{};
+  unsigned limit = 50;  // 1 to 1,000.
   std::string cursor{};
 };
 struct JobPage {
@@ -140,7 +143,7 @@ struct JobPage {
 // Which jobs: those to which all holds that is said here. Where nothing is said, that is every job of the server.
 struct JobFilter {
   std::optional<JobState> state{};
-  std::string queue{}, type{}, tag{}, group{};  // Empty: any.
+  std::string queue{}, type{}, tag{}, group{}, batch{};  // Empty: any.
 };
 // What is to be another of a job. What is left out stays as it is.
 struct JobChanges {
@@ -217,6 +220,7 @@ struct LeasedJob {
   unsigned max_attempts = 0;
   std::string checkpoint{};  // JSON text that an earlier attempt left, or empty.
   std::string meta{};        // JSON text, or empty.
+  std::string batch{};       // That it was put into, or empty.
   std::string traceparent{};
   std::string tracestate{};
 };

@@ -58,9 +58,9 @@ struct ServerOptions {
   std::function<std::string()> traceparent{};
   // Asked behind it, where it has one: the W3C tracestate beside it, or "".
   std::function<std::string()> tracestate{};
-  // Of clients, one after another, for each job that they send: by enqueue, by enqueue_all, and to compute a cached
-  // value. On the caller's thread and within the call, so at the same time where several threads call; once a job,
-  // however often its call is tried.
+  // Of clients, one after another, for each job that they send: by enqueue, by enqueue_all, to compute a cached value,
+  // and as a callback of a batch. On the caller's thread and within the call, so at the same time where several threads
+  // call; once a job, however often its call is tried.
   std::vector<EnqueueHook> on_enqueue{};
 };
 
@@ -69,7 +69,7 @@ struct CallOptions {
   std::optional<Duration> timeout{};   // Instead of request_timeout.
   std::optional<Duration> deadline{};  // For all attempts and the pauses between them; of a bulk, for all its parts.
   std::stop_token stop{};              // Ends it with call_cancelled.
-  std::string idempotency_key{};       // For enqueues. Empty: a new one. 1 to 255 bytes.
+  std::string idempotency_key{};       // For enqueues and new batches. Empty: a new one. 1 to 255 bytes.
   std::string traceparent{};           // W3C. Empty: as ServerOptions::traceparent says.
   std::string tracestate{};            // Beside the traceparent that is given here, or that the hook has.
 };

@@ -65,6 +65,7 @@ class JobContext {
   std::string_view payload() const;  // JSON text; base64 where payload_is_bytes(); empty: none.
   bool payload_is_bytes() const;
   std::string_view meta() const;         // JSON text, or empty.
+  std::string_view batch() const;        // The id of the batch that the job was put into, or empty.
   std::string_view traceparent() const;  // W3C, or empty: the parent for spans of the handler's own.
   std::string_view tracestate() const;
 

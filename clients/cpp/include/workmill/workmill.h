@@ -1,7 +1,9 @@
 #pragma once
 // All of the client but for workmill/embedded.h.
+#include "workmill/async_batches.h"
 #include "workmill/async_cache.h"
 #include "workmill/async_client.h"
+#include "workmill/batches.h"
 #include "workmill/cache.h"
 #include "workmill/client.h"
 #include "workmill/error.h"
