@@ -54,8 +54,9 @@ class Driver {
 
   Result<Json> perform(std::string const& what, Json const& command) {
     if (what == "hello") {
-      return Json{Json::Object{{"client", "cpp"},
-                               {"can", Json::Array{"http", "stream", "embedded", "checkpoint", "signals", "cache"}}}};
+      return Json{Json::Object{
+          {"client", "cpp"},
+          {"can", Json::Array{"http", "stream", "embedded", "checkpoint", "signals", "cache", "batches"}}}};
     }
     if (what == "client") return make_client(command);
     if (what == "worker") return make_worker(command);

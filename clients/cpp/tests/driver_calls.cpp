@@ -41,6 +41,7 @@ Result<Json> list(Client& client, Json const& command) {
     query.type = text_of(*filter, "type");
     query.tag = text_of(*filter, "tag");
     query.group = text_of(*filter, "group");
+    query.batch = text_of(*filter, "batch");
     for (int i = 0; i < 6; ++i) {
       if (auto const state = static_cast<JobState>(i); to_string(state) == filter->text("state")) query.state = state;
     }
@@ -84,6 +85,15 @@ Result<Json> call_cache(Cache cache, std::string const& what, Json const& comman
   return number(cache.remove(key));
 }
 
+Result<Json> create_batch(Batches batches, Json const& command) {
+  Json const& given = *command.find("batch");
+  NewBatch batch{.id = text_of(given, "id")};
+  if (Json const* const job = given.find("on_success"); job != nullptr) batch.on_success = job_of(*job);
+  if (Json const* const job = given.find("on_finish"); job != nullptr) batch.on_finish = job_of(*job);
+  if (Json const* const meta = given.find("meta"); meta != nullptr) batch.meta = *meta;
+  return whole(batches.create(batch, {.idempotency_key = text_of(command, "idempotency_key")}));
+}
+
 }  // namespace
 
 Result<Json> call(Client& client, std::string const& what, Json const& command) {
@@ -104,6 +114,10 @@ Result<Json> call(Client& client, std::string const& what, Json const& command) 
   if (what == "pause") return nothing(client.pause(text_of(command, "name")));
   if (what == "resume") return nothing(client.resume(text_of(command, "name")));
   if (what.starts_with("cache_")) return call_cache(client.cache(), what, command);
+  if (what == "batch_create") return create_batch(client.batches(), command);
+  if (what == "batch_close") return whole(client.batches().close(id));
+  if (what == "batch_get") return whole(client.batches().get(id));
+  if (what == "batch_delete") return nothing(client.batches().remove(id));
   return fail(ErrorClass::fatal, "driver_bug", "no such command: " + what);
 }
 

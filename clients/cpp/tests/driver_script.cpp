@@ -29,6 +29,10 @@ Result<std::optional<Json>> act(std::string const& worker, Json::Array const& ac
   auto const long_text = [&] { return std::string(static_cast<std::size_t>(argument(1).as_uint().value_or(0)), 'x'); };
   if (what == "return_long") return std::optional{Json{long_text()}};
   if (what == "return_attempt") return std::optional{Json{context.attempt()}};
+  if (what == "return_batch") {
+    if (!context.batch().empty()) return std::optional{Json{std::string{context.batch()}}};
+    return std::nullopt;
+  }
   if (what == "return_checkpoint") {
     auto saved = context.saved<Json>();
     if (!saved) return std::unexpected(saved.error());

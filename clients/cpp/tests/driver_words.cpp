@@ -131,10 +131,11 @@ NewJob job_of(Json const& json) {
   if (Json const* const tags = json.find("tags"); tags != nullptr && tags->as_array() != nullptr) {
     for (Json const& tag : *tags->as_array()) options.tags.push_back(*tag.as_string());
   }
+  options.batch = text_of(json, "batch");
   if (Json const* const meta = json.find("meta"); meta != nullptr) options.meta = *meta;
   constexpr std::array kKnown{"type",    "payload",    "payload_base64", "queue", "id",          "priority",
                               "delay",   "expires_in", "max_attempts",   "lease", "keep_result", "group",
-                              "backoff", "unique",     "tags",           "meta"};
+                              "backoff", "unique",     "tags",           "batch", "meta"};
   for (auto const& [name, value] : *json.as_object()) {
     if (std::find(kKnown.begin(), kKnown.end(), name) == kKnown.end()) options.more.emplace_back(name, value);
   }

@@ -21,7 +21,7 @@ import workmill  # noqa: E402
 
 IS_ASYNC = "--async" in sys.argv
 CLASSES = {"retryable": workmill.RetryableError, "user": workmill.UserError, "fatal": workmill.FatalError}
-CAN = ["http", "stream", "signals", "checkpoint", "cache"]
+CAN = ["http", "stream", "signals", "checkpoint", "cache", "batches"]
 
 _writing = threading.Lock()
 
@@ -71,6 +71,14 @@ def cache_call(command: dict) -> tuple:
     return "delete", (command["key"],), {}
 
 
+def batch_call(command: dict) -> tuple:
+    """The same for its batches."""
+    method = command["do"][len("batch_") :]
+    if method == "create":
+        return method, (), {**command["batch"], "idempotency_key": command.get("idempotency_key")}
+    return method, (command["id"],), {}
+
+
 def value_of(command: dict) -> object:
     return base64.b64decode(command["value_base64"]) if "value_base64" in command else command["value"]
 
@@ -118,6 +126,10 @@ class Step:
             self.result = "x" * arguments[0]
         elif name == "return_attempt":
             self.result = ctx.attempt
+        elif name == "return_batch":
+            if ctx.batch is None:
+                return False
+            self.result = ctx.batch
         elif name == "return_checkpoint":
             if ctx.last_checkpoint is None:
                 return False
@@ -255,6 +267,10 @@ class Sync:
         if do.startswith("cache_"):
             method, arguments, options = cache_call(command)
             return cached(getattr(client.cache, method)(*arguments, **options))
+        if do.startswith("batch_"):
+            method, arguments, options = batch_call(command)
+            batch = getattr(client.batches, method)(*arguments, **options)
+            return None if batch is None else batch.raw
         raise ValueError(f"no such command: {do}")
 
 
@@ -390,6 +406,10 @@ class Async:
         if do.startswith("cache_"):
             method, arguments, options = cache_call(command)
             return cached(await getattr(client.cache, method)(*arguments, **options))
+        if do.startswith("batch_"):
+            method, arguments, options = batch_call(command)
+            batch = await getattr(client.batches, method)(*arguments, **options)
+            return None if batch is None else batch.raw
         raise ValueError(f"no such command: {do}")
 
     async def answer(self, command: dict) -> None:

@@ -82,6 +82,9 @@ async function script(worker: string, job: LeasedJob, ctx: JobContext): Promise<
         return 'x'.repeat(args[0]);
       case 'return_attempt':
         return job.attempt;
+      case 'return_batch':
+        if (job.batch !== undefined) return job.batch;
+        break;
       case 'return_checkpoint':
         if (job.checkpoint !== undefined) return job.checkpoint;
         break;
@@ -159,7 +162,7 @@ async function perform(command: Command): Promise<unknown> {
   const { id } = command;
   switch (command.do) {
     case 'hello':
-      return { client: 'typescript', can: ['http', 'stream', 'checkpoint', 'signals', 'cache'] };
+      return { client: 'typescript', can: ['http', 'stream', 'checkpoint', 'signals', 'cache', 'batches'] };
     case 'client':
       clients.get(command['name'])?.close();
       clients.set(
@@ -214,6 +217,22 @@ async function perform(command: Command): Promise<unknown> {
       if ('tag' in command) return client.cache.deleteByTag(command['tag']);
       if ('prefix' in command) return client.cache.deleteByPrefix(command['prefix']);
       return client.cache.delete(command['key']);
+    case 'batch_create': {
+      const { on_success: onSuccess, on_finish: onFinish, ...rest } = command['batch'];
+      const callbacks = {
+        ...(onSuccess === undefined ? {} : { onSuccess: newJob(onSuccess) }),
+        ...(onFinish === undefined ? {} : { onFinish: newJob(onFinish) }),
+      };
+      const options = { idempotencyKey: command['idempotency_key'] };
+      return renamed(await client.batches.create({ ...rest, ...callbacks }, options), snakeName);
+    }
+    case 'batch_close':
+      return renamed(await client.batches.close(id), snakeName);
+    case 'batch_get':
+      return renamed(await client.batches.get(id), snakeName);
+    case 'batch_delete':
+      await client.batches.delete(id);
+      return null;
     case 'worker':
       startWorker(command);
       return null;
