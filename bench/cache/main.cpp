@@ -1,6 +1,9 @@
+#include <time.h>
+
 #include <algorithm>
 #include <charconv>
 #include <chrono>
+#include <cmath>
 #include <cstdint>
 #include <cstdio>
 #include <memory>
@@ -12,12 +15,16 @@
 #include "cache/cache.h"
 #include "cache/entry.h"
 #include "model/cache_memory.h"
+#include "own_policy.h"
 #include "policies.h"
 #include "traces.h"
 
 // What bench/cache_policies and bench/run call.
 //
 //   wm_bench_cache ratios [REQUESTS] [SEED]    hit ratios of each policy and of the cache itself over each trace
+//   wm_bench_cache throughput [REQUESTS] [SEED] [ROUNDS] [PERCENT]
+//                                              what a request costs each policy, of its thread's CPU, where so much of
+//                                              the keys fits; the policies take turns, and a ratio is of one round
 //   wm_bench_cache memory [ENTRIES] [BODY] [EXACT]
 //                                              what an entry takes beyond its key and value, by resident memory; EXACT:
 //                                              all bodies are of BODY bytes
@@ -78,6 +85,61 @@ int ratios(std::uint32_t requests, std::uint64_t seed) {
   }
   std::puts("]");
   return 0;
+}
+
+// Of this thread, in nanoseconds: what others take of the machine meanwhile does not count.
+double cpu_now() {
+  timespec time{};
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+  return static_cast<double>(time.tv_sec) * 1e9 + static_cast<double>(time.tv_nsec);
+}
+
+double median(std::vector<double> values) {
+  std::ranges::sort(values);
+  return values[values.size() / 2];
+}
+
+int throughput(std::uint32_t requests, std::uint64_t seed, std::size_t rounds, double percent) {
+  std::vector<Contender> all = contenders();
+  std::erase_if(all, [](Contender const& one) { return one.name == "optimum"; });
+  all.push_back({"Workmill", own_policy});
+  all.push_back({"the whole cache", [](Trace const&, std::size_t n) { return std::make_unique<Shipped>(n); }});
+  char const* between = "[";
+  bool are_same = true;
+  for (Trace const& trace : make_traces(requests, seed)) {
+    auto const capacity = static_cast<std::size_t>(std::max(10.0, trace.distinct * percent / 100));
+    std::vector<std::vector<double>> ns(all.size());
+    std::vector<std::size_t> hits(all.size());
+    for (std::size_t round = 0; round < rounds; ++round) {
+      for (std::size_t turn = 0; turn < all.size(); ++turn) {
+        std::size_t const which = (turn + round) % all.size();
+        auto const policy = all[which].make(trace, capacity);
+        std::size_t hit = 0;
+        double const start = cpu_now();
+        for (std::uint32_t const key : trace.keys) hit += policy->request(key) ? 1U : 0U;
+        ns[which].push_back((cpu_now() - start) / static_cast<double>(trace.keys.size()));
+        hits[which] = hit;
+      }
+    }
+    // Keys are hashed otherwise, and the table of who was sent away takes some for others.
+    double const off = static_cast<double>(hits[all.size() - 2]) - static_cast<double>(hits.back());
+    are_same = are_same && std::abs(off) < 0.005 * static_cast<double>(trace.keys.size());
+    for (std::size_t which = 0; which < all.size(); ++which) {
+      std::vector<double> ratios;  // To LRU, which is the first.
+      for (std::size_t round = 0; round < rounds; ++round) ratios.push_back(ns[which][round] / ns[0][round]);
+      auto const [least, most] = std::ranges::minmax(ratios);
+      std::printf(R"(%s{"trace":"%s","percent":%g,"policy":"%s","hits":%.5f,"ns":%.2f,"of_lru":%.3f,)"
+                  R"("of_lru_least":%.3f,"of_lru_most":%.3f})",
+                  between, trace.name.c_str(), percent, all[which].name.c_str(),
+                  static_cast<double>(hits[which]) / static_cast<double>(trace.keys.size()), median(ns[which]),
+                  median(ratios), least, most);
+      between = ",\n";
+    }
+    std::fflush(stdout);
+  }
+  std::puts("]");
+  if (!are_same) std::fputs("the policy over arrays is not the cache's\n", stderr);
+  return are_same ? 0 : 1;
 }
 
 // Resident memory as the kernel has it, in bytes.
@@ -176,6 +238,10 @@ int main(int count, char** words) {
   std::string_view const what = count > 1 ? words[1] : "";
   auto const word = [&](int i, std::uint64_t otherwise) { return count > i ? number(words[i]) : otherwise; };
   if (what == "ratios") return ratios(static_cast<std::uint32_t>(word(2, 1'000'000)), word(3, 7));
+  if (what == "throughput") {
+    return throughput(static_cast<std::uint32_t>(word(2, 1'000'000)), word(3, 7), std::max<std::size_t>(1, word(4, 9)),
+                      static_cast<double>(word(5, 10)));
+  }
   if (what == "memory") {
     return memory(static_cast<std::uint32_t>(word(2, 1'000'000)), static_cast<std::uint32_t>(word(3, 100)),
                   word(4, 0) != 0);
@@ -185,7 +251,8 @@ int main(int count, char** words) {
                  static_cast<double>(word(5, 1'500)), static_cast<double>(word(6, 30)));
   }
   std::fputs(
-      "usage: wm_bench_cache ratios [REQUESTS] [SEED] | memory [ENTRIES] [BODY] [EXACT] | "
+      "usage: wm_bench_cache ratios [REQUESTS] [SEED] | throughput [REQUESTS] [SEED] [ROUNDS] [PERCENT] | memory "
+      "[ENTRIES] [BODY] [EXACT] | "
       "drift [PUTS] [MIB] [FROM] [TO] [SPREAD]\n",
       stderr);
   return 2;
