@@ -30,6 +30,7 @@ void Simulator::die(Death death) {
   if (model_.waiting() > 0) ++figures_[Figure::died_with_workers_waiting];
   if (model_.waiting_for_flights() > 0) ++figures_[Figure::died_with_flight];
   if (model_.jobs_on_streams() > 0) ++figures_[Figure::died_with_jobs_on_streams];
+  if (!set_aside_.empty()) ++figures_[Figure::died_while_fetching];
   if (writer_.is_unheard()) ++figures_[Figure::died_with_flush_done_unheard];
   if (std::count_if(open_.begin(), open_.end(), [](Open const& open) { return open.batch != 0; }) > 1) {
     ++figures_[Figure::died_with_several_turns_open];
@@ -43,6 +44,8 @@ void Simulator::die(Death death) {
   engine_.reset();
   log_.reset();
   writer_.died();
+  fetcher_.died();
+  set_aside_.clear();
   disk_.heal();
   flip_back();
   has_been_damaged_ = false;
@@ -283,11 +286,12 @@ void Simulator::flip_a_bit_in_life() {
   if (!sent_.empty() || model_.has_unfinished_bulk()) return;  // See send().
   if (batch.base.segment < watch_.oldest_kept) return;         // Gone.
   std::uint64_t const frame = batch.base.offset - log::kFrameHeaderBytes;
+  int const turns_max = setup_.flip_permille > 100 ? 150 : 400;  // Where bits turn often, they are right again sooner.
   Flipped flipped{.ordinal = batch.base.segment,
                   .offset = chance_.chance(150) ? frame + chance_.below(log::kFrameHeaderBytes)
                                                 : batch.base.offset + chance_.below(batch.bytes),
                   .bit = static_cast<int>(chance_.below(8)),
-                  .turns_left = static_cast<int>(1 + chance_.below(400))};
+                  .turns_left = static_cast<int>(1 + chance_.below(static_cast<std::uint64_t>(turns_max)))};
   tell_model_of_damage(batch);
   if (!disk_.flip_bit(flipped.ordinal, flipped.offset, flipped.bit)) return;
   ++figures_[Figure::fault_bit_flipped_in_life];
@@ -296,15 +300,30 @@ void Simulator::flip_a_bit_in_life() {
   flipped_ = flipped;
 }
 
-// Any, that of some job, of one that is out on a stream, or of the job which will be copied ahead first.
+// Where the spec stands of the leased job that computes a value and will be copied ahead first.
+std::optional<Position> Simulator::oldest_leased_flight() const {
+  std::optional<Position> oldest;
+  for (auto const& [number, job] : model_.jobs()) {
+    if (!job.is_flight() || job.is_overtaken || job.state != JobState::leased) continue;
+    Position const stands = engine_->view(job.number)->spec_at;
+    if (!oldest || stands < *oldest) oldest = stands;
+  }
+  return oldest;
+}
+
+// Any, that of some job, of one that is out on a stream, of one that computes a value, or of the job which will be
+// copied ahead first.
 LogWatch::Batch Simulator::draw_batch_to_damage() {
   auto const& jobs = model_.jobs();
   std::uint64_t const kind = chance_.below(8);
   bool const is_of_value = kind == 7 || (kind >= 3 && setup_.cache_callers.refreshes_fail);
   if (kind == 0 || jobs.empty()) return watch_.batches[chance_.below(watch_.batches.size())];
   Position at{};
+  auto const flight = fetch_chance_.chance(setup_.flights_permille) ? oldest_leased_flight() : std::nullopt;
   auto const drawn = std::next(jobs.begin(), static_cast<std::ptrdiff_t>(chance_.below(jobs.size())));
-  if (is_of_value && !model_.cached().empty()) {
+  if (flight) {
+    at = *flight;
+  } else if (is_of_value && !model_.cached().empty()) {
     // Any, unless a failure is remembered beside some: of these the oldest, which will be copied ahead first.
     auto const& cached = model_.cached();
     auto const any = std::next(cached.begin(), static_cast<std::ptrdiff_t>(chance_.below(cached.size())));

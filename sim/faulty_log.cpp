@@ -33,6 +33,9 @@ class LyingDisk final : public log::Disk {
   Result<std::size_t> read(std::uint32_t ordinal, std::uint64_t offset, std::span<char> out) override {
     return disk_->read(ordinal, offset, out);
   }
+  std::move_only_function<void()> fetch(std::uint32_t ordinal, std::uint64_t offset, std::uint64_t bytes) override {
+    return disk_->fetch(ordinal, offset, bytes);
+  }
   Result<> create(std::uint32_t ordinal, BytesView head, std::uint64_t bytes) override {
     return disk_->create(ordinal, head, bytes);
   }
@@ -249,6 +252,12 @@ Result<> FaultyLog::sync() {
   WM_TRY_VOID(log_->sync_written());
   watch_.flush_done(memory_.unsynced_bytes() == 0);
   return {};
+}
+
+std::move_only_function<void()> FaultyLog::fetch(Position position, std::size_t length) {
+  if (options_.slow_permille == 0) return {};
+  auto fetch = log_->fetch(position, length);
+  return chance_.chance(options_.slow_permille) ? std::move(fetch) : std::move_only_function<void()>{};
 }
 
 Result<std::optional<log::ReplayedBatch>> FaultyLog::next_batch(Position& cursor) {

@@ -75,7 +75,8 @@ struct LogWatch {
 
 struct FaultyLogOptions {
   log::SegmentLogOptions segments;
-  Duration slow_flush_max{};  // The clock goes on by up to so much in a flush.
+  Duration slow_flush_max{};        // The clock goes on by up to so much in a flush.
+  std::uint32_t slow_permille = 0;  // Of what is read back: the system does not have it in memory.
   Mutation mutation = Mutation::none;
 };
 
@@ -92,6 +93,7 @@ class FaultyLog final : public log::Log {
   void stage(BytesView payload, Instant at) override;
   Result<> flush() override;
   Result<BytesView> read(Position position, std::size_t length) override { return log_->read(position, length); }
+  std::move_only_function<void()> fetch(Position position, std::size_t length) override;
   Result<std::optional<log::ReplayedBatch>> next_batch(Position& cursor) override;
   Result<> skip_damaged(Position& cursor) override { return log_->skip_damaged(cursor); }
   Result<bool> trim_oldest() override;

@@ -146,6 +146,7 @@ enum class FigureKind : std::uint8_t { amount, fault, rare };
   X(damaged_ended_at_lease, rare, "a lease comes upon a payload that turned on the disk, and ends its job")           \
   X(damaged_ended_at_copy, rare, "a job that waits is ended as its batch, which is to be copied ahead, is damaged")   \
   X(damaged_copied_without, rare, "a leased or finished job is copied ahead without its payload, which is damaged")   \
+  X(damaged_flight_copied, rare, "a value is being computed, and its job is copied ahead without its damaged payload") \
   X(damaged_history_copied, rare, "a job is copied ahead with less of its history, as that is damaged")               \
   X(damaged_ended_after_worker, rare, "a job without payload comes back from its worker, and ends")                   \
   X(damaged_checkpoint_ended, rare, "a lease comes upon a checkpoint that turned on the disk, and ends its job")      \
@@ -233,6 +234,18 @@ enum class FigureKind : std::uint8_t { amount, fault, rare };
   X(cache_evicted_missed, rare, "a reader misses what was evicted or damaged")                                        \
   X(cache_cold_read, rare, "a value is read from the disk")                                                           \
   X(cache_cold_missed, rare, "a value that was to be read from the disk has gone")                                    \
+  X(cache_set_aside, rare, "who asks for a value waits for the disk to read it, and the shard goes on")               \
+  X(cache_fetch_joined, rare, "a second one waits for the same")                                                      \
+  X(cache_fetch_refused, rare, "the disk has so much to read already that the shard reads at once")                   \
+  X(cache_fetched, rare, "the disk has read a value, and who waits for that is answered with it")                     \
+  X(cache_fetched_too_late, rare, "the value is over by then")                                                        \
+  X(cache_fetched_gone, rare, "it was deleted by then, with others, or gave way")                                     \
+  X(cache_fetched_another, rare, "a report has put another one by then")                                              \
+  X(cache_fetch_ended_by_change, rare, "a key is put or deleted, and who waits for the disk is decided before")       \
+  X(cache_fetch_given_up, rare, "somebody's time is over while he waits for the disk")                                \
+  X(hung_up_while_fetching, rare, "somebody hangs up who waits for the disk")                                         \
+  X(died_while_fetching, rare, "death while somebody waits for the disk")                                             \
+  X(cache_given_up_before_turn, rare, "somebody's time is over before the turn that would have decided")              \
   X(cache_forgotten, rare, "a key is deleted")                                                                        \
   X(cache_forgotten_in_flight, rare, "a key is deleted while its flight is under way")                                \
   X(cache_flight_overtaken, rare, "a key is put or deleted while a worker computes it")                               \

@@ -9,13 +9,13 @@ FrontEnd::FrontEnd(shard::ShardLoop& loop, Clock const& clock, Figures& figures)
   service_.set_sink(this);
 }
 
-Result<> FrontEnd::submit(shard::Cookie cookie, Command command) {
+Result<> FrontEnd::submit(shard::Cookie cookie, Command command, Instant give_up_at) {
   is_submitting_ = true;
   bool const opens = std::holds_alternative<OpenStream>(command);
   auto const* const compute = std::get_if<ComputeCached>(&command);
   // And not answered.
   bool const is_told = std::holds_alternative<TellStream>(command) || (compute != nullptr && compute->quiet);
-  auto taken = service_.submit(cookie, std::move(command), shard::kNever);
+  auto taken = service_.submit(cookie, std::move(command), give_up_at);
   is_submitting_ = false;
   if (taken && !is_told) (opens ? streams_ : asked_).emplace(cookie, false);
   return taken;

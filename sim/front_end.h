@@ -20,7 +20,7 @@ class FrontEnd final : public service::AnswerSink {
   // What is lent outlives it.
   FrontEnd(shard::ShardLoop& loop, Clock const& clock, Figures& figures);
 
-  Result<> submit(shard::Cookie cookie, Command command);
+  Result<> submit(shard::Cookie cookie, Command command, Instant give_up_at);
   // Whoever asked closes the connection. An answer that is on its way may still come.
   void hang_up(shard::Cookie cookie);
   Result<shard::Turn> turn();

@@ -116,6 +116,15 @@ namespace workmill::sim {
   X(tags_are_beyond_the_budget, "tags do not count as memory")                                         \
   X(disk_budget_is_not_kept, "nothing gives way for the budget of the disk")                           \
   X(memory_is_bounded_as_the_disk, "values leave memory where there is less room on the disk")         \
+  X(lost_flight_frees_its_key, "a computation that is copied ahead without its damaged payload lets others begin")     \
+  /* src/shard: cached values that another thread has the disk read */                                \
+  X(changes_overtake_fetches, "who waits for the disk to read a value is not answered before it is put or deleted")   \
+  X(what_was_fetched_waits_again, "a value that the disk has read has to be read again")             \
+  X(who_hangs_up_takes_his_line_along, "who hangs up takes all along that wait for the same value")   \
+  X(a_fetch_is_for_one, "of those who wait for the disk to read one value the first is answered")     \
+  X(given_up_fetches_answer_nobody, "whose time is over while the disk reads is not told so")         \
+  X(fetched_values_do_not_end, "a value that was over by the time that the disk had read it is answered") \
+  X(drains_do_not_wait_for_fetches, "a server is said to be idle though somebody waits for the disk")  \
   /* src/flags, src/engine, src/shard: feature flags, and jobs that wait for them */                  \
   X(kill_switch_is_ignored, "a flag that is switched off goes on by its rules")                      \
   X(share_is_too_wide, "a share of a roll-out takes one from the next")                              \

@@ -36,6 +36,10 @@ void Simulator::send_requests() {
   if (!flag_callers_.empty() && !is_stuck) use_flags();
   if (!batch_callers_.empty() && !is_stuck) use_batches();
   if (chance_.chance(15)) hang_up();
+  if (!set_aside_.empty() && fetch_chance_.chance(20)) {
+    ++figures_[Figure::hung_up_while_fetching];
+    hang_up(*std::next(set_aside_.begin(), static_cast<std::ptrdiff_t>(fetch_chance_.below(set_aside_.size()))));
+  }
 }
 
 void Simulator::send_on_streams() {
@@ -75,6 +79,7 @@ void Simulator::hang_up(shard::Cookie cookie) {
   trace(fmt::format("{} hangs up", cookie));
   clients_.refused(cookie);
   stream_workers_.hung_up(cookie);
+  set_aside_.erase(cookie);
   front_->hang_up(cookie);
   abandoned_.push_back({.cookie = cookie, .at = std::max(now_, clock_.now())});
 }
@@ -122,6 +127,15 @@ void Simulator::set_keys(Command& command) {
   }
 }
 
+// Some of those who ask for a cached value wait for so long and no longer.
+Instant Simulator::draw_end_of_patience(Command const& command) {
+  auto const* const compute = std::get_if<ComputeCached>(&command);
+  bool const may_be_hurried = std::holds_alternative<ReadCached>(command) || (compute != nullptr && !compute->quiet);
+  if (!may_be_hurried || !fetch_chance_.chance(setup_.hurried_permille)) return shard::kNever;
+  std::uint64_t const ms = 1 + fetch_chance_.below(fetch_chance_.chance(500) ? 20 : 2'000);
+  return std::max(now_, clock_.now()) + Duration{static_cast<Duration::rep>(ms)};
+}
+
 void Simulator::send(Command command, shard::Cookie cookie) {
   ++figures_[Figure::operations];
   // Which of two answers of one millisecond goes first where only some are kept, nobody has promised.
@@ -142,11 +156,12 @@ void Simulator::send(Command command, shard::Cookie cookie) {
     quiet_.insert(cookie);
   }
   set_keys(command);
-  Asked asked{.cookie = cookie, .command = std::move(command)};
+  Instant const give_up_at = draw_end_of_patience(command);
+  Asked asked{.cookie = cookie, .command = std::move(command), .give_up_at = give_up_at};
   Asked mutated = asked;
   if (options_.mutation != Mutation::none) mutate(mutated);
   if (is_draining_) ++figures_[Figure::asked_while_draining];
-  auto const taken = front_->submit(cookie, std::move(mutated.command));
+  auto const taken = front_->submit(cookie, std::move(mutated.command), asked.give_up_at);
   if (taken) {
     sent_.push_back(std::move(asked));
     return;

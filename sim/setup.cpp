@@ -50,6 +50,26 @@ void draw_cache_desk(shard::CacheDeskOptions& desk, Rng chance) {
   desk.gone_bytes_min = one_of({1, desk.gone_bytes_min, desk.gone_bytes_min});
 }
 
+// What is read back from the disk is not in the system's memory: in half of the worlds. In some of them most values are
+// on the disk only, and over after about as long as it takes to read them.
+void draw_slow_disk(Setup& setup, Rng chance) {
+  auto const one_of = [&](std::initializer_list<std::uint64_t> values) {
+    return *(values.begin() + static_cast<std::ptrdiff_t>(chance.below(values.size())));
+  };
+  setup.log.slow_permille = static_cast<std::uint32_t>(one_of({0, 0, 500, 1'000}));
+  setup.fetched_permille = static_cast<std::uint32_t>(one_of({30, 200, 700}));
+  setup.fetches_max = one_of({1, 3, 1'024, 1'024});
+  setup.hurried_permille = static_cast<std::uint32_t>(one_of({0, 100, 400}));
+  bool const is_ordinary = !setup.cache_callers.refreshes_fail && setup.flights_permille < 500;
+  if (setup.log.slow_permille == 0 || setup.cache_callers.keys == 0 || !is_ordinary || !chance.chance(500)) return;
+  setup.cache_callers.keys = 12;
+  setup.cache_callers.volatile_keys = std::min<std::uint32_t>(setup.cache_callers.volatile_keys, 4);
+  setup.cache_callers.window_ms_max = static_cast<std::uint32_t>(one_of({200, 200, 1'000}));
+  setup.cache.memory_bytes = 3'000;
+  setup.cache.disk_bytes = 1 << 20;
+  setup.tick_ms_max = std::max<std::uint32_t>(setup.tick_ms_max, 20);
+}
+
 // A few worlds in which bits turn under stale values, beside which it is remembered that they could not be refreshed.
 void draw_failing_refreshes(Setup& setup, Rng chance) {
   if (setup.cache_callers.keys == 0 || setup.disk_bytes > 0 || !chance.chance(120)) return;
@@ -76,6 +96,41 @@ void draw_failing_refreshes(Setup& setup, Rng chance) {
   setup.shard.survivors.slack_bytes = 2 * std::uint64_t{4096};
   setup.flip_permille = 30;
   setup.requests_per_turn_max = std::min<std::uint64_t>(setup.requests_per_turn_max, 8);
+}
+
+// A few worlds in which workers sit on their jobs, and bits turn under values that are being computed.
+void draw_damaged_flights(Setup& setup, Rng chance) {
+  CacheWorkload& callers = setup.cache_callers;
+  if (callers.keys == 0 || callers.refreshes_fail || setup.disk_bytes > 0 || !chance.chance(120)) return;
+  callers.keys = 30;
+  callers.volatile_keys = 0;
+  callers.window_ms_max = 200;
+  callers.uses_per_turn = 8;
+  callers.weights[static_cast<std::size_t>(CacheUse::blind)] = 250;
+  callers.lease_max = std::chrono::minutes{10};
+  callers.weights[static_cast<std::size_t>(CacheUse::put)] = 10;  // It would overtake them.
+  callers.weights[static_cast<std::size_t>(CacheUse::forget)] = 5;
+  callers.weights[static_cast<std::size_t>(CacheUse::forget_by)] = 2;
+  setup.engine.cache_volatile.clear();
+  WorkloadOptions& work = setup.workload;
+  work.weights[static_cast<std::size_t>(Action::report)] = 60;
+  // Segments go one after the other, each soon, and are more than the log has blocks in memory.
+  work.backlog = 60;
+  work.payload_bytes_max = 1'000;
+  setup.engine.finished_kept_per_queue = 5;
+  setup.log.segments.segment_bytes = 4096;
+  setup.log.segments.recent_bytes = 0;
+  setup.log.segments.durability = log::Durability::sync;
+  setup.shard.commands_per_turn = 8'192;
+  setup.shard.survivors.slack_bytes = 2 * std::uint64_t{4096};
+  setup.shard.survivors.scan_bytes_per_step = 4'000;
+  setup.shard.survivors.copy_bytes_per_step = 2'000;
+  setup.requests_per_turn_max = 8;
+  setup.requests_per_death = 5'000;
+  setup.requests_per_fault = 0;
+  setup.tick_ms_max = 20;
+  setup.flip_permille = 150;
+  setup.flights_permille = 900;
 }
 
 // Who uses flags, and whether the jobs of a type come one after the other.
@@ -220,6 +275,8 @@ Setup draw_setup(std::uint64_t seed) {
   draw_flags(setup, Rng{mix64(seed ^ 0xf1a6)});
   draw_failing_refreshes(setup, Rng{mix64(seed ^ 0xfa11)});
   draw_batches(setup, Rng{mix64(seed ^ 0xba7c4)});
+  draw_damaged_flights(setup, Rng{mix64(seed ^ 0xf117)});
+  draw_slow_disk(setup, Rng{mix64(seed ^ 0x510f)});
   shard::bound_cached_values(setup.cache, setup.engine);  // Last: by now the budgets are what they will be.
   return setup;
 }
@@ -233,7 +290,9 @@ std::string describe(Setup const& setup) {
       "volatile, "
       "in {} bytes of memory and {} on disk, of which a turn walks {}, finds {}, sweeps {} and writes {} bytes of what "
       "is "
-      "gone, {} flags of {} in all, types in runs of {}, {} batches of {} in all, kept for {} ms",
+      "gone, {} flags of {} in all, types in runs of {}, {} batches of {} in all, kept for {} ms, {} permille of the "
+      "disk "
+      "slow",
       setup.log.segments.segment_bytes, setup.log.segments.recent_bytes, setup.engine.finished_kept_per_queue,
       setup.engine.idempotency_keys_max, setup.engine.steps_max, setup.shard.commands_per_turn, setup.shard.waiters_max,
       setup.shard.survivors.scan_bytes_per_step, setup.shard.survivors.copy_bytes_per_step, setup.workload.queues,
@@ -244,7 +303,7 @@ std::string describe(Setup const& setup) {
       setup.shard.cache_desk.looks_per_part, setup.shard.cache_desk.found_per_part,
       setup.shard.cache_desk.swept_per_turn, setup.shard.cache_desk.gone_bytes_min, setup.flag_callers.keys,
       setup.engine.flags_max, setup.workload.type_run, setup.batch_callers.ids, setup.engine.batches_max,
-      setup.engine.batch_kept.count());
+      setup.engine.batch_kept.count(), setup.log.slow_permille);
 }
 
 }  // namespace workmill::sim

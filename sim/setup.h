@@ -51,8 +51,14 @@ struct Setup {
   std::uint32_t jump_permille = 5;        // Turns before which hours go by.
   std::uint32_t clock_back_permille = 2;  // Turns before which the clock is set back.
   std::uint32_t tick_ms_max = 20;
-  std::uint32_t flip_permille = 0;  // Turns before which a bit turns on the disk.
-  std::uint64_t disk_bytes = 0;     // Room on the disk; 0: enough.
+  std::uint32_t flip_permille = 0;      // Turns before which a bit turns on the disk.
+  std::uint32_t flights_permille = 50;  // Of these: under a value's computation, while it goes on.
+  std::uint64_t disk_bytes = 0;         // Room on the disk; 0: enough.
+  // Where the disk is slow (log.slow_permille): steps of the fetching thread at which it is done with one, so many that
+  // may wait for it, and callers of the cache whose time is bounded.
+  std::uint32_t fetched_permille = 1'000;
+  std::size_t fetches_max = 1'024;
+  std::uint32_t hurried_permille = 0;
 };
 // In millionths: the chance in each turn of what comes once in so many requests.
 std::uint64_t chance_per_turn(Setup const& setup, std::uint64_t requests_per_event);

@@ -79,6 +79,7 @@ Simulator::Simulator(SimOptions const& options)
       chance_(options.seed),
       disk_(mix64(options.seed)),
       writer_(watch_, figures_),
+      fetcher_(figures_),
       model_({.finished_kept_per_queue = setup_.engine.finished_kept_per_queue,
               .dead_kept = setup_.engine.dead_kept,
               .idempotency_keys_max = setup_.engine.idempotency_keys_max,
@@ -104,10 +105,13 @@ Simulator::Simulator(SimOptions const& options)
                     Rng{mix64(options.seed ^ 0xf1a65)}),
       batch_callers_(is_without(Without::batches) ? BatchWorkload{} : setup_.batch_callers,
                      Rng{mix64(options.seed ^ 0xba7c5)}),
-      doctor_chance_(mix64(options.seed ^ 0xd0c)) {
+      doctor_chance_(mix64(options.seed ^ 0xd0c)),
+      fetch_chance_(mix64(options.seed ^ 0xfe7c4)) {
   (void)turn_on(options.mutation);
   setup_.log.mutation = options.mutation;
   setup_.shard.make_flusher = [this](log::Log& log) { return writer_.make(log); };
+  setup_.shard.make_fetcher = [this] { return fetcher_.make(setup_.fetches_max); };
+  disk_.set_slow(setup_.log.slow_permille > 0);
   disk_bytes_ = setup_.disk_bytes;
   if (is_without(Without::deaths)) setup_.requests_per_death = 0;
   if (is_without(Without::disk_faults)) setup_.requests_per_fault = setup_.recovery_fault_permille = 0;
@@ -219,6 +223,11 @@ void Simulator::step_writer() {
   if (writer_.is_unheard() && chance_.chance(500)) writer_.tell();
 }
 
+// And the thread that waits for the disk.
+void Simulator::step_fetcher() {
+  while (fetcher_.is_waiting() && fetch_chance_.chance(setup_.fetched_permille)) fetcher_.finish_one();
+}
+
 void Simulator::flush_by_writer() {
   writer_.flush();
   note_flushed();
@@ -234,6 +243,7 @@ bool Simulator::turn() {
   ++figures_[Figure::turns];
   run_syncer();
   step_writer();
+  step_fetcher();
   watch_.begin_turn();
   now_ = std::max(now_, clock_.now());
   if (options_.trace) {
@@ -262,6 +272,9 @@ bool Simulator::turn() {
   open.record.evicted_before = evicted_before;
   open.record.evicted_after = lost_entries();
   open.record.unfinished = loop_->unfinished();
+  open.set_aside = fetcher_.take_set_aside();
+  open.fetched = fetcher_.take_fetched();
+  set_aside_.insert(open.set_aside.begin(), open.set_aside.end());
   open.number = loop_turns_;
   open.asked.assign(std::make_move_iterator(sent_.begin()),
                     std::make_move_iterator(sent_.begin() + static_cast<std::ptrdiff_t>(decided)));
@@ -348,6 +361,7 @@ void Simulator::take_answers(std::uint64_t durable) {
       open->gone.push_back(answer.cookie);
       if (auto const* leased = std::get_if<LeaseReply>(&answer.reply)) to_nobody.push_back(*leased);
     }
+    set_aside_.erase(answer.cookie);
     open->replies.emplace(answer.cookie, std::move(answer.reply));
   }
   for (Open& open : open_) {
@@ -395,6 +409,8 @@ void Simulator::tell_model(Open& open, bool was_answered) {
   }
   for (auto const& [cookie, at] : open.abandoned) model_.abandon(cookie, at);
   open.record.asked = open.asked;
+  open.record.set_aside = open.set_aside;
+  open.record.fetched = open.fetched;
   open.record.effects = effects_;
   open.record.replies = was_answered ? &open.replies : nullptr;
   open.record.pushes = &open.pushes;
@@ -513,9 +529,10 @@ void Simulator::come_to_rest() {
     bool more = true;
     for (int i = 0; ok() && more; ++i) {
       if (i > kTurnsToRestMax) return complain("the shard does not come to rest");
+      if (fetcher_.is_waiting()) fetcher_.finish_one();
       more = turn();
       if (ok()) hurry();
-      more = more || !sent_.empty() || !open_.empty();
+      more = more || !sent_.empty() || !open_.empty() || fetcher_.is_busy();
     }
   }
   if (!ok()) return;

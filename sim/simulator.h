@@ -17,6 +17,7 @@
 #include "shard/shard_loop.h"
 #include "sim/checkers/model.h"
 #include "sim/faulty_log.h"
+#include "sim/fetcher_script.h"
 #include "sim/figures.h"
 #include "sim/front_end.h"
 #include "sim/mutation.h"
@@ -72,10 +73,12 @@ class Simulator {
     TurnRecord record;
     std::vector<Asked> asked;
     std::vector<Abandoned> abandoned;  // Before it.
-    Bytes payload;                     // Of its batch,
-    std::uint64_t batch = 0;           // and its serial; 0: it wrote nothing.
-    std::uint64_t rests_on = 0;        // Serial of the newest batch by then.
-    std::uint64_t number = 0;          // As the shard counts turns.
+    std::vector<shard::Cookie> set_aside;
+    std::vector<std::string> fetched;
+    Bytes payload;               // Of its batch,
+    std::uint64_t batch = 0;     // and its serial; 0: it wrote nothing.
+    std::uint64_t rests_on = 0;  // Serial of the newest batch by then.
+    std::uint64_t number = 0;    // As the shard counts turns.
     std::optional<std::chrono::nanoseconds> flushed_at;
     bool is_answered = false;
     std::unordered_map<shard::Cookie, Reply> replies;
@@ -106,6 +109,7 @@ class Simulator {
   void send(Command command, shard::Cookie cookie);
   void send_on_streams();
   void set_keys(Command& command);
+  Instant draw_end_of_patience(Command const& command);
   void hang_up();
   void hang_up(shard::Cookie cookie);
   void give_back(LeaseReply const& leased);
@@ -113,6 +117,7 @@ class Simulator {
   void check_ids();
   void arm_fault();
   void step_writer();
+  void step_fetcher();
   void flush_by_writer();
   void note_flushed();
   bool turn();  // True: there is more to do at once.
@@ -161,6 +166,7 @@ class Simulator {
   void stop_orderly();
   void flip_a_bit();
   void flip_a_bit_in_life();
+  std::optional<Position> oldest_leased_flight() const;
   LogWatch::Batch draw_batch_to_damage();
   void tell_model_of_damage(LogWatch::Batch const& batch);
   void flip_back();
@@ -184,6 +190,7 @@ class Simulator {
   LogWatch watch_;
   Figures figures_;
   WriterScript writer_;
+  FetcherScript fetcher_;
   Model model_;
   Clients clients_;
   StreamWorkers stream_workers_;
@@ -191,6 +198,7 @@ class Simulator {
   FlagCallers flag_callers_;
   BatchCallers batch_callers_;
   Rng doctor_chance_;
+  Rng fetch_chance_;
   std::map<std::string, Claim> claims_;
   std::optional<shard::Cookie> forgetting_by_;  // Who deletes by tag or prefix. Meanwhile nobody deletes otherwise.
   std::set<shard::Cookie> quiet_;               // Refreshes, which nobody waits for.
@@ -199,8 +207,9 @@ class Simulator {
   shard::Cookie next_cookie_ = 1;
   std::deque<Asked> sent_;  // Taken by the shard, for its next turns.
   std::deque<Open> open_;
-  std::vector<Abandoned> abandoned_;  // Since the last turn.
-  std::uint64_t loop_turns_ = 0;      // Of this life.
+  std::vector<Abandoned> abandoned_;   // Since the last turn.
+  std::set<shard::Cookie> set_aside_;  // Who waits for the disk, or for the answer after that.
+  std::uint64_t loop_turns_ = 0;       // Of this life.
   bool is_draining_ = false;
   bool was_on_writer_ = false;
   Instant idempotent_at_{};  // When the last request with a key was decided; the end of time: it waits.

@@ -54,6 +54,8 @@ bool Model::leaves_guesses(TurnRecord const& record) {
   auto const is_deletion = [](Command const& command) { return std::holds_alternative<ForgetCachedBy>(command); };
   if (!is_deleting_cached() && std::ranges::none_of(record.asked, is_deletion, &Asked::command)) return false;
   asked_now_ = record.asked;
+  set_aside_ = record.set_aside;
+  replies_ = record.replies;
   return std::ranges::any_of(record.effects, [&](Effect const& effect) {
     auto const* const overtaken = std::get_if<effect::FlightOvertaken>(&effect);
     ModelJob const* const flight = overtaken == nullptr ? nullptr : find(std::to_underlying(overtaken->number));
@@ -67,6 +69,8 @@ bool Model::explain(TurnRecord const& record) {
   at_ = 0;
   replies_ = record.replies;
   replies_taken_ = 0;
+  set_aside_ = record.set_aside;
+  set_aside_taken_ = 0;
   is_draining_ = record.is_draining;
   answered_at_ = record.replies == nullptr ? Instant{} : record.answered_at;
   finished_now_.clear();
@@ -99,6 +103,8 @@ bool Model::explain(TurnRecord const& record) {
       return false;
     }
   }
+  WM_SIM_STEP(give_up_fetches());
+  for (std::string const& key : record.fetched) WM_SIM_STEP(end_fetches_of(key));
   for (Asked const& asked : record.asked) {
     asked_now_ = asked_now_.subspan(1);
     ++moment_;
@@ -117,6 +123,7 @@ bool Model::explain(TurnRecord const& record) {
   if (replies_ == nullptr && bulks_.size() > record.unfinished) {  // The one whose end nobody can tell has ended.
     std::erase_if(bulks_, [](Bulk const& bulk) { return std::holds_alternative<ForgetCachedBy>(bulk.command); });
   }
+  WM_SIM_HOLD(set_aside_taken_ == set_aside_.size(), "somebody waits for the disk once more");
   note_touched_batches();
   if (replies_ != nullptr) {
     WM_SIM_HOLD(replies_taken_ == replies_->size(), "{} answers in a turn that owed {}", replies_->size(),
@@ -135,6 +142,7 @@ bool Model::restarted(Instant now, Instant last_batch_at, std::uint64_t evicted)
   waiters_.clear();
   maybe_waiting_ = 0;
   gone_.clear();
+  fetching_.clear();
   damaged_specs_.clear();
   damaged_events_.clear();
   bulks_.clear();
@@ -186,6 +194,15 @@ bool Model::execute(Asked const& asked) {
     if (std::holds_alternative<OpenStream>(asked.command)) ++figures_[Figure::stream_opened_to_nobody];
     return true;
   }
+  if (now_ >= asked.give_up_at) {
+    ++figures_[Figure::cache_given_up_before_turn];
+    return expect_error(asked.cookie, ErrorCode::deadline_exceeded);
+  }
+  return std::ranges::find(set_aside_, asked.cookie) != set_aside_.end() ? set_aside(asked) : decide(asked);
+}
+
+bool Model::decide(Asked const& asked) {
+  give_up_at_ = asked.give_up_at;
   if (std::visit([&](auto const& command) { return run(asked.cookie, command); }, asked.command)) return true;
   complaint_ += fmt::format(" (request {})", asked.cookie);
   return false;

@@ -196,6 +196,7 @@ using Pushes = std::map<shard::Cookie, std::vector<Push>>;
 struct Asked {
   shard::Cookie cookie = 0;
   Command command;
+  Instant give_up_at = shard::kNever;
 };
 
 struct TurnRecord {
@@ -211,6 +212,9 @@ struct TurnRecord {
   std::uint64_t evicted_before = 0, evicted_after = 0;
   bool is_disk_low = false;    // Before it, or after it.
   std::size_t unfinished = 0;  // Requests of which the shard has done a part by then, and not all.
+  // Who has begun to wait for the disk, in order, and for which keys it was done before the turn.
+  std::span<shard::Cookie const> set_aside;
+  std::span<std::string const> fetched;
 };
 
 class Model {
@@ -227,7 +231,7 @@ class Model {
   // Who asked has gone: waits no more, and gets nothing if no turn has decided it yet; nor is decided then what frees
   // nothing.
   void abandon(shard::Cookie cookie, Instant at) {
-    if (waiters_.erase(cookie) == 0 && !drop_stream(cookie, at)) gone_.insert(cookie);
+    if (waiters_.erase(cookie) == 0 && !drop_stream(cookie, at) && !drop_fetching(cookie)) gone_.insert(cookie);
   }
 
   // A bit has turned in one batch of the log. Jobs of which a spec (and all that was copied with it), or something that
@@ -303,6 +307,10 @@ class Model {
     std::uint32_t parts = 0;
     std::map<std::uint64_t, LeaseToken> flights{};  // To be overtaken: those that were leased when it began.
   };
+  struct Fetching {  // Whoever waits for the disk.
+    Asked asked;
+    std::uint64_t serial = 0;  // Of the value that there was when he began to.
+  };
   enum class Room : std::uint8_t { yes, no, nobody_knows };
 
   // What a reference would be, in a model that is copied and assigned (turn()).
@@ -327,6 +335,7 @@ class Model {
   // --- Commands.
   bool is_passed_over(Asked const& asked);
   bool execute(Asked const& asked);
+  bool decide(Asked const& asked);
   bool run(shard::Cookie cookie, Enqueue const& command);
   bool run(shard::Cookie cookie, Lease const& command);
   bool run(shard::Cookie cookie, ReportBatch const& command);
@@ -437,6 +446,13 @@ class Model {
   bool store_of_report(std::string const& key, CacheSet const& set, ModelJob const* by, Duration compute_most,
                        ReportResult& result);
   bool answer_with_stored();
+  // --- Who waits for the disk (model_fetches.cpp).
+  bool set_aside(Asked const& asked);
+  bool end_fetches_of(std::string const& key);
+  bool end_fetches_before(std::string const& key);  // It is put or deleted.
+  bool give_up_fetches();
+  bool drop_fetching(shard::Cookie cookie);
+  std::vector<Asked const*> computes_left(std::string const& key) const;
   bool overtake(std::string const& key);
   void overtake(ModelJob& flight);
   static bool says_tag(ModelJob const& flight, ForgetCachedBy const& forget);
@@ -612,7 +628,8 @@ class Model {
   std::uint64_t moment_ = 0;
 
   std::map<std::string, ModelCached> cached_;
-  std::map<std::uint64_t, ModelCached::Value> landed_;  // What flights have computed in this turn.
+  std::map<std::string, std::vector<Fetching>> fetching_;  // By key.
+  std::map<std::uint64_t, ModelCached::Value> landed_;     // What flights have computed in this turn.
   std::uint64_t cache_serial_ = 0;
 
   std::map<std::string, ModelBatch> batches_;  // By their ids.
@@ -634,6 +651,9 @@ class Model {
   std::unordered_map<shard::Cookie, Reply> const* replies_ = nullptr;
   std::size_t replies_taken_ = 0;
   bool is_draining_ = false;
+  std::span<shard::Cookie const> set_aside_;
+  std::size_t set_aside_taken_ = 0;
+  Instant give_up_at_{};  // Of the request that is being decided.
   Instant answered_at_{};
   Pushes const* pushes_ = nullptr;
   std::map<shard::Cookie, Heard> heard_;

@@ -116,7 +116,7 @@ bool Model::answer_compute(shard::Cookie cookie, ComputeCached const& command, M
   waiters_.emplace(cookie, Waiter{.lease = {},
                                   .reports = {},
                                   .job = flight->number,
-                                  .deadline = now_ + command.wait,
+                                  .deadline = std::min(now_ + command.wait, give_up_at_),
                                   .cache_key = key,
                                   .has_begun_it = has_begun});
   return true;

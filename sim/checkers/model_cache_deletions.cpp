@@ -79,11 +79,7 @@ bool Model::is_to_be_set(std::string const& key) const {
     return completed != nullptr &&
            std::ranges::find(completed->cache, key, &CacheEntrySet::key) != completed->cache.end();
   };
-  auto const asks = [&](Asked const& asked) {
-    auto const* const compute = std::get_if<ComputeCached>(&asked.command);
-    return compute != nullptr && compute->key == key;
-  };
-  if (std::ranges::none_of(asked_now_, asks)) return false;
+  if (computes_left(key).empty()) return false;
   return std::ranges::any_of(asked_now_, [&](Asked const& asked) {
     if (auto const* put = std::get_if<PutCache>(&asked.command)) {
       return put->key == key && has_cache_room(key, put->set);
@@ -111,12 +107,11 @@ bool Model::is_reached(ModelJob const& flight, std::optional<std::uint64_t> over
       return made != nullptr && made->spec == spec;
     });
   };
-  for (Asked const& asked : asked_now_) {
-    auto const* const compute = std::get_if<ComputeCached>(&asked.command);
-    if (compute == nullptr || compute->key != key) continue;
-    if (has_begun(compute->spec)) return guess(true);
-    if (compute->quiet) continue;
-    Reply const* const reply = replies_ == nullptr ? nullptr : find_reply(asked.cookie);
+  for (Asked const* const asked : computes_left(key)) {
+    auto const& compute = std::get<ComputeCached>(asked->command);
+    if (has_begun(compute.spec)) return guess(true);
+    if (compute.quiet) continue;
+    Reply const* const reply = replies_ == nullptr ? nullptr : find_reply(asked->cookie);
     auto const* const pending = reply == nullptr ? nullptr : std::get_if<CachePending>(reply);
     if (pending != nullptr) return pending->job != flight.number && guess(true);
     auto const* const cached = reply == nullptr ? nullptr : std::get_if<CachedReply>(reply);

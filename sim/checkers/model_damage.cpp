@@ -50,6 +50,7 @@ bool Model::take_damaged_copy(ModelJob& job, effect::JobSnapshot const& copy) {
   if (copy.spec != job.spec) {
     WM_SIM_HOLD(damaged_specs_.contains(n) && is_payload_lost(copy.spec), "job {:x} was copied ahead wrongly", n);
     ++figures_[Figure::damaged_copied_without];
+    if (job.is_flight() && job.is_unfinished()) ++figures_[Figure::damaged_flight_copied];
     JobSpecView kept;
     WM_SIM_HOLD(decode_spec(copy.spec, kept).has_value(), "the copy of job {:x} cannot be read", n);
     WM_SIM_HOLD(kept.type == job.type && kept.queue == job.queue && kept.group == job.group &&

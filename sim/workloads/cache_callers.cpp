@@ -70,7 +70,7 @@ ComputeCached CacheCallers::make_compute(std::string key, std::uint32_t queues) 
   spec.priority = static_cast<std::uint8_t>(below(10));
   if (chance(500)) spec.max_attempts = static_cast<std::uint32_t>(1 + below(3));
   if (chance(400)) spec.backoff = Backoff{.first = ms(500), .cap = Duration{2'000}};
-  if (chance(700)) spec.lease = kLeaseMin + ms(2'000);
+  if (chance(700)) spec.lease = kLeaseMin + ms(static_cast<std::uint64_t>(options_.lease_max.count()));
   if (chance(150)) spec.expires_in = Duration{1} + ms(4'000);
   if (chance(300)) spec.keep_result = ms(1'000);
   spec.cache_key = key;

@@ -32,6 +32,7 @@ struct CacheWorkload {
   std::uint32_t window_ms_max = 3'000;   // Of fresh, and of stale.
   std::uint32_t with_sets = 200;         // In thousandths: completions that set keys.
   std::uint32_t computed_at_once = 100;  // In thousandths: computations that nobody waits for.
+  Duration lease_max{2'000};             // Of computations, beyond the shortest.
   bool refreshes_fail = false;  // Values are soon stale, and that they could not be refreshed is remembered for long.
 };
 inline constexpr std::string_view kVolatilePrefix = "v:";

@@ -130,7 +130,7 @@ void State::release_key(JobIndex job) {
   JobSlot const& slot = slots_[job];
   if (slot.extra == kNone<ExtraIndex>) return;
   JobExtra& more = extras_[slot.extra];
-  if (more.flight) return;
+  if (more.flight && !WM_MUTATION(lost_flight_frees_its_key)) return;
   drop_key(job, more);
   more.has_unique_key = false;
 }

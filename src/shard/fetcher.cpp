@@ -12,26 +12,26 @@ namespace {
 constexpr std::chrono::milliseconds kFetcherIdle{10'000};  // It wakes up so often for nothing: a bound on every wait.
 }  // namespace
 
-Fetcher::Fetcher(std::function<void()> wake) : wake_(std::move(wake)), thread_([this] { run(); }) {}
+FetchThread::FetchThread(std::function<void()> wake) : wake_(std::move(wake)), thread_([this] { run(); }) {}
 
-Fetcher::~Fetcher() {
+FetchThread::~FetchThread() {
   stopping_.store(true, std::memory_order_relaxed);
   waiting_.close();
   thread_.join();
 }
 
-bool Fetcher::begin(std::string name, Fetch fetch) {
+bool FetchThread::begin(std::string name, Fetch fetch) {
   return waiting_.try_send(Item{.name = std::move(name), .fetch = std::move(fetch)}).has_value();
 }
 
-void Fetcher::take_done(std::vector<std::string>& out) {
+void FetchThread::take_done(std::vector<std::string>& out) {
   done_.with([&](std::vector<std::string>& done) {
     std::ranges::move(done, std::back_inserter(out));
     done.clear();
   });
 }
 
-void Fetcher::run() {
+void FetchThread::run() {
   name_this_thread("wm-fetch");
   std::vector<Item> items;
   while (!waiting_.finished()) {

@@ -41,7 +41,9 @@ Result<> ShardLoop::execute_cached(Request&& request) {
   if (compute != nullptr) return compute_cached(std::move(request));
   if (std::holds_alternative<ReadCached>(command)) return read_cached(std::move(request));
   auto const* const put = std::get_if<PutCache>(&command);
-  WM_TRY_VOID(end_fetches_of(put != nullptr ? put->key : std::get<ForgetCached>(command).key));
+  if (!WM_MUTATION(changes_overtake_fetches)) {
+    WM_TRY_VOID(end_fetches_of(put != nullptr ? put->key : std::get<ForgetCached>(command).key));
+  }
   if (put != nullptr) return put_cached(std::move(request));
   auto const& forget = std::get<ForgetCached>(command);
   bool const is_there = desk_->look(forget.key, now_).what != What::absent;
@@ -93,18 +95,21 @@ Result<> ShardLoop::put_cached(Request&& request) {
 bool ShardLoop::fetches_first(Request& request) {
   auto const* const read = std::get_if<ReadCached>(&request.command);
   auto const* const compute = std::get_if<ComputeCached>(&request.command);
-  if (request.is_fetched || (read == nullptr && (compute == nullptr || compute->quiet))) return false;
+  bool const is_fetched = request.is_fetched && !WM_MUTATION(what_was_fetched_waits_again);
+  if (is_fetched || (read == nullptr && (compute == nullptr || compute->quiet))) return false;
   std::string const& key = read != nullptr ? read->key : compute->key;
   if (fetching_requests_ >= Fetcher::kWaitingMax || desk_->look(key, now_).what != What::cold) return false;
   auto line = fetching_.find(key);
   if (line == fetching_.end()) {
     auto fetch = desk_->fetch(key);
     if (!fetch) return false;
-    if (!fetcher_) fetcher_ = std::make_unique<Fetcher>(wake_);
+    if (!fetcher_ && options_.make_fetcher) fetcher_ = options_.make_fetcher();
+    if (!fetcher_) fetcher_ = std::make_unique<FetchThread>(wake_);
     if (!fetcher_->begin(key, std::move(fetch))) return false;
     fetches_ += 1;
     line = fetching_.try_emplace(key).first;
   }
+  fetcher_->note_waiting(request.cookie);
   fetching_requests_ += 1;
   fetching_until_ = std::min(fetching_until_, request.give_up_at);
   line->second.push_back(std::move(request));
@@ -118,6 +123,7 @@ bool ShardLoop::forget_fetching(Port port, Cookie cookie) {
     if (found == line.end()) continue;
     line.erase(found);
     fetching_requests_ -= 1;
+    if (WM_MUTATION(who_hangs_up_takes_his_line_along)) fetching_requests_ -= std::exchange(line, {}).size();
     given_up_ += 1;
     return true;
   }
@@ -144,6 +150,7 @@ Result<> ShardLoop::end_fetches_of(std::string const& key) {
   for (Request& request : line.mapped()) {
     request.is_fetched = true;
     if (!is_given_up(request)) WM_TRY_VOID(execute_cached(std::move(request)));
+    if (WM_MUTATION(a_fetch_is_for_one)) break;
   }
   read_back_.reset();
   return {};
@@ -153,13 +160,16 @@ Result<> ShardLoop::end_fetches_of(std::string const& key) {
 void ShardLoop::give_up_fetching() {
   fetching_until_ = kNever;
   for (auto& [key, line] : fetching_) {
-    fetching_requests_ -= std::erase_if(line, [&](Request const& request) { return is_given_up(request); });
+    fetching_requests_ -= std::erase_if(line, [&](Request const& request) {
+      return WM_MUTATION(given_up_fetches_answer_nobody) ? now_ >= request.give_up_at : is_given_up(request);
+    });
     for (Request const& request : line) fetching_until_ = std::min(fetching_until_, request.give_up_at);
   }
 }
 
 Result<cache::Lookup> ShardLoop::look_cached(std::string_view key) {
-  auto found = desk_->look(key, now_);
+  bool const shows_what_is_over = WM_MUTATION(fetched_values_do_not_end) && read_back_;
+  auto found = desk_->look(key, shows_what_is_over ? kInstantMin : now_);
   if (found.what != What::cold) return found;
   if (read_back_ && read_back_->value && read_back_->etag == found.times.etag) {
     found.value = read_back_->value;

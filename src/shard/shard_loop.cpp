@@ -137,8 +137,9 @@ void ShardLoop::take_answers(Port port, std::vector<Answer>& out) {
 void ShardLoop::drain() { draining_ = true; }
 
 bool ShardLoop::idle() const {
-  return inbox_.size() == inbox_done_ && unfinished_.empty() && fetching_.empty() && waiters_.size() == 0 &&
-         held_.empty() && ready_count_ == 0 && staged_ == durable_;
+  return inbox_.size() == inbox_done_ && unfinished_.empty() &&
+         (fetching_.empty() || WM_MUTATION(drains_do_not_wait_for_fetches)) && waiters_.size() == 0 && held_.empty() &&
+         ready_count_ == 0 && staged_ == durable_;
 }
 
 engine::Context ShardLoop::context() { return {.now = now_, .chance = chance_.next()}; }

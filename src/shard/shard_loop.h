@@ -87,8 +87,9 @@ struct ShardOptions {
   CacheDeskOptions cache_desk;
   std::function<void(Error const&)> on_cache_damage;  // The disk has lost a cached value, which is forgotten now.
   telemetry::Tracer* tracer = nullptr;                // Null: attempts have no spans.
-  // For the simulation: who flushes instead of the writer thread.
+  // For the simulation: who flushes instead of the writer thread, and who fetches instead of that for it.
   std::function<std::unique_ptr<Flusher>(log::Log&)> make_flusher;
+  std::function<std::unique_ptr<Fetcher>()> make_fetcher;
 };
 
 struct Turn {
