@@ -35,11 +35,6 @@ function(wm_layer folder)
   list(FILTER fuzzers INCLUDE REGEX "_fuzz\\.cpp$")
   list(FILTER sources EXCLUDE REGEX "(_test|_fuzz|/conformance[a-z_]*|/main)\\.cpp$")
 
-  # A file for each command, made alike: each has its own Options, and its own run.
-  set(alike ${sources})
-  list(FILTER alike INCLUDE REGEX "/app/commands/")
-  set_source_files_properties(${alike} PROPERTIES SKIP_UNITY_BUILD_INCLUSION ON)
-
   list(TRANSFORM arg_DEPENDS PREPEND "wm_")
   if(sources)
     add_library(wm_${name} STATIC ${sources})

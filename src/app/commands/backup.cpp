@@ -33,7 +33,7 @@ Examples:
 Stop the server that the backup was taken of first: both would give the same jobs to workers.
 )";
 
-struct Options {
+struct BackupOptions {
   std::string folder;
   std::string file;
 };
@@ -58,7 +58,7 @@ class Progress {
 std::string shown(std::uint64_t bytes) { return fmt::format("{:.1f} MiB", static_cast<double>(bytes) / (1 << 20)); }
 std::string shown_segments(std::uint32_t count) { return counted(count, "segment"); }
 
-int run_backup(Options const& options, Context const& context) {
+int run_backup(BackupOptions const& options, Context const& context) {
   Progress progress{context.clock, "backing up (bytes)"};
   auto const done = log::back_up(options.folder, options.file, std::ref(progress));
   progress.clear();
@@ -78,7 +78,7 @@ int run_backup(Options const& options, Context const& context) {
   return kExitOk;
 }
 
-int run_restore(Options const& options, Context const& context) {
+int run_restore(BackupOptions const& options, Context const& context) {
   Progress progress{context.clock, "restoring (bytes)"};
   auto const done = log::restore(options.file, options.folder, std::ref(progress));
   progress.clear();
@@ -99,7 +99,7 @@ int run_restore(Options const& options, Context const& context) {
 }  // namespace
 
 void add_backup(CLI::App& app, Context& context) {
-  auto const options = std::make_shared<Options>();  // Shared by the callback, which outlives this function.
+  auto const options = std::make_shared<BackupOptions>();  // Shared by the callback, which outlives this function.
   auto* const command =
       app.add_subcommand("backup", "Copy a data folder into one file, also while a server runs on it");
   command->footer(std::string{kBackupExamples});
@@ -110,7 +110,7 @@ void add_backup(CLI::App& app, Context& context) {
 }
 
 void add_restore(CLI::App& app, Context& context) {
-  auto const options = std::make_shared<Options>();
+  auto const options = std::make_shared<BackupOptions>();
   auto* const command = app.add_subcommand("restore", "Make a data folder from a backup");
   command->footer(std::string{kRestoreExamples});
   command->add_option("FILE", options->file, "The backup")->required();

@@ -23,7 +23,7 @@
 namespace workmill::app {
 namespace {
 
-constexpr std::string_view kExamples =
+constexpr std::string_view kBenchExamples =
     R"(
 Examples:
   workmill bench                                          all five, one after the other
@@ -49,7 +49,7 @@ server in all its threads: from /proc where it runs on this machine, else from i
 machine: pin them with taskset to compare runs.
 )";
 
-struct Options {
+struct BenchOptions {
   std::vector<std::string> loads;
   LoadOptions load;
   std::optional<std::uint64_t> jobs;
@@ -144,7 +144,7 @@ class BenchQueue {
 };
 
 // What is asked for, with what the load has by itself.
-LoadOptions load_options(Named const& named, Options const& options, ServerAddress const& address) {
+LoadOptions load_options(Named const& named, BenchOptions const& options, ServerAddress const& address) {
   auto load = options.load;
   load.server = address;
   load.transport = options.transport == "stream" ? Transport::stream : Transport::http;
@@ -179,7 +179,7 @@ Result<LoadResult> run_one(Named const& named, LoadOptions& load, Context const&
   });
 }
 
-int run(Options const& options, Context const& context) {
+int run(BenchOptions const& options, Context const& context) {
   auto const address = context.address();
   if (!address) return fail_with(address.error(), context);
   // Says what is wrong with the server before any load is made, and in the words that all commands have for it.
@@ -216,9 +216,9 @@ int run(Options const& options, Context const& context) {
 }  // namespace
 
 void add_bench(CLI::App& app, Context& context) {
-  auto const options = std::make_shared<Options>();  // Shared by the callback, which outlives this function.
+  auto const options = std::make_shared<BenchOptions>();  // Shared by the callback, which outlives this function.
   auto* const command = app.add_subcommand("bench", "Measure a server under load");
-  command->footer(std::string{kExamples});
+  command->footer(std::string{kBenchExamples});
   auto const count = [command](std::string const& names, auto& target, std::string const& text, auto most) {
     return command->add_option(names, target, text)
         ->type_name("N")

@@ -27,7 +27,7 @@
 namespace workmill::app {
 namespace {
 
-constexpr std::string_view kExamples =
+constexpr std::string_view kCacheExamples =
     R"(
 Examples:
   workmill cache put config:eu settings.json --fresh 5m --stale 1h --tag config
@@ -40,7 +40,7 @@ A value is what a job computed (POST /v1/cache/KEY), what a worker's report brou
 time, then stale: still there, and computed anew as soon as somebody asks for it together with its job.
 )";
 
-struct Options {
+struct CacheOptions {
   std::string key;
   std::vector<std::string> keys;
   std::string file;
@@ -76,7 +76,7 @@ std::int64_t ttl_of(std::string_view cache_status) {
   return ttl;
 }
 
-int run_get(Options const& options, Context const& context) {
+int run_get(CacheOptions const& options, Context const& context) {
   auto address = context.address();
   if (!address) return fail_with(address.error(), context);
   HttpClient client{std::move(*address)};
@@ -117,7 +117,7 @@ Result<std::string> read_value(std::string const& file) {
   return text;
 }
 
-int run_put(Options const& options, Context const& context) {
+int run_put(CacheOptions const& options, Context const& context) {
   auto value = read_value(options.file);
   if (!value) return fail_with(value.error(), context);
   auto address = context.address();
@@ -163,7 +163,7 @@ Result<std::uint64_t> forget_keys(std::vector<std::string> const& keys, HttpClie
   return count;
 }
 
-int run_rm(Options const& options, Context const& context) {
+int run_rm(CacheOptions const& options, Context const& context) {
   int const ways = (options.keys.empty() ? 0 : 1) + (options.tag.empty() ? 0 : 1) + (options.prefix.empty() ? 0 : 1);
   if (ways != 1) return fail_usage("say what to forget: by KEYs, or by --tag, or by --prefix");
   auto address = context.address();
@@ -191,17 +191,17 @@ int run_rm(Options const& options, Context const& context) {
 
 void add_cache(CLI::App& app, Context& context) {
   auto* const command = app.add_subcommand("cache", "Get, put and forget values of the shared cache");
-  command->footer(std::string{kExamples});
+  command->footer(std::string{kCacheExamples});
   command->require_subcommand(1);
-  auto const options = std::make_shared<Options>();  // Shared by the callbacks, which outlive this function.
+  auto const options = std::make_shared<CacheOptions>();  // Shared by the callbacks, which outlive this function.
 
   auto* const get = command->add_subcommand("get", "Print a value");
-  get->footer(std::string{kExamples});
+  get->footer(std::string{kCacheExamples});
   get->add_option("KEY", options->key, "What it is called")->required()->type_name("TEXT");
   get->callback([options, &context] { context.run = [options, &context] { return run_get(*options, context); }; });
 
   auto* const put = command->add_subcommand("put", "Keep the contents of a file as a value");
-  put->footer(std::string{kExamples});
+  put->footer(std::string{kCacheExamples});
   put->add_option("KEY", options->key, "What it is called")->required()->type_name("TEXT");
   put->add_option("FILE", options->file, "Its bytes; - reads standard input")->required()->type_name("FILE");
   put->add_option("--fresh", options->fresh, "How long it is good as it is")
@@ -222,7 +222,7 @@ void add_cache(CLI::App& app, Context& context) {
   put->callback([options, &context] { context.run = [options, &context] { return run_put(*options, context); }; });
 
   auto* const rm = command->add_subcommand("rm", "Forget values");
-  rm->footer(std::string{kExamples});
+  rm->footer(std::string{kCacheExamples});
   rm->add_option("KEY", options->keys, "What they are called; exit 1 where one is not there")->type_name("TEXT");
   rm->add_option("--tag", options->tag, "All with this tag")->type_name("NAME")->check(is_a_name());
   rm->add_option("--prefix", options->prefix, "All whose keys begin so")->type_name("TEXT");

@@ -29,7 +29,7 @@
 namespace workmill::app {
 namespace {
 
-constexpr std::string_view kExamples =
+constexpr std::string_view kDoctorExamples =
     R"(
 Examples:
   workmill doctor /var/lib/workmill               what is in it, what is wrong with it, what a repair would cost
@@ -45,7 +45,7 @@ constexpr std::size_t kIdsShown = 10;
 constexpr std::array<JobState, kJobStates> kStates{JobState::scheduled, JobState::ready, JobState::leased,
                                                    JobState::completed, JobState::dead,  JobState::cancelled};
 
-struct Options {
+struct DoctorOptions {
   std::string target;  // A folder or a URL; empty: the server that all commands talk to.
   std::string folder;
   std::string watched = "3s";  // How long a server is.
@@ -99,7 +99,7 @@ void write_losses(shard::Examination const& seen, JsonWriter& json) {
   json.end_array();
 }
 
-std::string as_json(shard::Examination const& seen, Options const& options, Repaired const* repaired) {
+std::string as_json(shard::Examination const& seen, DoctorOptions const& options, Repaired const* repaired) {
   std::string out;
   JsonWriter json{out};
   json.begin_object();
@@ -165,7 +165,7 @@ std::string as_json(shard::Examination const& seen, Options const& options, Repa
 
 // ---- For people.
 
-std::string headline(shard::Examination const& seen, Options const& options, bool colours) {
+std::string headline(shard::Examination const& seen, DoctorOptions const& options, bool colours) {
   switch (seen.health) {
     case shard::Health::none:
       return fmt::format("{}: there is no log here. A server would begin a new, empty one", options.folder);
@@ -235,7 +235,7 @@ void print_jobs(shard::Examination const& seen, bool colours) {
   std::fputs(table.render(colours, terminal_width(stdout)).c_str(), stdout);
 }
 
-void print_examination(shard::Examination const& seen, Options const& options) {
+void print_examination(shard::Examination const& seen, DoctorOptions const& options) {
   bool const colours = wants_colour(stdout);
   print_line(headline(seen, options, colours));
   if (seen.refusal) print_line("  " + describe(*seen.refusal));
@@ -343,7 +343,7 @@ void print_repaired(Repaired const& repaired, shard::Examination const& seen) {
   print_line(fmt::format("  the damaged segments, unchanged: {}", repaired.aside));
 }
 
-int run(Options const& options, Context const& context) {
+int run(DoctorOptions const& options, Context const& context) {
   Work work{context.clock};
   std::optional<log::FolderRepair> place;
   if (options.repair) {
@@ -408,7 +408,7 @@ bool names_server(std::string const& target) {
   return has_port && normal_url(target).has_value() && !std::filesystem::exists(target, ignored);
 }
 
-int run_on_either(Options& options, Context& context) {
+int run_on_either(DoctorOptions& options, Context& context) {
   bool const is_url = names_server(options.target);
   if (!is_url && !options.target.empty()) {
     options.folder = options.target;
@@ -424,9 +424,9 @@ int run_on_either(Options& options, Context& context) {
 }  // namespace
 
 void add_doctor(CLI::App& app, Context& context) {
-  auto const options = std::make_shared<Options>();  // Shared by the callback, which outlives this function.
+  auto const options = std::make_shared<DoctorOptions>();  // Shared by the callback, which outlives this function.
   auto* const command = app.add_subcommand("doctor", "Say what limits a server, or examine a data folder");
-  command->footer(std::string{kExamples});
+  command->footer(std::string{kDoctorExamples});
   command->add_option("TARGET", options->target, "A data folder, or the URL of a server (default: see --server)")
       ->type_name("DIR|URL");
   command->add_option("--for", options->watched, "How long a server is watched (3s)")

@@ -29,7 +29,7 @@
 namespace workmill::app {
 namespace {
 
-constexpr std::string_view kExamples =
+constexpr std::string_view kEnqueueExamples =
     R"(
 Examples:
   workmill enqueue thumbnail photo.jpg                  the payload is the text "photo.jpg"
@@ -49,7 +49,7 @@ constexpr char const* kJobGroup = "The job";
 constexpr Duration kBackoffFirst{100};
 constexpr Duration kBackoffMax = std::chrono::seconds{2};
 
-struct Options {
+struct EnqueueOptions {
   JobOptions job;
   std::optional<std::string> payload;
   std::optional<std::string> payload_file;
@@ -75,7 +75,7 @@ Result<std::string> read_all(std::istream& in) {
 
 // ---- One job ----
 
-int enqueue_one(Options const& options, Context const& context) {
+int enqueue_one(EnqueueOptions const& options, Context const& context) {
   auto const payload = [&]() -> Result<std::optional<std::string>> {
     if (!options.payload) return std::optional<std::string>{};
     if (*options.payload != "-") return options.payload;
@@ -117,7 +117,7 @@ int enqueue_one(Options const& options, Context const& context) {
 
 class LineSender {
  public:
-  LineSender(Options const& options, ServerAddress address, Context const& context)
+  LineSender(EnqueueOptions const& options, ServerAddress address, Context const& context)
       : options_(options),
         context_(context),
         client_(std::move(address)),
@@ -205,7 +205,7 @@ class LineSender {
     progress_.show(progress_line("enqueue", sent_, total_, now - started_at_, terminal_width(stderr)), now);
   }
 
-  Options const& options_;
+  EnqueueOptions const& options_;
   Context const& context_;
   HttpClient client_;
   Duration patience_;
@@ -231,7 +231,7 @@ std::uint64_t count_lines(std::istream& in) {
   return count;
 }
 
-int enqueue_lines(Options const& options, Context const& context) {
+int enqueue_lines(EnqueueOptions const& options, Context const& context) {
   auto address = context.address();
   if (!address) return fail_with(address.error(), context);
   LineSender sender{options, std::move(*address), context};
@@ -269,7 +269,7 @@ int enqueue_lines(Options const& options, Context const& context) {
   return done ? kExitOk : fail_with(done.error(), context);
 }
 
-int run(Options const& options, Context const& context) {
+int run(EnqueueOptions const& options, Context const& context) {
   if (!options.lines.empty()) {
     if (options.payload) return fail_usage("--lines takes its payloads from the lines: leave PAYLOAD out");
     if (options.job.type.empty() && options.has_job_options) {
@@ -284,9 +284,9 @@ int run(Options const& options, Context const& context) {
 }  // namespace
 
 void add_enqueue(CLI::App& app, Context& context) {
-  auto const options = std::make_shared<Options>();  // Shared by the callback, which outlives this function.
+  auto const options = std::make_shared<EnqueueOptions>();  // Shared by the callback, which outlives this function.
   auto* const command = app.add_subcommand("enqueue", "Hand in a job, or one for each line of a file");
-  command->footer(std::string{kExamples});
+  command->footer(std::string{kEnqueueExamples});
   auto& job = options->job;
   command->add_option("TYPE", job.type, "What kind of job it is; workers see it")
       ->type_name("NAME")

@@ -38,7 +38,7 @@ Examples:
 constexpr std::size_t kDefinitionBytesMax = std::size_t{1} << 20;  // The server takes less.
 constexpr int kAttemptsMax = 5;                                    // At a change that others come in between of.
 
-struct Options {
+struct FlagsOptions {
   std::string key, file, context = R"({"targetingKey": "workmill"})";
 };
 
@@ -125,7 +125,7 @@ int run_list(HttpClient& client, Context const& context) {
 }
 
 // All that is kept: a hundred at most.
-int run_history(HttpClient& client, Options const& options, Context const& context) {
+int run_history(HttpClient& client, FlagsOptions const& options, Context const& context) {
   auto const answer = client.call({.path = path_of(options.key) + "/history?limit=1000"});
   if (!answer) return fail_with(answer.error(), context);
   if (context.json) return print_line(answer->root().raw) ? kExitOk : kExitFailed;
@@ -140,7 +140,7 @@ int run_history(HttpClient& client, Options const& options, Context const& conte
 }
 
 // JSON for people too: it is what `set` takes.
-int run_get(HttpClient& client, Options const& options, Context const& context) {
+int run_get_flag(HttpClient& client, FlagsOptions const& options, Context const& context) {
   auto const answer = client.call({.path = path_of(options.key)});
   if (!answer) return fail_with(answer.error(), context);
   return print_line(answer->root().raw) ? kExitOk : kExitFailed;
@@ -184,7 +184,7 @@ int print_changed(HttpClient& client, JsonValue const& flag, Context const& cont
   return kExitOk;
 }
 
-int run_set(HttpClient& client, Options const& options, Context const& context) {
+int run_set(HttpClient& client, FlagsOptions const& options, Context const& context) {
   auto definition = read_definition(options.file);
   if (!definition) return fail_with(definition.error(), context);
   auto const answer = client.call({.method = "PUT", .path = path_of(options.key), .body = *std::move(definition)});
@@ -204,7 +204,7 @@ std::string switched(JsonValue const& flag, bool on) {
   return body;
 }
 
-int run_switch(HttpClient& client, Options const& options, bool on, Context const& context) {
+int run_switch(HttpClient& client, FlagsOptions const& options, bool on, Context const& context) {
   for (int attempt = 1;; ++attempt) {
     auto const flag = client.call({.path = path_of(options.key)});
     if (!flag) return fail_with(flag.error(), context);
@@ -217,7 +217,7 @@ int run_switch(HttpClient& client, Options const& options, bool on, Context cons
   }
 }
 
-int run_remove(HttpClient& client, Options const& options, Context const& context) {
+int run_remove(HttpClient& client, FlagsOptions const& options, Context const& context) {
   auto const answer = client.call({.method = "DELETE", .path = path_of(options.key)});
   if (!answer) return fail_with(answer.error(), context);
   print_line(context.json ? std::string{answer->root().raw} : options.key + " is removed");
@@ -226,7 +226,7 @@ int run_remove(HttpClient& client, Options const& options, Context const& contex
 
 // ---- Asked, as any OpenFeature client does.
 
-int run_eval(HttpClient& client, Options const& options, Context const& context) {
+int run_eval(HttpClient& client, FlagsOptions const& options, Context const& context) {
   auto const parsed = parse_json(options.context);
   if (!parsed) return fail_with(with_context(parsed.error(), "--context"), context);
   auto const reply = client.send({.method = "POST",
@@ -250,7 +250,7 @@ int run_eval(HttpClient& client, Options const& options, Context const& context)
 }
 
 template <class Run>
-CLI::App* add(CLI::App& flags, char const* name, char const* what, std::shared_ptr<Options> const& options,
+CLI::App* add(CLI::App& flags, char const* name, char const* what, std::shared_ptr<FlagsOptions> const& options,
               Context& context, Run run) {
   auto* const command = flags.add_subcommand(name, what);
   command->footer(std::string{kFlagsExamples});
@@ -272,19 +272,19 @@ void add_flags(CLI::App& app, Context& context) {
   auto* const flags = app.add_subcommand("flags", "List, change and try feature flags");
   flags->footer(std::string{kFlagsExamples});
   flags->require_subcommand(0, 1);
-  auto const options = std::make_shared<Options>();  // Shared by the callbacks, which outlive this function.
+  auto const options = std::make_shared<FlagsOptions>();  // Shared by the callbacks, which outlive this function.
 
-  add(*flags, "get", "Show a flag, as `set` takes it", options, context, run_get);
+  add(*flags, "get", "Show a flag, as `set` takes it", options, context, run_get_flag);
   add(*flags, "set", "Make a flag, or change it", options, context, run_set)
       ->add_option("FILE", options->file, "Its definition as JSON; - is standard input")
       ->required()
       ->type_name("FILE|-");
   add(*flags, "on", "Let a flag's rules decide", options, context,
-      [](HttpClient& client, Options const& chosen, Context const& in) {
+      [](HttpClient& client, FlagsOptions const& chosen, Context const& in) {
         return run_switch(client, chosen, true, in);
       });
   add(*flags, "off", "Give everybody a flag's default", options, context,
-      [](HttpClient& client, Options const& chosen, Context const& in) {
+      [](HttpClient& client, FlagsOptions const& chosen, Context const& in) {
         return run_switch(client, chosen, false, in);
       });
   add(*flags, "rm", "Remove a flag, and its history", options, context, run_remove);

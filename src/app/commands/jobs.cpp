@@ -106,7 +106,7 @@ int run_jobs(JobsOptions const& options, Context const& context) {
 
 // ---- job ----
 
-struct JobOptions {
+struct OneJobOptions {
   std::string id;
   std::string wait;
   bool log = false;
@@ -127,7 +127,7 @@ int print_log(HttpClient& client, std::string const& id, Context const& context)
   return kExitOk;
 }
 
-int run_job(JobOptions const& options, Context const& context) {
+int run_job(OneJobOptions const& options, Context const& context) {
   auto address = context.address();
   if (!address) return fail_with(address.error(), context);
   HttpClient client{std::move(*address)};
@@ -158,7 +158,7 @@ void add_jobs(CLI::App& app, Context& context) {
 }
 
 void add_job(CLI::App& app, Context& context) {
-  auto const options = std::make_shared<JobOptions>();  // Shared by the callback, which outlives this function.
+  auto const options = std::make_shared<OneJobOptions>();  // Shared by the callback, which outlives this function.
   auto* const command = app.add_subcommand("job", "Show a job, wait for it, print its result or its log");
   command->footer(std::string{kJobExamples});
   command->add_option("ID", options->id, "Its id")->required()->type_name("NAME")->check(is_a_name());

@@ -19,7 +19,7 @@
 namespace workmill::app {
 namespace {
 
-constexpr std::string_view kExamples =
+constexpr std::string_view kPingExamples =
     R"(
 Examples:
   workmill ping                                   of the server of --server or WORKMILL_URL
@@ -35,7 +35,7 @@ constexpr int kReady = 200;
 constexpr int kNotReady = 503;
 constexpr int kBadRequest = 400;  // To plain HTTP, of a server that speaks TLS.
 
-struct Options {
+struct PingOptions {
   std::string timeout = "4s";
 };
 
@@ -67,7 +67,7 @@ std::string failed_checks(std::string_view page) {
   return names;
 }
 
-int run_ping(Options const& options, Context const& context) {
+int run_ping(PingOptions const& options, Context const& context) {
   auto url = normal_url(context.server);
   if (!url) return fail_with(url.error(), context);
   auto const timeout = parse_duration(options.timeout);
@@ -97,8 +97,8 @@ int run_ping(Options const& options, Context const& context) {
 
 void add_ping(CLI::App& app, Context& context) {
   auto* const command = app.add_subcommand("ping", "Ask whether a server is ready: for health checks");
-  command->footer(std::string{kExamples});
-  auto const options = std::make_shared<Options>();  // Shared by the callback, which outlives this function.
+  command->footer(std::string{kPingExamples});
+  auto const options = std::make_shared<PingOptions>();  // Shared by the callback, which outlives this function.
   command->add_option("--timeout", options->timeout, "For how long to wait for it (4s)")
       ->type_name("DURATION")
       ->check(is_duration());

@@ -38,12 +38,12 @@ A job that no worker has is cancelled at once. A worker that has it is told, and
 
 enum class Action : std::uint8_t { retry, cancel };
 
-struct Options {
+struct RetryOptions {
   std::vector<std::string> ids;
   JobFilterOptions filter;
 };
 
-int run_on_ids(Action action, Options const& options, HttpClient& client, Context const& context) {
+int run_on_ids(Action action, RetryOptions const& options, HttpClient& client, Context const& context) {
   int code = kExitOk;
   std::string items;
   for (auto const& id : options.ids) {
@@ -68,7 +68,7 @@ int run_on_ids(Action action, Options const& options, HttpClient& client, Contex
   return code;
 }
 
-int run_on_filter(Action action, Options const& options, HttpClient& client, Context const& context) {
+int run_on_filter(Action action, RetryOptions const& options, HttpClient& client, Context const& context) {
   auto const* const name = action == Action::retry ? "retry" : "cancel";
   auto const answer = client.call({.method = "POST",
                                    .path = "/v1/jobs/bulk",
@@ -84,7 +84,7 @@ int run_on_filter(Action action, Options const& options, HttpClient& client, Con
   return kExitOk;
 }
 
-int run(Action action, Options const& options, Context const& context) {
+int run(Action action, RetryOptions const& options, Context const& context) {
   if (options.ids.empty() == options.filter.is_empty()) {
     return fail_usage("name the jobs: by their ids, or by --queue, --state, --type, --tag, --group or --batch");
   }
@@ -97,7 +97,7 @@ int run(Action action, Options const& options, Context const& context) {
 
 void add_action(CLI::App& app, Context& context, Action action, char const* name, char const* what,
                 std::string_view examples) {
-  auto const options = std::make_shared<Options>();  // Shared by the callback, which outlives this function.
+  auto const options = std::make_shared<RetryOptions>();  // Shared by the callback, which outlives this function.
   auto* const command = app.add_subcommand(name, what);
   command->footer(std::string{examples});
   command->add_option("ID", options->ids, "Jobs by their ids")->type_name("NAME")->check(is_a_name());

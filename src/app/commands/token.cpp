@@ -25,7 +25,7 @@
 namespace workmill::app {
 namespace {
 
-constexpr std::string_view kExamples =
+constexpr std::string_view kTokenExamples =
     R"(
 Examples:
   workmill token new --name mailer --scope enqueue --queue mail --data /var/lib/workmill
@@ -41,7 +41,7 @@ To exchange a token without a pause: rotate it, reload the server, hand out what
 old one holds too, and `token list` shows whether somebody still uses it.
 )";
 
-struct Options {
+struct TokenOptions {
   std::string config_file, data, tokens_file;
   std::string scope, name, expires, grace = "24h";
   std::vector<std::string> queues, cache_prefixes;
@@ -56,7 +56,7 @@ CLI::Validator is_key_prefix() {
           ""};
 }
 
-Result<Config> config_of(Options const& options) {
+Result<Config> config_of(TokenOptions const& options) {
   Config config;
   if (!options.config_file.empty()) WM_TRY_VOID(read_config(options.config_file, config));
   if (!options.data.empty()) config.data = options.data;
@@ -64,7 +64,7 @@ Result<Config> config_of(Options const& options) {
   return config;
 }
 
-Result<std::string> path_of(Options const& options) {
+Result<std::string> path_of(TokenOptions const& options) {
   WM_TRY(auto const config, config_of(options));
   return tokens_path(config);
 }
@@ -115,7 +115,7 @@ bool print_token(std::string& token, service::TokenRecord const& record, std::st
   return printed;
 }
 
-int run_new(Options const& options, Context const& context) {
+int run_new(TokenOptions const& options, Context const& context) {
   auto const path = path_of(options);
   if (!path) return fail_with(path.error(), context);
   service::TokenRecord record;
@@ -185,7 +185,7 @@ Result<std::string> rotate(service::TokenRecord& record, Duration grace, std::op
   return service::rotate_token(record, old_until);
 }
 
-int run_rotate(Options const& options, Context const& context) {
+int run_rotate(TokenOptions const& options, Context const& context) {
   auto const path = path_of(options);
   if (!path) return fail_with(path.error(), context);
   auto const grace = parse_duration(options.grace);
@@ -235,7 +235,7 @@ Uses uses_of(service::TokenRecord const& record, std::span<service::TokenUse con
   return found;
 }
 
-int run_list(Options const& options, Context const& context) {
+int run_list(TokenOptions const& options, Context const& context) {
   auto const config = config_of(options);
   if (!config) return fail_with(config.error(), context);
   auto const path = tokens_path(*config);
@@ -309,7 +309,7 @@ int run_list(Options const& options, Context const& context) {
   return kExitOk;
 }
 
-int run_revoke(Options const& options, Context const& context) {
+int run_revoke(TokenOptions const& options, Context const& context) {
   auto const path = path_of(options);
   if (!path) return fail_with(path.error(), context);
   auto const changed =
@@ -330,7 +330,7 @@ int run_revoke(Options const& options, Context const& context) {
   return print_line(out) ? kExitOk : kExitFailed;
 }
 
-void add_place(CLI::App& command, Options& options) {
+void add_place(CLI::App& command, TokenOptions& options) {
   command.add_option("--data", options.data, "The data folder, in which the file `tokens` is (./workmill-data)");
   command.add_option("--tokens-file", options.tokens_file, "The tokens file, where it is elsewhere");
   command.add_option("--config", options.config_file, "The server's TOML file, which says where");
@@ -340,12 +340,12 @@ void add_place(CLI::App& command, Options& options) {
 
 void add_token(CLI::App& app, Context& context) {
   auto* const command = app.add_subcommand("token", "Make, list, rotate and revoke the tokens that let callers in");
-  command->footer(std::string{kExamples});
+  command->footer(std::string{kTokenExamples});
   command->require_subcommand(1);
-  auto const options = std::make_shared<Options>();  // Shared by the callbacks, which outlive this function.
+  auto const options = std::make_shared<TokenOptions>();  // Shared by the callbacks, which outlive this function.
 
   auto* const make = command->add_subcommand("new", "Make a token, and print it once");
-  make->footer(std::string{kExamples});
+  make->footer(std::string{kTokenExamples});
   make->add_option("--scope", options->scope, "What it is for: enqueue, work, read, admin, with commas between")
       ->required()
       ->type_name("SCOPES");
@@ -371,7 +371,7 @@ void add_token(CLI::App& app, Context& context) {
   list->callback([options, &context] { context.run = [options, &context] { return run_list(*options, context); }; });
 
   auto* const exchange = command->add_subcommand("rotate", "Give a token another secret, and print it once");
-  exchange->footer(std::string{kExamples});
+  exchange->footer(std::string{kTokenExamples});
   exchange->add_option("NAME", options->name, "What it is called")->required()->type_name("NAME")->check(is_a_name());
   exchange->add_option("--grace", options->grace, "For how long the secret before holds as well (24h); 0s: no longer")
       ->type_name("DURATION")

@@ -29,7 +29,7 @@
 namespace workmill::app {
 namespace {
 
-constexpr std::string_view kExamples =
+constexpr std::string_view kTopExamples =
     R"(
 Examples:
   workmill top                       of the server on this machine; q or Ctrl-C ends it
@@ -39,7 +39,7 @@ Examples:
 What limits the server, and what to do about it, is what `workmill doctor URL` says.
 )";
 
-struct Options {
+struct TopOptions {
   bool once = false;
   std::string every = "1s";
 };
@@ -231,7 +231,7 @@ class Live {
   std::string trouble_;
 };
 
-int run(Options const& options, Context const& context) {
+int run(TopOptions const& options, Context const& context) {
   auto const every = parse_duration(options.every);
   if (!every || *every < Duration{100} || *every > std::chrono::hours{1}) return fail_usage("--every: 100ms to 1h");
   auto address = context.address();
@@ -256,9 +256,9 @@ int run(Options const& options, Context const& context) {
 }  // namespace
 
 void add_top(CLI::App& app, Context& context) {
-  auto const options = std::make_shared<Options>();  // Shared by the callback, which outlives this function.
+  auto const options = std::make_shared<TopOptions>();  // Shared by the callback, which outlives this function.
   auto* const command = app.add_subcommand("top", "Watch a server: rates, where time goes, bounds, queues, types");
-  command->footer(std::string{kExamples});
+  command->footer(std::string{kTopExamples});
   command->add_flag("--once", options->once, "One picture, and end");
   command->add_option("--every", options->every, "How often it looks (1s)")
       ->type_name("DURATION")

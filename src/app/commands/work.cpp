@@ -23,7 +23,7 @@ namespace {
 
 constexpr std::size_t kConcurrencyMax = 1'000;  // A job takes a process and four descriptors.
 
-constexpr std::string_view kExamples =
+constexpr std::string_view kWorkExamples =
     R"help(
 Examples:
   workmill work --queue thumbnails -- ./thumbnail.sh
@@ -113,7 +113,7 @@ void add_work(CLI::App& app, Context& context) {
   auto const options = std::make_shared<Options>();  // Shared by the callback, which outlives this function.
   auto& work = options->work;
   auto* const command = app.add_subcommand("work", "Take jobs and run a command for each");
-  command->footer(std::string{kExamples});
+  command->footer(std::string{kWorkExamples});
   command
       ->add_option("-q,--queue", work.queues, "Queues to take from, in this order of preference; several times, or a,b")
       ->required()
