@@ -1,6 +1,7 @@
 """What is shipped around the program: the example of a configuration, the units, the Debian package."""
 
 import json
+import os
 import re
 import shutil
 import socket
@@ -35,6 +36,66 @@ def in_the_container(instruction):
     """The words of an instruction of the container file, in its JSON form."""
     text = (ROOT / "deploy/Containerfile").read_text()
     return json.loads(re.search(rf"^{instruction}\b[^\[]*(\[.*\])$", text, re.MULTILINE).group(1))
+
+
+def stages():
+    """The container file: for each of its stages (the image that it is made from, its name, its instructions)."""
+    text = (ROOT / "deploy/Containerfile").read_text()
+    text = re.sub(r"^#.*\n", "", text, flags=re.MULTILINE).replace("\\\n", " ")
+    found = []
+    for line in text.splitlines():
+        word, _, rest = line.partition(" ")
+        if word == "FROM":
+            image, _, name = rest.partition(" AS ")
+            found.append((image, name, []))
+        elif word:
+            found[-1][2].append((word, rest))
+    return found
+
+
+def test_what_the_container_is_made_of_is_there():
+    (_, name, build), (_, _, image) = stages()
+    assert ("COPY", ". .") in build and ("WORKDIR", "/src") in build
+    commands = " && ".join(rest for word, rest in build if word == "RUN")
+    for word, rest in image:
+        if word == "COPY":
+            origin, source, _ = rest.split()
+            assert origin == f"--from={name}", "only what was built goes into the image"
+            assert re.search(rf"{re.escape(source)}(?=\s|$)", commands), f"nothing makes {source}"
+    named = re.findall(r"(?<![\w/])(?:\./)?((?:tools/)?(?:dev|package))(?= )", commands)
+    assert {"dev", "tools/package"} <= set(named)
+    for program in named:
+        assert os.access(ROOT / program, os.X_OK), program
+    # Where the image is made of a folder that was built in, none of that goes along.
+    ignored = (ROOT / "deploy/Containerfile.dockerignore").read_text().split()
+    assert {".git", "**/build", "**/node_modules"} <= set(ignored)
+    for pattern in ignored:
+        assert not (ROOT / "src").match(pattern) and not (ROOT / "tools").match(pattern), pattern
+
+
+def test_the_program_of_the_container_runs_on_the_system_that_it_was_built_on():
+    (built_on, _, _), (runs_on, _, _) = stages()
+    assert built_on == runs_on
+    # In full: podman and buildah may ask who is meant by less.
+    assert re.fullmatch(r"docker\.io/library/debian:12(-slim)?", built_on), "./dev knows the packages of Debian 12"
+
+
+def test_the_container_runs_as_somebody_to_whom_nothing_but_its_data_belongs():
+    instructions = stages()[1][2]
+    last = dict(instructions)
+    user, data = last["USER"], last["VOLUME"]
+    assert user not in ("root", "0")
+    commands = " ".join(rest for word, rest in instructions if word == "RUN")
+    assert re.search(rf"useradd [^&]*\b{user}\b", commands)
+    assert re.findall(r"install -d -o (\w+) -g \w+ -m \d+ (\S+)", commands) == [(user, data)]
+    assert "chown" not in commands
+    command = in_the_container("CMD")
+    assert command[command.index("--data") + 1] == data == last["WORKDIR"]
+    assert command[command.index("--listen") + 1].endswith(":" + last["EXPOSE"])
+    assert last["STOPSIGNAL"] == "SIGTERM", "which drains"
+    # Made before the volume is declared: what comes behind it is lost.
+    words = [word for word, _ in instructions]
+    assert words.index("RUN") < words.index("USER") < words.index("VOLUME")
 
 
 def test_the_container_starts_with_tokens_only(start, tmp_path):
