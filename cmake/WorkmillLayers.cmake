@@ -69,6 +69,7 @@ function(wm_layer folder)
       target_compile_options(wm_${name}_test PRIVATE -O0)
       wm_precompiled(wm_${name}_test test)
     endif()
+    wm_unity_tests(wm_${name}_test)
     # One entry a program, not one a test: a sanitized program takes longer to start than most tests to run. The XML
     # says how many tests there were.
     add_test(NAME ${name} COMMAND wm_${name}_test)
@@ -81,6 +82,14 @@ function(wm_layer folder)
     string(REGEX REPLACE "_fuzz$" "" stem "${stem}")
     wm_fuzz_target(${name}_${stem} ${source} wm_${name})
   endforeach()
+endfunction()
+
+# What the tests of a layer include is most of what each of them takes to compile. By eights, as the sixteens of a unity build
+# then hold every batch whole: no two names meet here alone. Where a test is edited, few others are compiled with it.
+function(wm_unity_tests target)
+  if(WM_UNITY_TESTS AND NOT CMAKE_UNITY_BUILD)
+    set_target_properties(${target} PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE 8)
+  endif()
 endfunction()
 
 function(wm_fuzz_target target source library)
