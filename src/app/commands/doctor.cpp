@@ -404,7 +404,7 @@ int run(DoctorOptions const& options, Context const& context) {
 bool names_server(std::string const& target) {
   if (target.starts_with("http://") || target.starts_with("https://")) return true;
   std::error_code ignored;
-  bool const has_port = target.find_first_of(":") != std::string::npos && target.find('/') == std::string::npos;
+  bool const has_port = target.find(':') != std::string::npos && target.find('/') == std::string::npos;
   return has_port && normal_url(target).has_value() && !std::filesystem::exists(target, ignored);
 }
 
