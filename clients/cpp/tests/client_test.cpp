@@ -410,6 +410,7 @@ TEST(Client, CallsThatFindNoConnectionWaitAndBeyondABoundAreRefused) {
       {.server = {.url = server.url(), .retry = {.attempts = 1}, .connections_max = 2, .waiting_max = 3}}};
 
   std::vector<Async<Job>> calls;
+  calls.reserve(8);
   for (int i = 0; i < 8; ++i) calls.push_back(client.job("j"));
   // The last ones are refused while the first wait.
   EXPECT_EQ(std::move(calls[7]).get().error().code, "pool_exhausted");
@@ -444,6 +445,7 @@ TEST(Client, CallsThatTheServerHoldsBackAreInNoOtherCallsWay) {
   auto computed = client.cache().get_or_compute("k", make_job("t", 1));
   auto leased = client.lease({.wait = 60s});
   std::vector<Async<Job>> waits;
+  waits.reserve(3);
   for (int i = 0; i < 3; ++i) waits.push_back(client.wait("j", 60s));
   EXPECT_TRUE(eventually([&] { return held == 3; }));  // Two more have no place.
 
@@ -662,6 +664,7 @@ TEST(Client, ItsLogIsCalledOnOneThreadOfItsOwnThoughManyWait) {
   {
     Client client{{.url = "http://127.0.0.1:" + std::to_string(free_port()), .retry = kSoon, .log = look}};
     std::vector<std::jthread> waiting;
+    waiting.reserve(4);
     for (int i = 0; i < 4; ++i) {
       waiting.emplace_back([&, i] {
         if (i % 2 == 0)
@@ -741,7 +744,8 @@ TEST(AsyncClient, ABlockingCallOnTheClientsOwnThreadIsRefusedAndDoesNotHang) {
   Client blocking{{.url = server.url()}};
   AsyncClient client{{.server = {.url = server.url()}}};
   std::promise<bool> done;
-  client.job("j").then([&](Result<Job> job) { done.set_value(job.has_value() && blocking.job("j").has_value()); });
+  client.job("j").then(
+      [&](Result<Job> const& job) { done.set_value(job.has_value() && blocking.job("j").has_value()); });
   EXPECT_TRUE(done.get_future().get());  // Another client's thread is fine.
 }
 
@@ -822,9 +826,10 @@ TEST_F(WithServer, WhatBecameOfAJobIsToldByItsCode) {
   EXPECT_EQ(client.job(waits->id).error().code, "job_not_found");
 }
 
-Task<int> enqueue_and_count(AsyncClient& client, int jobs) {
+Task<int> enqueue_and_count(AsyncClient* client, int jobs) {
   std::vector<Async<Enqueued>> calls;
-  for (int i = 0; i < jobs; ++i) calls.push_back(client.enqueue("t", i, {.queue = "many"}));
+  calls.reserve(static_cast<std::size_t>(jobs));
+  for (int i = 0; i < jobs; ++i) calls.push_back(client->enqueue("t", i, {.queue = "many"}));
   int good = 0;
   for (auto& call : calls) {
     auto const job = co_await call;
@@ -836,14 +841,14 @@ Task<int> enqueue_and_count(AsyncClient& client, int jobs) {
 TEST_F(WithServer, CoroutinesAwaitManyCallsAtOnce) {
   AsyncClient client{{.server = {.url = server_.url()}}};
 
-  EXPECT_EQ(sync_wait(enqueue_and_count(client, 200)), 200);
+  EXPECT_EQ(sync_wait(enqueue_and_count(&client, 200)), 200);
   EXPECT_EQ(client.queue("many").get()->in(JobState::ready), 200U);
 }
 
-Task<Result<int>> ask(AsyncClient& client, std::string id) {
-  auto const waiting = co_await client.wait(id, 1ms);
+Task<Result<int>> ask(AsyncClient* client, std::string id) {
+  auto const waiting = co_await client->wait(id, 1ms);
   if (!waiting) co_return std::unexpected(waiting.error());
-  co_return co_await client.result<int>(id, 60s);
+  co_return co_await client->result<int>(id, 60s);
 }
 
 TEST_F(WithServer, ManyWaitsAndTheCallsThatEndThemGoSideBySide) {
@@ -864,7 +869,7 @@ TEST_F(WithServer, AWaitGoesOnOverARestart) {
   Client client{{.url = server_.url()}};
   AsyncClient other{{.server = {.url = server_.url()}}};
   auto const sent = client.enqueue("t", 1, {.queue = "q"});
-  auto result = std::async(std::launch::async, [&] { return sync_wait(ask(other, sent->id)); });
+  auto result = std::async(std::launch::async, [&] { return sync_wait(ask(&other, sent->id)); });
   auto blocking = std::async(std::launch::async, [&] { return client.result<int>(sent->id, 60s); });
 
   server_.kill();
@@ -984,6 +989,7 @@ TEST_F(WithServer, EveryEnqueueThatWasAcknowledgedIsThereOnceAfterKills) {
   Client client{{.url = server_.url(), .retry = {.attempts = 1'000, .first = 1ms, .cap = 20ms}}};
   std::atomic<int> good{0};
   std::vector<std::jthread> threads;
+  threads.reserve(kThreads);
   for (int i = 0; i < kThreads; ++i) {
     threads.emplace_back([&] {
       for (int j = 0; j < kEach; ++j) {
@@ -1005,6 +1011,7 @@ TEST_F(WithServer, EveryEnqueueThatWasAcknowledgedIsThereOnceAfterKills) {
 TEST_F(WithServer, MoreJobsThanACallTakesGoInSeveral) {
   Client client{{.url = server_.url()}};
   std::vector<NewJob> jobs;
+  jobs.reserve(10'001);
   for (int i = 0; i < 10'001; ++i) jobs.push_back(make_job("t", i, {.queue = "q"}));
 
   auto const answers = client.enqueue_all(jobs);
@@ -1017,6 +1024,7 @@ TEST_F(WithServer, MoreBytesThanACallTakesGoInSeveral) {
   Client client{{.url = server_.url()}};
   AsyncClient async{{.server = {.url = server_.url()}}};
   std::vector<NewJob> jobs;
+  jobs.reserve(14);
   for (int i = 0; i < 12; ++i) jobs.push_back(make_job("t", std::string(1'000'000, 'x'), {.queue = "q"}));
   jobs.push_back(make_job("t", std::string(6'000'000, 'x'), {.queue = "q"}));  // More than a part has, by itself.
   jobs.push_back(make_job("t", 1, {.queue = "q"}));
