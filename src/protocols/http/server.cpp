@@ -193,7 +193,7 @@ boost::asio::awaitable<void> HttpServer::serve(CookieParts name, Welcome welcome
     if (session.is_upgraded()) upgraded = session.take_trace_id();
   }
   if (upgraded) {
-    auto stream = serve_stream(name, connection, caller, *std::move(upgraded));
+    auto stream = serve_stream(name, &connection, &caller, *std::move(upgraded));
     co_await std::move(stream);
   }
   Slot& slot = slots_[name.slot];
@@ -203,10 +203,10 @@ boost::asio::awaitable<void> HttpServer::serve(CookieParts name, Welcome welcome
   free_slots_.push_back(name.slot);
 }
 
-boost::asio::awaitable<void> HttpServer::serve_stream(CookieParts name, net::Connection& connection, Caller& caller,
+boost::asio::awaitable<void> HttpServer::serve_stream(CookieParts name, net::Connection* connection, Caller* caller,
                                                       std::string trace_id) {
   co_await boost::asio::this_coro::throw_if_cancelled(false);
-  StreamSession stream{shared_, name, connection, caller, std::move(trace_id)};
+  StreamSession stream{shared_, name, *connection, *caller, std::move(trace_id)};
   slots_[name.slot].stream = &stream;
   co_await stream.run();
   slots_[name.slot].stream = nullptr;

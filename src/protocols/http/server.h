@@ -97,7 +97,7 @@ class HttpServer final : public service::AnswerSink {
   };
 
   boost::asio::awaitable<void> serve(CookieParts name, Welcome welcome, ClientKey client, Socket socket);
-  boost::asio::awaitable<void> serve_stream(CookieParts name, net::Connection& connection, Caller& caller,
+  boost::asio::awaitable<void> serve_stream(CookieParts name, net::Connection* connection, Caller* caller,
                                             std::string trace_id);
   struct SweepBounds {
     std::size_t looks = 0;  // At connections.
