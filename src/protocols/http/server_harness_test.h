@@ -9,6 +9,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -71,15 +72,12 @@ class FakeService final : public service::Service {
   }
   // All that was asked, as one answer.
   void answer_as_one(Reply reply) {
+    std::vector<Asked> const all = std::exchange(asked, {});
+    if (all.empty()) return;
     std::vector<service::Answer> bunch;
-    for (Asked const& it : std::exchange(asked, {})) {
-      if (bunch.empty()) {
-        bunch.push_back({.cookie = it.cookie, .reply = std::move(reply)});
-      } else {
-        bunch.front().also.push_back(it.cookie);
-      }
-    }
-    if (!bunch.empty()) sink_->on_answers(bunch);
+    bunch.push_back({.cookie = all.front().cookie, .reply = std::move(reply)});
+    for (Asked const& it : std::span{all}.subspan(1)) bunch.front().also.push_back(it.cookie);
+    sink_->on_answers(bunch);
   }
   // All that was asked, in one bunch.
   void answer_all(std::function<Reply(Command const&)> const& reply) {
@@ -169,8 +167,7 @@ inline std::size_t count_of(std::string_view text, std::string_view part) {
   return count;
 }
 
-class ServerTest : public testing::Test {
- protected:
+struct ServerTest : testing::Test {
   ServerTest() { remake({}); }
 
   void remake(HttpLimits const& limits) {

@@ -19,8 +19,7 @@ using namespace std::chrono_literals;
 constexpr cache::Place kOnDisk{.at = Position{.segment = 1, .offset = 64}, .bytes = 100};
 constexpr std::string_view kJob = R"({"job":{"type":"report","queue":"reports"}})";
 
-class CacheHttpTest : public ServerTest {
- protected:
+struct CacheHttpTest : ServerTest {
   CacheHttpTest() { service.cached = &cache; }
 
   Instant now() const { return clock.now(); }
@@ -200,7 +199,7 @@ TEST_F(CacheHttpTest, WhoWantsNoBodyDoesNotWaitForTheDisk) {
 
 TEST_F(CacheHttpTest, AValueThatWasOverBeforeItsAnswerIsNotShown) {
   cache.put("k", CacheValue::make_head("k", "text/plain", 5), times(1s, 1s), {}, kOnDisk);
-  CachedReply const cached{.value = CacheValue::make("k", "text/plain", "12345"), .times = times(1s, 1s)};
+  CachedReply cached{.value = CacheValue::make("k", "text/plain", "12345"), .times = times(1s, 1s)};
   TestClient client{port};
   client.send(get("/v1/cache/k"));
   ASSERT_TRUE(asked(1));
@@ -247,7 +246,7 @@ TEST_F(CacheHttpTest, AValueForWhichThereIsNoMemoryIsNotCopiedForEachWhoWaits) {
 TEST_F(CacheHttpTest, LargeAnswersThatWaitForAnotherCountAsMemory) {
   remake({.buffered_bytes_max = 3 << 20});
   cache.put("k", CacheValue::make_head("k", "text/plain", 5), times(), {}, kOnDisk);
-  CachedReply const cached{.value = CacheValue::make("k", "text/plain", std::string(1 << 20, 'x')), .times = times()};
+  CachedReply cached{.value = CacheValue::make("k", "text/plain", std::string(1 << 20, 'x')), .times = times()};
   TestClient client{port};
   std::string gets;
   for (int i = 0; i < 8; ++i) gets += get("/v1/cache/k");
