@@ -219,7 +219,7 @@ struct TurnRecord {
 
 class Model {
  public:
-  Model(ModelOptions options, Figures& figures) : options_(options), figures_(figures) {}
+  Model(ModelOptions options, Figures& figures) : options_(std::move(options)), figures_(figures) {}
 
   // One turn. False: the server broke a rule, and complaint() says which. Nothing may be called after that.
   bool turn(TurnRecord const& record);

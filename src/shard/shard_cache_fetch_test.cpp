@@ -110,6 +110,7 @@ TEST_F(ShardCacheFetchTest, FlightsThatBeginAfterwardsAreNoMoreThanABatchTakes) 
 
 TEST_F(ShardCacheFetchTest, AValueThatIsTooLargeForTheMemoryIsReadOnceForAllWhoWaited) {
   std::vector<Cookie> readers;
+  readers.reserve(5);
   for (int i = 0; i < 5; ++i) readers.push_back(submit(ReadCached{.key = "k"}));
   turn();
 

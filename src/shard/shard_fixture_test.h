@@ -47,7 +47,7 @@ inline Bytes spec_of_job(std::string_view type, std::string_view queue = "defaul
 inline Enqueue enqueue(std::vector<Bytes> specs) { return {.specs = std::move(specs), .idempotency = {}}; }
 
 // A request for what a job of `queue` computes.
-inline ComputeCached compute(std::string key, Duration wait = std::chrono::seconds{20}, Duration error_for = {},
+inline ComputeCached compute(std::string const& key, Duration wait = std::chrono::seconds{20}, Duration error_for = {},
                              Duration fresh = std::chrono::minutes{1}, Duration stale = std::chrono::minutes{1}) {
   JobSpecView spec;
   spec.type = "compute";

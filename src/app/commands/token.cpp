@@ -299,7 +299,7 @@ int run_list(TokenOptions const& options, Context const& context) {
         {record.expires_at ? format_rfc3339(*record.expires_at) : "never", is_over ? Colour::red : Colour::plain},
         {last_of(last)}};
     if (any_old) {
-      row.push_back({has_old(record) ? format_rfc3339(record.old->until) : "-"});
+      row.push_back({record.old && has_old(record) ? format_rfc3339(record.old->until) : "-"});
       row.push_back({has_old(record) ? last_of(of_old) : "-"});
     }
     table.row(std::move(row));

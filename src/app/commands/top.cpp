@@ -72,20 +72,22 @@ class Asker {
       place = finished.reply ? read_reply(*finished.reply) : std::unexpected(std::move(finished.reply).error());
     }
     if (is_asking() || !status_ || !queues_) return std::nullopt;
-    return take();
+    auto status = *std::move(status_);
+    auto queues = *std::move(queues_);
+    status_.reset();
+    queues_.reset();
+    return take(std::move(status), std::move(queues));
   }
 
  private:
   using Ticket = HttpMulti::Ticket;
 
-  Result<Sample> take() {
-    auto status = std::exchange(status_, std::nullopt);
-    auto queues = std::exchange(queues_, std::nullopt);
-    if (!*status) return std::unexpected(std::move(*status).error());
-    if (!*queues) return std::unexpected(std::move(*queues).error());
-    Sample sample{.snapshot = health::read_status((*status)->root()),
-                  .status = std::move(**status),
-                  .queues = std::move(**queues),
+  Result<Sample> take(Result<JsonDocument> status, Result<JsonDocument> queues) {
+    if (!status) return std::unexpected(std::move(status).error());
+    if (!queues) return std::unexpected(std::move(queues).error());
+    Sample sample{.snapshot = health::read_status(status->root()),
+                  .status = std::move(*status),
+                  .queues = std::move(*queues),
                   .at = clock_.monotonic()};
     health::read_queues(sample.queues.root(), sample.snapshot);
     return sample;
@@ -198,11 +200,12 @@ class Live {
     }
     trouble_.clear();
     before_ = std::exchange(after_, sample->snapshot);
-    seconds_ = last_ ? std::max(before_->uptime_seconds < after_->uptime_seconds
-                                    ? after_->uptime_seconds - before_->uptime_seconds
-                                    : std::chrono::duration<double>(sample->at - *last_).count(),
-                                0.001)
-                     : 0;
+    double const uptime = sample->snapshot.uptime_seconds;
+    seconds_ = last_ && before_ ? std::max(before_->uptime_seconds < uptime
+                                               ? uptime - before_->uptime_seconds
+                                               : std::chrono::duration<double>(sample->at - *last_).count(),
+                                           0.001)
+                                : 0;
     last_ = sample->at;
   }
 
