@@ -368,6 +368,9 @@ class Model {
   bool run(shard::Cookie cookie, GetBatch const& command);
 
   bool bulk_part(Bulk bulk);
+  bool names_no_batch(JobFilter const& filter) const {
+    return !filter.batch.empty() && !batches_.contains(filter.batch);
+  }
   Room room_to_wait() const;
   // Whether there may have been none all the same for this request, which was answered in its turn: those who were
   // perhaps served after it waited still (see jobs_leased_later()).

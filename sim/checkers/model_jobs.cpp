@@ -46,6 +46,7 @@ bool Model::run(shard::Cookie cookie, GetJobLog const& command) {
 }
 
 bool Model::run(shard::Cookie cookie, ListJobs const& command) {
+  if (names_no_batch(command.filter)) return expect_error(cookie, ErrorCode::batch_not_found);
   JobsReply const* reply = nullptr;
   WM_SIM_STEP(expect(cookie, reply));
   if (reply == nullptr) return true;
@@ -211,6 +212,7 @@ bool Model::run(shard::Cookie cookie, PatchJob const& command) {
 // ---- Many jobs.
 
 bool Model::run(shard::Cookie cookie, BulkJobs const& command) {
+  if (names_no_batch(command.filter)) return expect_error(cookie, ErrorCode::batch_not_found);
   return bulk_part({.cookie = cookie, .command = command, .count = 0});
 }
 
@@ -299,7 +301,7 @@ bool Model::no_job_can_match(JobFilter const& filter) const {
     return wanted.empty() ||
            std::any_of(jobs_.begin(), jobs_.end(), [&](auto const& job) { return job.second.*name == wanted; });
   };
-  if (!filter.batch.empty() && !batches_.contains(filter.batch)) return true;
+  if (names_no_batch(filter)) return true;
   if (!has(filter.type, &ModelJob::type) || !has(filter.group, &ModelJob::group)) return true;
   if (filter.queue.empty()) return false;
   auto const queue = queues_.find(filter.queue);

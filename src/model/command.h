@@ -101,9 +101,9 @@ struct ReportBatch {
 struct JobFilter {
   std::optional<JobState> state{};
   std::string queue{}, type{}, tag{}, group{};  // Empty: any.
-  std::string batch{};                          // The id of a batch; empty: any. Where there is none such: no job.
-  std::string text{};                           // Substring of type, id, payload or error; empty: any.
-  AllowedQueues among{};                        // Jobs of other queues are none; nothing: any. The shard's to set.
+  std::string batch{};    // The id of a batch; empty: any. batch_not_found where there is none such.
+  std::string text{};     // Substring of type, id, payload or error; empty: any.
+  AllowedQueues among{};  // Jobs of other queues are none; nothing: any. The shard's to set.
 };
 
 struct GetJob {

@@ -361,7 +361,12 @@ Result<> ShardLoop::execute_in_parts(Unfinished unfinished) {
   bool again = false;
   auto* bulk = std::get_if<BulkJobs>(&unfinished.request.command);
   if (bulk != nullptr && !bulk->filter.tag.empty()) {
-    WM_TRY(again, bulk_by_tag(unfinished));
+    std::optional<Error> refused;
+    WM_TRY(again, bulk_by_tag(unfinished, refused));
+    if (refused) {
+      answer(unfinished.request.port, unfinished.request.cookie, *std::move(refused));
+      return {};
+    }
   } else if (std::holds_alternative<ForgetCachedBy>(unfinished.request.command)) {
     WM_TRY_VOID(forget_cached_by(unfinished, again));
   } else {

@@ -182,8 +182,8 @@ class ShardLoop {
   void execute_get(Request&& request);
   Result<> execute_in_parts(Unfinished unfinished);
   // The part of a bulk action that the engine cannot do: by tag, which only the log knows. True: not done yet, and
-  // `resume_before` says where to go on.
-  Result<bool> bulk_by_tag(Unfinished& unfinished);
+  // `resume_before` says where to go on. `refused`: nothing was done, and this is why.
+  Result<bool> bulk_by_tag(Unfinished& unfinished, std::optional<Error>& refused);
   Result<> serve_waiting();
   Result<> serve_happened(engine::Happenings const& happened);
   Result<bool> serve_waiter(std::string const& queue);

@@ -216,13 +216,19 @@ Result<bool> ShardLoop::matches(JobView const& job, JobFilter const& filter) con
   });
 }
 
-Result<bool> ShardLoop::bulk_by_tag(Unfinished& unfinished) {
+Result<bool> ShardLoop::bulk_by_tag(Unfinished& unfinished, std::optional<Error>& refused) {
   auto const& bulk = std::get<BulkJobs>(unfinished.request.command);
   bool again = false;
   Reply page = engine_.execute(ListJobs{.filter = bulk.filter, .limit = kBulkPage, .before = unfinished.resume_before},
                                context(), batch_, &again);
   auto* jobs = std::get_if<JobsReply>(&page);
-  if (jobs == nullptr) return false;
+  if (jobs == nullptr) {  // Its batch is not there. Where it was, what was done is told.
+    if (!unfinished.resume_before) {
+      refused = std::get<Error>(std::move(page));
+      if (!refused->field.empty()) refused->field.insert(0, "where.");
+    }
+    return false;
+  }
   for (JobView& job : jobs->jobs) {
     auto spec = reader_.spec(job.spec_at, job.spec_bytes);
     if (!spec) {  // Its tags are not known: what is not known to be meant is left alone.

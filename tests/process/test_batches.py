@@ -210,7 +210,6 @@ def test_jobs_show_their_batch_and_are_found_by_it(batches):
     other = api.enqueue_id()
     assert api.job(mine[0])["batch"] == id and "batch" not in api.job(other)
     assert sorted(job["id"] for job in api.jobs(batch=id)) == sorted(mine)
-    assert api.jobs(batch=f"{api.queue}-nowhere") == []
     leased = api.lease(max=10)
     assert {job["id"]: job.get("batch") for job in leased} == {**dict.fromkeys(mine, id), other: None}
     for job in leased:
@@ -222,6 +221,21 @@ def test_jobs_show_their_batch_and_are_found_by_it(batches):
 
 
 def test_a_worker_stream_shows_the_batch_too(batches, shared):
+def test_jobs_are_not_chosen_by_a_batch_that_is_not_there(batches):
+    api, id = batches.api, batches.make()["id"]
+    (job,) = batches.fill(id, 1)
+    batches.work_off("failed")
+    batches.forget(id)
+    assert api.job(job)["batch"] == id, "it shows where it was"
+    for gone in (id, "never-was", "no%20name"):
+        api.refused("GET", f"/v1/jobs?batch={gone}", code="batch_not_found", field="batch")
+    for extra in ({}, {"tag": "t"}):
+        retry = {"action": "retry", "where": {"batch": id, **extra}}
+        problem = api.refused("POST", "/v1/jobs/bulk", retry, code="batch_not_found", field="where.batch")
+        assert problem["status"] == 404
+    assert api.state(job) == "dead"
+
+
     api, id = batches.api, batches.make()["id"]
     batches.fill(id, 1)
     with Stream(shared) as stream:
@@ -481,3 +495,5 @@ def test_the_guide_works_as_pasted(start, tmp_path):
     assert states(batch) == {"on_success": "enqueued", "on_finish": "enqueued"}
     types = {name: api.job(batch[name]["job"])["type"] for name in ("on_success", "on_finish")}
     assert types == {"on_success": "import.publish", "on_finish": "import.report"}
+    for command in ("jobs", "retry", "cancel"):
+        assert cli.run(command, "--batch", "b", expect=1).err.startswith("workmill: batch_not_found"), command

@@ -98,6 +98,8 @@ CALLS = [
     ("GET", "/v1/jobs?batch={q}", None, 200),
     ("POST", "/v1/jobs/bulk", {"action": "cancel", "where": {"batch": "{q}"}}, 200),
     ("POST", "/v1/batches/{q}/close", None, 200),
+    ("GET", "/v1/jobs?batch=nope", None, 404),
+    ("POST", "/v1/jobs/bulk", {"action": "cancel", "where": {"batch": "nope"}}, 404),
     ("POST", "/v1/batches/nope/close", None, 404),
     ("POST", "/v1/jobs", {"type": "t", "queue": "{q}", "batch": "{q}"}, 409),
     ("DELETE", "/v1/batches/{q}", None, 200),

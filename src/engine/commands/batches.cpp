@@ -21,17 +21,15 @@ Error batch_closed() {
 
 }  // namespace
 
-Error no_such_batch() {
-  return {.code = ErrorCode::batch_not_found, .message = "there is no such batch, or no longer"};
+Error no_such_batch(std::string_view field) {
+  return {.code = ErrorCode::batch_not_found,
+          .message = "there is no such batch, or no longer",
+          .field = std::string{field}};
 }
 
 Result<> check_batch(std::string_view id, State const& state) {
   BatchTable::Batch const* const batch = state.find_batch(id);
-  if (batch == nullptr) {
-    Error error = no_such_batch();
-    error.field = "batch";
-    return std::unexpected(std::move(error));
-  }
+  if (batch == nullptr) return std::unexpected(no_such_batch("batch"));
   if (batch->closed_at) return std::unexpected(batch_closed());
   return {};
 }

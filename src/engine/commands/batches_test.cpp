@@ -433,7 +433,6 @@ TEST_F(Batches, JobsAreFoundByTheirs) {
   std::vector<JobNumber> found;
   for (JobView const& job : expect<JobsReply>(ListJobs{.filter = {.batch = "a"}}).jobs) found.push_back(job.number);
   EXPECT_THAT(found, ElementsAre(second, first));
-  EXPECT_TRUE(expect<JobsReply>(ListJobs{.filter = {.batch = "none"}}).jobs.empty());
   EXPECT_EQ(count(BulkJobs{.action = BulkAction::cancel, .filter = {.batch = "a"}}), 2U);
   EXPECT_EQ(get("a").jobs.cancelled, 2U);
   EXPECT_EQ(get("b").jobs.cancelled, 0U);
@@ -441,6 +440,27 @@ TEST_F(Batches, JobsAreFoundByTheirs) {
 
 TEST_F(Batches, OneThatIsDecidedIsKeptForATimeAndThenForgotten) {
   make();
+// That nothing was found would be read as: there is nothing left to do.
+TEST_F(Batches, ToChooseJobsByOneThatIsNotThereIsAnError) {
+  make();
+  add();
+  kill_one();
+  expect<DoneReply>(ForgetBatch{.id = "b"});
+
+  EXPECT_EQ(expect_error(ListJobs{.filter = {.batch = "b"}}), ErrorCode::batch_not_found);
+  EXPECT_EQ(expect_error(ListJobs{.filter = {.queue = "nowhere", .batch = "b"}}), ErrorCode::batch_not_found);
+  EXPECT_EQ(expect_error(BulkJobs{.action = BulkAction::retry, .filter = {.batch = "b"}}), ErrorCode::batch_not_found);
+}
+
+// What was done before is not undone, and its count is told.
+TEST_F(Batches, ABulkActionWhoseBatchGoesWhileItIsUnderWayEnds) {
+  make();
+  auto const job = add();
+  expect<DoneReply>(ForgetBatch{.id = "b"});
+  BulkJobs const rest{.action = BulkAction::cancel, .filter = {.batch = "b"}, .before = job};
+  EXPECT_EQ(count(rest), 0U);
+}
+
   add();
   close();
   complete_one();

@@ -53,6 +53,8 @@ Reply decide(BulkJobs const& command, State const& state, Context const& context
   }
   CountReply reply;
   JobMatch const match{command.filter, state};
+  // Of one that goes while this is under way the rest is left alone, and what was done is told.
+  if (match.names_no_batch() && !command.before) return no_such_batch("where.batch");
   std::vector<std::pair<JobNumber, JobIndex>> found;
   for (JobIndex const job : find_next(match, state, command.before, reply.next)) {
     found.emplace_back(state.job(job).number, job);

@@ -88,7 +88,8 @@ std::size_t overtake_flights(std::string_view prefix, FlightFilter const& is_mea
 
 Error no_such_job();
 Error no_such_queue(std::string_view name);
-Error no_such_batch();
+// `field`: of the request, where it names the batch in one.
+Error no_such_batch(std::string_view field = {});
 Error queue_full(std::string_view name);
 
 }  // namespace workmill::engine

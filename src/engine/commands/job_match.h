@@ -20,11 +20,14 @@ class JobMatch {
         by_batch_(!filter.batch.empty()),
         among_(filter.among) {}
 
+  // It asks for the jobs of a batch that is not there.
+  bool names_no_batch() const { return by_batch_ && batch_ == nullptr; }
+
   // Nothing can pass: a name that no job has, no such batch, or a queue without jobs in that state.
   bool is_hopeless() const {
     if (by_type_ && type_ == kNone<NameIndex>) return true;
     if (by_group_ && group_ == kNone<NameIndex>) return true;
-    if (by_batch_ && batch_ == nullptr) return true;
+    if (names_no_batch()) return true;
     if (!by_queue_) return false;
     if (queue_ == kNone<QueueIndex>) return true;
     Queue const& queue = state_.queue(queue_);

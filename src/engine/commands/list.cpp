@@ -5,6 +5,7 @@ namespace workmill::engine {
 Reply look(ListJobs const& command, State const& state) {
   JobsReply reply;
   JobMatch const match{command.filter, state};
+  if (match.names_no_batch()) return no_such_batch("batch");
   if (match.is_hopeless()) return reply;
   JobNumber const before = command.before.value_or(JobNumber{UINT64_MAX});
   std::uint32_t looked_at = 0;
