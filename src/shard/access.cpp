@@ -26,6 +26,10 @@ Error forbidden_flags() {
   return {.code = ErrorCode::forbidden, .message = "the token is limited to queues, and flags belong to none"};
 }
 
+// What a limited caller names instead of a batch that he may not see: it is no name, and so that of none. Whatever is
+// answered, the engine answers of both alike.
+constexpr std::string_view kNoBatch = "/";
+
 // One visit for each command. Every alternative is named here: a new one does not compile until somebody has said
 // what a limited caller may do with it.
 class Narrow {
@@ -37,18 +41,21 @@ class Narrow {
   Verdict operator()(Enqueue& it) const {
     if (!allowed_.queues) return {};
     JobSpecView spec;
-    for (Bytes const& bytes : it.specs) {
+    for (Bytes& bytes : it.specs) {
       bool const is_spec = decode_spec(bytes, spec).has_value();
       WM_ASSERT(is_spec);  // Who made the command encoded it.
       if (!allowed_.has_queue(spec.queue)) return forbidden_queue("queue");
-      // Whether there is one, only those learn who may see it.
-      if (!spec.batch.empty() && !may_see_batch(spec.batch)) return no_such_batch();
-      if (spec.id.empty()) continue;
       JobRef ref{.number = JobIdCodec{engine_.salt()}.decode(spec.id), .text = {}};
       if (!ref.number) ref.text = spec.id;
-      auto const queue = engine_.queue_of(ref);
+      auto const queue = spec.id.empty() ? std::nullopt : engine_.queue_of(ref);
       if (queue && !allowed_.has_queue(*queue)) {
         return Error{.code = ErrorCode::forbidden, .message = "this id is not to be had", .field = "id"};
+      }
+      if (!spec.batch.empty() && !may_see_batch(spec.batch)) {
+        spec.batch = kNoBatch;
+        Bytes without;
+        encode_spec(spec, without);
+        bytes = std::move(without);
       }
     }
     return {};
@@ -133,11 +140,8 @@ class Narrow {
     return !queues || std::all_of(queues->begin(), queues->end(),
                                   [this](std::string_view queue) { return allowed_.has_queue(queue); });
   }
-  static Error no_such_batch() {
-    return {.code = ErrorCode::batch_not_found, .message = "there is no such batch, or no longer", .field = "batch"};
-  }
   Verdict narrow_batch(std::string& id) const {
-    if (!may_see_batch(id)) id.clear();  // No batch has that.
+    if (!may_see_batch(id)) id = kNoBatch;
     return {};
   }
   Verdict check(std::string_view queue) const {
@@ -173,6 +177,7 @@ class Narrow {
   }
 
   Allowed const& allowed_;
+    if (allowed_.queues && !filter.batch.empty() && !may_see_batch(filter.batch)) filter.batch = kNoBatch;
   engine::Engine const& engine_;
 };
 

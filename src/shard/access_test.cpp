@@ -36,6 +36,11 @@ class Limited : public ShardTest {
     encode_spec(view, bytes);
     return bytes;
   }
+  static Bytes of_batch(std::string_view batch, std::string_view id = {}) {
+    Bytes bytes;
+    encode_spec({.type = "t", .queue = "mine", .id = id, .batch = batch}, bytes);
+    return bytes;
+  }
   Reply ask(Command command, Allowed allowed = {}) {
     Cookie const cookie = submit(std::move(command), std::move(allowed));
     for (int i = 0; i < 1'000 && !answered(cookie); ++i) turn();
@@ -112,15 +117,36 @@ TEST_F(Limited, FindsNoBatchThatCallsBackAnotherQueue) {
   EXPECT_EQ(std::get<Error>(ask_limited(ForgetBatch{.id = "theirs"})), unknown);
   expect_forbidden(ask_limited(MakeBatch{.id = "theirs", .on_finish = spec("mine")}));
 
-  JobSpecView job{.type = "t", .queue = "mine", .batch = "theirs"};
-  Bytes bytes;
-  encode_spec(job, bytes);
-  auto const refused = std::get<Error>(ask_limited(enqueue({bytes})));
-  job.batch = "never-was";
-  bytes.clear();
-  encode_spec(job, bytes);
-  EXPECT_EQ(refused, std::get<Error>(ask_limited(enqueue({bytes}))));
+  auto const refused = std::get<Error>(ask_limited(enqueue({of_batch("theirs")})));
+  EXPECT_EQ(refused, std::get<Error>(ask_limited(enqueue({of_batch("never-was")}))));
   EXPECT_EQ(refused.code, ErrorCode::batch_not_found);
+  EXPECT_EQ(std::get<BatchReply>(ask(GetBatch{.id = "theirs"})).batch.jobs.total, 0U);
+}
+
+TEST_F(Limited, ChoosesNoJobsByABatchThatCallsBackAnotherQueue) {
+  ask(MakeBatch{.id = "theirs", .on_finish = spec("foreign")});
+  auto const refused = [this](Command command) { return std::get<Error>(ask_limited(std::move(command))); };
+  auto const list = [](std::string id) { return ListJobs{.filter = {.batch = std::move(id)}}; };
+  auto const bulk = [](std::string id, std::string tag) {
+    return BulkJobs{.action = BulkAction::retry, .filter = {.tag = std::move(tag), .batch = std::move(id)}};
+  };
+
+  EXPECT_EQ(refused(list("theirs")).code, ErrorCode::batch_not_found);
+  EXPECT_EQ(refused(list("theirs")), refused(list("never-was")));
+  EXPECT_EQ(refused(bulk("theirs", "")).code, ErrorCode::batch_not_found);
+  EXPECT_EQ(refused(bulk("theirs", "")), refused(bulk("never-was", "")));
+  EXPECT_EQ(refused(bulk("theirs", "tag")), refused(bulk("never-was", "")));
+}
+
+// Of a job that is there already it makes no difference what batch it names: neither one of others, nor none.
+TEST_F(Limited, LearnsOfNoBatchByAJobThatIsThereAlready) {
+  ask(MakeBatch{.id = "theirs", .on_finish = spec("foreign")});
+  auto const job = put("mine", "my-id");
+  for (std::string_view const batch : {"theirs", "never-was"}) {
+    auto const again = ask_limited(enqueue({of_batch(batch, "my-id")}));
+    ASSERT_TRUE(std::holds_alternative<EnqueueReply>(again)) << batch;
+    EXPECT_EQ(std::get<EnqueueReply>(again).jobs[0].number, *job.number);
+  }
   EXPECT_EQ(std::get<BatchReply>(ask(GetBatch{.id = "theirs"})).batch.jobs.total, 0U);
 }
 

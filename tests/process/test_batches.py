@@ -6,10 +6,11 @@ import shutil
 
 import pytest
 
-from harness import RFC3339_UTC_MS, ROOT, UUID_V7, eventually
+from harness import RFC3339_UTC_MS, ROOT, UNSET, UUID_V7, eventually
 from streams import Stream
 from test_cli import Cli
 from test_metrics import page
+from test_openapi import fill_in
 from test_readme import paste
 from test_tokens import Keys
 
@@ -354,10 +355,12 @@ def test_a_token_for_some_queues_knows_no_batch_that_calls_back_in_another(start
         ("GET", "/v1/batches/{}", None),
         ("POST", "/v1/batches/{}/close", None),
         ("DELETE", "/v1/batches/{}", None),
+        ("GET", "/v1/jobs?batch={}", None),
         ("POST", "/v1/jobs", {**mine, "batch": "{}"}),
+        ("POST", "/v1/jobs/bulk", {"action": "retry", "where": {"batch": "{}"}}),
     ):
         seen, unknown = (
-            limited.call(method, path.format(id), **({} if body is None else {"body": {**body, "batch": id}}))
+            limited.call(method, path.format(id), UNSET if body is None else fill_in(body, {"": id}))
             for id in ("theirs", "never-was")
         )
         assert (seen.status, seen.code) == (404, "batch_not_found"), (method, path, seen)
@@ -366,6 +369,10 @@ def test_a_token_for_some_queues_knows_no_batch_that_calls_back_in_another(start
     limited.refused("POST", "/v1/batches", {"on_success": {"type": "t"}}, code="forbidden", field="on_success.queue")
     limited.refused("POST", "/v1/batches", {"id": "theirs", "on_finish": mine}, code="forbidden", field="id")
 
+    own = limited.post("/v1/jobs", {**mine, "id": "own"})
+    for id in ("theirs", "never-was"):  # Of a job that is there already it makes no difference.
+        again = limited.call("POST", "/v1/jobs", {**mine, "id": "own", "batch": id}).json
+        assert again == {**own, "duplicate": True}
     limited.post("/v1/jobs", {**mine, "batch": "shared"})
     assert counts(limited.get("/v1/batches/shared")) == {"total": 2, "pending": 2}
     assert [job["queue"] for job in limited.get("/v1/jobs?batch=shared")["items"]] == ["mine"]
