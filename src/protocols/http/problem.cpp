@@ -110,7 +110,7 @@ int retry_after_seconds(ErrorCode code) {
   if (class_of(code) != ErrorClass::retryable) return 0;
   switch (code) {
     case ErrorCode::queue_full: return 2;     // Workers have to come first.
-    case ErrorCode::batches_full: return 10;  // Callbacks have to be enqueued first.
+    case ErrorCode::batches_full: return 30;  // Jobs have to end first, or somebody to close or delete what was left.
     case ErrorCode::disk_full: return 30;     // Somebody has to come first.
     case ErrorCode::shutting_down:
     case ErrorCode::recovering: return 3;
