@@ -36,11 +36,11 @@ Result<> read_effects(BytesView payload, std::vector<Effect>& out) {
 
 std::string_view name_of(Command const& command) {
   constexpr std::array<std::string_view, std::variant_size_v<Command>> kNames{
-      "Enqueue",    "Lease",          "ReportBatch", "GetJob",       "GetJobLog",      "ListJobs",
-      "CancelJob",  "RetryJob",       "DeleteJob",   "PatchJob",     "BulkJobs",       "ListQueues",
-      "GetQueue",   "PatchQueue",     "PurgeQueue",  "GetStatus",    "OpenStream",     "TellStream",
-      "PutCache",   "ComputeCached",  "ReadCached",  "ForgetCached", "ForgetCachedBy", "SetFlag",
-      "RemoveFlag", "GetFlagHistory", "MakeBatch",   "CloseBatch",   "ForgetBatch",    "GetBatch"};
+      "Enqueue",      "Lease",          "ReportBatch", "GetJob",     "GetJobLog",      "ListJobs",      "CancelJob",
+      "RetryJob",     "DeleteJob",      "PatchJob",    "BulkJobs",   "ListQueues",     "GetQueue",      "PatchQueue",
+      "PurgeQueue",   "GetStatus",      "OpenStream",  "TellStream", "PutCache",       "ComputeCached", "ReadCached",
+      "ForgetCached", "ForgetCachedBy", "SetFlag",     "RemoveFlag", "GetFlagHistory", "MakeBatch",     "CloseBatch",
+      "ForgetBatch",  "GetBatch",       "ListBatches"};
   return kNames[command.index()];
 }
 

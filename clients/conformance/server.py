@@ -120,7 +120,7 @@ class Server:
             return ""
 
     def metric(self, name: str) -> float:
-        """One without labels."""
+        """By its name, with its labels where it has some."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=DEADLINE)
         try:
             connection.request("GET", "/metrics")

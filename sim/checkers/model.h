@@ -366,6 +366,7 @@ class Model {
   bool run(shard::Cookie cookie, CloseBatch const& command);
   bool run(shard::Cookie cookie, ForgetBatch const& command);
   bool run(shard::Cookie cookie, GetBatch const& command);
+  bool run(shard::Cookie, ListBatches const&) { return true; }
 
   bool bulk_part(Bulk bulk);
   bool names_no_batch(JobFilter const& filter) const {

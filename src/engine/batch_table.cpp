@@ -140,6 +140,7 @@ void BatchTable::apply(effect::BatchMade const& e, std::array<std::string_view, 
 void BatchTable::apply(effect::BatchClosed const& e) {
   Batch* const batch = at(e.batch);
   if (batch == nullptr) return;
+  if (!batch->closed_at) ++closed_;
   batch->closed_at = batch->changed_at = e.at;
   refile(*batch);
 }
@@ -163,6 +164,7 @@ void BatchTable::apply(effect::BatchForgotten const& e) {
   if (batch.is_due) due_.erase(batch.number);
   if (batch.keep_until) kept_until_.erase({*batch.keep_until, batch.number});
   by_id_.erase(batch.id);
+  if (batch.closed_at) --closed_;
   by_number_.erase(found);
 }
 
@@ -176,6 +178,7 @@ void BatchTable::apply(effect::BatchCopied const& e, EffectSink::Written w) {
   }
   Batch& batch = add(e.batch, e.id, w);
   batch.closed_at = e.closed_at;
+  if (batch.closed_at) ++closed_;
   batch.changed_at = e.changed_at;
   batch.gone = e.gone;
   batch.fingerprint = e.fingerprint;
@@ -273,6 +276,9 @@ std::string BatchTable::check() const {
   }
   if (due != due_.size() || kept != kept_until_.size()) return "the indexes of batches have too many";
   if (by_id_.size() != by_number_.size()) return "ids of batches lead nowhere";
+  std::size_t closed = 0;
+  walk([&closed](Batch const& batch) { closed += batch.closed_at ? 1U : 0U; });
+  if (closed != closed_) return "closed batches were counted wrongly";
   return content == content_bytes_ ? std::string{} : "what batches hold was counted wrongly";
 }
 

@@ -68,6 +68,9 @@ class BatchTable {
     // May this callback be enqueued now?
     bool is_due_for(CallbackKind kind) const;
     CallbackState state_of(CallbackKind kind) const;
+    BatchState state() const {
+      return !closed_at ? BatchState::open : keep_until ? BatchState::over : BatchState::closed;
+    }
     BatchView view() const;
     effect::BatchCopied copy() const;
   };
@@ -116,6 +119,22 @@ class BatchTable {
   void walk_from(BatchNumber first, Visit const& visit) const {
     for (auto at = by_number_.lower_bound(first); at != by_number_.end() && visit(*at->second); ++at) {
     }
+  }
+  // From the newest to the oldest, those before `before`, until `visit` says false.
+  template <class Visit>
+  void walk_older(BatchNumber before, Visit const& visit) const {
+    for (auto it = by_number_.lower_bound(before); it != by_number_.begin();) {
+      if (!visit(*(--it)->second)) return;
+    }
+  }
+  // Those that are in a state.
+  std::size_t count(BatchState state) const {
+    switch (state) {
+      case BatchState::open: return by_number_.size() - closed_;
+      case BatchState::closed: return closed_ - kept_until_.size();
+      case BatchState::over: return kept_until_.size();
+    }
+    return 0;
   }
   // Jobs that are, or were once, in a batch: with its number, in no order.
   template <class Visit>
@@ -186,6 +205,7 @@ class BatchTable {
   absl::flat_hash_map<JobNumber, BatchNumber> batch_of_;
   absl::btree_set<BatchNumber> due_;
   absl::btree_set<std::pair<Instant, BatchNumber>> kept_until_;
+  std::size_t closed_ = 0;  // Those that are over included.
   std::size_t content_bytes_ = 0;
 
   // While the log is replayed: which jobs name a batch, by the place of its id.

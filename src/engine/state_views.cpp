@@ -166,6 +166,8 @@ EngineStatus State::status() const {
           .flights = flights_,
           .flags = flags_.size(),
           .batches = batches_.size(),
+          .batches_in = {batches_.count(BatchState::open), batches_.count(BatchState::closed),
+                         batches_.count(BatchState::over)},
           .batch_bytes = batches_.content_bytes(),
           .held_back = ready_.held_back(),
           .memory_bytes = memory,

@@ -24,6 +24,22 @@ std::string_view to_string(CallbackState state) {
   return "unknown";
 }
 
+std::string_view to_string(BatchState state) {
+  switch (state) {
+    case BatchState::open: return "open";
+    case BatchState::closed: return "closed";
+    case BatchState::over: return "over";
+  }
+  return "unknown";
+}
+
+std::optional<BatchState> parse_batch_state(std::string_view text) {
+  for (BatchState const state : kAllBatchStates) {
+    if (to_string(state) == text) return state;
+  }
+  return std::nullopt;
+}
+
 void GoneJobs::count(JobState last) {
   switch (last) {
     case JobState::scheduled:

@@ -49,6 +49,16 @@ struct CallbackView {
   bool operator==(CallbackView const&) const = default;
 };
 
+// What is left for a batch to do.
+enum class BatchState : std::uint8_t {
+  open,    // It takes jobs.
+  closed,  // It waits: for the end of jobs, or for the retry of those that are dead or cancelled.
+  over,    // Nothing. It is kept to be looked at, and gives way where room is needed.
+};
+inline constexpr std::array<BatchState, 3> kAllBatchStates{BatchState::open, BatchState::closed, BatchState::over};
+std::string_view to_string(BatchState state);
+std::optional<BatchState> parse_batch_state(std::string_view text);
+
 // Jobs that were in a batch and are gone, by what they were in the end.
 struct GoneJobs {
   std::uint64_t deleted = 0;  // Before they were finished.

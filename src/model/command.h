@@ -10,6 +10,7 @@
 
 #include "base/bytes.h"
 #include "base/time.h"
+#include "model/batch.h"
 #include "model/cache_set.h"
 #include "model/ids.h"
 #include "model/job.h"
@@ -276,10 +277,17 @@ struct ForgetBatch {
 struct GetBatch {
   std::string id{};
 };
+// Answered with BatchesReply.
+struct ListBatches {
+  std::optional<BatchState> state{};    // Nothing: any.
+  std::uint32_t limit = 50;             // 1 to 1,000.
+  std::optional<BatchNumber> before{};  // Newest first: continue with batches older than this one.
+  AllowedQueues among{};                // Batches with a callback in another queue are none; nothing: any. The shard's.
+};
 
 using Command = std::variant<Enqueue, Lease, ReportBatch, GetJob, GetJobLog, ListJobs, CancelJob, RetryJob, DeleteJob,
                              PatchJob, BulkJobs, ListQueues, GetQueue, PatchQueue, PurgeQueue, GetStatus, OpenStream,
                              TellStream, PutCache, ComputeCached, ReadCached, ForgetCached, ForgetCachedBy, SetFlag,
-                             RemoveFlag, GetFlagHistory, MakeBatch, CloseBatch, ForgetBatch, GetBatch>;
+                             RemoveFlag, GetFlagHistory, MakeBatch, CloseBatch, ForgetBatch, GetBatch, ListBatches>;
 
 }  // namespace workmill

@@ -184,6 +184,11 @@ struct BatchReply {
   bool replayed = false;  // The first answer to this idempotency key was of this batch: here it is as it is now.
 };
 
+struct BatchesReply {
+  std::vector<BatchView> batches{};
+  std::optional<BatchNumber> next{};  // There may be more, older than this.
+};
+
 // Figures of the cache. Totals since this process started; what the index itself counts is in cache::CacheFigures.
 struct CacheStatus {
   std::uint64_t entries = 0;
@@ -228,8 +233,9 @@ struct StatusReply {
   std::uint64_t recovered_batches = 0;
   std::uint64_t recovery_ms = 0;
   std::uint64_t recovery_cut_bytes = 0;
-  std::uint64_t streams_away = 0;     // Worker streams that have gone and may come back.
-  std::uint64_t stream_jobs_out = 0;  // Jobs that are out on streams, these included.
+  std::uint64_t streams_away = 0;                               // Worker streams that have gone and may come back.
+  std::uint64_t stream_jobs_out = 0;                            // Jobs that are out on streams, these included.
+  std::array<std::uint64_t, kAllBatchStates.size()> batches{};  // By BatchState.
   std::uint64_t flags = 0;
   std::uint64_t gated_jobs = 0;  // Ready, and passed over since a flag that gates their type is off.
   std::vector<Fullness> bounds{};
@@ -242,6 +248,6 @@ struct StatusReply {
 using Reply = std::variant<Error, EnqueueReply, LeaseReply, ReportsReply, JobReply, JobsReply, JobLogReply, CountReply,
                            QueueReply, QueuesReply, DoneReply, StatusReply, StreamOpened, StreamJobs, StreamCancel,
                            StreamDrained, StreamEnded, CachedReply, CachePending, ComputeFailed, CacheMissed, FlagReply,
-                           FlagHistoryReply, BatchReply>;
+                           FlagHistoryReply, BatchReply, BatchesReply>;
 
 }  // namespace workmill

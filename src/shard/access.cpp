@@ -132,6 +132,10 @@ class Narrow {
   Verdict operator()(CloseBatch& it) const { return narrow_batch(it.id); }
   Verdict operator()(ForgetBatch& it) const { return narrow_batch(it.id); }
   Verdict operator()(GetBatch& it) const { return narrow_batch(it.id); }
+  Verdict operator()(ListBatches& it) const {
+    it.among = allowed_.queues;
+    return {};
+  }
 
  private:
   // A batch is for those who are for the queues of all its callbacks. True where there is none.
@@ -173,11 +177,11 @@ class Narrow {
   Verdict narrow(JobFilter& filter, std::string_view field) const {
     if (!filter.queue.empty() && !allowed_.has_queue(filter.queue)) return forbidden_queue(field);
     filter.among = allowed_.queues;
+    if (allowed_.queues && !filter.batch.empty() && !may_see_batch(filter.batch)) filter.batch = kNoBatch;
     return {};
   }
 
   Allowed const& allowed_;
-    if (allowed_.queues && !filter.batch.empty() && !may_see_batch(filter.batch)) filter.batch = kNoBatch;
   engine::Engine const& engine_;
 };
 

@@ -28,7 +28,7 @@ bool only_makes_work(Command const& command) {
          std::holds_alternative<GetStatus>(command) || std::holds_alternative<OpenStream>(command) ||
          std::holds_alternative<ComputeCached>(command) || std::holds_alternative<ReadCached>(command) ||
          std::holds_alternative<GetFlagHistory>(command) || std::holds_alternative<MakeBatch>(command) ||
-         std::holds_alternative<GetBatch>(command);
+         std::holds_alternative<GetBatch>(command) || std::holds_alternative<ListBatches>(command);
 }
 
 Error nearly_full() {

@@ -33,12 +33,16 @@ StatusReply ShardLoop::status(bool with_queues) {
   reply.recovered_batches = recovery_.replay.batches;
   reply.recovery_ms = static_cast<std::uint64_t>(recovery_.took.count());
   reply.recovery_cut_bytes = recovery_.replay.cut_bytes;
+  reply.batches = engine.batches_in;
   reply.flags = engine.flags;
   reply.gated_jobs = engine.held_back;
   reply.bounds = {
       {.name = "idempotency_keys", .used = engine.idempotency_keys, .limit = engine_.options().idempotency_keys_max},
       {.name = "flags", .used = engine.flags, .limit = engine_.options().flags_max},
-      {.name = "batches", .used = engine.batches, .limit = engine_.options().batches_max},
+      // Those that are over give way: they keep nobody out.
+      {.name = "batches",
+       .used = engine.batches - engine.batches_in[static_cast<std::size_t>(BatchState::over)],
+       .limit = engine_.options().batches_max},
       {.name = "batch_bytes", .used = engine.batch_bytes, .limit = engine_.options().batches_memory_max},
       {.name = "inbox", .used = inbox_.size() - inbox_done_, .limit = options_.inbox_max},
       {.name = "waiters", .used = waiters_.size(), .limit = options_.waiters_max},

@@ -221,7 +221,6 @@ def test_jobs_show_their_batch_and_are_found_by_it(batches):
     assert api.state(other) == "ready"
 
 
-def test_a_worker_stream_shows_the_batch_too(batches, shared):
 def test_jobs_are_not_chosen_by_a_batch_that_is_not_there(batches):
     api, id = batches.api, batches.make()["id"]
     (job,) = batches.fill(id, 1)
@@ -237,6 +236,7 @@ def test_jobs_are_not_chosen_by_a_batch_that_is_not_there(batches):
     assert api.state(job) == "dead"
 
 
+def test_a_worker_stream_shows_the_batch_too(batches, shared):
     api, id = batches.api, batches.make()["id"]
     batches.fill(id, 1)
     with Stream(shared) as stream:
@@ -382,7 +382,84 @@ def test_a_token_for_some_queues_knows_no_batch_that_calls_back_in_another(start
     full.get("/v1/batches/theirs")
 
 
+def test_a_token_for_some_queues_lists_the_batches_that_it_may_see(start, tmp_path):
+    keys = Keys(start, tmp_path / "data")
+    limited, full = keys.api(keys.limited), keys.api(keys.all)
+    mine, foreign = {"type": "t", "queue": "mine"}, {"type": "t", "queue": "foreign"}
+    full.post("/v1/batches", {"id": "a", "on_finish": mine})
+    full.post("/v1/batches", {"id": "b", "on_success": mine, "on_finish": foreign})
+    full.post("/v1/batches", {"id": "c", "on_success": foreign})
+    full.post("/v1/batches", {"id": "d", "on_success": mine})
+    assert [batch["id"] for batch in full.get("/v1/batches")["items"]] == ["d", "c", "b", "a"]
+    first = limited.get("/v1/batches?limit=1")
+    rest = limited.get(f"/v1/batches?limit=1&cursor={first['next']}")
+    assert [batch["id"] for batch in first["items"] + rest["items"]] == ["d", "a"]
+    assert rest["next"] is None
+
+
 # ---- Bounds, and what outlives what
+
+
+def test_batches_are_listed_newest_first_by_what_is_left_for_them_to_do(start):
+    server = start()
+    api = server.api(queue="q")
+    batches = Batches(api)
+
+    def listed(query=""):
+        return [batch["id"] for batch in api.get(f"/v1/batches{query}")["items"]]
+
+    def counted():
+        return {state: page(server).value("workmill_batches", state=state) for state in ("open", "closed", "over")}
+
+    assert api.get("/v1/batches") == {"items": [], "next": None}
+    for id in ("open", "waits", "over", "young"):
+        batches.make(id=id, meta={"of": id})
+    batches.fill("waits", 1)
+    batches.close("waits")
+    batches.close("over")
+    eventually(lambda: listed("?state=over") == ["over"], "it has called back")
+    assert listed() == ["young", "over", "waits", "open"]
+    assert (listed("?state=open"), listed("?state=closed")) == (["young", "open"], ["waits"])
+    assert api.get("/v1/batches?state=closed")["items"] == [batches.get("waits")]
+    assert api.get("/v1/status")["batches"] == {"total": 4, "open": 2, "closed": 1, "over": 1}
+    assert counted() == {"open": 2, "closed": 1, "over": 1}
+
+    seen, cursor = [], ""
+    while cursor is not None:
+        one = api.get(f"/v1/batches?limit=1{cursor and '&cursor=' + cursor}")
+        assert len(one["items"]) <= 1
+        seen += [batch["id"] for batch in one["items"]]
+        cursor = one["next"]
+    assert seen == listed()
+    for query in ("state=odd", "limit=0", "cursor=odd", "limit=1001"):
+        api.refused("GET", f"/v1/batches?{query}", code="invalid_field", field=query.split("=")[0])
+
+    batches.work_off("failed")
+    eventually(lambda: states(batches.get("waits"))["on_finish"] == "enqueued", "it has called back")
+    assert listed("?state=closed") == ["waits"], "it may be retried"
+    batches.forget("open")
+    server.kill()
+    server.start()
+    assert (listed("?state=open"), listed("?state=closed"), listed("?state=over")) == (["young"], ["waits"], ["over"])
+    assert counted() == {"open": 1, "closed": 1, "over": 1}
+
+
+def test_the_bound_counts_the_batches_that_do_not_give_way(start, config):
+    server = start(*config(batches_max="2"))
+    batches = Batches(server.api(queue="q"))
+
+    def bound():
+        return next(it["used"] for it in batches.api.get("/v1/status")["bounds"] if it["name"] == "batches")
+
+    for id in ("a", "b"):
+        batches.make(id=id, on_finish=FINISH)
+    assert bound() == 2
+    batches.close("a")
+    eventually(lambda: bound() == 1, "it is over")
+    assert batches.api.get("/v1/status")["batches"]["total"] == 2
+    batches.make(id="c")
+    assert bound() == 2
+    batches.api.refused("POST", "/v1/batches", {"on_finish": FINISH}, code="batches_full")
 
 
 def test_batches_outlive_kills_and_call_back_once(start):
@@ -481,7 +558,19 @@ def test_a_batch_from_the_command_line(start, tmp_path):
     assert re.search(r"^closed +\S+ \(.+\)$", shown, re.MULTILINE) and "completed   2\n" in shown
     assert re.search(r"^on_success +enqueued \S+$", shown, re.MULTILINE) and 'meta        {"a": [1]}' in shown
     assert cli.json("batch", "get", "b") == api.get("/v1/batches/b")
+    table = cli.run("batch", "list").out.splitlines()
+    assert re.fullmatch(r"ID +AGE +CLOSED +JOBS +PENDING +DEAD +ON SUCCESS +ON FINISH", table[0])
+    assert re.fullmatch(r"b +\S+ +\S+ +2 +0 +0 +enqueued +enqueued", table[1])
+    cli.run("batch", "new", "--id", "left", *callbacks)
+    assert cli.json("batch", "list", "--state", "open") == api.get("/v1/batches?state=open")
+    first = cli.run("batch", "list", "--limit", "1")
+    assert "left " in first.out and "1 batch, and there are more" in first.err
+    assert [batch["id"] for batch in cli.json("batch", "list", "--limit", "1", "--all")["items"]] == ["left", "b"]
+    assert cli.run("batch", "list", "--state", "closed").err == "no such batches\n"
+    cli.run("batch", "list", "--state", "odd", expect=2)
     assert cli.run("batch", "rm", "b").out == "b is forgotten\n"
+    for command in ("jobs", "retry", "cancel"):
+        assert cli.run(command, "--batch", "b", expect=1).err.startswith("workmill: batch_not_found"), command
     assert cli.run("batch", "get", "b", expect=1).err.startswith("workmill: batch_not_found")
     assert cli.run("batch", "new", "--on-finish", "report", expect=1).err.startswith("workmill: malformed_json")
     cli.run("batch", "new", expect=1)
@@ -502,5 +591,3 @@ def test_the_guide_works_as_pasted(start, tmp_path):
     assert states(batch) == {"on_success": "enqueued", "on_finish": "enqueued"}
     types = {name: api.job(batch[name]["job"])["type"] for name in ("on_success", "on_finish")}
     assert types == {"on_success": "import.publish", "on_finish": "import.report"}
-    for command in ("jobs", "retry", "cancel"):
-        assert cli.run(command, "--batch", "b", expect=1).err.startswith("workmill: batch_not_found"), command

@@ -35,6 +35,7 @@ ROUTES = {
     "patch_queue": ("PATCH", "/v1/queues/{q}", {"paused": False}, "admin"),
     "purge_queue": ("DELETE", "/v1/queues/{q}/jobs?state=dead", None, "admin"),
     "create_batch": ("POST", "/v1/batches", {"id": "b", "on_finish": {"type": "t", "queue": "{q}"}}, "enqueue"),
+    "list_batches": ("GET", "/v1/batches", None, "read"),
     "get_batch": ("GET", "/v1/batches/b", None, "read"),
     "close_batch": ("POST", "/v1/batches/b/close", None, "enqueue"),
     "delete_batch": ("DELETE", "/v1/batches/nope", None, "enqueue"),

@@ -258,6 +258,12 @@ export type Batch = {
   meta?: { [name: string]: unknown };
 };
 
+export type BatchesPage = {
+  items: Batch[];
+  /** The cursor of the next page. */
+  next: string | null;
+};
+
 /** 1 to 512 bytes of UTF-8 without control characters. */
 export type CacheKey = string;
 
@@ -571,6 +577,7 @@ export type Status = {
   uptime_seconds?: number;
   jobs: { [name: string]: number };
   queues: number;
+  batches?: { [name: string]: number };
   idempotency_keys?: number;
   engine_memory_bytes?: number;
   time: { [name: string]: unknown };

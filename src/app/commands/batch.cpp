@@ -28,6 +28,7 @@ Examples:
   workmill batch close import-7                     there will be no more
   workmill batch get import-7                       how far it is
   workmill retry --batch import-7 --state dead
+  workmill batch list --state open                  those that nobody has closed, the newest first
   workmill batch rm import-7                        its jobs stay, and nothing is called back
 
 When a batch is closed and all of its jobs are completed, --on-success is enqueued; when all have ended, --on-finish.
@@ -35,6 +36,9 @@ When a batch is closed and all of its jobs are completed, --on-success is enqueu
 
 struct BatchOptions {
   std::string id, on_success, on_finish, meta;
+  std::string state, cursor;
+  unsigned limit = 50;
+  bool all = false;
 };
 
 std::string path_of_batch(std::string const& id) { return "/v1/batches/" + url_encoded(id); }
@@ -110,6 +114,74 @@ int run_get_batch(HttpClient& client, BatchOptions const& options, Context const
   return print_batch(answer->root(), context);
 }
 
+void add_batch_row(TextTable& table, JsonValue const& batch, Instant now) {
+  auto const since = [&](std::string_view field) {
+    auto const at = parse_rfc3339(batch.string_at(field));
+    return at ? age(*at, now) : std::string{};
+  };
+  auto const callback = [&](std::string_view name) {
+    auto const* const found = batch.find_set(name);
+    return found == nullptr ? std::string{"-"} : std::string{found->string_at("state")};
+  };
+  table.row({{std::string{batch.string_at("id")}},
+             {since("created_at")},
+             {batch.find_set("closed_at") == nullptr ? "open" : since("closed_at")},
+             {with_commas(batch.number_at("total"))},
+             {with_commas(batch.number_at("pending"))},
+             {with_commas(batch.number_at("dead")), batch.number_at("dead") > 0 ? Colour::red : Colour::plain},
+             {callback("on_success")},
+             {callback("on_finish")}});
+}
+
+int run_list_batches(HttpClient& client, BatchOptions const& options, Context const& context) {
+  std::string query = fmt::format("/v1/batches?limit={}", options.all ? 1'000U : options.limit);
+  if (!options.state.empty()) query.append("&state=").append(options.state);
+  TextTable table;
+  table.column("ID").column("AGE", TextTable::Align::right).column("CLOSED", TextTable::Align::right);
+  for (auto const* const title : {"JOBS", "PENDING", "DEAD"}) table.column(title, TextTable::Align::right);
+  table.column("ON SUCCESS").column("ON FINISH");
+  std::string cursor = options.cursor;
+  std::string items;
+  std::uint64_t count = 0;
+  do {
+    auto const page = client.call({.path = cursor.empty() ? query : query + "&cursor=" + url_encoded(cursor)});
+    if (!page) return fail_with(page.error(), context);
+    auto const* const batches = page->root().find("items");
+    if (batches == nullptr) {
+      return fail_with({.code = ErrorCode::protocol_error, .message = "the list of batches has no items"}, context);
+    }
+    for (auto const& batch : batches->items) {
+      ++count;
+      if (context.json) {
+        items.append(items.empty() ? "" : ",\n").append(batch.raw);
+      } else {
+        add_batch_row(table, batch, context.clock.now());
+      }
+    }
+    cursor = page->root().string_at("next");
+  } while (options.all && !cursor.empty());
+
+  if (context.json) {
+    std::string next = "null";
+    if (!cursor.empty()) {
+      next.clear();
+      append_json_string(cursor, next);
+    }
+    return print_line(fmt::format("{{\"items\":[{}],\"next\":{}}}", items, next)) ? kExitOk : kExitFailed;
+  }
+  if (table.empty()) {
+    fmt::print(stderr, "no such batches\n");
+  } else {
+    auto const text = table.render(wants_colour(stdout), terminal_width(stdout));
+    std::fwrite(text.data(), 1, text.size(), stdout);
+  }
+  if (!cursor.empty()) {
+    fmt::print(stderr, "{}, and there are more: --all, --limit N, or --cursor {}\n",
+               count == 1 ? std::string{"1 batch"} : with_commas(count) + " batches", cursor);
+  }
+  return kExitOk;
+}
+
 int run_close_batch(HttpClient& client, BatchOptions const& options, Context const& context) {
   auto const answer = client.call({.method = "POST", .path = path_of_batch(options.id) + "/close"});
   if (!answer) return fail_with(answer.error(), context);
@@ -158,6 +230,18 @@ void add_batch(CLI::App& app, Context& context) {
   make->add_option("--on-finish", options->on_finish, "The job that is enqueued when all have ended")
       ->type_name("JSON");
   make->add_option("--meta", options->meta, "A JSON object that the batch shows")->type_name("JSON");
+
+  auto* const list =
+      add_batch_command(*batch, "list", "List batches, newest first", options, context, run_list_batches);
+  list->add_option("--state", options->state, "Only those that take jobs still, that wait, or that are over")
+      ->type_name("STATE")
+      ->check(CLI::IsMember({"open", "closed", "over"}));
+  list->add_option("--limit", options->limit, "At most so many")
+      ->type_name("N")
+      ->check(CLI::Range(1, 1'000).description(""))
+      ->capture_default_str();
+  list->add_option("--cursor", options->cursor, "Go on where another list ended");
+  list->add_flag("--all", options->all, "All of them, page by page");
 
   struct OfOne {
     char const* name;

@@ -224,6 +224,20 @@ bool is_symptom(std::string_view name) {
                              [&](std::string_view word) { return name.find(word) != std::string_view::npos; });
 }
 
+std::string_view advice_for(std::string_view bound) {
+  if (bound == "log_lines") {
+    return "The oldest lines of the server's log give way. Look why whatever reads its standard error is slow, or ask "
+           "for fewer lines (log_level).";
+  }
+  if (bound.starts_with("batch")) {
+    return "Those that are over are not counted. Look for batches that nobody has closed (workmill batch list --state "
+           "open) and for those that wait for dead jobs (--state closed): close, retry or delete them. If they are "
+           "meant to be there, raise batches_max or batches_memory_max.";
+  }
+  return "If this many are meant to be there, raise the setting of that name (docs/reference/configuration.md; most "
+         "change with a reload). Else find the client that takes them.";
+}
+
 void find_full_bounds(Period const& period, Findings& out) {
   std::vector<Bound> full;
   for (Bound const& bound : period.now().bounds) {
@@ -233,17 +247,11 @@ void find_full_bounds(Period const& period, Findings& out) {
     return a.fullness() != b.fullness() ? a.fullness() > b.fullness() : a.name < b.name;
   });
   for (Bound const& bound : full) {
-    out.push_back(
-        {.code = "full_bound",
-         .what = fmt::format("The bound {} is {} full: {} of {}.", bound.name, percent(bound.fullness()),
-                             with_commas(bound.used), with_commas(bound.limit)),
-         .why = "What goes over it is refused or has to wait.",
-         .advice = bound.name == "log_lines"
-                       ? "The oldest lines of the server's log give way. Look why whatever reads its standard "
-                         "error is slow, or ask for fewer lines (log_level)."
-                       : "If this many are meant to be there, raise the setting of that name "
-                         "(docs/reference/configuration.md; most change with a reload). Else find the client "
-                         "that takes them."});
+    out.push_back({.code = "full_bound",
+                   .what = fmt::format("The bound {} is {} full: {} of {}.", bound.name, percent(bound.fullness()),
+                                       with_commas(bound.used), with_commas(bound.limit)),
+                   .why = "What goes over it is refused or has to wait.",
+                   .advice = std::string{advice_for(bound.name)}});
   }
 }
 

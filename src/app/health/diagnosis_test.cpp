@@ -202,6 +202,15 @@ TEST(Diagnosis, NamesFullBoundsTheFullestFirst) {
   EXPECT_EQ(pair.findings()[0].what, "The bound c is 100 % full: 100 of 100.");
 }
 
+TEST(Diagnosis, SaysWhereToLookForTheBatchesThatFillTheirBounds) {
+  for (char const* name : {"batches", "batch_bytes"}) {
+    Pair pair;
+    pair.after.bounds = {{.name = name, .used = 10, .limit = 10}};
+    ASSERT_THAT(pair.codes(), ElementsAre("full_bound"));
+    EXPECT_NE(pair.findings()[0].advice.find("workmill batch list --state open"), std::string::npos);
+  }
+}
+
 TEST(Diagnosis, DoesNotNameBoundsThatFillUpBehindSomethingElse) {
   Pair pair;
   for (char const* name :

@@ -1,3 +1,5 @@
+#include <algorithm>
+#include <cstdint>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -10,8 +12,17 @@
 namespace workmill::engine {
 namespace {
 
+// What a page shows of batches: with one batch more, the most. Their meta, above all.
+constexpr std::size_t kPageBytesMax = std::size_t{4} << 20;
+
 // How many batches one that is made can push out. One is the rule; more only where the bound was made smaller.
 constexpr int kSurplusPerBatch = 2;
+
+bool is_among(BatchTable::Batch const& batch, AllowedQueues const& allowed) {
+  return allowed == nullptr || std::ranges::all_of(batch.callbacks, [&](BatchTable::Callback const& callback) {
+           return !callback.exists() || allowed->contains(callback.queue);
+         });
+}
 
 Error batch_closed() {
   return {.code = ErrorCode::batch_closed,
@@ -118,6 +129,27 @@ Reply look(GetBatch const& command, State const& state) {
   BatchTable::Batch const* const batch = state.find_batch(command.id);
   if (batch == nullptr) return no_such_batch();
   return BatchReply{.batch = batch->view()};
+}
+
+Reply look(ListBatches const& command, State const& state) {
+  BatchesReply reply;
+  std::size_t bytes = 0;
+  std::uint32_t looked_at = 0;
+  BatchNumber last{};
+  state.batches().walk_older(command.before.value_or(BatchNumber{UINT64_MAX}), [&](BatchTable::Batch const& batch) {
+    if (reply.batches.size() == command.limit || looked_at == state.options().steps_max || bytes >= kPageBytesMax) {
+      reply.next = last;
+      return false;
+    }
+    ++looked_at;
+    last = batch.number;
+    bool const is_wanted = !command.state || batch.state() == *command.state;
+    if (!is_wanted || !is_among(batch, command.among)) return true;
+    bytes += batch.meta.size();
+    reply.batches.push_back(batch.view());
+    return true;
+  });
+  return reply;
 }
 
 std::size_t call_back(BatchTable::Batch const& batch, State const& state, Context const& context, Effects& out) {

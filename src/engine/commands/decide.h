@@ -39,6 +39,7 @@ Reply look(ListQueues const& command, State const& state);
 Reply look(GetQueue const& command, State const& state);
 Reply look(GetFlagHistory const& command, State const& state);
 Reply look(GetBatch const& command, State const& state);
+Reply look(ListBatches const& command, State const& state);
 
 // What falls due, steps_max effects at a time.
 void decide_due(State const& state, Context const& context, Effects& out);

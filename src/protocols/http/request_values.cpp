@@ -161,6 +161,13 @@ Result<std::optional<JobState>> parse_state(Query const& query) {
   return state;
 }
 
+Result<std::optional<BatchState>> parse_batch_state(Query const& query) {
+  if (!query.has("state")) return std::nullopt;
+  auto const state = workmill::parse_batch_state(query.get("state"));
+  if (!state) return fail_field(ErrorCode::invalid_field, "state", "must be open, closed or over");
+  return state;
+}
+
 Result<std::string> parse_name(std::string_view field, std::string_view encoded) {
   std::string name;
   if (!append_percent_decoded(encoded, name) || !is_name(name)) {

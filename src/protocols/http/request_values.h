@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/time.h"
+#include "model/batch.h"
 #include "model/job.h"
 #include "protocols/http/codec.h"
 #include "protocols/http/router.h"
@@ -38,6 +39,7 @@ Result<Duration> parse_wait(Query const& query);
 // `seconds` of a profile: whole ones, 1 to 60, 10 by default.
 Result<Duration> parse_profile_seconds(Query const& query);
 Result<std::optional<JobState>> parse_state(Query const& query);
+Result<std::optional<BatchState>> parse_batch_state(Query const& query);
 // How long what is cached is fresh, where nothing is said.
 inline constexpr Duration kFreshDefault = std::chrono::minutes{1};
 // What is said of a key that is none (is_cache_key).

@@ -29,6 +29,7 @@ constexpr std::array<RouteEntry, kRoutes> kTable{{
     {Route::patch_queue, Method::patch, "/v1/queues/{queue}", "", Access::admin},
     {Route::purge_queue, Method::remove, "/v1/queues/{queue}/jobs", "state", Access::admin},
     {Route::create_batch, Method::post, "/v1/batches", "", Access::enqueue},
+    {Route::list_batches, Method::get, "/v1/batches", "state limit cursor", Access::read},
     {Route::get_batch, Method::get, "/v1/batches/{id}", "", Access::read},
     {Route::close_batch, Method::post, "/v1/batches/{id}/close", "", Access::enqueue},
     {Route::delete_batch, Method::remove, "/v1/batches/{id}", "", Access::enqueue},
@@ -124,6 +125,7 @@ std::string_view to_string(Route route) {
     case Route::patch_queue: return "patch_queue";
     case Route::purge_queue: return "purge_queue";
     case Route::create_batch: return "create_batch";
+    case Route::list_batches: return "list_batches";
     case Route::get_batch: return "get_batch";
     case Route::close_batch: return "close_batch";
     case Route::delete_batch: return "delete_batch";
@@ -180,7 +182,8 @@ service::Priority priority_of(Route route) {
     case Route::create_jobs:
     case Route::create_batch:
     case Route::put_cached:
-    case Route::list_jobs: return load;
+    case Route::list_jobs:
+    case Route::list_batches: return load;
     case Route::lease_jobs:
     case Route::worker_stream:
     case Route::get_cached:

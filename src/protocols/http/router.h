@@ -33,6 +33,7 @@ enum class Route : std::uint8_t {
   patch_queue,
   purge_queue,
   create_batch,
+  list_batches,
   get_batch,
   close_batch,
   delete_batch,
@@ -57,7 +58,7 @@ enum class Route : std::uint8_t {
   openapi,
   home,
 };
-inline constexpr std::size_t kRoutes = 42;
+inline constexpr std::size_t kRoutes = 43;
 std::string_view to_string(Route route);  // "create_jobs": for metrics and logs, and the document's operationId.
 
 // What a call does to the load. Health and metrics must get through when it is highest, and so must what ends it.

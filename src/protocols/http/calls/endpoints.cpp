@@ -294,6 +294,7 @@ Result<Command> Endpoints::plan_command(Request const& request, Match const& fou
       return PurgeQueue{.name = std::move(name), .state = state};
     }
     case Route::create_batch: return plan_make_batch(request, exchange, caller);
+    case Route::list_batches: return plan_list_batches(query);
     case Route::get_batch: {
       WM_TRY(std::string id, parse_batch(found.parameter));
       return GetBatch{std::move(id)};
@@ -437,6 +438,17 @@ Result<Command> Endpoints::plan_list(Query const& query) {
   WM_TRY(list.limit, parse_limit(query));
   if (query.has("cursor")) {
     WM_TRY(JobNumber const before, parse_jobs_cursor(query.get("cursor")));
+    list.before = before;
+  }
+  return list;
+}
+
+Result<Command> Endpoints::plan_list_batches(Query const& query) {
+  ListBatches list;
+  WM_TRY(list.state, parse_batch_state(query));
+  WM_TRY(list.limit, parse_limit(query));
+  if (query.has("cursor")) {
+    WM_TRY(BatchNumber const before, parse_batches_cursor(query.get("cursor")));
     list.before = before;
   }
   return list;

@@ -101,6 +101,7 @@ class Endpoints {
                                                            Caller const& caller);
   static TraceContext trace_of(Request const& request, Exchange const& exchange, telemetry::Traceparent& room);
   Result<Command> plan_list(Query const& query);
+  static Result<Command> plan_list_batches(Query const& query);
   Result<std::optional<Command>> plan_cached(CacheCalls::Call const& call, Exchange& exchange);
   void answer_cached(Exchange& exchange, Reply const& reply, std::string& out);
   Result<std::optional<Command>> plan_flag(Request const& request, Match const& found, Query const& query,

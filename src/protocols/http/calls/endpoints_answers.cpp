@@ -230,6 +230,7 @@ void Endpoints::append_body(Exchange const& exchange, Reply const& reply, std::s
     void operator()(FlagReply const& it) { FlagCalls::append(it, out); }
     void operator()(FlagHistoryReply const& it) { FlagCalls::append(it, out); }
     void operator()(BatchReply const& it) { append_batch(it.batch, endpoints.service_, out); }
+    void operator()(BatchesReply const& it) { append_batches_page(it, endpoints.service_, out); }
     // What a worker stream is sent goes another way.
     void operator()(StreamOpened const&) {}
     void operator()(StreamJobs const&) {}

@@ -301,6 +301,10 @@ TEST_F(EndpointsTest, TheCallsOnBatchesBecomeTheirCommands) {
   EXPECT_EQ(command<CloseBatch>(request("POST", "/v1/batches/b/close")).id, "b");
   EXPECT_EQ(command<ForgetBatch>(request("DELETE", "/v1/batches/b")).id, "b");
   EXPECT_EQ(command<ListJobs>(request("GET", "/v1/jobs?batch=b")).filter.batch, "b");
+  EXPECT_EQ(command<ListBatches>(request("GET", "/v1/batches")).state, std::nullopt);
+  auto const list = command<ListBatches>(request("GET", "/v1/batches?state=over&limit=7"));
+  EXPECT_EQ(list.state, BatchState::over);
+  EXPECT_EQ(list.limit, 7U);
 }
 
 TEST_F(EndpointsTest, AnIdThatNoBatchCanHaveIsNotFound) {

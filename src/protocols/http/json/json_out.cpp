@@ -242,6 +242,36 @@ void write_queue(QueueView const& queue, JsonWriter& json) {
   json.end_object();
 }
 
+void write_batch(BatchView const& batch, Service const& service, JsonWriter& json) {
+  json.begin_object().key("id").plain(batch.id).member("created_at", batch.created_at);
+  write_time_if_any("closed_at", batch.closed_at, json);
+  BatchCounts const& jobs = batch.jobs;
+  json.member("total", jobs.total).member("pending", jobs.pending).member("completed", jobs.completed);
+  json.member("dead", jobs.dead).member("cancelled", jobs.cancelled).member("deleted", jobs.deleted);
+  for (CallbackKind const kind : kAllCallbackKinds) {
+    CallbackView const& callback = batch.callback(kind);
+    if (callback.state == CallbackState::none) continue;
+    json.key(to_string(kind)).begin_object().key("state").plain(to_string(callback.state));
+    if (callback.state == CallbackState::enqueued) {
+      json.key("job").plain_from([&](std::string& text) { service.append_id(callback.job, {}, text); });
+    }
+    json.end_object();
+  }
+  if (!batch.meta.empty()) json.key("meta").raw(batch.meta);
+  json.end_object();
+}
+
+// Of a page, newest first: where the next one begins.
+void write_cursor(std::optional<std::uint64_t> before, JsonWriter& json) {
+  if (!before) {
+    json.null();
+    return;
+  }
+  Bytes cursor;
+  ByteWriter{cursor}.u64(*before);
+  json.plain(base64url(cursor));
+}
+
 auto bad_cursor() {
   return fail_field(ErrorCode::invalid_field, "cursor", "is none that this server gave: start from the first page");
 }
@@ -335,13 +365,7 @@ void append_jobs_page(JobsReply const& reply, Service const& service, std::strin
   json.begin_object().key("items").begin_array();
   for (JobView const& job : reply.jobs) write_job(job, service, spec, json);
   json.end_array().key("next");
-  if (reply.next) {
-    Bytes cursor;
-    ByteWriter{cursor}.u64(std::to_underlying(*reply.next));
-    json.plain(base64url(cursor));
-  } else {
-    json.null();
-  }
+  write_cursor(reply.next ? std::optional{std::to_underlying(*reply.next)} : std::nullopt, json);
   json.end_object();
 }
 
@@ -363,21 +387,15 @@ void append_queue(QueueView const& queue, std::string& out) {
 
 void append_batch(BatchView const& batch, Service const& service, std::string& out) {
   JsonWriter json{out};
-  json.begin_object().key("id").plain(batch.id).member("created_at", batch.created_at);
-  write_time_if_any("closed_at", batch.closed_at, json);
-  BatchCounts const& jobs = batch.jobs;
-  json.member("total", jobs.total).member("pending", jobs.pending).member("completed", jobs.completed);
-  json.member("dead", jobs.dead).member("cancelled", jobs.cancelled).member("deleted", jobs.deleted);
-  for (CallbackKind const kind : kAllCallbackKinds) {
-    CallbackView const& callback = batch.callback(kind);
-    if (callback.state == CallbackState::none) continue;
-    json.key(to_string(kind)).begin_object().key("state").plain(to_string(callback.state));
-    if (callback.state == CallbackState::enqueued) {
-      json.key("job").plain_from([&](std::string& text) { service.append_id(callback.job, {}, text); });
-    }
-    json.end_object();
-  }
-  if (!batch.meta.empty()) json.key("meta").raw(batch.meta);
+  write_batch(batch, service, json);
+}
+
+void append_batches_page(BatchesReply const& reply, Service const& service, std::string& out) {
+  JsonWriter json{out};
+  json.begin_object().key("items").begin_array();
+  for (BatchView const& batch : reply.batches) write_batch(batch, service, json);
+  json.end_array().key("next");
+  write_cursor(reply.next ? std::optional{std::to_underlying(*reply.next)} : std::nullopt, json);
   json.end_object();
 }
 
@@ -443,6 +461,11 @@ Result<JobNumber> parse_jobs_cursor(std::string_view cursor) {
   auto const bytes = decode_base64url(cursor);
   if (!bytes || bytes->size() != sizeof(std::uint64_t)) return bad_cursor();
   return JobNumber{ByteReader{*bytes}.u64()};
+}
+
+Result<BatchNumber> parse_batches_cursor(std::string_view cursor) {
+  WM_TRY(JobNumber const before, parse_jobs_cursor(cursor));  // Of the same make: both count on in one row.
+  return BatchNumber{std::to_underlying(before)};
 }
 
 Result<std::string> parse_queues_cursor(std::string_view cursor) {

@@ -72,6 +72,8 @@ void append_count(CountReply const& reply, std::string& out);
 void append_queue(QueueView const& queue, std::string& out);
 // A batch as read.
 void append_batch(BatchView const& batch, service::Service const& service, std::string& out);
+// {"items": [...], "next": cursor or null}.
+void append_batches_page(BatchesReply const& reply, service::Service const& service, std::string& out);
 void append_queues_page(QueuesReply const& reply, std::string& out);
 
 // A problem (problem.h) is an object of its own; a lone {} for what has nothing to say.
@@ -83,6 +85,7 @@ void append_tokens_page(std::span<service::TokenPtr const> by_name, std::string_
 
 // The `cursor` of a page's query. invalid_field where it is none that we made.
 Result<JobNumber> parse_jobs_cursor(std::string_view cursor);
+Result<BatchNumber> parse_batches_cursor(std::string_view cursor);
 Result<std::string> parse_queues_cursor(std::string_view cursor);
 
 }  // namespace workmill::http

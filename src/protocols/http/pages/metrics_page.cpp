@@ -84,6 +84,10 @@ void write_shard(StatusReply const& status, telemetry::MetricsWriter& out) {
   measure("workmill_streams_away", "Worker streams that have gone and whose workers may come back.",
           status.streams_away);
   measure("workmill_stream_jobs_out", "Jobs that are out on worker streams.", status.stream_jobs_out);
+  for (BatchState const state : kAllBatchStates) {
+    out.gauge("workmill_batches", "Batches.", {{"state", to_string(state)}},
+              static_cast<double>(status.batches[static_cast<std::size_t>(state)]));
+  }
   measure("workmill_flags", "Feature flags.", status.flags);
   measure("workmill_gated_jobs", "Ready jobs passed over, as a flag that gates their type is off.", status.gated_jobs);
   for (Fullness const& bound : status.bounds) {

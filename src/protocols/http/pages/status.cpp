@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <numeric>
 #include <string>
 #include <vector>
 
@@ -123,6 +124,10 @@ void append_status(StatusReply const& status, FrontEndFigures const& front_end, 
     json.member(to_string(state), status.depth[static_cast<std::size_t>(state)]);
   json.end_object();
   json.member("queues", status.queue_count);
+  json.key("batches").begin_object().member("total", std::reduce(status.batches.begin(), status.batches.end()));
+  for (BatchState const state : kAllBatchStates)
+    json.member(to_string(state), status.batches[static_cast<std::size_t>(state)]);
+  json.end_object();
   json.member("idempotency_keys", status.idempotency_keys);
   json.member("engine_memory_bytes", status.engine_memory_bytes);
 
