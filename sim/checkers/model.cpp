@@ -183,7 +183,7 @@ bool Model::is_passed_over(Asked const& asked) {
                  std::is_same_v<T, ListJobs> || std::is_same_v<T, ListQueues> || std::is_same_v<T, GetQueue> ||
                  std::is_same_v<T, GetStatus> || std::is_same_v<T, OpenStream> || std::is_same_v<T, ComputeCached> ||
                  std::is_same_v<T, ReadCached> || std::is_same_v<T, GetFlagHistory> || std::is_same_v<T, MakeBatch> ||
-                 std::is_same_v<T, GetBatch>);
+                 std::is_same_v<T, GetBatch> || std::is_same_v<T, ListBatches>);
       },
       asked.command);
   return !frees && gone_.erase(asked.cookie) > 0;

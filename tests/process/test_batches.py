@@ -526,6 +526,24 @@ def test_no_more_batches_than_may_be(start, config):
     batches.get("b2", expect=404)
 
 
+def test_callbacks_take_no_more_memory_than_they_may(start, config):
+    server = start(*config(batches_memory_max="1MiB"))
+    batches = Batches(server.api(queue="q"))
+    large = {"type": "t", "payload": "x" * 60_000}
+
+    def bound():
+        return next(it for it in batches.api.get("/v1/status")["bounds"] if it["name"] == "batch_bytes")
+
+    made = 0
+    while (got := batches.api.call("POST", "/v1/batches", {"id": f"b{made}", "on_finish": large})).status == 201:
+        made += 1
+    assert (got.status, got.code, made) == (429, "batches_full", 17)
+    assert 17 * 60_000 < bound()["used"] <= bound()["limit"] == 1 << 20
+    batches.close("b0")
+    eventually(lambda: bound()["used"] < 17 * 60_000, "its callback is enqueued")
+    batches.make(id="one-more", on_finish=large)
+
+
 def test_a_batch_that_has_nothing_more_to_do_goes_after_its_time(start, config):
     server = start(*config(batch_keep="100ms"))
     batches = Batches(server.api(queue="q"))

@@ -46,6 +46,7 @@ OTHER_VALUES = {
     "finished_kept": "1000",
     "idempotency_keys_max": "900000",
     "batches_max": "50000",
+    "batches_memory_max": '"128MiB"',
     "batch_keep": '"2h"',
     "otlp_endpoint": '"http://127.0.0.1:1"',
     "otlp_headers": '"x=s3cret"',

@@ -230,7 +230,7 @@ std::string_view advice_for(std::string_view bound) {
            "for fewer lines (log_level).";
   }
   if (bound.starts_with("batch")) {
-    return "Those that are over are not counted. Look for batches that nobody has closed (workmill batch list --state "
+    return "Look for batches that nobody has closed (workmill batch list --state "
            "open) and for those that wait for dead jobs (--state closed): close, retry or delete them. If they are "
            "meant to be there, raise batches_max or batches_memory_max.";
   }
