@@ -106,7 +106,7 @@ export class Poll implements Transport {
     this.#polling = true;
     if (reports.length === 0) this.#waiting = stop;
     else this.#reporting = true;
-    const answer = await this.#post<wire.LeasedJobs>('/v1/leases', 'jobs', body, wait, stop.signal);
+    const answer = await this.#post<wire.LeasedJobs>('/v1/leases', 'jobs', reports.length, body, wait, stop.signal);
     this.#polling = false;
     this.#waiting = undefined;
     if (reports.length > 0) this.#reporting = false;
@@ -128,7 +128,14 @@ export class Poll implements Transport {
     if (reports.length === 0) return;
     this.#reporting = true;
     const body = `{"reports":[${reports.map((r) => r.text).join(',')}]}`;
-    const answer = await this.#post<wire.ReportResults>('/v1/reports', 'reports', body, 0, this.#stop.signal);
+    const answer = await this.#post<wire.ReportResults>(
+      '/v1/reports',
+      'reports',
+      reports.length,
+      body,
+      0,
+      this.#stop.signal,
+    );
     this.#reporting = false;
     if (this.#closed) return;
     if (answer instanceof Error) {
@@ -140,10 +147,11 @@ export class Poll implements Transport {
     this.#goOn();
   }
 
-  /** The answer, which has a list of this name, or why there is none. */
+  /** The answer, which has a list of this name and an answer to each report, or why there is none. */
   async #post<T extends object>(
     path: string,
     list: keyof T,
+    reports: number,
     body: string,
     wait: number,
     signal: AbortSignal,
@@ -154,7 +162,8 @@ export class Poll implements Transport {
       const answer = await this.#http.request('POST', path, body, undefined, timeoutMs, signal);
       if (answer.status !== 200) return answerError(answer.status, answer.headers, answer.body);
       const content = JSON.parse(answer.body) as (T & { reports?: unknown }) | null;
-      if (content && Array.isArray(content[list]) && isOurs(content)) return content;
+      const answers = Array.isArray(content?.reports) ? content.reports.length : 0;
+      if (content && Array.isArray(content[list]) && isOurs(content) && answers === reports) return content;
     } catch (error) {
       if (isWorkmillError(error)) return error;
       cause = error;
