@@ -92,9 +92,16 @@ BatchTable::Batch* BatchTable::at(BatchNumber number) {
   return found == by_number_.end() ? nullptr : found->second.get();
 }
 
+bool BatchTable::can_have_room_for(MakeBatch const& batch) const {
+  return needed_bytes() + content_of(batch) <= memory_max_;
+}
+
 bool BatchTable::has_room_for(MakeBatch const& batch) const {
-  std::size_t const bytes = batch.on_success.size() + batch.on_finish.size() + batch.meta.size();
-  return content_bytes_ + bytes <= memory_max_;
+  return content_bytes_ + content_of(batch) <= memory_max_;
+}
+
+std::size_t BatchTable::content_of(MakeBatch const& batch) {
+  return batch.on_success.size() + batch.on_finish.size() + batch.meta.size();
 }
 
 std::size_t BatchTable::content_of(Batch const& batch) {
@@ -162,6 +169,7 @@ void BatchTable::apply(effect::BatchForgotten const& e) {
   segments_.drop(batch.stands_at, batch.bytes);
   content_bytes_ -= content_of(batch);
   if (batch.is_due) due_.erase(batch.number);
+  over_bytes_ -= batch.over_bytes;
   if (batch.keep_until) kept_until_.erase({*batch.keep_until, batch.number});
   by_id_.erase(batch.id);
   if (batch.closed_at) --closed_;
@@ -252,9 +260,11 @@ void BatchTable::refile(Batch& batch) {
   bool const waits = batch.state_of(CallbackKind::success) == CallbackState::waiting ||
                      batch.state_of(CallbackKind::finish) == CallbackState::waiting;
   bool const is_over = batch.closed_at && !waits && batch.pending() == 0;
-  // The end of a job is not in the batch's own records: so whoever reads the log anew counts from then.
   if (!is_over) batch.over_since.reset();
   if (is_over && !batch.over_since) batch.over_since = now_;
+  std::size_t const over_bytes = is_over ? content_of(batch) : 0;
+  over_bytes_ += over_bytes;
+  over_bytes_ -= std::exchange(batch.over_bytes, over_bytes);
   std::optional<Instant> keep_until;
   if (is_over) keep_until = std::max(batch.changed_at, *batch.over_since) + kept_;
   if (keep_until == batch.keep_until) return;
@@ -264,7 +274,7 @@ void BatchTable::refile(Batch& batch) {
 }
 
 std::string BatchTable::check() const {
-  std::size_t due = 0, kept = 0, content = 0;
+  std::size_t due = 0, kept = 0, content = 0, over = 0;
   for (auto const& [number, batch] : by_number_) {
     if (batch->is_due && !due_.contains(number)) return "a batch with a callback that is due is not in the index";
     if (batch->keep_until && !kept_until_.contains({*batch->keep_until, number})) {
@@ -273,12 +283,14 @@ std::string BatchTable::check() const {
     due += batch->is_due ? 1U : 0U;
     kept += batch->keep_until ? 1U : 0U;
     content += content_of(*batch);
+    over += batch->keep_until ? content_of(*batch) : 0;
   }
   if (due != due_.size() || kept != kept_until_.size()) return "the indexes of batches have too many";
   if (by_id_.size() != by_number_.size()) return "ids of batches lead nowhere";
   std::size_t closed = 0;
   walk([&closed](Batch const& batch) { closed += batch.closed_at ? 1U : 0U; });
   if (closed != closed_) return "closed batches were counted wrongly";
+  if (is_live_ && over != over_bytes_) return "what batches that are over hold was counted wrongly";
   return content == content_bytes_ ? std::string{} : "what batches hold was counted wrongly";
 }
 

@@ -3,6 +3,7 @@
 #include <absl/container/btree_set.h>
 #include <absl/container/flat_hash_map.h>
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -57,7 +58,8 @@ class BatchTable {
     std::uint32_t bytes = 0;  // Of that record.
 
     bool is_due = false;                // In the index of those that are.
-    std::optional<Instant> over_since;  // As this process has seen it.
+    std::optional<Instant> over_since;  // As this process has seen it, or the last that its log says of that.
+    std::size_t over_bytes = 0;         // What it counts for among those that are over.
     std::optional<Instant> keep_until;  // In the index of those that are kept only to be looked at.
 
     Callback const& callback(CallbackKind kind) const { return callbacks[static_cast<std::size_t>(kind)]; }
@@ -92,6 +94,10 @@ class BatchTable {
   bool is_full() const { return by_number_.size() >= max_; }
   // Bytes of callbacks and all else that was sent with the batches, as far as it is still needed.
   std::size_t content_bytes() const { return content_bytes_; }
+  // The same without those that are over, which give way.
+  std::size_t needed_bytes() const { return content_bytes_ - over_bytes_; }
+  // Could there be room, when all have gone that are over? Is there, as it is?
+  bool can_have_room_for(MakeBatch const& batch) const;
   bool has_room_for(MakeBatch const& batch) const;
   Batch const* find(BatchNumber number) const;
   Batch const* find(std::string_view id) const;
@@ -166,9 +172,10 @@ class BatchTable {
   void count_gone(BatchNumber batch, JobState last, Instant at);
 
   // The end of a replay. `find_id` is find(), knowing other spellings of an id; `state_of` is asked for the state of
-  // each job that named a batch; `not_in` is told of those that are in none.
+  // each job that named a batch, and since when it is finished; `not_in` is told of those that are in none.
   template <class FindId, class StateOf, class NotIn>
   void finish_replay(FindId const& find_id, StateOf const& state_of, NotIn const& not_in) {
+    for (auto const& [number, batch] : by_number_) batch->over_since = batch->changed_at;
     is_live_ = true;
     for (auto const& [job, place] : named_) {
       Batch const* const batch = find_id(ids_named_[place]);
@@ -177,7 +184,10 @@ class BatchTable {
         continue;
       }
       batch_of_.emplace(job, batch->number);
-      ++at(batch->number)->present[static_cast<std::size_t>(state_of(job))];
+      auto const [state, since] = state_of(job);
+      Batch& joined = *at(batch->number);
+      ++joined.present[static_cast<std::size_t>(state)];
+      if (is_finished(state)) joined.over_since = std::max(*joined.over_since, since);
     }
     named_ = {};
     ids_named_ = {};
@@ -191,6 +201,7 @@ class BatchTable {
   // What follows from what it is now.
   void refile(Batch& batch);
   static std::size_t content_of(Batch const& batch);
+  static std::size_t content_of(MakeBatch const& batch);
   static void drop(Bytes& spec, std::size_t& content_bytes);
 
   std::uint32_t max_;
@@ -207,6 +218,7 @@ class BatchTable {
   absl::btree_set<std::pair<Instant, BatchNumber>> kept_until_;
   std::size_t closed_ = 0;  // Those that are over included.
   std::size_t content_bytes_ = 0;
+  std::size_t over_bytes_ = 0;
 
   // While the log is replayed: which jobs name a batch, by the place of its id.
   absl::flat_hash_map<JobNumber, std::uint32_t> named_;

@@ -75,7 +75,7 @@ struct EngineStatus {
   std::uint64_t flags = 0;
   std::uint64_t batches = 0;
   std::array<std::uint64_t, kAllBatchStates.size()> batches_in{};  // By BatchState: its parts.
-  std::uint64_t batch_bytes = 0;                                   // Of their callbacks and meta.
+  std::uint64_t batch_bytes = 0;    // Of their callbacks and meta, without those that are over.
   std::uint64_t held_back = 0;      // Ready jobs of types that a flag which is off gates, wherever they stand.
   std::uint64_t memory_bytes = 0;   // Of the tables, as far as they can be counted cheaply.
   std::uint64_t answers_bytes = 0;  // Of these, those of answers that are kept for repeated requests.

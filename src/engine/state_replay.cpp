@@ -201,7 +201,10 @@ void State::finish_replay(Instant now) {
   idempotency_.finish_replay(now);
   flags_.finish_replay();
   batches_.finish_replay([this](std::string_view id) { return find_batch(id); },
-                         [this](JobNumber job) { return slots_[find(job)].state; },
+                         [this](JobNumber job) {
+                           JobSlot const& slot = slots_[find(job)];
+                           return std::pair{slot.state, slot.due};
+                         },
                          [this](JobNumber job) { slots_[find(job)].has_batch = false; });
   if (!WM_MUTATION(restart_opens_all_gates)) set_gates();
   queues_.walk({}, [&](QueueIndex index) {

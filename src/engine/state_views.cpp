@@ -168,7 +168,7 @@ EngineStatus State::status() const {
           .batches = batches_.size(),
           .batches_in = {batches_.count(BatchState::open), batches_.count(BatchState::closed),
                          batches_.count(BatchState::over)},
-          .batch_bytes = batches_.content_bytes(),
+          .batch_bytes = batches_.needed_bytes(),
           .held_back = ready_.held_back(),
           .memory_bytes = memory,
           .answers_bytes = idempotency_.memory_bytes()};

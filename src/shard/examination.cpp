@@ -93,18 +93,21 @@ std::optional<JobState> wanted_state(Effect const& effect) {
   return {};
 }
 
-// The same of a batch. What called back was closed, and an id that comes again was free.
+// Tells an engine that a batch of this id is gone, if it knows one: another has the id, or a copy comes, which says all
+// of it, also what was lost before.
+void free_id(engine::Engine& engine, std::string_view id, EffectSink::Written at, Instant when) {
+  auto const known = engine.find_batch(id);
+  if (!known) return;
+  [[maybe_unused]] auto const told = engine.replay(effect::BatchForgotten{.batch = *known}, at, when);
+}
+
+// The same as fill_in for a batch: what called back was closed, and an id that comes again was free.
 void fill_in_batch(engine::Engine& engine, Effect const& effect, EffectSink::Written at, Instant when) {
-  auto const tell = [&](Effect const& step) { [[maybe_unused]] auto const told = engine.replay(step, at, when); };
-  auto const free_id = [&](std::string_view id, BatchNumber number) {
-    auto const known = engine.find_batch(id);
-    if (known && *known != number) tell(effect::BatchForgotten{.batch = *known});
-  };
   if (auto const* fired = std::get_if<effect::BatchFired>(&effect)) {
-    tell(effect::BatchClosed{.batch = fired->batch, .at = fired->at});
+    [[maybe_unused]] auto const told =
+        engine.replay(effect::BatchClosed{.batch = fired->batch, .at = fired->at}, at, when);
   }
-  if (auto const* made = std::get_if<effect::BatchMade>(&effect)) free_id(made->id, made->batch);
-  if (auto const* copied = std::get_if<effect::BatchCopied>(&effect)) free_id(copied->id, copied->batch);
+  if (auto const* made = std::get_if<effect::BatchMade>(&effect)) free_id(engine, made->id, at, when);
 }
 
 // Tells an engine what must have happened to a job in between, when what comes next is `effect`. Each step may be
@@ -255,6 +258,7 @@ class LenientReplay final : public log::ScanVisitor {
 
   void replay(Effect const& effect, EffectSink::Written at, Instant when) {
     cached_.replay(effect, at);
+    if (auto const* copied = std::get_if<effect::BatchCopied>(&effect)) free_id(engine_, copied->id, at, when);
     if (engine_.replay(effect, at, when)) return;
     ++out_.contradictions;
     fill_in(engine_, effect, at, when);

@@ -17,6 +17,8 @@ constexpr std::size_t kPageBytesMax = std::size_t{4} << 20;
 
 // How many batches one that is made can push out. One is the rule; more only where the bound was made smaller.
 constexpr int kSurplusPerBatch = 2;
+// And so many for its bytes, if those that are over are smaller: what is still too much then goes with the next ones.
+constexpr int kSmallOnesPerBatch = 32;
 
 bool is_among(BatchTable::Batch const& batch, AllowedQueues const& allowed) {
   return allowed == nullptr || std::ranges::all_of(batch.callbacks, [&](BatchTable::Callback const& callback) {
@@ -74,13 +76,16 @@ Reply decide(MakeBatch const& command, State const& state, Context const& contex
                    .message = "there are " + std::to_string(batches.size()) +
                               " batches, as many as may be, and all are open or wait for jobs"};
     }
-    if (!batches.has_room_for(command)) {
+    if (!batches.can_have_room_for(command)) {
       return Error{
           .code = ErrorCode::batches_full,
           .message = "the callbacks of batches that are open or wait for jobs take as much memory as they may"};
     }
     // More than one where the bound has become smaller: so it is reached in time.
     for (int i = 0; i < kSurplusPerBatch && batches.is_full() && batches.next_to_go(); ++i) {
+      out.emit(effect::BatchForgotten{.batch = batches.first_to_go()});
+    }
+    for (int i = 0; i < kSmallOnesPerBatch && !batches.has_room_for(command) && batches.next_to_go(); ++i) {
       out.emit(effect::BatchForgotten{.batch = batches.first_to_go()});
     }
     BatchNumber const number{std::to_underlying(state.next_number(context.now))};

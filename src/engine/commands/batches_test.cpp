@@ -649,6 +649,42 @@ class FewBytesOfBatches : public Batches {
         }()) {}
 };
 
+TEST_F(FewBytesOfBatches, ThoseThatAreOverGiveWay) {
+  std::string const meta = R"({"m":")" + std::string(1'500, 'x') + R"("})";
+  for (std::string const id : {"a", "b", "c", "d", "e"}) {
+    auto const made = expect<BatchReply>(
+        MakeBatch{.id = id, .on_finish = bytes({.type = "over", .queue = "callbacks"}), .meta = meta});
+    EXPECT_TRUE(made.created);
+    close(id);
+    EXPECT_EQ(engine.status().batch_bytes, 0U);  // It gives way, so it is no part of what the bound is about.
+  }
+  EXPECT_EQ(engine.status().jobs, 5U);  // All have called back,
+  EXPECT_EQ(get("e").callback(kFinish).state, CallbackState::enqueued);
+  expect<Error>(GetBatch{.id = "a"});  // and the first are no longer to be looked at.
+  auto const again = replay();
+  EXPECT_EQ(again->check_invariants(), "");
+}
+
+TEST_F(Batches, ARestartMakesNoneStayForLonger) {
+  make();
+  add();
+  expect<BatchReply>(CloseBatch{.id = "b"});
+  complete_one();
+  Instant const over = now;
+  pass_and_advance(options.batch_kept / 2);
+  auto const again = replay();
+  std::vector<BatchView> batches;
+  auto const seen_at = [&](Instant at) {
+    log.at = at;
+    while (again->advance({.now = at, .chance = 1}, log)) {
+    }
+    again->batch_views(batches);
+    return batches.size();
+  };
+  EXPECT_EQ(seen_at(over + options.batch_kept - Duration{1}), 1U);
+  EXPECT_EQ(seen_at(over + options.batch_kept), 0U);
+}
+
 TEST_F(FewBytesOfBatches, AreABoundUntilTheCallbacksHaveCome) {
   std::string const payload = '"' + std::string(3'000, 'x') + '"';
   Bytes const large = bytes({.type = "over", .payload_kind = PayloadKind::json, .payload = payload});
