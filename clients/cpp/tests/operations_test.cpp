@@ -227,7 +227,7 @@ TEST_P(Operations, ABatchCallsBackOnceAllOfItsJobsHaveEnded) {
   auto const ids = enqueue(2, {.queue = "q", .batch = "b"});
   EXPECT_EQ(client_->job(ids[0])->batch, "b");
   EXPECT_EQ(client_->list({.batch = "b"})->jobs.size(), 2U);
-  EXPECT_TRUE(client_->list({.batch = "nowhere"})->jobs.empty());
+  EXPECT_EQ(client_->list({.batch = "nowhere"}).error().code, "batch_not_found");
   EXPECT_EQ(batches.create(made_of)->pending, 2U);
 
   auto const closed = batches.close("b");

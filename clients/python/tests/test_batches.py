@@ -71,6 +71,13 @@ def test_the_end_of_all_jobs_enqueues_both_callbacks_once(fake, batches, worker)
     assert [job.id for job in fake.jobs(batch="b")] == ids[::-1]
 
 
+def test_jobs_are_not_found_by_a_batch_that_is_not_there(fake):
+    for find in (lambda: list(fake.jobs(batch="nowhere")), lambda: fake.retry_all(batch="nowhere")):
+        with pytest.raises(UserError) as error:
+            find()
+        assert error.value.code == "batch_not_found"
+
+
 def test_where_one_is_dead_only_the_end_is_told_until_it_is_retried(fake, batches, worker):
     batches.create("b", on_success=PUBLISH, on_finish=REPORT)
     dead, _ = fill(fake, "bad", 1)

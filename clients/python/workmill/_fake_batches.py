@@ -119,6 +119,11 @@ class FakeBatches:
                 if is_due and name in batch.content and name not in batch.enqueued:
                     batch.enqueued[name] = self._owner.add_callback({**batch.trace, **batch.content[name]})
 
+    def check_filter(self, where: Mapping[str, str], field: str) -> None:
+        """Raises Problem where jobs are to be found by a batch that is not there."""
+        if "batch" in where and where["batch"] not in self._batches:
+            raise Problem(404, "batch_not_found", "there is no such batch", field=field)
+
     # ---- Views.
 
     def _find(self, id: str) -> _Batch:

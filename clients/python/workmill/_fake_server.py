@@ -392,6 +392,7 @@ class FakeServer:
 
     def _bulk(self, body: Mapping[str, Any]) -> Any:
         act = {"cancel": self._cancel, "retry": self._retry, "delete": self._delete}[body["action"]]
+        self._batches.check_filter(body["where"], "where.batch")
         count = 0
         for job in [job for job in self._jobs.values() if _matches(job, body["where"])]:
             try:
@@ -407,6 +408,7 @@ class FakeServer:
 
     def _list(self, query: Mapping[str, str]) -> Any:
         where = {name: value for name, value in query.items() if name not in ("limit", "cursor")}
+        self._batches.check_filter(where, "batch")
         before = int(query.get("cursor", self._numbers + 1))
         newest = [job for job in reversed(list(self._jobs.values())) if job.number < before and _matches(job, where)]
         page = newest[: int(query.get("limit", 50))]

@@ -98,6 +98,14 @@ test('a batch without jobs ends as it is closed, and one that is deleted calls n
   await assert.rejects(fake.batches.close('b'), { code: 'batch_not_found' });
 });
 
+test('jobs are not found by a batch that is not there', async () => {
+  const fake = new FakeWorkmill();
+  const where = { batch: 'nowhere' };
+
+  await assert.rejects(fake.list(where).next(), { code: 'batch_not_found', field: 'batch' });
+  await assert.rejects(fake.bulk('retry', where), { code: 'batch_not_found', field: 'where.batch' });
+});
+
 test('jobs of a batch that takes none are refused, all or none', async () => {
   const fake = new FakeWorkmill();
   await fake.batches.create({ id: 'closed', onFinish: report });

@@ -111,6 +111,11 @@ export class FakeBatches implements BatchesApi {
     return kept;
   }
 
+  /** @internal Throws where jobs are to be found by a batch that is not there. */
+  checkThere(id: string, field: string): void {
+    if (!this.#batches.has(id)) throw notFound(field);
+  }
+
   /** @internal */
   *due(isGone: (stored: Stored) => boolean): Iterable<Called> {
     for (const kept of this.#batches.values()) {

@@ -304,7 +304,8 @@ export class FakeWorkmill implements WorkmillApi {
     }
   }
 
-  #matching({ state, queue, type, group, tag, batch }: JobFilter): Job[] {
+  #matching({ state, queue, type, group, tag, batch }: JobFilter, prefix = ''): Job[] {
+    if (batch !== undefined) this.batches.checkThere(batch, `${prefix}batch`);
     return [...this.#store.jobs.values()]
       .map(({ job }) => job)
       .filter(
@@ -323,7 +324,7 @@ export class FakeWorkmill implements WorkmillApi {
     if ('q' in where) throw new UserError('there is no such field', { code: 'unknown_field', field: 'where.q' });
     this.#store.settle();
     let count = 0;
-    for (const { id } of this.#matching(where)) {
+    for (const { id } of this.#matching(where, 'where.')) {
       try {
         this.#store[action](id);
         count += 1;
