@@ -18,7 +18,7 @@
 // that forgets is found out while the jobs are still in memory, and not at the next start.
 //
 // Looks at the segments that are full, through file descriptors of its own; asks the system to fetch them from the disk
-// anew. Owns one thread, of the lowest priority. It is told of nothing by the server, and tells it nothing but
+// anew. Owns one thread, of a low priority. It is told of nothing by the server, and tells it nothing but
 // findings.
 namespace workmill::log {
 
