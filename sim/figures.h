@@ -326,6 +326,10 @@ enum class FigureKind : std::uint8_t { amount, fault, rare };
   X(batch_forgotten_with_jobs, rare, "a batch with jobs is deleted")                                                  \
   X(batch_kept_long_enough, rare, "a batch that is over is forgotten in time")                                        \
   X(batch_due_later, rare, "a callback is due at the end of a turn, and comes in a later one")                        \
+  X(batches_listed, rare, "batches of one state are listed, and there are some")                                      \
+  X(batch_list_among, rare, "batches are listed by somebody who may not see them all")                                \
+  X(batch_list_goes_on, rare, "a list of batches goes on where the page before has ended")                            \
+  X(batch_list_cut_short, rare, "a page of batches ends before it is full, as enough were looked at")                 \
   X(batch_copied_open, rare, "an open batch is copied ahead")                                                         \
   X(batch_copied_closed, rare, "a closed batch is copied ahead")                                                      \
   X(batch_job_copied, rare, "a job in a batch is copied ahead")                                                       \

@@ -144,7 +144,9 @@ namespace workmill::sim {
   X(restart_forgets_callbacks, "after a restart, callbacks that were enqueued come again")           \
   X(copy_leaves_its_batch, "a job copied ahead is in no batch after a restart")                      \
   X(copied_batch_forgets_gone_jobs, "a batch copied ahead loses its count of jobs that are gone")    \
-  X(copied_batch_calls_back_again, "a batch copied ahead loses that a callback was enqueued")
+  X(copied_batch_calls_back_again, "a batch copied ahead loses that a callback was enqueued")        \
+  X(pages_of_batches_leave_one_out, "a list of batches goes on behind one that it has not shown")    \
+  X(batches_that_are_over_seem_to_wait, "a list of batches shows those that are over as if they waited")
 // clang-format on
 
 enum class Mutation : std::uint8_t {

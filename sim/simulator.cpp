@@ -372,6 +372,7 @@ void Simulator::take_answers(std::uint64_t durable) {
     for (auto const& [cookie, reply] : open.replies) {
       if (std::ranges::find(open.gone, cookie) != open.gone.end()) continue;
       clients_.answered(cookie, reply);
+      batch_callers_.answered(reply);
       if (forgetting_by_ == cookie) forgetting_by_.reset();
       if (auto const* enqueued = std::get_if<EnqueueReply>(&reply)) remember_ids(*enqueued);
     }

@@ -366,7 +366,7 @@ class Model {
   bool run(shard::Cookie cookie, CloseBatch const& command);
   bool run(shard::Cookie cookie, ForgetBatch const& command);
   bool run(shard::Cookie cookie, GetBatch const& command);
-  bool run(shard::Cookie, ListBatches const&) { return true; }
+  bool run(shard::Cookie cookie, ListBatches const& command);
 
   bool bulk_part(Bulk bulk);
   bool names_no_batch(JobFilter const& filter) const {
@@ -502,6 +502,7 @@ class Model {
   static CallbackState callback_state(ModelBatch const& batch, CallbackKind kind);
   bool is_due(ModelBatch const& batch, CallbackKind kind) const;
   bool is_over(ModelBatch const& batch) const;
+  BatchState state_of(ModelBatch const& batch) const;
   bool compare_batch(std::string const& id, ModelBatch const& batch, BatchView const& view);
   bool answer_batch(shard::Cookie cookie, std::string const& id, bool is_created);
   std::optional<ErrorCode> refuse_batches(std::vector<Bytes> const& specs);

@@ -14,6 +14,14 @@ constexpr int kGoneForOne = 2;  // So many finished ones give way to one that is
 
 std::uint64_t as_number(BatchNumber number) { return std::to_underlying(number); }
 
+// May it be seen by whoever is for these queues? Where nothing is said, he is for all.
+bool is_among(ModelBatch const& batch, AllowedQueues const& allowed) {
+  return allowed == nullptr || std::ranges::all_of(batch.specs, [&](Bytes const& bytes) {
+           JobSpecView spec;
+           return bytes.empty() || (decode_spec(bytes, spec) && allowed->contains(spec.queue));
+         });
+}
+
 }  // namespace
 
 // ---- What follows from what is known.
@@ -65,6 +73,11 @@ bool Model::is_over(ModelBatch const& batch) const {
   return batch.closed_at && counts_of(batch).pending == 0 &&
          callback_state(batch, CallbackKind::success) != CallbackState::waiting &&
          callback_state(batch, CallbackKind::finish) != CallbackState::waiting;
+}
+
+BatchState Model::state_of(ModelBatch const& batch) const {
+  if (!batch.closed_at) return BatchState::open;
+  return is_over(batch) ? BatchState::over : BatchState::closed;
 }
 
 bool Model::compare_batch(std::string const& id, ModelBatch const& batch, BatchView const& view) {
@@ -185,6 +198,39 @@ bool Model::run(shard::Cookie cookie, ForgetBatch const& command) {
 bool Model::run(shard::Cookie cookie, GetBatch const& command) {
   if (!batches_.contains(command.id)) return expect_error(cookie, ErrorCode::batch_not_found);
   return answer_batch(cookie, command.id, false);
+}
+
+// A page shows all that it has come by and that were asked for, and says where it has ended, unless that was the end of
+// all. Whoever goes on there is shown the rest: so none is left out, and none is shown twice.
+bool Model::run(shard::Cookie cookie, ListBatches const& command) {
+  BatchesReply const* reply = nullptr;
+  WM_SIM_STEP(expect(cookie, reply));
+  if (reply == nullptr) return true;
+  std::map<std::uint64_t, std::string> ids;
+  for (auto const& [id, batch] : batches_) ids.emplace(batch.number, id);
+  std::optional<std::uint64_t> end;
+  std::size_t shown = 0;
+  std::uint32_t looked_at = 0;
+  auto older = command.before ? ids.lower_bound(as_number(*command.before)) : ids.end();
+  for (; older != ids.begin() && shown < command.limit && looked_at < options_.steps_max; ++looked_at) {
+    auto const& [number, id] = *--older;
+    end = number;
+    ModelBatch const& batch = batches_.at(id);
+    if ((command.state && *command.state != state_of(batch)) || !is_among(batch, command.among)) continue;
+    WM_SIM_HOLD(shown < reply->batches.size(), "a page of batches lacks {}", id);
+    WM_SIM_STEP(compare_batch(id, batch, reply->batches[shown++]));
+  }
+  WM_SIM_HOLD(shown == reply->batches.size(), "a page of batches has {}, which does not belong there",
+              reply->batches[shown].id);
+  bool const is_all = older == ids.begin();
+  WM_SIM_HOLD(reply->next.has_value() == !is_all, "a list of batches {}", is_all ? "has no end" : "ends too soon");
+  WM_SIM_HOLD(is_all || as_number(*reply->next) == end, "a list of batches goes on behind {:x} instead of {:x}",
+              as_number(*reply->next), end.value_or(0));
+  if (command.state && shown > 0) ++figures_[Figure::batches_listed];
+  if (command.among && !command.state && shown < looked_at) ++figures_[Figure::batch_list_among];
+  if (command.before && shown > 0) ++figures_[Figure::batch_list_goes_on];
+  if (!is_all && shown < command.limit) ++figures_[Figure::batch_list_cut_short];
+  return true;
 }
 
 // What a job of these that is not there yet says of its batch: none may be unknown or closed. The first counts.

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <iterator>
+#include <memory>
 #include <utility>
 
 #include "base/assert.h"
@@ -94,8 +95,32 @@ Command BatchCallers::next(Model const& model) {
       if (chance(200)) list.filter.queue = "q" + std::to_string(below(options_.queues));
       return list;
     }
+    case BatchUse::page: return list();
   }
   return GetBatch{.id = draw_id(model)};
+}
+
+// Also over restarts, and whatever becomes of the batches in between. Of two lists at a time one may go on where the
+// other has ended.
+ListBatches BatchCallers::list() {
+  if (next_page_ && chance(800)) {
+    listing_.before = std::exchange(next_page_, std::nullopt);
+    return listing_;
+  }
+  listing_ = ListBatches{.limit = static_cast<std::uint32_t>(1 + below(chance(300) ? 20 : 3))};
+  if (chance(600)) listing_.state = kAllBatchStates[below(kAllBatchStates.size())];
+  if (chance(250)) {
+    std::vector<std::string> queues;
+    for (std::uint32_t i = 0; i < options_.queues; ++i) {
+      if (chance(600)) queues.push_back("q" + std::to_string(i));
+    }
+    listing_.among = std::make_shared<QueueSet const>(std::move(queues));
+  }
+  return listing_;
+}
+
+void BatchCallers::answered(Reply const& reply) {
+  if (auto const* const page = std::get_if<BatchesReply>(&reply)) next_page_ = page->next;
 }
 
 MakeBatch BatchCallers::make(Model const& model) {

@@ -9,6 +9,8 @@
 #include "base/rng.h"
 #include "base/time.h"
 #include "model/command.h"
+#include "model/ids.h"
+#include "model/reply.h"
 #include "sim/checkers/model.h"
 
 // Who uses batches: makes some, under ids of their own or without, puts jobs into them that others run, closes and
@@ -27,13 +29,14 @@ enum class BatchUse : std::uint8_t {
   remove,  // likewise.
   many,    // One of the three, of all jobs in one.
   list,    // These.
+  page,    // Batches themselves: a page of their list, from its beginning or behind the one before.
 };
-inline constexpr std::size_t kBatchUses = 11;
+inline constexpr std::size_t kBatchUses = 12;
 
 struct BatchWorkload {
   std::uint32_t ids = 0;               // 0: nobody uses batches.
   std::uint32_t turns_permille = 100;  // Turns in which somebody does.
-  std::array<std::uint32_t, kBatchUses> weights{120, 30, 350, 150, 120, 12, 90, 25, 25, 8, 15};
+  std::array<std::uint32_t, kBatchUses> weights{120, 30, 350, 150, 120, 12, 90, 25, 25, 8, 15, 60};
   std::uint32_t queues = 1;
   std::uint64_t backlog = 100;      // Beyond so many unfinished jobs they put in no more.
   std::uint32_t batches = 12;       // Beyond so many batches they make none without an id.
@@ -51,6 +54,7 @@ class BatchCallers {
   bool uses_some() { return chance(options_.turns_permille); }
   std::uint64_t draw_count() { return 1 + below(3); }  // So many requests then.
   Command next(Model const& model);
+  void answered(Reply const& reply);
 
  private:
   std::uint64_t below(std::uint64_t n) { return chance_.below(n); }
@@ -61,6 +65,7 @@ class BatchCallers {
   std::string draw_open_id(Model const& model, bool with_jobs);
   std::optional<JobRef> draw_job(Model const& model, bool is_ended);
   MakeBatch make(Model const& model);
+  ListBatches list();
   Bytes make_callback();
   Bytes make_job(std::string const& batch);
 
@@ -69,6 +74,8 @@ class BatchCallers {
   std::uint64_t weight_sum_ = 0;
   std::uint64_t serial_ = 0;
   std::optional<MakeBatch> last_;
+  ListBatches listing_;
+  std::optional<BatchNumber> next_page_;  // Of that.
 };
 
 }  // namespace workmill::sim

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/assert.h"
+#include "base/mutation.h"
 #include "engine/commands/decide.h"
 #include "model/job.h"
 
@@ -143,12 +144,14 @@ Reply look(ListBatches const& command, State const& state) {
   BatchNumber last{};
   state.batches().walk_older(command.before.value_or(BatchNumber{UINT64_MAX}), [&](BatchTable::Batch const& batch) {
     if (reply.batches.size() == command.limit || looked_at == state.options().steps_max || bytes >= kPageBytesMax) {
-      reply.next = last;
+      reply.next = WM_MUTATION(pages_of_batches_leave_one_out) ? batch.number : last;
       return false;
     }
     ++looked_at;
     last = batch.number;
-    bool const is_wanted = !command.state || batch.state() == *command.state;
+    BatchState is = batch.state();
+    if (WM_MUTATION(batches_that_are_over_seem_to_wait) && is == BatchState::over) is = BatchState::closed;
+    bool const is_wanted = !command.state || is == *command.state;
     if (!is_wanted || !is_among(batch, command.among)) return true;
     bytes += batch.meta.size();
     reply.batches.push_back(batch.view());
