@@ -268,6 +268,8 @@ std::optional<BatchNumber> Engine::find_batch(std::string_view id) const {
   return batch->number;
 }
 
+bool Engine::has_batch(BatchNumber number) const { return impl_->state.batches().find(number) != nullptr; }
+
 std::optional<std::vector<std::string_view>> Engine::batch_queues(std::string_view id) const {
   BatchTable::Batch const* const batch = impl_->state.find_batch(id);
   if (batch == nullptr) return std::nullopt;

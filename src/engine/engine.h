@@ -147,6 +147,7 @@ class Engine {
   std::optional<QueueView> queue_view(std::string_view name) const;
   // Nothing where there is no batch of this id. Also during a replay.
   std::optional<BatchNumber> find_batch(std::string_view id) const;
+  bool has_batch(BatchNumber number) const;
   // The queues that a batch's callbacks are for. Nothing where there is no such batch.
   std::optional<std::vector<std::string_view>> batch_queues(std::string_view id) const;
   // Every batch, in the order of numbers, into `out` (reused): for tests, the simulation and the doctor.

@@ -81,6 +81,17 @@ std::optional<JobNumber> job_of(Effect const& effect) {
       effect);
 }
 
+// Likewise of the batch, as its callers know one. Also where the effect says of a job that it was in it and is gone.
+std::optional<BatchNumber> batch_of(Effect const& effect) {
+  auto const number = std::visit(
+      [](auto const& e) -> BatchNumber {
+        if constexpr (requires { e.batch; }) return e.batch;
+        return {};
+      },
+      effect);
+  return number == BatchNumber{} ? std::nullopt : std::optional{number};
+}
+
 // The state in which an effect wants its job; nothing where it takes any, or where nothing can be done.
 std::optional<JobState> wanted_state(Effect const& effect) {
   if (std::holds_alternative<effect::JobLeased>(effect)) return JobState::ready;
@@ -206,7 +217,16 @@ class LenientReplay final : public log::ScanVisitor {
           if (auto const number = job_of(effect)) {
             bool const made_here = std::holds_alternative<effect::JobEnqueued>(effect);
             bool const copied_here = std::holds_alternative<effect::JobSnapshot>(effect);
-            guess.jobs.push_back({*number, made_here || copied_here, client_id(effect)});
+            Named job{.number = std::to_underlying(*number), .is_whole = made_here || copied_here};
+            name_job(effect, job);
+            guess.jobs.push_back(std::move(job));
+          }
+          if (auto const number = batch_of(effect)) {
+            Named batch{.number = std::to_underlying(*number)};
+            if (auto const* made = std::get_if<effect::BatchMade>(&effect)) batch.id = made->id;
+            if (auto const* copied = std::get_if<effect::BatchCopied>(&effect)) batch.id = copied->id;
+            batch.is_whole = !batch.id.empty();
+            guess.batches.push_back(std::move(batch));
           }
           return {};
         });
@@ -214,46 +234,60 @@ class LenientReplay final : public log::ScanVisitor {
     guesses_.push_back(std::move(guess));
   }
 
-  // When all has been replayed: which of the jobs that the damage names are gone.
+  // When all has been replayed: which of the jobs and batches that the damage names are gone.
   void settle() {
     JobIdCodec const ids{engine_.salt()};
     for (Guess& guess : guesses_) {
       Loss& loss = out_.losses[guess.loss];
       std::unordered_set<std::uint64_t> seen;
-      for (Named& named : guess.jobs) {
-        if (!seen.insert(std::to_underlying(named.number)).second) continue;
-        if (engine_.find(JobRef{named.number})) {
-          ++loss.jobs_touched;
-        } else if (named.is_whole) {
-          ++loss.jobs_lost;
-          if (loss.ids.size() < kIdsMax) {
-            auto const text = ids.encode(named.number);
-            loss.ids.push_back(named.client_id.empty() ? std::string{text.data(), text.size()}
-                                                       : std::move(named.client_id));
-          }
+      for (Named& job : guess.jobs) {
+        bool const is_there = engine_.find(JobRef{.number = JobNumber{job.number}, .text = {}}).has_value();
+        if ((!is_there && !job.is_whole) || !seen.insert(job.number).second) continue;
+        if (job.id.empty()) {
+          auto const text = ids.encode(JobNumber{job.number});
+          job.id.assign(text.data(), text.size());
         }
+        count(job.id, is_there, loss.jobs);
+        if (is_there || job.batch.empty()) continue;
+        if (auto const batch = engine_.find_batch(job.batch)) {
+          guess.batches.push_back({.number = std::to_underlying(*batch)});
+        }
+      }
+      seen.clear();
+      for (Named const& batch : guess.batches) {
+        bool const is_there = engine_.has_batch(BatchNumber{batch.number});
+        if ((!is_there && !batch.is_whole) || !seen.insert(batch.number).second) continue;
+        count(batch.id, is_there, loss.batches);
       }
     }
   }
 
  private:
   struct Named {
-    JobNumber number{};
-    bool is_whole = false;  // The job itself stood there, not only something that happened to it.
-    std::string client_id;
+    std::uint64_t number = 0;
+    bool is_whole = false;  // It stood there itself, not only something that happened to it.
+    std::string id{};
+    std::string batch{};  // Of a job.
   };
   struct Guess {
     std::size_t loss = 0;
     std::vector<Named> jobs{};
+    std::vector<Named> batches{};
   };
 
-  static std::string client_id(Effect const& effect) {
+  static void name_job(Effect const& effect, Named& job) {
     BytesView spec;
     if (auto const* made = std::get_if<effect::JobEnqueued>(&effect)) spec = made->spec;
     if (auto const* copied = std::get_if<effect::JobSnapshot>(&effect)) spec = copied->spec;
     JobSpecView view;
-    if (spec.empty() || !decode_spec(spec, view)) return {};
-    return std::string{view.id};
+    if (spec.empty() || !decode_spec(spec, view)) return;
+    job.id = view.id;
+    job.batch = view.batch;
+  }
+
+  static void count(std::string const& id, bool is_there, Taken& taken) {
+    ++(is_there ? taken.touched : taken.lost);
+    if (!is_there && taken.ids.size() < kIdsMax) taken.ids.push_back(id);
   }
 
   void replay(Effect const& effect, EffectSink::Written at, Instant when) {

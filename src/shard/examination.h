@@ -43,16 +43,21 @@ struct SegmentFigures {
   Instant first_at{}, last_at{};   // Times of its batches.
 };
 
+// What a loss has taken of jobs, or of batches of jobs, as far as its records name them.
+struct Taken {
+  std::uint64_t lost = 0;          // They are in none of what is left.
+  std::vector<std::string> ids{};  // Of these; kIdsMax at most.
+  std::uint64_t touched = 0;       // Still there, and something that happened to them, or a job in them, is missing.
+};
+inline constexpr std::size_t kIdsMax = 1'000;
+
 struct Loss {
   log::Damage damage;
   std::string file;
   std::uint64_t records = 0;  // That could still be read where the damage is, unchecked: what they say is a guess.
-  // Ids of jobs that are in none of what is left, as far as those records name them; kIdsMax of `jobs_lost`.
-  std::vector<std::string> ids{};
-  std::uint64_t jobs_lost = 0;
-  std::uint64_t jobs_touched = 0;  // Still there, and something that happened to them is missing.
+  Taken jobs{};
+  Taken batches{};  // Of jobs, as their callers make them; those of the log are in `damage`.
 };
-inline constexpr std::size_t kIdsMax = 1'000;
 
 struct Examination {
   Health health = Health::none;

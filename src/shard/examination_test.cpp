@@ -16,6 +16,14 @@ namespace {
 
 constexpr std::uint32_t kSegmentBytes = 8 * 1024;
 
+MakeBatch some_batch(std::string_view type, std::string id = "b") {
+  JobSpecView spec;
+  spec.type = type;
+  MakeBatch command{.id = std::move(id)};
+  encode_spec(spec, command.on_finish);
+  return command;
+}
+
 class ExaminationTest : public ShardTest {
  protected:
   void SetUp() override {
@@ -54,6 +62,13 @@ class ExaminationTest : public ShardTest {
         Cookie const cookie = submit(dice.chance(500) ? Command{CancelJob{any_job()}} : Command{RetryJob{any_job()}});
         for (int turns = 0; turns < 10 && !answered(cookie); ++turns) turn();
         answers_.clear();  // Either is refused where the job's state does not allow it.
+      } else if (dice.chance(500)) {
+        Command command = some_batch("over", fmt::format("b{}", dice.below(4)));
+        if (dice.chance(300)) command = CloseBatch{.id = fmt::format("b{}", dice.below(4))};
+        if (dice.chance(200)) command = ForgetBatch{.id = fmt::format("b{}", dice.below(4))};
+        Cookie const cookie = submit(std::move(command));
+        for (int turns = 0; turns < 10 && !answered(cookie); ++turns) turn();
+        answers_.clear();  // It may be there already, or not be there.
       } else {
         PatchQueue patch{.name = fmt::format("q{}", dice.below(3)), .paused = dice.chance(500)};
         ask<QueueReply>(patch);
@@ -215,14 +230,6 @@ void damage_frame_of(log::MemoryDisk& memory) {
   FAIL() << "there is no such record";
 }
 
-MakeBatch some_batch(std::string_view type) {
-  JobSpecView spec;
-  spec.type = type;
-  MakeBatch command{.id = "b"};
-  encode_spec(spec, command.on_finish);
-  return command;
-}
-
 Bytes member() {
   JobSpecView spec;
   spec.type = "t";
@@ -282,6 +289,49 @@ TEST_F(ExaminationTest, ABatchWhoseForgettingIsLostIsNotMergedWithTheNextOneOfIt
   EXPECT_EQ(batches.front(), second);
 }
 
+TEST_F(ExaminationTest, TheBatchesThatAreLostAreCountedAndNamed) {
+  ask<BatchReply>(some_batch("over", "kept"));
+  submit(some_batch("over", "lost"));
+  submit(some_batch("over", "too"));
+  submit(CloseBatch{.id = "kept"});
+  turn();
+  ask<BatchReply>(CloseBatch{.id = "too"});
+  stop();
+  damage_frame_of<effect::BatchClosed>(disk_);
+
+  auto const disk = disk_.open();
+  Examiner examiner{*disk};
+  auto const seen = examiner.examine({});
+
+  ASSERT_TRUE(seen);
+  ASSERT_EQ(seen->losses.size(), 1U);
+  Taken const& batches = seen->losses.front().batches;
+  EXPECT_EQ(batches.lost, 2U);
+  EXPECT_EQ(batches.ids, (std::vector<std::string>{"lost", "too"}));
+  EXPECT_EQ(batches.touched, 1U);
+  EXPECT_EQ(seen->losses.front().jobs.lost, 1U);  // The callback.
+  EXPECT_EQ(seen->jobs.batches, 1U);
+}
+
+// Its counts are no longer what they were.
+TEST_F(ExaminationTest, ABatchOfWhichAJobIsLostIsTouched) {
+  ask<BatchReply>(some_batch("over"));
+  ask<EnqueueReply>(enqueue({member(), member()}));
+  ask<EnqueueReply>(enqueue({spec_of_job("later")}));
+  stop();
+  damage_frame_of<effect::JobEnqueued>(disk_);
+
+  auto const disk = disk_.open();
+  Examiner examiner{*disk};
+  auto const seen = examiner.examine({});
+
+  ASSERT_TRUE(seen);
+  ASSERT_EQ(seen->losses.size(), 1U);
+  EXPECT_EQ(seen->losses.front().jobs.lost, 2U);
+  EXPECT_EQ(seen->losses.front().batches.touched, 1U);
+  EXPECT_EQ(seen->losses.front().batches.lost, 0U);
+}
+
 class ExaminationOfDamage : public ExaminationTest, public testing::WithParamInterface<std::uint64_t> {};
 
 // What is left always makes a log that a server takes; every job that stands in a batch that is whole is in it; and
@@ -332,6 +382,7 @@ TEST_P(ExaminationOfDamage, SavesAllTheRestAndAServerStartsOnIt) {
     ASSERT_EQ(rebuilt->jobs, seen->jobs.jobs);
   }
   auto const after = recover_from(fresh, clock_);
+  ASSERT_EQ(after.engine->status().batches, seen->jobs.batches);
   ASSERT_EQ(after.engine->check_invariants(), "");
   auto const left = states(*after.engine);
   for (std::size_t i = 0; i < told_.size(); ++i) {

@@ -192,6 +192,29 @@ def test_a_flipped_bit_in_a_batch_is_found_named_and_repaired(filled):
     assert audit(filled, lost) == lost
 
 
+def test_batches_of_jobs_that_are_lost_are_counted_and_named(start):
+    server = start()
+    api = server.api(queue="q")
+    for id in "kept", "lost-one", "kept-too":
+        api.call("POST", "/v1/batches", {"id": id, "on_finish": {"type": "over"}}, expect=201)
+    server.kill()
+    (path,) = server.segments()
+    data = path.read_bytes()
+    flip(path, data.index(b"over", data.index(b"lost-one")))  # In its callback's type: the rest of it can still be read.
+
+    code, said, _ = doctor(server.data)
+
+    (damage,) = said["damage"]
+    assert (code, damage["job_batches_lost"], damage["job_batch_ids"]) == (1, 1, ["lost-one"])
+    assert said["job_batches"] == 2
+    people = subprocess.run([BINARY, "doctor", server.data], capture_output=True, text=True, timeout=60)
+    assert "1 batch of jobs is lost" in people.stdout and "0 jobs, 2 batches of jobs" in people.stdout
+    code, said, errors = doctor(server.data, "--repair")
+    assert (code, said["repaired"]["job_batches"]) == (0, 2), errors
+    server.start()
+    assert [batch["id"] for batch in api.call("GET", "/v1/batches").json["items"]] == ["kept-too", "kept"]
+
+
 def test_a_damaged_frame_header_costs_its_batch_only(filled):
     path = filled.segments()[0]
     offset, _, _ = [frame for frame in frames(path) if frame[1] == 0 and frame[2] > 100_000][1]

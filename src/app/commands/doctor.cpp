@@ -78,6 +78,14 @@ void write_depth(std::array<std::uint64_t, kJobStates> const& depth, JsonWriter&
   json.end_object();
 }
 
+// Batches of jobs are `job_batches`: the log has batches of its own.
+void write_taken(std::string const& one, std::string const& many, shard::Taken const& taken, JsonWriter& json) {
+  json.member(many + "_lost", taken.lost).member(many + "_touched", taken.touched);
+  json.key(one + "_ids").begin_array();
+  for (std::string const& id : taken.ids) json.value(id);
+  json.end_array();
+}
+
 void write_losses(shard::Examination const& seen, JsonWriter& json) {
   json.key("damage").begin_array();
   for (shard::Loss const& loss : seen.losses) {
@@ -91,10 +99,9 @@ void write_losses(shard::Examination const& seen, JsonWriter& json) {
       json.null();
     }
     json.member("what", loss.damage.what).member("batches_lost", loss.damage.frames_lost);
-    json.member("jobs_lost", loss.jobs_lost).member("jobs_touched", loss.jobs_touched);
-    json.key("job_ids").begin_array();
-    for (std::string const& id : loss.ids) json.value(id);
-    json.end_array().end_object();
+    write_taken("job", "jobs", loss.jobs, json);
+    write_taken("job_batch", "job_batches", loss.batches, json);
+    json.end_object();
   }
   json.end_array();
 }
@@ -144,6 +151,7 @@ std::string as_json(shard::Examination const& seen, DoctorOptions const& options
   json.key("jobs").begin_object().member("total", seen.jobs.jobs);
   for (JobState const state : kStates) json.member(to_string(state), seen.jobs.depth[place(state)]);
   json.end_object();
+  json.member("job_batches", seen.jobs.batches);
   json.key("queues").begin_array();
   for (QueueView const& queue : seen.queues) {
     json.begin_object().member("name", queue.name).key("depth");
@@ -154,7 +162,7 @@ std::string as_json(shard::Examination const& seen, DoctorOptions const& options
   json.key("repaired");
   if (repaired != nullptr) {
     json.begin_object().member("backup", repaired->aside).member("jobs", repaired->rebuilt.jobs);
-    json.member("jobs_shortened", repaired->rebuilt.shortened);
+    json.member("jobs_shortened", repaired->rebuilt.shortened).member("job_batches", repaired->after.jobs.batches);
     json.member("health", to_string(repaired->after.health)).end_object();
   } else {
     json.null();
@@ -185,6 +193,25 @@ std::string headline(shard::Examination const& seen, DoctorOptions const& option
   return {};
 }
 
+std::string counted_batches(std::uint64_t number) {
+  return number == 1 ? "1 batch of jobs" : with_commas(number) + " batches of jobs";
+}
+
+void print_taken(shard::Taken const& taken, std::string (*count)(std::uint64_t)) {
+  auto const are = [&](std::uint64_t number) { return count(number) + (number == 1 ? " is" : " are"); };
+  if (taken.lost > 0) {
+    print_line(fmt::format("    {} lost, as far as it can be read:", are(taken.lost)));
+    for (std::size_t i = 0; i < std::min(taken.ids.size(), kIdsShown); ++i) {
+      print_line("      " + one_line(taken.ids[i]));
+    }
+    if (taken.lost > kIdsShown) print_line("      … (--json names up to 1,000)");
+  }
+  if (taken.touched > 0) {
+    print_line(fmt::format("    {} still there, and what happened to {} at that point is not", are(taken.touched),
+                           taken.touched == 1 ? "it" : "them"));
+  }
+}
+
 void print_losses(shard::Examination const& seen) {
   print_line("\nDamage");
   for (shard::Loss const& loss : seen.losses) {
@@ -197,21 +224,10 @@ void print_losses(shard::Examination const& seen) {
                                                 ? std::string{"1 batch is"}
                                                 : with_commas(loss.damage.frames_lost) + " batches are"));
     }
-    if (loss.jobs_lost > 0) {
-      print_line(
-          fmt::format("    {} lost, as far as it can be read:",
-                      loss.jobs_lost == 1 ? std::string{"1 job is"} : with_commas(loss.jobs_lost) + " jobs are"));
-      for (std::size_t i = 0; i < std::min(loss.ids.size(), kIdsShown); ++i) {
-        print_line("      " + one_line(loss.ids[i]));
-      }
-      if (loss.jobs_lost > kIdsShown) print_line("      … (--json names up to 1,000)");
-    }
-    if (loss.jobs_touched > 0) {
-      print_line(
-          fmt::format("    {} still there, and what happened to them at that point is not",
-                      loss.jobs_touched == 1 ? std::string{"1 job is"} : with_commas(loss.jobs_touched) + " jobs are"));
-    }
-    if (loss.jobs_lost + loss.jobs_touched == 0 && loss.damage.kind != log::DamageKind::format_version) {
+    print_taken(loss.jobs, [](std::uint64_t number) { return counted(number, "job"); });
+    print_taken(loss.batches, counted_batches);
+    bool const is_any_known = loss.jobs.lost + loss.jobs.touched + loss.batches.lost + loss.batches.touched > 0;
+    if (!is_any_known && loss.damage.kind != log::DamageKind::format_version) {
       print_line("    which jobs that takes cannot be read any more");
     }
   }
@@ -265,8 +281,9 @@ void print_examination(shard::Examination const& seen, DoctorOptions const& opti
     print_line(fmt::format("  {} of later batches do not fit what is left of their jobs; the later word counts",
                            counted(seen.contradictions, "record")));
   }
-  print_line(fmt::format("\n{}{}", seen.health == shard::Health::damaged ? "What is left: " : "",
-                         counted(seen.jobs.jobs, "job")));
+  print_line(fmt::format("\n{}{}{}", seen.health == shard::Health::damaged ? "What is left: " : "",
+                         counted(seen.jobs.jobs, "job"),
+                         seen.jobs.batches > 0 ? ", " + counted_batches(seen.jobs.batches) : std::string{}));
   print_jobs(seen, colours);
 }
 
@@ -320,7 +337,8 @@ Result<Repaired> repair(shard::Examiner& examiner, shard::Examination const& see
     shard::Examiner second{*disk};
     WM_TRY(repaired.after, second.examine(work.shows("checking (bytes)")));
   }
-  if (repaired.after.health != shard::Health::healthy || repaired.after.jobs.depth != seen.jobs.depth) {
+  if (repaired.after.health != shard::Health::healthy || repaired.after.jobs.depth != seen.jobs.depth ||
+      repaired.after.jobs.batches != seen.jobs.batches) {
     return fail(ErrorCode::internal, "the rebuilt log does not hold what was read; nothing was changed");
   }
   std::string stamp = format_rfc3339(clock.now()).substr(0, 19);
@@ -330,11 +348,19 @@ Result<Repaired> repair(shard::Examiner& examiner, shard::Examination const& see
 }
 
 void print_repaired(Repaired const& repaired, shard::Examination const& seen) {
-  print_line(fmt::format("\nRepaired: a new log holds the {} that {} left, and a server starts on it",
-                         counted(repaired.rebuilt.jobs, "job"), repaired.rebuilt.jobs == 1 ? "is" : "are"));
+  std::uint64_t const batches = repaired.after.jobs.batches;
+  print_line(fmt::format("\nRepaired: a new log holds the {}{} that {} left, and a server starts on it",
+                         counted(repaired.rebuilt.jobs, "job"),
+                         batches > 0 ? " and " + counted_batches(batches) : std::string{},
+                         repaired.rebuilt.jobs + batches == 1 ? "is" : "are"));
   std::uint64_t lost = 0;
-  for (shard::Loss const& loss : seen.losses) lost += loss.jobs_lost;
-  print_line(fmt::format("  lost: {} known by name, in {} that {} gone", counted(lost, "job"),
+  std::uint64_t batches_lost = 0;
+  for (shard::Loss const& loss : seen.losses) {
+    lost += loss.jobs.lost;
+    batches_lost += loss.batches.lost;
+  }
+  print_line(fmt::format("  lost: {}{} known by name, in {} that {} gone", counted(lost, "job"),
+                         batches_lost > 0 ? " and " + counted_batches(batches_lost) : std::string{},
                          seen.frames_lost == 1 ? std::string{"1 batch"} : with_commas(seen.frames_lost) + " batches",
                          seen.frames_lost == 1 ? "is" : "are"));
   if (repaired.rebuilt.shortened > 0) {
