@@ -182,5 +182,50 @@ TEST_F(ShardCacheFetchTest, ALoopEndsWithWhatIsStillToBeRead) {
   EXPECT_EQ(wait_for(submit(ReadCached{.key = "k"})).value->body(), large_);
 }
 
+// One batch that is not on disk is as many as there may be.
+class PausedFetchTest : public ShardCacheFetchTest {
+ protected:
+  void SetUp() override {
+    options_.flush_by = FlushBy::writer;
+    options_.unflushed_bytes_max = 0;
+    options_.make_flusher = [this](log::Log& log) {
+      auto made = std::make_unique<HeldFlusher>(log);
+      flusher_ = made.get();
+      return made;
+    };
+    ShardCacheFetchTest::SetUp();
+    ask<EnqueueReply>(enqueue({spec_of_job("t")}));  // From here on the flusher flushes.
+    ASSERT_NE(flusher_, nullptr);
+  }
+  HeldFlusher* flusher_ = nullptr;
+};
+
+// It can do nothing about what is overdue, and the flush wakes it: were it woken by the time, it turned for nothing all
+// the while.
+TEST_F(PausedFetchTest, WhatIsOverdueWaitsForTheFlush) {
+  disk_.hold_fetches(true);
+  Request hurried{.port = 0, .cookie = next_cookie_++, .command = ReadCached{.key = "k"}};
+  hurried.give_up_at = clock_.now() + seconds{1};
+  Cookie const reader = hurried.cookie;
+  ASSERT_TRUE(loop_->submit(std::move(hurried)));
+  Cookie const worker = submit(lease("empty", 1, seconds{1}));
+  submit(enqueue({spec_of_job("t")}));
+  turn();
+  clock_.advance(seconds{2});
+  turn();
+
+  ASSERT_TRUE(last_turn_.paused);
+  EXPECT_FALSE(last_turn_.more);
+  EXPECT_FALSE(last_turn_.next.has_value());
+  EXPECT_FALSE(answered(reader));
+
+  flusher_->flush();
+  turn();
+  EXPECT_FALSE(last_turn_.paused);
+  EXPECT_EQ(take<Error>(reader).code, ErrorCode::deadline_exceeded);
+  EXPECT_TRUE(take<LeaseReply>(worker).jobs.empty());
+  disk_.hold_fetches(false);
+}
+
 }  // namespace
 }  // namespace workmill::shard

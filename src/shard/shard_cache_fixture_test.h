@@ -9,6 +9,24 @@
 // For the tests of the shared cache: a shard with one, and what they do to it again and again.
 namespace workmill::shard {
 
+// Flushes when it is told to.
+class HeldFlusher final : public Flusher {
+ public:
+  explicit HeldFlusher(log::Log& log) : log_(log) {}
+  void request(std::uint64_t batch) override { requested_ = batch; }
+  Progress progress() const override { return progress_; }
+  void flush() {
+    ASSERT_TRUE(log_.flush());
+    progress_.durable = requested_;
+    progress_.flushes += 1;
+  }
+
+ private:
+  log::Log& log_;
+  std::uint64_t requested_ = 0;
+  Progress progress_;
+};
+
 class ShardCacheTest : public ShardTest {
  protected:
   ShardCacheTest() {

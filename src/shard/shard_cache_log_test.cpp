@@ -25,24 +25,6 @@ class CacheLogTest : public ShardCacheTest {
 
 // ---- A flush that takes its time.
 
-// Flushes when it is told to.
-class HeldFlusher final : public Flusher {
- public:
-  explicit HeldFlusher(log::Log& log) : log_(log) {}
-  void request(std::uint64_t batch) override { requested_ = batch; }
-  Progress progress() const override { return progress_; }
-  void flush() {
-    ASSERT_TRUE(log_.flush());
-    progress_.durable = requested_;
-    progress_.flushes += 1;
-  }
-
- private:
-  log::Log& log_;
-  std::uint64_t requested_ = 0;
-  Progress progress_;
-};
-
 class HeldFlushTest : public CacheLogTest {
  protected:
   void SetUp() override {

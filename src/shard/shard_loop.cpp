@@ -207,6 +207,8 @@ Result<Turn> ShardLoop::turn() {
   if (fetching_until_ != kNever) sooner(fetching_until_);
   if (!draining_) sooner(streams_.next_deadline());
   if (engine_.status().depth[static_cast<int>(JobState::leased)] > 0) sooner(batch_at_ + kAliveEvery);
+  // What is due is for a turn that is not paused, and that begins with the end of a flush: it wakes us.
+  if (turn.paused && !has_room()) turn.next.reset();
   return turn;
 }
 

@@ -94,7 +94,7 @@ struct ShardOptions {
 
 struct Turn {
   bool more = false;            // There is work for another turn right now.
-  std::optional<Instant> next;  // Else: when there is, if nothing comes in before.
+  std::optional<Instant> next;  // Else: when there is, if nothing comes in before, and no flush ends.
   bool paused = false;          // Nothing was decided: too much is staged that is not durable.
 };
 
