@@ -369,6 +369,7 @@ void Simulator::tell_model_of_damage(LogWatch::Batch const& batch) {
         std::visit(
             [&]<class E>(E const& e) {
               if constexpr (std::is_same_v<E, effect::CacheStored>) {  // A failure is in memory too, and not lost.
+                model_.damage_fetched(std::string{e.key});
                 auto const place = cache_->place(e.key);
                 if (place && place->at == at) {
                   std::string key{e.key};

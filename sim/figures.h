@@ -241,7 +241,10 @@ enum class FigureKind : std::uint8_t { amount, fault, rare };
   X(cache_fetched_too_late, rare, "the value is over by then")                                                        \
   X(cache_fetched_gone, rare, "it was deleted by then, with others, or gave way")                                     \
   X(cache_fetched_another, rare, "a report has put another one by then")                                              \
-  X(cache_fetch_ended_by_change, rare, "a key is put or deleted, and who waits for the disk is decided before")       \
+  X(cache_fetch_outdated, rare, "a key is put or deleted while somebody waits for the disk to read what it had")      \
+  X(cache_fetched_outdated, rare, "he is answered with that when the disk has read it")                               \
+  X(cache_fetched_outdated_gone, amount, "it cannot be read any more, or is over, and he has it computed")            \
+  X(cache_fetched_anew, rare, "who asks after the change waits for another fetch of the key")                         \
   X(cache_fetch_given_up, rare, "somebody's time is over while he waits for the disk")                                \
   X(hung_up_while_fetching, rare, "somebody hangs up who waits for the disk")                                         \
   X(died_while_fetching, rare, "death while somebody waits for the disk")                                             \

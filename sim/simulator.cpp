@@ -272,6 +272,7 @@ bool Simulator::turn() {
   open.record.evicted_before = evicted_before;
   open.record.evicted_after = lost_entries();
   open.record.unfinished = loop_->unfinished();
+  open.record.oldest_segment = watch_.oldest_kept;
   open.set_aside = fetcher_.take_set_aside();
   open.fetched = fetcher_.take_fetched();
   set_aside_.insert(open.set_aside.begin(), open.set_aside.end());

@@ -88,6 +88,7 @@ bool Model::explain(TurnRecord const& record) {
   served_early_ = 0;
   evicted_before_ = record.evicted_before;
   evicted_after_ = record.evicted_after;
+  oldest_segment_before_ = std::exchange(oldest_segment_, record.oldest_segment);
   is_disk_low_ = record.is_disk_low;
 
   while (next<effect::StoreCreated>() != nullptr) ++at_;  // At the head of each segment.
@@ -104,7 +105,7 @@ bool Model::explain(TurnRecord const& record) {
     }
   }
   WM_SIM_STEP(give_up_fetches());
-  for (std::string const& key : record.fetched) WM_SIM_STEP(end_fetches_of(key));
+  for (std::string const& key : record.fetched) WM_SIM_STEP(end_fetch(key));
   for (Asked const& asked : record.asked) {
     asked_now_ = asked_now_.subspan(1);
     ++moment_;

@@ -210,8 +210,9 @@ struct TurnRecord {
   Instant answered_at{};  // None: see `replies`.
   // Entries that the cache had evicted in this life of the server, before the turn and after it.
   std::uint64_t evicted_before = 0, evicted_after = 0;
-  bool is_disk_low = false;    // Before it, or after it.
-  std::size_t unfinished = 0;  // Requests of which the shard has done a part by then, and not all.
+  bool is_disk_low = false;          // Before it, or after it.
+  std::uint32_t oldest_segment = 0;  // Of the log, after it.
+  std::size_t unfinished = 0;        // Requests of which the shard has done a part by then, and not all.
   // Who has begun to wait for the disk, in order, and for which keys it was done before the turn.
   std::span<shard::Cookie const> set_aside;
   std::span<std::string const> fetched;
@@ -251,6 +252,8 @@ class Model {
   bool compare_cache(std::span<std::string const> keys, std::function<CacheSeen(std::string const&)> const& look);
   // The record of this key's value cannot be read any more.
   void damage_cached(std::string const& key);
+  // Or of one that it had before.
+  void damage_fetched(std::string const& key);
   // Flags (model_flags.cpp), as somebody saw them after the last turn of which we were told, and before the next was
   // durable; then what the engine has, and how many jobs it holds back.
   bool saw(FlagsSeen const& seen);
@@ -310,6 +313,15 @@ class Model {
   struct Fetching {  // Whoever waits for the disk.
     Asked asked;
     std::uint64_t serial = 0;  // Of the value that there was when he began to.
+  };
+  struct Outdated {  // What there was when the key was put or deleted.
+    std::optional<ModelCached::Value> value{};
+    bool is_sure = false;
+    std::uint32_t oldest_segment = 0;  // Of the log, by then.
+  };
+  struct FetchLine {  // For one value.
+    std::vector<Fetching> who{};
+    std::optional<Outdated> outdated{};
   };
   enum class Room : std::uint8_t { yes, no, nobody_knows };
 
@@ -452,8 +464,9 @@ class Model {
   bool answer_with_stored();
   // --- Who waits for the disk (model_fetches.cpp).
   bool set_aside(Asked const& asked);
-  bool end_fetches_of(std::string const& key);
-  bool end_fetches_before(std::string const& key);  // It is put or deleted.
+  bool end_fetch(std::string const& key);
+  void outdate_fetches(std::string const& key);
+  bool answer_outdated(std::string const& key, Asked const& asked, Outdated& outdated);
   bool give_up_fetches();
   bool drop_fetching(shard::Cookie cookie);
   std::vector<Asked const*> computes_left(std::string const& key) const;
@@ -633,7 +646,7 @@ class Model {
   std::uint64_t moment_ = 0;
 
   std::map<std::string, ModelCached> cached_;
-  std::map<std::string, std::vector<Fetching>> fetching_;  // By key.
+  std::map<std::string, std::deque<FetchLine>> fetching_;  // By key.
   std::map<std::uint64_t, ModelCached::Value> landed_;     // What flights have computed in this turn.
   std::uint64_t cache_serial_ = 0;
 
@@ -672,6 +685,7 @@ class Model {
   std::uint32_t unlikely_guesses_ = 0;               // and a bit for each that is to be the other one.
   std::set<std::string> gone_now_;  // Keys of which was written down that they are gone, before what was asked.
   std::uint64_t evicted_before_ = 0, evicted_after_ = 0;
+  std::uint32_t oldest_segment_before_ = 0, oldest_segment_ = 0;
   std::uint64_t serial_before_ = 0;  // Of the cached value that was stored last before this turn.
 };
 

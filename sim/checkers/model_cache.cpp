@@ -164,11 +164,11 @@ bool Model::learn_times(std::string const& key, ModelCached::Value& value, Cache
 }
 
 bool Model::run(shard::Cookie cookie, PutCache const& command) {
-  WM_SIM_STEP(end_fetches_before(command.key));
   if (!has_cache_room(command.key, command.set)) {
     ++figures_[Figure::cache_refused_too_large];
     return expect_error(cookie, ErrorCode::payload_too_large);
   }
+  outdate_fetches(command.key);
   WM_SIM_STEP(overtake(command.key));
   WM_SIM_STEP(store(command.key, command.set));
   CachedReply const* reply = nullptr;
@@ -226,7 +226,7 @@ bool Model::fail_flight(ModelJob const& job, ErrorClass error_class, std::string
 
 bool Model::run(shard::Cookie cookie, ForgetCached const& command) {
   std::string const& key = command.key;
-  WM_SIM_STEP(end_fetches_before(key));
+  outdate_fetches(key);
   auto const* const value = cached_value(key, now_);
   auto const* const failure = cached_failure(key, now_);
   bool const was_there = value != nullptr || failure != nullptr;

@@ -8,13 +8,6 @@ namespace {
 
 std::string text_of(BytesView bytes) { return std::string{bytes}; }
 
-// Is it this value that was answered? Two may be of the same bytes, as those of none.
-bool may_have_been_told(ModelCached::Value const& value, CachedReply const& reply) {
-  return reply.value && reply.value->body() == value.body && reply.value->content_type() == value.content_type &&
-         reply.times.stored_at == value.times.stored_at && reply.times.stale_until == value.times.stale_until &&
-         (value.is_guessed || reply.times.fresh_until == value.times.fresh_until);
-}
-
 }  // namespace
 
 // ---- Whoever asks.

@@ -30,6 +30,13 @@ constexpr std::size_t kind_of() {
     return kind_of<E, I + 1>();
 }
 
+// Is it this value that was answered? Two may be of the same bytes, as those of none.
+inline bool may_have_been_told(ModelCached::Value const& value, CachedReply const& reply) {
+  return reply.value && reply.value->body() == value.body && reply.value->content_type() == value.content_type &&
+         reply.times.stored_at == value.times.stored_at && reply.times.stale_until == value.times.stale_until &&
+         (value.is_guessed || reply.times.fresh_until == value.times.fresh_until);
+}
+
 // In a member of Model that answers whether all is well.
 #define WM_SIM_HOLD(condition, ...)                 \
   do {                                              \

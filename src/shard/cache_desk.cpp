@@ -167,25 +167,35 @@ std::move_only_function<void()> CacheDesk::fetch(std::string_view key) {
   return place ? reader_.fetch(place->at, place->bytes) : std::move_only_function<void()>{};
 }
 
+Result<CacheValuePtr> CacheDesk::read_value(std::string_view key, cache::Place place, std::uint64_t etag) {
+  WM_TRY(auto const record, reader_.record(place.at, place.bytes));
+  WM_TRY(auto const effect, log::parse_record(record));
+  auto const* const stored = std::get_if<effect::CacheStored>(&effect);
+  if (stored == nullptr || stored->key != key || stored->etag != etag) {
+    return fail(ErrorCode::log_corrupt, "a cached value does not stand where it should");
+  }
+  ++cold_reads_;
+  return value_of(*stored);
+}
+
 Result<CacheValuePtr> CacheDesk::read_cold(std::string_view key, std::uint64_t etag) {
   auto const place = index_.place(key);
   if (!place) return CacheValuePtr{};
-  auto const record = reader_.record(place->at, place->bytes);
-  auto const effect = record ? log::parse_record(*record) : Result<Effect>{std::unexpected(record.error())};
-  if (!effect && effect.error().code != ErrorCode::log_corrupt) return std::unexpected(effect.error());
-  auto const* const stored = effect ? std::get_if<effect::CacheStored>(&*effect) : nullptr;
-  if (stored == nullptr || stored->key != key || stored->etag != etag) {
-    forget_value(key);
-    if (on_damage_) {
-      on_damage_(effect
-                     ? Error{.code = ErrorCode::log_corrupt, .message = "a cached value does not stand where it should"}
-                     : effect.error());
-    }
-    return CacheValuePtr{};
+  auto value = read_value(key, *place, etag);
+  if (value) {
+    index_.warm(key, etag, *value);
+    return value;
   }
-  ++cold_reads_;
-  CacheValuePtr value = value_of(*stored);
-  index_.warm(key, etag, value);
+  if (value.error().code != ErrorCode::log_corrupt) return value;
+  forget_value(key);
+  tell_damage(value.error());
+  return CacheValuePtr{};
+}
+
+Result<CacheValuePtr> CacheDesk::read_outdated(std::string_view key, cache::Place place, std::uint64_t etag) {
+  if (!reader_.is_kept(place.at)) return CacheValuePtr{};
+  auto value = read_value(key, place, etag);
+  if (!value && value.error().code == ErrorCode::log_corrupt) return CacheValuePtr{};
   return value;
 }
 

@@ -72,6 +72,13 @@ class CacheDesk final : public CacheWatch {
   std::move_only_function<void()> fetch(std::string_view key);
   // Reads a cold value back, into the index too. Nothing where it is damaged: then the entry is forgotten. io_failed.
   Result<CacheValuePtr> read_cold(std::string_view key, std::uint64_t etag);
+  // Its record is still to be read, whatever becomes of the key: the segment does not begin to go.
+  void hold(cache::Place const& place) { held_.add(place.at, place.bytes); }
+  void release(cache::Place const& place) { held_.drop(place.at, place.bytes); }
+  bool is_held_in(std::uint32_t segment) const { return held_.in(segment) > 0; }
+  // The same of a value that stood there when look() found it, and has been put or deleted since: nothing becomes of
+  // the index. Nothing also where its segment has gone.
+  Result<CacheValuePtr> read_outdated(std::string_view key, cache::Place place, std::uint64_t etag);
 
   // Keys to be forgotten, in parts: those that are not published first, then some of the index. `cursor` is 0 at first,
   // and kAllFound when all were seen. Exactly one of `tag` and `prefix` is set. What was there at the first part is
@@ -138,6 +145,8 @@ class CacheDesk final : public CacheWatch {
 
   Change& add(Change::What what, std::string_view key, EffectSink::Written written);
   void publish(Change& change);
+  // log_corrupt where another thing stands there.
+  Result<CacheValuePtr> read_value(std::string_view key, cache::Place place, std::uint64_t etag);
   void forget_value(std::string_view key);
   std::uint64_t write_failure_again(std::string const& key, Batch& batch);
 
@@ -150,6 +159,7 @@ class CacheDesk final : public CacheWatch {
   std::map<std::string, Decided, std::less<>> decided_;  // Ordered: what is found here is written down.
   std::map<JobNumber, Made> landed_;                     // In this turn.
   SegmentCounts waiting_;
+  SegmentCounts held_;
   std::vector<std::string_view> tags_;  // Reused.
   std::vector<std::string> damaged_keys_;
   std::uint64_t damaged_ = 0;

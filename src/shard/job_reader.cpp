@@ -95,6 +95,11 @@ Result<BytesView> JobReader::record(Position at) {
   return bytes(at, log::record_bytes(header));
 }
 
+bool JobReader::is_kept(Position at) const {
+  auto const status = log_.status();
+  return !status.segments.empty() && at.segment >= status.segments.front().ordinal;
+}
+
 std::move_only_function<void()> JobReader::fetch(Position at, std::uint32_t length) {
   bool const is_open = open_ != nullptr && at.segment == base_.segment && at.offset >= base_.offset;
   return is_open ? std::move_only_function<void()>{} : log_.fetch(at, length);

@@ -26,6 +26,9 @@ class JobReader {
   Result<BytesView> record(Position at, std::uint32_t bytes);
   Result<BytesView> record(Position at);
 
+  // Is the segment still there, or was it dropped?
+  bool is_kept(Position at) const;
+
   // As log::Log has it.
   std::move_only_function<void()> fetch(Position at, std::uint32_t bytes);
 

@@ -40,12 +40,9 @@ Result<> ShardLoop::execute_cached(Request&& request) {
   if (fetches_first(request)) return {};
   if (compute != nullptr) return compute_cached(std::move(request));
   if (std::holds_alternative<ReadCached>(command)) return read_cached(std::move(request));
-  auto const* const put = std::get_if<PutCache>(&command);
-  if (!WM_MUTATION(changes_overtake_fetches)) {
-    WM_TRY_VOID(end_fetches_of(put != nullptr ? put->key : std::get<ForgetCached>(command).key));
-  }
-  if (put != nullptr) return put_cached(std::move(request));
+  if (std::holds_alternative<PutCache>(command)) return put_cached(std::move(request));
   auto const& forget = std::get<ForgetCached>(command);
+  outdate_fetches(forget.key);
   bool const is_there = desk_->look(forget.key, now_).what != What::absent;
   // A record of what is not there may still be in the log, as long as not all that gave way was written down.
   if (!is_there && !desk_->has_gone() && !engine_.is_being_computed(forget.key)) {
@@ -80,13 +77,18 @@ void ShardLoop::write_gone() {
   }
 }
 
+// It needs nothing of the value before it: tags and budgets are counted in memory.
 Result<> ShardLoop::put_cached(Request&& request) {
+  std::string const& key = std::get<PutCache>(request.command).key;
+  FetchLine* const line = outdate_fetches(key);
   bool again = false;
   Reply reply = engine_.execute(request.command, context(), batch_, &again);
   if (!std::holds_alternative<Error>(reply)) {
-    auto made = desk_->made(std::get<PutCache>(request.command).key);
+    auto made = desk_->made(key);
     WM_ASSERT(made.has_value());
     reply = CachedReply{.value = std::move(made->value), .times = made->times};
+  } else if (line != nullptr) {
+    forget_outdated(*line);
   }
   answer(request.port, request.cookie, std::move(reply));
   return {};
@@ -99,35 +101,78 @@ bool ShardLoop::fetches_first(Request& request) {
   if (is_fetched || (read == nullptr && (compute == nullptr || compute->quiet))) return false;
   std::string const& key = read != nullptr ? read->key : compute->key;
   if (fetching_requests_ >= Fetcher::kWaitingMax || desk_->look(key, now_).what != What::cold) return false;
-  auto line = fetching_.find(key);
-  if (line == fetching_.end()) {
+  auto lines = fetching_.find(key);
+  if (lines == fetching_.end() || lines->second.back().outdated) {
     auto fetch = desk_->fetch(key);
     if (!fetch) return false;
     if (!fetcher_ && options_.make_fetcher) fetcher_ = options_.make_fetcher();
     if (!fetcher_) fetcher_ = std::make_unique<FetchThread>(wake_);
     if (!fetcher_->begin(key, std::move(fetch))) return false;
     fetches_ += 1;
-    line = fetching_.try_emplace(key).first;
+    lines = fetching_.try_emplace(key).first;
+    lines->second.emplace_back();
   }
   fetcher_->note_waiting(request.cookie);
   fetching_requests_ += 1;
   fetching_until_ = std::min(fetching_until_, request.give_up_at);
-  line->second.push_back(std::move(request));
+  lines->second.back().requests.push_back(std::move(request));
   return true;
 }
 
 bool ShardLoop::forget_fetching(Port port, Cookie cookie) {
-  for (auto& [key, line] : fetching_) {
-    auto const found = std::ranges::find_if(
-        line, [&](Request const& request) { return request.port == port && request.cookie == cookie; });
-    if (found == line.end()) continue;
-    line.erase(found);
-    fetching_requests_ -= 1;
-    if (WM_MUTATION(who_hangs_up_takes_his_line_along)) fetching_requests_ -= std::exchange(line, {}).size();
-    given_up_ += 1;
-    return true;
+  auto const is_his = [&](Request const& request) { return request.port == port && request.cookie == cookie; };
+  for (auto& [key, lines] : fetching_) {
+    for (auto& [requests, outdated] : lines) {
+      auto const found = std::ranges::find_if(requests, is_his);
+      if (found == requests.end()) continue;
+      requests.erase(found);
+      fetching_requests_ -= 1;
+      if (WM_MUTATION(who_hangs_up_takes_his_line_along)) fetching_requests_ -= std::exchange(requests, {}).size();
+      given_up_ += 1;
+      return true;
+    }
   }
   return false;
+}
+
+ShardLoop::FetchLine* ShardLoop::outdate_fetches(std::string const& key) {
+  auto const lines = fetching_.find(key);
+  if (lines == fetching_.end() || lines->second.back().outdated) return nullptr;
+  if (WM_MUTATION(changes_overtake_fetches)) return nullptr;
+  FetchLine& line = lines->second.back();
+  line.outdated = Outdated{.found = desk_->look(key, now_), .place = {}};
+  if (line.outdated->found.what == What::cold) line.outdated->place = desk_->index().place(key);
+  if (line.outdated->place) desk_->hold(*line.outdated->place);
+  return &line;
+}
+
+void ShardLoop::forget_outdated(FetchLine& line) {
+  if (line.outdated && line.outdated->place) desk_->release(*line.outdated->place);
+  line.outdated.reset();
+}
+
+// As if he had been answered before the change. But no computation begins for a value that was stale by then: there is
+// another now, or none is wanted. Who asks for a value and cannot be given that one is decided on what there is.
+Result<> ShardLoop::answer_outdated(Request&& request, Outdated& outdated) {
+  bool const is_read = std::holds_alternative<ReadCached>(request.command);
+  std::string const& key =
+      is_read ? std::get<ReadCached>(request.command).key : std::get<ComputeCached>(request.command).key;
+  cache::Lookup& found = outdated.found;
+  bool const is_over = found.times.is_over(std::max(now_, clock_.now()));
+  if (outdated.place && !is_over && !std::exchange(outdated.is_read, true)) {
+    auto const start = clock_.monotonic();
+    WM_TRY(found.value, desk_->read_outdated(key, *outdated.place, found.times.etag));
+    read_ns_ += static_cast<std::uint64_t>((clock_.monotonic() - start).count());
+    if (found.value) cold_bytes_ += found.value->body().size();
+  }
+  if (found.value && !is_over) {
+    answer(request.port, request.cookie, CachedReply{.value = found.value, .times = found.times});
+  } else if (is_read) {
+    answer(request.port, request.cookie, CacheMissed{});
+  } else {
+    return compute_cached(std::move(request));
+  }
+  return {};
 }
 
 Result<> ShardLoop::take_fetched() {
@@ -135,35 +180,44 @@ Result<> ShardLoop::take_fetched() {
   std::size_t done = 0;
   // Those that begin a flight write, as those of the inbox do.
   while (done < fetched_.size() && cold_bytes_ < kColdBytesPerTurn && batch_.payload().size() < options_.batch_bytes) {
-    WM_TRY_VOID(end_fetches_of(fetched_[done++]));
+    WM_TRY_VOID(end_fetch(fetched_[done++]));
   }
   fetched_.erase(fetched_.begin(), fetched_.begin() + static_cast<std::ptrdiff_t>(done));
   return {};
 }
 
-Result<> ShardLoop::end_fetches_of(std::string const& key) {
-  auto line = fetching_.extract(key);
-  if (line.empty()) return {};
-  fetching_requests_ -= line.mapped().size();
+Result<> ShardLoop::end_fetch(std::string const& key) {
+  auto const lines = fetching_.find(key);
+  WM_ASSERT(lines != fetching_.end());
+  FetchLine line = std::move(lines->second.front());
+  lines->second.pop_front();
+  if (lines->second.empty()) fetching_.erase(lines);
+  fetching_requests_ -= line.requests.size();
   // A value that is too large to stay in memory is read once for all of them.
   read_back_ = ReadBack{};
-  for (Request& request : line.mapped()) {
+  for (Request& request : line.requests) {
     request.is_fetched = true;
-    if (!is_given_up(request)) WM_TRY_VOID(execute_cached(std::move(request)));
+    if (!is_given_up(request)) {
+      WM_TRY_VOID(line.outdated ? answer_outdated(std::move(request), *line.outdated)
+                                : execute_cached(std::move(request)));
+    }
     if (WM_MUTATION(a_fetch_is_for_one)) break;
   }
   read_back_.reset();
+  forget_outdated(line);
   return {};
 }
 
 // Those whose time is over are told so, whatever the disk does.
 void ShardLoop::give_up_fetching() {
   fetching_until_ = kNever;
-  for (auto& [key, line] : fetching_) {
-    fetching_requests_ -= std::erase_if(line, [&](Request const& request) {
-      return WM_MUTATION(given_up_fetches_answer_nobody) ? now_ >= request.give_up_at : is_given_up(request);
-    });
-    for (Request const& request : line) fetching_until_ = std::min(fetching_until_, request.give_up_at);
+  for (auto& [key, lines] : fetching_) {
+    for (auto& [requests, outdated] : lines) {
+      fetching_requests_ -= std::erase_if(requests, [&](Request const& request) {
+        return WM_MUTATION(given_up_fetches_answer_nobody) ? now_ >= request.give_up_at : is_given_up(request);
+      });
+      for (Request const& request : requests) fetching_until_ = std::min(fetching_until_, request.give_up_at);
+    }
   }
 }
 

@@ -16,6 +16,7 @@ class ShardCacheFetchTest : public ShardCacheTest {
   // `k` is on the disk, and neither the cache nor the log nor the system has it in memory.
   void SetUp() override {
     cache_options_.memory_bytes = std::uint64_t{1} << 20;
+    cache_options_.disk_bytes = kCacheValueBytesMax;
     start();
     ask<CachedReply>(put("k", large_));
     restart();
@@ -138,26 +139,114 @@ TEST_F(ShardCacheFetchTest, WhoGivesUpIsToldSoWhileTheDiskStillReads) {
   EXPECT_EQ(wait_for(patient).value->body(), large_);
 }
 
-// As it would be if it had been read at once: the changes may have been sent behind it over one connection.
-TEST_F(ShardCacheFetchTest, WhatWasAskedBeforeAChangeIsReadBeforeIt) {
+// As it would be if it had been read at once: the changes may have been sent behind it over one connection. But nobody
+// waits for the disk who did not ask for what it has to read, and least of all the shard.
+TEST_F(ShardCacheFetchTest, WhatWasAskedBeforeAPutIsAnsweredAsOfThenAndThePutDoesNotWait) {
+  disk_.hold_fetches(true);
   Cookie const reader = submit(ReadCached{.key = "k"});
   Cookie const change = submit(put("k", large_ + "2"));
+  Cookie const later = submit(ReadCached{.key = "k"});
   turn();
-  EXPECT_EQ(take<CachedReply>(reader).value->body(), large_);
-  EXPECT_TRUE(answered(change));
 
-  restart();
-  Cookie const second = submit(ReadCached{.key = "k"});
+  EXPECT_EQ(take<CachedReply>(change).value->body(), large_ + "2");
+  EXPECT_EQ(take<CachedReply>(later).value->body(), large_ + "2");
+  EXPECT_FALSE(answered(reader));
+  EXPECT_EQ(ask<StatusReply>(GetStatus{}).cache.at(0).cold_reads, 0U);
+
+  disk_.hold_fetches(false);
+  EXPECT_EQ(wait_for(reader).value->body(), large_);
+  EXPECT_EQ(wait_for(submit(ReadCached{.key = "k"})).value->body(), large_ + "2");
+  expect_sound();
+}
+
+TEST_F(ShardCacheFetchTest, WhatWasAskedBeforeADeletionIsAnsweredAsOfThenAndTheDeletionDoesNotWait) {
+  disk_.hold_fetches(true);
+  Cookie const reader = submit(ReadCached{.key = "k"});
   Cookie const deletion = submit(ForgetCached{.key = "k"});
-  Cookie const third = submit(ReadCached{.key = "k"});
+  Cookie const later = submit(ReadCached{.key = "k"});
   turn();
-  EXPECT_EQ(take<CachedReply>(second).value->body(), large_ + "2");
+
   take<DoneReply>(deletion);
-  take<CacheMissed>(third);
-  turn_until([&] { return disk_.fetched() > 0; });
-  turn();
+  take<CacheMissed>(later);
+  EXPECT_FALSE(answered(reader));
+  EXPECT_EQ(ask<StatusReply>(GetStatus{}).cache.at(0).cold_reads, 0U);
+
+  disk_.hold_fetches(false);
+  EXPECT_EQ(wait_for(reader).value->body(), large_);
+  EXPECT_EQ(find("k").what, cache::Lookup::What::absent);
   EXPECT_TRUE(loop_->idle());
   expect_sound();
+}
+
+TEST_F(ShardCacheFetchTest, WhoAsksForTheNextValueWaitsForThatOne) {
+  log_options_.recent_bytes = 0;  // What was written is only on the disk soon.
+  restart();
+  disk_.hold_fetches(true);
+  Cookie const first = submit(ReadCached{.key = "k"});
+  turn();
+  ask<CachedReply>(put("k", large_ + "2"));
+  ask<EnqueueReply>(enqueue({spec_of_job("t")}));
+  Cookie const second = submit(ReadCached{.key = "k"});
+  turn();
+  EXPECT_FALSE(answered(second));
+  ask<DoneReply>(ForgetCached{.key = "k"});
+  EXPECT_EQ(ask<StatusReply>(GetStatus{}).cache.at(0).fetches, 2U);
+
+  disk_.hold_fetches(false);
+  EXPECT_EQ(wait_for(first).value->body(), large_);
+  EXPECT_EQ(wait_for(second).value->body(), large_ + "2");
+  EXPECT_TRUE(loop_->idle());
+}
+
+TEST_F(ShardCacheFetchTest, AStaleValueThatHasBeenReplacedIsAnsweredAndNotRefreshed) {
+  ask<CachedReply>(put("k", large_, Duration{0}, minutes{1}));
+  restart();
+  disk_.hold_fetches(true);
+  Cookie const caller = submit(compute("k"));
+  turn();
+  ask<CachedReply>(put("k", "new"));
+
+  disk_.hold_fetches(false);
+  EXPECT_EQ(wait_for(caller).value->body(), large_);
+  EXPECT_EQ(engine_->status().jobs, 0U);
+}
+
+TEST_F(ShardCacheFetchTest, WhatWasDeletedStaysOnTheDiskUntilItIsRead) {
+  disk_.hold_fetches(true);
+  std::uint32_t const segment = cache_->place("k")->at.segment;
+  Cookie const reader = submit(ReadCached{.key = "k"});
+  turn();
+  ask<DoneReply>(ForgetCached{.key = "k"});
+  auto const fill = [this](int times) {
+    for (int i = 0; i < times; ++i) {
+      auto const sent = ask<EnqueueReply>(enqueue({spec_of_job("filler", "filler", R"("to fill the log")")}));
+      ask<DoneReply>(DeleteJob{.job = {.number = sent.jobs.at(0).number, .text = {}}});
+    }
+  };
+  fill(1'000);
+  ASSERT_LT(segment + 1, log_->status().segments.back().ordinal);
+  EXPECT_LE(log_->status().segments.front().ordinal, segment);
+  EXPECT_FALSE(last_turn_.more);
+
+  disk_.hold_fetches(false);
+  EXPECT_EQ(wait_for(reader).value->body(), large_);
+  clock_.advance(seconds{2});
+  fill(10);
+  EXPECT_GT(log_->status().segments.front().ordinal, segment);
+}
+
+TEST_F(ShardCacheFetchTest, APutThatIsRefusedChangesNothingForThoseWhoWait) {
+  disk_.hold_fetches(true);
+  Cookie const reader = submit(ReadCached{.key = "k"});
+  turn();
+  EXPECT_EQ(ask<Error>(put("k", std::string(kCacheValueBytesMax, 'y'))).code, ErrorCode::payload_too_large);
+  Cookie const second = submit(ReadCached{.key = "k"});
+  turn();
+
+  disk_.hold_fetches(false);
+  EXPECT_EQ(wait_for(reader).value->body(), large_);
+  EXPECT_EQ(take<CachedReply>(second).value->body(), large_);
+  EXPECT_EQ(disk_.fetched(), 1U);
 }
 
 TEST_F(ShardCacheFetchTest, WhoHasGoneIsNotReadFor) {

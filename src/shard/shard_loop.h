@@ -202,8 +202,15 @@ class ShardLoop {
   bool forget_fetching(Port port, Cookie cookie);
   void give_up_fetching();
   Result<> take_fetched();
-  // Those that read this key are decided now: what comes next changes it.
-  Result<> end_fetches_of(std::string const& key);
+  // The disk has read what the first line of this key waits for.
+  Result<> end_fetch(std::string const& key);
+  // The key is about to be put or deleted: those who wait for the disk by now are to be answered with what there is.
+  // Null: nobody does, or only such as were to be already.
+  struct FetchLine;
+  FetchLine* outdate_fetches(std::string const& key);
+  void forget_outdated(FetchLine& line);
+  struct Outdated;
+  Result<> answer_outdated(Request&& request, Outdated& outdated);
   // As decided, and read back where it is cold: then it is a value, or absent.
   Result<cache::Lookup> look_cached(std::string_view key);
   // The job that computes the key: the one that does, or a new one.
@@ -269,7 +276,16 @@ class ShardLoop {
   std::unique_ptr<CacheDesk> desk_;  // Null: no cache.
   static constexpr std::uint64_t kColdBytesPerTurn = std::uint64_t{16} << 20;
   std::uint64_t cold_bytes_ = 0;  // Of cached values that were read back in this turn.
-  std::unordered_map<std::string, std::vector<Request>> fetching_;  // By key: who waits for the disk to read it.
+  struct Outdated {               // What there was for a key before it was put or deleted.
+    cache::Lookup found;
+    std::optional<cache::Place> place;  // Of its value, where that is on the disk only: held.
+    bool is_read = false;
+  };
+  struct FetchLine {  // Who waits for the disk to read a value: one fetch, of those of its key the oldest first.
+    std::vector<Request> requests{};
+    std::optional<Outdated> outdated{};  // Then nobody joins it any more.
+  };
+  std::unordered_map<std::string, std::deque<FetchLine>> fetching_;  // By key, none of them empty.
   std::size_t fetching_requests_ = 0;
   Instant fetching_until_ = kNever;   // One of them gives up then, or has gone.
   std::vector<std::string> fetched_;  // Keys whose turn has come.

@@ -54,6 +54,8 @@ Result<> Survivors::start_if_needed() {
     look_ = true;
     return {};
   }
+  // What somebody waits for the disk to read, though it was replaced: looked at again within a second.
+  if (desk_ != nullptr && desk_->is_held_in(oldest)) return {};
   bool const empty = engine_.live_records_in(oldest) + live_cached_in(oldest) == 0;
   auto const allowed = static_cast<std::uint64_t>(options_.used_to_live_max * static_cast<double>(live_bytes()));
   if (!empty && oldest == held_by_answers_) return {};
