@@ -12,6 +12,7 @@
 
 #include "app/commands/commands.h"
 #include "app/commands/context.h"
+#include "app/commands/show_list.h"
 #include "app/commands/validators.h"
 #include "app/http_client.h"
 #include "app/terminal.h"
@@ -134,52 +135,21 @@ void add_batch_row(TextTable& table, JsonValue const& batch, Instant now) {
 }
 
 int run_list_batches(HttpClient& client, BatchOptions const& options, Context const& context) {
-  std::string query = fmt::format("/v1/batches?limit={}", options.all ? 1'000U : options.limit);
-  if (!options.state.empty()) query.append("&state=").append(options.state);
   TextTable table;
   table.column("ID").column("AGE", TextTable::Align::right).column("CLOSED", TextTable::Align::right);
   for (auto const* const title : {"JOBS", "PENDING", "DEAD"}) table.column(title, TextTable::Align::right);
   table.column("ON SUCCESS").column("ON FINISH");
-  std::string cursor = options.cursor;
-  std::string items;
-  std::uint64_t count = 0;
-  do {
-    auto const page = client.call({.path = cursor.empty() ? query : query + "&cursor=" + url_encoded(cursor)});
-    if (!page) return fail_with(page.error(), context);
-    auto const* const batches = page->root().find("items");
-    if (batches == nullptr) {
-      return fail_with({.code = ErrorCode::protocol_error, .message = "the list of batches has no items"}, context);
-    }
-    for (auto const& batch : batches->items) {
-      ++count;
-      if (context.json) {
-        items.append(items.empty() ? "" : ",\n").append(batch.raw);
-      } else {
-        add_batch_row(table, batch, context.clock.now());
-      }
-    }
-    cursor = page->root().string_at("next");
-  } while (options.all && !cursor.empty());
-
-  if (context.json) {
-    std::string next = "null";
-    if (!cursor.empty()) {
-      next.clear();
-      append_json_string(cursor, next);
-    }
-    return print_line(fmt::format("{{\"items\":[{}],\"next\":{}}}", items, next)) ? kExitOk : kExitFailed;
-  }
-  if (table.empty()) {
-    fmt::print(stderr, "no such batches\n");
-  } else {
-    auto const text = table.render(wants_colour(stdout), terminal_width(stdout));
-    std::fwrite(text.data(), 1, text.size(), stdout);
-  }
-  if (!cursor.empty()) {
-    fmt::print(stderr, "{}, and there are more: --all, --limit N, or --cursor {}\n",
-               count == 1 ? std::string{"1 batch"} : with_commas(count) + " batches", cursor);
-  }
-  return kExitOk;
+  return show_list(
+      client,
+      {.path = options.state.empty() ? "/v1/batches" : "/v1/batches?state=" + options.state,
+       .one = "batch",
+       .many = "batches",
+       .none = "no such batches",
+       .all = options.all,
+       .limit = options.limit,
+       .cursor = options.cursor},
+      std::move(table),
+      [&](TextTable& rows, JsonValue const& batch) { add_batch_row(rows, batch, context.clock.now()); }, context);
 }
 
 int run_close_batch(HttpClient& client, BatchOptions const& options, Context const& context) {

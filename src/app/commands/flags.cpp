@@ -16,6 +16,7 @@
 
 #include "app/commands/commands.h"
 #include "app/commands/context.h"
+#include "app/commands/show_list.h"
 #include "app/commands/validators.h"
 #include "app/http_client.h"
 #include "app/terminal.h"
@@ -102,26 +103,18 @@ int print_table(TextTable const& table) {
 int run_list(HttpClient& client, Context const& context) {
   TextTable table;
   add_columns(table, "KEY");
-  std::string items;
-  std::string cursor;
-  do {
-    auto const page = client.call(
-        {.path = fmt::format("/v1/flags?limit=1000{}", cursor.empty() ? "" : "&cursor=" + url_encoded(cursor))});
-    if (!page) return fail_with(page.error(), context);
-    auto const* flags = page->root().find("items");
-    if (flags == nullptr) {
-      return fail_with({.code = ErrorCode::protocol_error, .message = "the list of flags has no items"}, context);
-    }
-    for (auto const& flag : flags->items) {
-      items.append(items.empty() ? "" : ",\n").append(flag.raw);
-      add_row(table, std::string{flag.string_at("key")}, flag, context.clock.now());
-    }
-    cursor = page->root().string_at("next");
-  } while (!cursor.empty());
-  if (context.json) return print_line(fmt::format("{{\"items\":[{}],\"next\":null}}", items)) ? kExitOk : kExitFailed;
-  if (!table.empty()) return print_table(table);
-  fmt::print(stderr, "no flag yet: `workmill flags set KEY FILE` makes one\n");
-  return kExitOk;
+  return show_list(
+      client,
+      {.path = "/v1/flags",
+       .one = "flag",
+       .many = "flags",
+       .none = "no flag yet: `workmill flags set KEY FILE` makes one",
+       .cuts_lines = false},
+      std::move(table),
+      [&](TextTable& rows, JsonValue const& flag) {
+        add_row(rows, std::string{flag.string_at("key")}, flag, context.clock.now());
+      },
+      context);
 }
 
 // All that is kept: a hundred at most.

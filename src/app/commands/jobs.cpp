@@ -12,10 +12,10 @@
 #include "app/commands/context.h"
 #include "app/commands/job_filter.h"
 #include "app/commands/show_job.h"
+#include "app/commands/show_list.h"
 #include "app/commands/validators.h"
 #include "app/http_client.h"
 #include "app/terminal.h"
-#include "base/json_writer.h"
 
 namespace workmill::app {
 namespace {
@@ -57,51 +57,19 @@ int run_jobs(JobsOptions const& options, Context const& context) {
 
   std::string query = options.filter.query();
   if (!options.find.empty()) query += fmt::format("&q={}", url_encoded(options.find));
-  query += fmt::format("&limit={}", options.all ? 1'000U : options.limit);
-
   TextTable table;
   job_columns(table);
-  std::string cursor = options.cursor;
-  std::string items;
-  std::uint64_t count = 0;
-  do {
-    auto const page = client.call({.path = fmt::format("/v1/jobs?{}{}", query.substr(1),
-                                                       cursor.empty() ? "" : "&cursor=" + url_encoded(cursor))});
-    if (!page) return fail_with(page.error(), context);
-    auto const* jobs = page->root().find("items");
-    if (jobs == nullptr) {
-      return fail_with({.code = ErrorCode::protocol_error, .message = "the list of jobs has no items"}, context);
-    }
-    for (auto const& job : jobs->items) {
-      ++count;
-      if (context.json) {
-        items.append(items.empty() ? "" : ",\n").append(job.raw);
-      } else {
-        add_job_row(table, job, context.clock.now());
-      }
-    }
-    cursor = page->root().string_at("next");
-  } while (options.all && !cursor.empty());
-
-  if (context.json) {
-    std::string next = "null";
-    if (!cursor.empty()) {
-      next.clear();
-      append_json_string(cursor, next);
-    }
-    print_line(fmt::format("{{\"items\":[{}],\"next\":{}}}", items, next));
-    return kExitOk;
-  }
-  if (table.empty()) {
-    fmt::print(stderr, "no such jobs\n");
-    return kExitOk;
-  }
-  auto const text = table.render(wants_colour(stdout), terminal_width(stdout));
-  std::fwrite(text.data(), 1, text.size(), stdout);
-  if (!cursor.empty()) {
-    fmt::print(stderr, "{}, and there are more: --all, --limit N, or --cursor {}\n", counted(count, "job"), cursor);
-  }
-  return kExitOk;
+  return show_list(
+      client,
+      {.path = query.empty() ? "/v1/jobs" : "/v1/jobs?" + query.substr(1),
+       .one = "job",
+       .many = "jobs",
+       .none = "no such jobs",
+       .all = options.all,
+       .limit = options.limit,
+       .cursor = options.cursor},
+      std::move(table), [&](TextTable& rows, JsonValue const& job) { add_job_row(rows, job, context.clock.now()); },
+      context);
 }
 
 // ---- job ----

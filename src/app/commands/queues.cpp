@@ -3,7 +3,6 @@
 #include <CLI/Config.hpp>
 #include <CLI/Formatter.hpp>
 
-#include <cstdio>
 #include <memory>
 #include <string>
 #include <utility>
@@ -11,6 +10,7 @@
 
 #include "app/commands/commands.h"
 #include "app/commands/context.h"
+#include "app/commands/show_list.h"
 #include "app/commands/validators.h"
 #include "app/http_client.h"
 #include "app/terminal.h"
@@ -65,32 +65,15 @@ int run_queues(Context const& context) {
     table.column(title, TextTable::Align::right);
   }
   table.column("");
-  std::string items;
-  std::string cursor;
-  do {
-    auto const page = client.call(
-        {.path = fmt::format("/v1/queues?limit=1000{}", cursor.empty() ? "" : "&cursor=" + url_encoded(cursor))});
-    if (!page) return fail_with(page.error(), context);
-    auto const* queues = page->root().find("items");
-    if (queues == nullptr) {
-      return fail_with({.code = ErrorCode::protocol_error, .message = "the list of queues has no items"}, context);
-    }
-    for (auto const& queue : queues->items) {
-      items.append(items.empty() ? "" : ",\n").append(queue.raw);
-      add_row(table, queue, context.clock.now());
-    }
-    cursor = page->root().string_at("next");
-  } while (!cursor.empty());
-
-  if (context.json) {
-    print_line(fmt::format("{{\"items\":[{}],\"next\":null}}", items));
-  } else if (table.empty()) {
-    fmt::print(stderr, "no queue yet: the first job makes one\n");
-  } else {
-    auto const text = table.render(wants_colour(stdout), 0);
-    std::fwrite(text.data(), 1, text.size(), stdout);
-  }
-  return kExitOk;
+  return show_list(
+      client,
+      {.path = "/v1/queues",
+       .one = "queue",
+       .many = "queues",
+       .none = "no queue yet: the first job makes one",
+       .cuts_lines = false},
+      std::move(table), [&](TextTable& rows, JsonValue const& queue) { add_row(rows, queue, context.clock.now()); },
+      context);
 }
 
 // ---- pause, resume ----
