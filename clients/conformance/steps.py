@@ -17,7 +17,7 @@ from server import DEADLINE, Failed, Server
 OURS = ("driver", "save", "expect", "fails", "eventually", "background")
 WITH_CLIENT = ("enqueue", "bulk", "get", "wait", "cancel", "retry", "delete", "list", "queue", "pause", "resume") + (
     ("cache_get", "cache_put", "cache_compute", "cache_delete")
-    + ("batch_create", "batch_close", "batch_get", "batch_delete")
+    + ("batch_create", "batch_close", "batch_get", "batch_list", "batch_delete")
 )
 EVENTUALLY = DEADLINE / 2
 WAIT = f"{DEADLINE:.0f}s"

@@ -51,6 +51,9 @@ Operation<Batch> op_close(Core const& core, std::string_view id, BatchOp call) {
 Operation<Batch> op_get_batch(Core const& core, std::string_view id, BatchOp call) {
   return {make_call(core, "GET", batch_target(id), {}, true, call), of_body<read_batch>};
 }
+Operation<BatchPage> op_list_batches(Core const& core, BatchQuery const& query, BatchOp call) {
+  return {make_call(core, "GET", list_target(query), {}, true, call), of_body<read_batches>};
+}
 Result<> read_forgotten(Result<Response> answer) {
   if (!answer) return std::unexpected(std::move(answer).error());
   return {};
@@ -74,6 +77,15 @@ std::string_view to_string(CallbackState value) {
   return "unknown";
 }
 
+std::string_view to_string(BatchState value) {
+  switch (value) {
+    case BatchState::open: return "open";
+    case BatchState::closed: return "closed";
+    case BatchState::over: return "over";
+  }
+  return "unknown";
+}
+
 // ---- Batches
 
 Result<Batch> Batches::create(NewBatch const& batch, BatchOp call) {
@@ -84,6 +96,17 @@ Result<Batch> Batches::close(std::string_view id, BatchOp call) {
 }
 Result<Batch> Batches::get(std::string_view id, BatchOp call) {
   return run(*core_, op_get_batch(*core_, id, call), call);
+}
+Listing<BatchPage> Batches::all(BatchQuery query, CallOptions call) {
+  std::string cursor = query.cursor;
+  auto fetch = [core = core_, query = std::move(query), call = std::move(call)](std::string const& at) mutable {
+    query.cursor = at;
+    return run(*core, op_list_batches(*core, query, call), call);
+  };
+  return {std::move(fetch), std::move(cursor)};
+}
+Result<BatchPage> Batches::list(BatchQuery const& query, BatchOp call) {
+  return run(*core_, op_list_batches(*core_, query, call), call);
 }
 Result<> Batches::remove(std::string_view id, BatchOp call) {
   return run(*core_, op_forget_batch(*core_, id, call), call);
@@ -99,6 +122,18 @@ Async<Batch> AsyncBatches::close(std::string_view id, BatchOp call) {
 }
 Async<Batch> AsyncBatches::get(std::string_view id, BatchOp call) {
   return start(*core_, executor_, op_get_batch(*core_, id, call), call);
+}
+AsyncListing<BatchPage> AsyncBatches::all(BatchQuery query, CallOptions call) {
+  std::string cursor = query.cursor;
+  auto fetch = [core = core_, executor = executor_, query = std::move(query),
+                call = std::move(call)](std::string const& at) mutable {
+    query.cursor = at;
+    return start(*core, executor, op_list_batches(*core, query, call), call);
+  };
+  return {std::move(fetch), std::move(cursor)};
+}
+Async<BatchPage> AsyncBatches::list(BatchQuery const& query, BatchOp call) {
+  return start(*core_, executor_, op_list_batches(*core_, query, call), call);
 }
 Async<void> AsyncBatches::remove(std::string_view id, BatchOp call) {
   return start(*core_, executor_, op_forget_batch(*core_, id, call), call);

@@ -181,6 +181,31 @@ Result<std::optional<BatchCallback>> callback_of(Json const& batch, std::string_
   return std::optional{BatchCallback{.state = *state, .job = std::string{callback->text("job")}}};
 }
 
+Result<Batch> batch_of(Json json) {
+  if (json.text("id").empty()) return not_ours("no id");
+  auto on_success = callback_of(json, "on_success");
+  if (!on_success) return std::unexpected(std::move(on_success).error());
+  auto on_finish = callback_of(json, "on_finish");
+  if (!on_finish) return std::unexpected(std::move(on_finish).error());
+  auto const count = [&json](std::string_view name) -> std::uint64_t {
+    Json const* const found = json.find(name);
+    return found != nullptr ? found->as_uint().value_or(0) : 0;
+  };
+  Batch batch{.id = std::string{json.text("id")},
+              .created_at = parse_time(json.text("created_at")),
+              .closed_at = parse_time(json.text("closed_at")),
+              .total = count("total"),
+              .pending = count("pending"),
+              .completed = count("completed"),
+              .dead = count("dead"),
+              .cancelled = count("cancelled"),
+              .deleted = count("deleted"),
+              .on_success = *std::move(on_success),
+              .on_finish = *std::move(on_finish)};
+  batch.json = std::move(json);
+  return batch;
+}
+
 // `items` of a page, each read by `read`, into `items`; and what its next one is called.
 template <class Item>
 Result<std::string> read_page(std::string_view body, Result<Item> (*read)(Json), std::vector<Item>& items) {
@@ -372,6 +397,13 @@ std::string list_target(QueueQuery const& query) {
   return target;
 }
 
+std::string list_target(BatchQuery const& query) {
+  std::string target = "/v1/batches?limit=" + std::to_string(query.limit);
+  if (query.state) add_parameter(target, "state", to_string(*query.state));
+  add_parameter(target, "cursor", query.cursor);
+  return target;
+}
+
 std::string changes_body(JobChanges const& changes) {
   std::string out;
   ObjectWriter object{out};
@@ -483,28 +515,15 @@ Result<Job> read_job(std::string_view body) {
 Result<Batch> read_batch(std::string_view body) {
   auto json = parse_object(body);
   if (!json) return std::unexpected(std::move(json).error());
-  if (json->text("id").empty()) return not_ours("no id");
-  auto on_success = callback_of(*json, "on_success");
-  if (!on_success) return std::unexpected(std::move(on_success).error());
-  auto on_finish = callback_of(*json, "on_finish");
-  if (!on_finish) return std::unexpected(std::move(on_finish).error());
-  auto const count = [&json](std::string_view name) -> std::uint64_t {
-    Json const* const found = json->find(name);
-    return found != nullptr ? found->as_uint().value_or(0) : 0;
-  };
-  Batch batch{.id = std::string{json->text("id")},
-              .created_at = parse_time(json->text("created_at")),
-              .closed_at = parse_time(json->text("closed_at")),
-              .total = count("total"),
-              .pending = count("pending"),
-              .completed = count("completed"),
-              .dead = count("dead"),
-              .cancelled = count("cancelled"),
-              .deleted = count("deleted"),
-              .on_success = *std::move(on_success),
-              .on_finish = *std::move(on_finish)};
-  batch.json = *std::move(json);
-  return batch;
+  return batch_of(*std::move(json));
+}
+
+Result<BatchPage> read_batches(std::string_view body) {
+  BatchPage page;
+  auto next = read_page(body, &batch_of, page.batches);
+  if (!next) return std::unexpected(std::move(next).error());
+  page.next = *std::move(next);
+  return page;
 }
 
 Result<JobPage> read_jobs(std::string_view body) {

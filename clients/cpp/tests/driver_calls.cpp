@@ -54,6 +54,19 @@ Result<Json> list(Client& client, Json const& command) {
   return Json{std::move(ids)};
 }
 
+Result<Json> list_batches(Batches batches, Json const& command) {
+  BatchQuery query{.limit = number_of(command, "page").value_or(50)};
+  for (auto const state : {BatchState::open, BatchState::closed, BatchState::over}) {
+    if (to_string(state) == command.text("state")) query.state = state;
+  }
+  Json::Array ids;
+  for (auto const& batch : batches.all(std::move(query))) {
+    if (!batch) return std::unexpected(batch.error());
+    ids.emplace_back(batch->id);
+  }
+  return Json{std::move(ids)};
+}
+
 Result<Json> call_cache(Cache cache, std::string const& what, Json const& command) {
   std::string const key = text_of(command, "key");
   if (what == "cache_get") {
@@ -117,6 +130,7 @@ Result<Json> call(Client& client, std::string const& what, Json const& command) 
   if (what == "batch_create") return create_batch(client.batches(), command);
   if (what == "batch_close") return whole(client.batches().close(id));
   if (what == "batch_get") return whole(client.batches().get(id));
+  if (what == "batch_list") return list_batches(client.batches(), command);
   if (what == "batch_delete") return nothing(client.batches().remove(id));
   return fail(ErrorClass::fatal, "driver_bug", "no such command: " + what);
 }

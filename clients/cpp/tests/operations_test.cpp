@@ -250,6 +250,45 @@ TEST_P(Operations, ABatchCallsBackOnceAllOfItsJobsHaveEnded) {
   EXPECT_EQ(batches.get("b").error().code, "batch_not_found");
 }
 
+TEST_P(Operations, BatchesAreListedByTheirStateNewestFirst) {
+  auto batches = client_->batches();
+  for (int i = 1; i <= 5; ++i) {
+    ASSERT_TRUE(batches.create({.id = "b" + std::to_string(i), .on_success = make_job("t", i, {.queue = "after"})}));
+  }
+  enqueue(1, {.queue = "q", .batch = "b2"});
+  for (auto const* const id : {"b2", "b3"}) ASSERT_TRUE(batches.close(id));
+  auto const ids = [&](std::optional<BatchState> state, unsigned limit) {
+    std::vector<std::string> found;
+    for (auto const& batch : batches.all({.state = state, .limit = limit}))
+      found.push_back(batch ? batch->id : batch.error().field);
+    return found;
+  };
+  using Ids = std::vector<std::string>;
+
+  EXPECT_TRUE(eventually([&] { return ids(BatchState::over, 2) == Ids{"b3"}; }));
+  EXPECT_EQ(ids({}, 2), (Ids{"b5", "b4", "b3", "b2", "b1"}));
+  EXPECT_EQ(ids({}, 1'000), ids({}, 1));
+  EXPECT_EQ(ids(BatchState::open, 1), (Ids{"b5", "b4", "b1"}));
+  EXPECT_EQ(ids(BatchState::closed, 50), (Ids{"b2"}));
+  EXPECT_EQ(ids({}, 1'001), (Ids{"limit"}));
+
+  auto const page = batches.list({.limit = 2});
+  ASSERT_TRUE(page) << describe(page.error());
+  EXPECT_EQ(page->batches.at(1).id, "b4");
+  EXPECT_EQ(batches.list({.limit = 2, .cursor = page->next})->batches.at(0).id, "b3");
+  EXPECT_EQ(batches.list()->next, "");
+
+  auto pages = async_->batches().all({.state = BatchState::open, .limit = 2});
+  Ids awaited;
+  while (!pages.is_over()) {
+    auto const next = sync_wait(pages.next());
+    ASSERT_TRUE(next) << describe(next.error());
+    for (auto const& batch : next->batches) awaited.push_back(batch.id);
+  }
+  EXPECT_EQ(awaited, (Ids{"b5", "b4", "b1"}));
+  EXPECT_EQ(async_->batches().list().get()->batches.size(), 5U);
+}
+
 TEST_P(Operations, BatchesAreAwaited) {
   auto batches = async_->batches();
 
@@ -349,6 +388,29 @@ TEST(Batches, ALostAnswerIsAskedForUnderTheSameKeyAndADeletionThatFindsNothingWa
   EXPECT_EQ(key(0), key(1));
   EXPECT_TRUE(requests.at(1).ends_with(R"({"id":"b 1","on_finish":{"type":"t","payload":1},"meta":{}})"));
   EXPECT_TRUE(requests.at(2).starts_with("DELETE /v1/batches/b%201 "));
+}
+
+TEST(Batches, AListGoesOnBehindAPageThatIsEmpty) {
+  std::mutex mutex;
+  std::vector<std::string> requests;
+  FakeServer server{answering([&](std::string const& request, int) -> std::string {
+    std::lock_guard const lock{mutex};
+    requests.push_back(request.substr(0, request.find(" HTTP")));
+    switch (requests.size()) {
+      case 1: return response(200, R"({"items":[{"id":"first"}],"next":"c 1"})");
+      case 2: return response(200, R"({"items":[],"next":"c 2"})");
+      default: return response(200, R"({"items":[{"id":"last"}],"next":null})");
+    }
+  })};
+  Client client{{.url = server.url()}};
+  std::vector<std::string> ids;
+
+  for (auto const& batch : client.batches().all({.state = BatchState::closed, .limit = 7}))
+    ids.push_back(batch ? batch->id : describe(batch.error()));
+
+  EXPECT_EQ(ids, (std::vector<std::string>{"first", "last"}));
+  std::string const line = "GET /v1/batches?limit=7&state=closed";
+  EXPECT_EQ(requests, (std::vector<std::string>{line, line + "&cursor=c%201", line + "&cursor=c%202"}));
 }
 
 // The second time they would find jobs that have run, and died, meanwhile.

@@ -72,7 +72,7 @@ def cache_call(command: dict) -> tuple:
 
 
 def batch_call(command: dict) -> tuple:
-    """The same for its batches."""
+    """The same for its batches, but for their list."""
     method = command["do"][len("batch_") :]
     if method == "create":
         return method, (), {**command["batch"], "idempotency_key": command.get("idempotency_key")}
@@ -267,6 +267,8 @@ class Sync:
         if do.startswith("cache_"):
             method, arguments, options = cache_call(command)
             return cached(getattr(client.cache, method)(*arguments, **options))
+        if do == "batch_list":
+            return [batch.id for batch in client.batches.list(state=command.get("state"), page=command["page"])]
         if do.startswith("batch_"):
             method, arguments, options = batch_call(command)
             batch = getattr(client.batches, method)(*arguments, **options)
@@ -406,6 +408,9 @@ class Async:
         if do.startswith("cache_"):
             method, arguments, options = cache_call(command)
             return cached(await getattr(client.cache, method)(*arguments, **options))
+        if do == "batch_list":
+            pages = client.batches.list(state=command.get("state"), page=command["page"])
+            return [batch.id async for batch in pages]
         if do.startswith("batch_"):
             method, arguments, options = batch_call(command)
             batch = await getattr(client.batches, method)(*arguments, **options)

@@ -26,6 +26,12 @@ class Waited:
         method = getattr(self._batches, name)
         return lambda *args, **options: asyncio.run(method(*args, **options))
 
+    def list(self, **options):
+        async def all_of_them():
+            return [batch async for batch in self._batches.list(**options)]
+
+        return asyncio.run(all_of_them())
+
 
 @pytest.fixture(params=["sync", "async"])
 def batches(request, fake):
@@ -182,6 +188,42 @@ def test_what_is_no_batch_is_refused_by_its_field(batches, field, callbacks):
     assert error.value.field == field
 
 
+def test_lists_show_batches_by_their_state_newest_first(fake, batches, worker):
+    for id in ("open", "waits", "b", "lost", "empty"):
+        batches.create(id, on_success=PUBLISH, meta={"of": id})
+    waits = fake.enqueue("row", queue="elsewhere", batch="waits").id
+    fill(fake, 1)
+    fake.delete(fake.enqueue("row", queue="elsewhere", batch="lost").id)
+    for id in ("waits", "b", "lost", "empty"):
+        batches.close(id)
+    fake.drain(worker)
+
+    def ids(**options):
+        return [batch.id for batch in batches.list(**options)]
+
+    assert ids() == ids(page=2) == ["empty", "lost", "b", "waits", "open"]
+    assert (ids(state="open"), ids(state="closed")) == (["open"], ["waits"])
+    assert ids(state="over", page=1) == ["empty", "lost", "b"]
+    assert [batch.meta for batch in batches.list(state="open")] == [{"of": "open"}]
+
+    fake.cancel(waits)  # To be retried, perhaps.
+    assert ids(state="closed") == ["waits"]
+    batches.delete("waits")
+    assert ids(state="closed") == []
+
+
+@pytest.mark.parametrize("field, options", [("state", {"state": "odd"}), ("limit", {"page": 0}), ("limit", {"page": 1_001})])
+def test_what_is_no_list_is_refused_by_its_field(fake, batches, field, options):
+    with pytest.raises(UserError) as error:
+        list(batches.list(**options))
+    assert (error.value.code, error.value.field) == ("invalid_field", field)
+
+    if field == "limit":
+        with pytest.raises(UserError) as error:
+            list(fake.jobs(**options))
+        assert error.value.field == "limit"
+
+
 def test_hooks_see_callbacks(fake):
     tag = lambda job: job.update(tags=["seen"])  # noqa: E731
     client = Client("http://in.memory", transport=fake._transport, on_enqueue=[tag])
@@ -237,3 +279,28 @@ def test_what_is_asked_of_a_server_and_how_its_answer_is_read(make):
     assert (made, deleted) == (closed, None)
     assert made.closed_at == datetime.datetime(2026, 11, 22, 9, 0, 7, 500_000, tzinfo=datetime.timezone.utc)
     assert (made.dead, made.on_success, made.on_finish) == (1, BatchCallback("waiting"), BatchCallback("enqueued", "j"))
+
+
+@pytest.mark.parametrize("make", [Client, AsyncClient])
+def test_a_list_goes_on_behind_a_page_that_is_empty(make):
+    pages = [{"items": [BATCH], "next": "c 1"}, {"items": [], "next": "c 2"}, {"items": [{**BATCH, "id": "last"}], "next": None}]
+    server = Scripted([answer(json.dumps(page)) for page in pages])
+
+    async def ask():
+        client = make(server.url)
+        batches = client.batches.list(state="closed", page=7)
+        found = [batch async for batch in batches] if make is AsyncClient else list(batches)
+        closing = client.close()
+        if closing is not None:
+            await closing
+        return [batch.id for batch in found]
+
+    ids = asyncio.run(ask())
+
+    server.join()
+    assert ids == ["b 1", "last"]
+    assert [request.decode().split(" HTTP")[0] for request in server.requests] == [
+        "GET /v1/batches?state=closed&limit=7",
+        "GET /v1/batches?state=closed&limit=7&cursor=c+1",
+        "GET /v1/batches?state=closed&limit=7&cursor=c+2",
+    ]

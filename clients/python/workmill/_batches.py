@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any, Mapping, Optional, Union
+from typing import TYPE_CHECKING, Any, AsyncIterator, Callable, Iterator, Mapping, Optional, Protocol, TypeVar, Union
 
 from . import _calls
 from ._cache import Hooked, HookedAsync, Runs, RunsAsync
+from ._calls import Call, Page
 from ._models import Batch, NewJob
 
+if TYPE_CHECKING:
+    from ._models import BatchState
+
+T = TypeVar("T")
 Callback = Union[NewJob, Mapping[str, Any]]
+
+
+class Lists(Runs, Protocol):
+    """Of a client: goes through lists, too."""
+
+    def _pages(self, call: Callable[[Optional[str]], Call[Page[T]]]) -> Iterator[T]: ...
+
+
+class ListsAsync(RunsAsync, Protocol):
+    def _pages(self, call: Callable[[Optional[str]], Call[Page[T]]]) -> AsyncIterator[T]: ...
 
 
 class Batches:
@@ -18,7 +33,7 @@ class Batches:
     enqueue_job() takes them, without `id`, `unique` and `batch`, and 64 KiB at most.
     """
 
-    def __init__(self, client: Runs, hooked: Hooked) -> None:
+    def __init__(self, client: Lists, hooked: Hooked) -> None:
         self._client = client
         self._hooked = hooked
 
@@ -49,6 +64,11 @@ class Batches:
         """How far it is. UserError with the code `batch_not_found`: there is none, or no longer."""
         return self._client._run(_calls.get_batch(id))
 
+    def list(self, *, state: Optional[BatchState] = None, page: int = 100) -> Iterator[Batch]:
+        """All batches, or those in that state, newest first, `page` a call (1,000 at most). open: it takes jobs. closed: it
+        waits for the end of jobs, or for the retry of dead or cancelled ones. over: nothing more comes of it."""
+        return self._client._pages(lambda cursor: _calls.batches_page(state, page, cursor))
+
     def delete(self, id: str) -> None:
         """Forgets it. Its jobs stay, and what it has not enqueued by then never comes."""
         self._client._run(_calls.delete_batch(id))
@@ -57,7 +77,7 @@ class Batches:
 class AsyncBatches:
     """Batches for asyncio; see there."""
 
-    def __init__(self, client: RunsAsync, hooked: HookedAsync) -> None:
+    def __init__(self, client: ListsAsync, hooked: HookedAsync) -> None:
         self._client = client
         self._hooked = hooked
 
@@ -79,6 +99,9 @@ class AsyncBatches:
 
     async def get(self, id: str) -> Batch:
         return await self._client._run(_calls.get_batch(id))
+
+    def list(self, *, state: Optional[BatchState] = None, page: int = 100) -> AsyncIterator[Batch]:
+        return self._client._pages(lambda cursor: _calls.batches_page(state, page, cursor))
 
     async def delete(self, id: str) -> None:
         await self._client._run(_calls.delete_batch(id))

@@ -403,6 +403,11 @@ def get_batch(id: str) -> Call[Batch]:
     return Call("GET", _batch_path(id), batch_from)
 
 
+def batches_page(state: Optional[str], limit: int, cursor: Optional[str]) -> Call[Page[Batch]]:
+    query = urlencode(_given({"state": state, "limit": limit, "cursor": cursor}))
+    return Call("GET", f"/v1/batches?{query}", lambda raw: ([batch_from(one) for one in raw["items"]], raw["next"]))
+
+
 def delete_batch(id: str) -> Call[None]:
     return Call("DELETE", _batch_path(id), _nothing)
 

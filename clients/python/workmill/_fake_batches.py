@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Dict, Iterable, List, Mapping, Optional, Protocol
 
 from . import _json
-from ._fake_problem import Problem
+from ._fake_problem import Problem, limit_of
 from ._models import FINISHED
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 _NAME = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _FIELDS = frozenset(("id", "on_success", "on_finish", "meta"))
 _CALLBACKS = ("on_success", "on_finish")
+_STATES = ("open", "closed", "over")
 _NOT_OF_CALLBACKS = ("id", "unique", "batch")
 CALLBACK_BYTES_MAX = 64 * 1024
 META_BYTES_MAX = 16 * 1024
@@ -44,6 +45,7 @@ class Owner(Protocol):
 @dataclass
 class _Batch:
     id: str
+    number: int  # In the order in which they were made.
     content: Dict[str, Any]  # Callbacks and meta, as they were asked for.
     trace: Dict[str, str]
     created_at: float
@@ -56,6 +58,7 @@ class FakeBatches:
     def __init__(self, owner: Owner) -> None:
         self._owner = owner
         self._batches: Dict[str, _Batch] = {}
+        self._made = 0
 
     # ---- Calls.
 
@@ -74,7 +77,10 @@ class FakeBatches:
             raise Problem(413, "payload_too_large", f"must be {META_BYTES_MAX} bytes at most", field="meta")
         content = {name: body[name] for name in (*_CALLBACKS, "meta") if name in body}
         id = str(body.get("id") or uuid.uuid4())
-        batch = self._batches.setdefault(id, _Batch(id, content, dict(trace), self._owner.now))
+        batch = self._batches.get(id)
+        if batch is None:
+            self._made += 1
+            batch = self._batches[id] = _Batch(id, self._made, content, dict(trace), self._owner.now)
         if batch.content != content:
             raise Problem(409, "batch_exists", "another batch has this id", field="id")
         return self._view(batch)
@@ -87,6 +93,25 @@ class FakeBatches:
 
     def get(self, id: str) -> Dict[str, Any]:
         return self._view(self._find(id))
+
+    def list(self, query: Mapping[str, str]) -> Dict[str, Any]:
+        for name in query:
+            if name not in ("state", "limit", "cursor"):
+                raise Problem(400, "unknown_field", "the call does not have it", field=name)
+        state = query.get("state")
+        if state not in (None, *_STATES):
+            raise Problem(400, "invalid_field", f"one of {', '.join(_STATES)}", field="state")
+        before = int(query.get("cursor", self._made + 1))
+        newest = [
+            batch
+            for batch in reversed(self._batches.values())
+            if batch.number < before and state in (None, self._state(batch))
+        ]
+        page = newest[: limit_of(query)]
+        return {
+            "items": [self._view(batch) for batch in page],
+            "next": str(page[-1].number) if len(page) < len(newest) else None,
+        }
 
     def delete(self, id: str) -> Dict[str, Any]:
         del self._batches[self._find(id).id]
@@ -151,6 +176,13 @@ class FakeBatches:
             else:
                 counts["deleted" if self._owner.is_gone(job) else "pending"] += 1
         return counts
+
+    def _state(self, batch: _Batch) -> str:
+        if batch.closed_at is None:
+            return "open"
+        seen = self._view(batch)
+        waits = seen["pending"] or any(name in seen and seen[name]["state"] == "waiting" for name in _CALLBACKS)
+        return "closed" if waits else "over"
 
     def _view(self, batch: _Batch) -> Dict[str, Any]:
         seen: Dict[str, Any] = {"id": batch.id, "created_at": self._owner.time(batch.created_at)}

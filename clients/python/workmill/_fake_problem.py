@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, Optional
+from typing import Any, Dict, Mapping, Optional
 
 _TRACE_ID = "0" * 31 + "1"
 
@@ -22,3 +22,11 @@ class Problem(Exception):
         }
         if field is not None:
             self.content["field"] = field
+
+
+def limit_of(query: Mapping[str, str]) -> int:
+    """Of a page."""
+    text = query.get("limit", "50")
+    if not text.isdecimal() or not 1 <= int(text) <= 1_000:
+        raise Problem(400, "invalid_field", "limit is 1 to 1000", field="limit")
+    return int(text)

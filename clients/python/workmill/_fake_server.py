@@ -21,7 +21,7 @@ from . import _json
 from ._calls import BULK_MAX, REPORTS_MAX, Answer
 from ._fake_batches import FakeBatches
 from ._fake_cache import FakeCache
-from ._fake_problem import Problem
+from ._fake_problem import Problem, limit_of
 from ._models import FINISHED
 from ._time import duration_seconds, parse_time, time_text
 
@@ -149,6 +149,7 @@ class FakeServer:
             ("PATCH", "queues", "*"): lambda: self._change_queue(name, body),
             ("DELETE", "queues", "*", "jobs"): lambda: self._purge(name, query.get("state")),
             ("POST", "batches"): lambda: self._batches.create(body, _trace_of(headers)),
+            ("GET", "batches"): lambda: self._batches.list(query),
             ("GET", "batches", "*"): lambda: self._batches.get(name),
             ("POST", "batches", "*", "close"): lambda: self._batches.close(name),
             ("DELETE", "batches", "*"): lambda: self._batches.delete(name),
@@ -411,7 +412,7 @@ class FakeServer:
         self._batches.check_filter(where, "batch")
         before = int(query.get("cursor", self._numbers + 1))
         newest = [job for job in reversed(list(self._jobs.values())) if job.number < before and _matches(job, where)]
-        page = newest[: int(query.get("limit", 50))]
+        page = newest[: limit_of(query)]
         return {
             "items": [self.view(job) for job in page],
             "next": str(page[-1].number) if len(page) < len(newest) else None,

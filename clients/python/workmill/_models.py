@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     JobState = Literal["scheduled", "ready", "leased", "completed", "dead", "cancelled"]
     ErrorClass = Literal["retryable", "user", "fatal"]
     CallbackState = Literal["waiting", "enqueued", "not_coming"]
+    BatchState = Literal["open", "closed", "over"]
 
 FINISHED = frozenset(("completed", "dead", "cancelled"))
 

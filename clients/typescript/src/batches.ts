@@ -2,7 +2,16 @@
 import { randomUUID } from 'node:crypto';
 import { hooked, keyHeader } from './enqueue.js';
 import { newJobToWire, camel } from './names.js';
-import type { Batch, CallOptions, Callback, EnqueueCallOptions, EnqueueHook, NewJob } from './types.js';
+import type {
+  Batch,
+  BatchFilter,
+  CallOptions,
+  Callback,
+  EnqueueCallOptions,
+  EnqueueHook,
+  ListOptions,
+  NewJob,
+} from './types.js';
 import type * as wire from './wire.js';
 
 /** At least one of `onSuccess` and `onFinish`. */
@@ -33,6 +42,8 @@ export interface BatchesApi {
   close(id: string, call?: CallOptions): Promise<Batch>;
   /** How far it is. Rejects with the code `batch_not_found` where there is none, or no longer. */
   get(id: string, call?: CallOptions): Promise<Batch>;
+  /** All batches, or those in one state, newest first, fetched page by page as they are asked for. */
+  list(filter?: BatchFilter, options?: ListOptions): AsyncIterableIterator<Batch>;
   /** Forgets it. Its jobs stay, and what it has not enqueued by then never comes. */
   delete(id: string, call?: CallOptions): Promise<void>;
 }
@@ -46,6 +57,7 @@ export interface BatchesCaller {
     call: CallOptions,
     headers?: Record<string, string>,
   ): Promise<T>;
+  pages<T>(path: string, query: { state: string | undefined }, options: ListOptions): AsyncIterable<T>;
   readonly onEnqueue: EnqueueHook[];
   /** The current trace's context. */
   traceHeaders(): Promise<Record<string, string>>;
@@ -82,6 +94,11 @@ export class Batches implements BatchesApi {
 
   async get(id: string, call: CallOptions = {}): Promise<Batch> {
     return batchFromWire(await this.#client.call<wire.Batch>('GET', batchPath(id), undefined, call));
+  }
+
+  async *list(filter: BatchFilter = {}, options: ListOptions = {}): AsyncIterableIterator<Batch> {
+    const batches = this.#client.pages<wire.Batch>('/v1/batches', { state: filter.state }, options);
+    for await (const batch of batches) yield batchFromWire(batch);
   }
 
   async delete(id: string, call: CallOptions = {}): Promise<void> {

@@ -145,6 +145,7 @@ export class Client implements WorkmillApi {
     this.batches = new Batches({
       ...shared,
       call: (method, path, body, call, headers) => this.#call(method, path, body, call, 0, headers),
+      pages: (path, query, options) => this.#pages(path, query, options),
     });
   }
 

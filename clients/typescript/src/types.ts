@@ -66,6 +66,16 @@ export type Callback<In = Payload> = Without<NewJob<In>, 'id' | 'unique' | 'batc
 export type Batch = Camel<wire.Batch>;
 
 /**
+ * `open`: it takes jobs. `closed`: it waits for the end of jobs, or for the retry of dead or cancelled ones. `over`: nothing
+ * more comes of it.
+ */
+export type BatchState = 'open' | 'closed' | 'over';
+
+export interface BatchFilter {
+  state?: BatchState | undefined;
+}
+
+/**
  * Sees a job before it is sent, and may change it: it is a copy, but for what lies deeper in it. A promise is waited for.
  * What it throws is the enqueue's error, and the job is not sent. In the middle of `enqueueMany`, the jobs of the calls before
  * it are enqueued, and the error's `enqueued` has their answers.

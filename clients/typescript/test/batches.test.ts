@@ -159,6 +159,72 @@ test('what is no batch is refused by its field', async () => {
   for (const [field, batch] of wrong) await assert.rejects(batches.create(batch as NewBatch), { field });
 });
 
+test('lists show batches by their state, newest first', async () => {
+  const fake = new FakeWorkmill();
+  const { batches } = fake;
+  for (const id of ['open', 'waits', 'b', 'lost', 'empty']) await batches.create({ id, onSuccess: publish });
+  const waits = await fake.enqueue('row', null, { queue: 'elsewhere', batch: 'waits' });
+  await fill(fake, 1);
+  await fake.delete((await fake.enqueue('row', null, { queue: 'elsewhere', batch: 'lost' })).id);
+  for (const id of ['waits', 'b', 'lost', 'empty']) await batches.close(id);
+  await fake.drain(rows());
+
+  const ids = async (...options: Parameters<typeof batches.list>) => {
+    const found: string[] = [];
+    for await (const { id } of batches.list(...options)) found.push(id);
+    return found;
+  };
+
+  assert.deepEqual(await ids(), ['empty', 'lost', 'b', 'waits', 'open']);
+  assert.deepEqual([await ids({ state: 'open' }), await ids({ state: 'closed' })], [['open'], ['waits']]);
+  assert.deepEqual(await ids({ state: 'over' }, { pageSize: 1 }), ['empty', 'lost', 'b']);
+
+  await fake.cancel(waits.id); // To be retried, perhaps.
+  assert.deepEqual(await ids({ state: 'closed' }), ['waits']);
+  await batches.delete('waits');
+  assert.deepEqual(await ids({ state: 'closed' }), []);
+  await assert.rejects(ids({ state: 'odd' as 'open' }), { code: 'invalid_field', field: 'state' });
+  for (const pageSize of [0, 1_001]) {
+    const refused = { code: 'invalid_field', field: 'limit' };
+    await assert.rejects(ids({}, { pageSize }), refused);
+    await assert.rejects(fake.list({}, { pageSize }).next(), refused);
+    await assert.rejects(fake.queues({ pageSize }).next(), refused);
+  }
+});
+
+test('a list goes on behind a page that is empty', async (context) => {
+  const counts = { total: 0, pending: 0, completed: 0, dead: 0, cancelled: 0, deleted: 0 };
+  const batch = (id: string) => ({ id, created_at: '2026-11-22T09:00:00.000Z', ...counts });
+  const pages = [
+    { items: [batch('first')], next: 'c 1' },
+    { items: [], next: 'c 2' },
+    { items: [batch('last')], next: null },
+  ];
+  const asked: string[] = [];
+  const server = createServer((request, response) => {
+    asked.push(request.url!);
+    response.end(JSON.stringify(pages[asked.length - 1]));
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  context.after(() => server.close());
+  const client = new Client({ url: `http://127.0.0.1:${(server.address() as AddressInfo).port}` });
+  context.after(() => client.close());
+
+  const found: string[] = [];
+  for await (const { id, createdAt } of client.batches.list({ state: 'closed' }, { pageSize: 7 })) {
+    found.push(id);
+    assert.equal(createdAt, '2026-11-22T09:00:00.000Z');
+  }
+
+  assert.deepEqual(found, ['first', 'last']);
+  assert.deepEqual(asked, [
+    '/v1/batches?state=closed&limit=7',
+    '/v1/batches?state=closed&limit=7&cursor=c+1',
+    '/v1/batches?state=closed&limit=7&cursor=c+2',
+  ]);
+});
+
 test('hooks see callbacks', async () => {
   const fake = new FakeWorkmill({ onEnqueue: [(job) => void (job.tags = ['seen'])] });
 

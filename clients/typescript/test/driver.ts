@@ -230,6 +230,12 @@ async function perform(command: Command): Promise<unknown> {
       return renamed(await client.batches.close(id), snakeName);
     case 'batch_get':
       return renamed(await client.batches.get(id), snakeName);
+    case 'batch_list': {
+      const ids: string[] = [];
+      const pages = client.batches.list({ state: command['state'] }, { pageSize: command['page'] });
+      for await (const batch of pages) ids.push(batch.id);
+      return ids;
+    }
     case 'batch_delete':
       await client.batches.delete(id);
       return null;

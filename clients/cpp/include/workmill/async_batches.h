@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "workmill/batches.h"
+#include "workmill/pages.h"
 #include "workmill/task.h"
 
 namespace workmill::client {
@@ -17,6 +18,8 @@ class AsyncBatches {
   Async<Batch> create(NewBatch const& batch, CallOptions const& call = default_call());
   Async<Batch> close(std::string_view id, CallOptions const& call = default_call());
   Async<Batch> get(std::string_view id, CallOptions const& call = default_call());
+  AsyncListing<BatchPage> all(BatchQuery query = default_batches(), CallOptions call = default_call());
+  Async<BatchPage> list(BatchQuery const& query = default_batches(), CallOptions const& call = default_call());
   Async<void> remove(std::string_view id, CallOptions const& call = default_call());
 
  private:

@@ -3,6 +3,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "workmill/error.h"
 #include "workmill/jobs.h"
@@ -19,6 +20,8 @@ namespace workmill::client {
 namespace detail {
 class Core;
 }
+template <class Page>
+class Listing;  // pages.h
 
 // At least one of the two callbacks. Each is a job without `id`, `unique` and `batch`, 64 KiB at most, and what it says
 // of times is counted from when it is enqueued.
@@ -62,6 +65,28 @@ struct Batch {
   Json json{};  // All of it, as the server wrote it.
 };
 
+enum class BatchState : std::uint8_t {
+  open,    // It takes jobs: nobody has closed it.
+  closed,  // It waits: for the end of jobs, or for the retry of dead or cancelled ones.
+  over,    // Its callbacks are enqueued or not coming, and no job of it is pending.
+};
+std::string_view to_string(BatchState value);
+
+struct BatchQuery {
+  std::optional<BatchState> state{};
+  unsigned limit = 50;  // 1 to 1,000.
+  std::string cursor{};
+};
+// All of them; see default_call().
+inline BatchQuery const& default_batches() {
+  static BatchQuery const query;
+  return query;
+}
+struct BatchPage {
+  std::vector<Batch> batches{};  // May be short of `limit`, or empty, and not be the last.
+  std::string next{};            // Empty: that was the last.
+};
+
 // Lent by its client, which must be there while it is used. Any thread, as the client.
 class Batches {
  public:
@@ -75,6 +100,10 @@ class Batches {
   Result<Batch> close(std::string_view id, CallOptions const& call = {});
   // `batch_not_found`: there is none, or no longer.
   Result<Batch> get(std::string_view id, CallOptions const& call = {});
+  // All that match, newest first, fetched as they are gone through, `query.limit` a call; for that, include pages.h.
+  Listing<BatchPage> all(BatchQuery query = {}, CallOptions call = {});
+  // A page of them; `query.cursor` of the next is the `next` of this one, until that is empty.
+  Result<BatchPage> list(BatchQuery const& query = {}, CallOptions const& call = {});
   // Forgets it. Its jobs stay, and what it has not enqueued by then never comes.
   Result<> remove(std::string_view id, CallOptions const& call = {});
 

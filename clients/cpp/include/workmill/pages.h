@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "workmill/batches.h"
 #include "workmill/error.h"
 #include "workmill/jobs.h"
 #include "workmill/task.h"
@@ -19,9 +20,11 @@ namespace workmill::client {
 namespace detail {
 inline std::vector<Job>& items_of(JobPage& page) { return page.jobs; }
 inline std::vector<QueueStats>& items_of(QueuePage& page) { return page.queues; }
+inline std::vector<Batch>& items_of(BatchPage& page) { return page.batches; }
 }  // namespace detail
 
-// Client::jobs() and Client::queues(): all of them, one after another. To be gone through once, on one thread.
+// Client::jobs(), Client::queues() and Batches::all(): all of them, one after another. To be gone through once, on one
+// thread.
 //
 //   for (auto const& job : client.jobs({.queue = "images"})) {
 //     if (!job) return std::unexpected(job.error());  // A page was not to be had. It is the last.
@@ -88,7 +91,7 @@ class Listing {
   std::optional<Result<Item>> current_{};
 };
 
-// AsyncClient::jobs() and AsyncClient::queues(): a page after another.
+// AsyncClient::jobs(), AsyncClient::queues() and AsyncBatches::all(): a page after another.
 //
 //   auto pages = client.jobs({.queue = "images"});
 //   while (!pages.is_over()) {

@@ -3,8 +3,17 @@ import { randomUUID } from 'node:crypto';
 import type { BatchesApi, NewBatch } from '../batches.js';
 import { hooked, keyHeader } from '../enqueue.js';
 import { isWorkmillError } from '../errors.js';
-import type { Batch, CallOptions, EnqueueCallOptions, EnqueueHook, NewJob } from '../types.js';
-import { invalid, name, overTheWire, user, type Stored } from './store.js';
+import type {
+  Batch,
+  BatchFilter,
+  BatchState,
+  CallOptions,
+  EnqueueCallOptions,
+  EnqueueHook,
+  ListOptions,
+  NewJob,
+} from '../types.js';
+import { checkPageSize, invalid, name, overTheWire, user, type Stored } from './store.js';
 
 /** What the batches ask of the fake whose they are. */
 export interface BatchesOwner {
@@ -38,6 +47,7 @@ interface Kept {
 
 const callbackBytesMax = 64 * 1024;
 const metaBytesMax = 16 * 1024;
+const states: BatchState[] = ['open', 'closed', 'over'];
 const notOfCallbacks = ['id', 'unique', 'batch'];
 const notFound = (field?: string) =>
   user('batch_not_found', 'there is no such batch', { status: 404, ...(field === undefined ? {} : { field }) });
@@ -94,6 +104,18 @@ export class FakeBatches implements BatchesApi {
 
   async get(id: string, call: CallOptions = {}): Promise<Batch> {
     return this.#view(this.#find(id, call));
+  }
+
+  async *list(filter: BatchFilter = {}, options: ListOptions = {}): AsyncIterableIterator<Batch> {
+    this.#owner.check(options);
+    checkPageSize(options);
+    const { state } = filter;
+    if (state !== undefined && !states.includes(state)) throw invalid('state', `one of ${states.join(', ')}`);
+    this.#owner.settle();
+    for (const kept of [...this.#batches.values()].reverse()) {
+      const batch = this.#view(kept);
+      if (state === undefined || stateOf(batch) === state) yield batch;
+    }
   }
 
   async delete(id: string, call: CallOptions = {}): Promise<void> {
@@ -176,7 +198,7 @@ export class FakeBatches implements BatchesApi {
   #view({ id, createdAt, closedAt, onSuccess, onFinish, meta, jobs }: Kept): Batch {
     const isGone = (stored: Stored) => this.#owner.isGone(stored);
     const isLost = jobs.some((stored) => isGone(stored) && stored.job.state !== 'completed');
-    const stateOf = ({ job }: Called, isOver: boolean) =>
+    const called = ({ job }: Called, isOver: boolean) =>
       job !== undefined
         ? { state: 'enqueued' as const, job }
         : { state: isOver ? ('not_coming' as const) : ('waiting' as const) };
@@ -185,11 +207,16 @@ export class FakeBatches implements BatchesApi {
       createdAt,
       ...(closedAt === undefined ? {} : { closedAt }),
       ...countOf(jobs, isGone),
-      ...(onSuccess && { onSuccess: stateOf(onSuccess, isLost) }),
-      ...(onFinish && { onFinish: stateOf(onFinish, false) }),
+      ...(onSuccess && { onSuccess: called(onSuccess, isLost) }),
+      ...(onFinish && { onFinish: called(onFinish, false) }),
       ...(meta === undefined ? {} : { meta: overTheWire(meta) }),
     };
   }
+}
+
+function stateOf({ closedAt, pending, onSuccess, onFinish }: Batch): BatchState {
+  if (closedAt === undefined) return 'open';
+  return pending > 0 || onSuccess?.state === 'waiting' || onFinish?.state === 'waiting' ? 'closed' : 'over';
 }
 
 function countOf(jobs: Stored[], isGone: (stored: Stored) => boolean) {

@@ -32,7 +32,7 @@ import type { Worker } from '../worker.js';
 import { FakeBatches } from './batches.js';
 import { FakeCache } from './cache.js';
 import { FakeClock } from './clock.js';
-import { closed, overTheWire, Store } from './store.js';
+import { checkPageSize, closed, overTheWire, Store } from './store.js';
 
 export { FakeClock } from './clock.js';
 
@@ -297,6 +297,7 @@ export class FakeWorkmill implements WorkmillApi {
 
   async *list(filter: JobFilter = {}, options: ListOptions = {}): AsyncIterableIterator<Job> {
     this.#check(options);
+    checkPageSize(options);
     this.#store.settle();
     const text = (job: Job) => `${job.type}\n${job.id}\n${JSON.stringify(job.payload)}\n${JSON.stringify(job.error)}`;
     for (const job of this.#matching(filter).reverse()) {
@@ -370,6 +371,7 @@ export class FakeWorkmill implements WorkmillApi {
 
   async *queues(options: ListOptions = {}): AsyncIterableIterator<Queue> {
     this.#check(options);
+    checkPageSize(options);
     for (const name of this.#store.queueNames()) yield this.#store.queue(name);
   }
 

@@ -13,6 +13,7 @@ import type {
   JobOptions,
   JobState,
   LeasedJob,
+  ListOptions,
   NewJob,
   Queue,
   QueueChanges,
@@ -68,6 +69,12 @@ const finished = new Set<JobState>(['completed', 'dead', 'cancelled']);
 export const user = (code: string, message: string, details: ErrorDetails = {}) =>
   new UserError(message, { code, ...details });
 export const invalid = (field: string, message: string) => user('invalid_field', message, { field });
+
+/** Throws what the server would say of such a page. */
+export function checkPageSize({ pageSize = 200 }: ListOptions): void {
+  if (!(Number.isInteger(pageSize) && pageSize >= 1 && pageSize <= 1_000))
+    throw invalid('limit', 'a page is 1 to 1,000');
+}
 
 /** As it comes out at the other end of a connection. */
 export function overTheWire<T>(value: T): T {
