@@ -154,13 +154,9 @@ class EmbeddedTransport final : public Transport {
     engine_.abandon(ticket);
   }
 
-  // What is answered already comes first; the engine takes back what it gives after this.
-  void call_off(Ticket ticket) override {
-    engine_.abandon(ticket);
-    loop_.post([this, alive = alive_, ticket] {
-      if (*alive) finish(ticket, std::unexpected(transport_error("call_cancelled", "called off", true)));
-    });
-  }
+  // It is the engine that says which came first, and not this thread, which does not know what the engine is giving
+  // just now.
+  void call_off(Ticket ticket) override { engine_.call_off(ticket); }
 
  private:
   struct Waiting {
@@ -311,6 +307,16 @@ void EmbeddedEngine::abandon(Cookie cookie) {
     if (node.empty() || failed_) return;
     service_->abandon(cookie);
     endpoints_->abandon(node.mapped().exchange);
+  });
+}
+
+void EmbeddedEngine::call_off(Cookie cookie) {
+  post([this, cookie] {
+    auto node = asked_.extract(cookie);
+    if (node.empty()) return;
+    service_->abandon(cookie);
+    endpoints_->abandon(node.mapped().exchange);
+    node.mapped().done(std::unexpected(transport_error("call_cancelled", "called off", true)));
   });
 }
 

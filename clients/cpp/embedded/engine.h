@@ -44,6 +44,8 @@ class EmbeddedEngine final : public Backend, public service::AnswerSink {
   // Any thread. A cookie is the asker's to choose: next_cookie().
   void submit(Cookie cookie, Request request, Done done);
   void abandon(Cookie cookie);
+  // The same, and says so, unless it is answered before.
+  void call_off(Cookie cookie);
   Cookie next_cookie() { return next_cookie_.fetch_add(1, std::memory_order_relaxed); }
 
   void on_answers(std::span<service::Answer> answers) override;

@@ -20,6 +20,7 @@ namespace http = boost::beast::http;
 constexpr std::size_t kReadBytes = 32 * 1024;
 constexpr std::uint64_t kBodyBytesMax = std::uint64_t{256} << 20;  // Of an answer: a page of 1,000 jobs is far below.
 constexpr std::uint32_t kHeadBytesMax = 64 * 1024;
+constexpr Duration kCalledOffWait{5'000};  // So long has a server to end what is called off.
 
 std::string compose(Request const& request, Address const& address) {
   std::string text;
@@ -226,13 +227,15 @@ void HttpPool::abort(Ticket ticket) {
 }
 
 // A server takes back a poll of a client that has closed its sending side, and what it has answered before can still be
-// read. TLS has no such half of an end.
+// read. TLS has no such half of an end; the connection below it has.
 void HttpPool::call_off(Ticket ticket) {
   auto const found = exchanges_.find(ticket);
   if (found == exchanges_.end()) return;
-  if (found->second.connection && !tls_) {
+  if (found->second.connection) {
     boost::system::error_code ignored;
     found->second.connection->socket().tcp().shutdown(asio::ip::tcp::socket::shutdown_send, ignored);
+    loop_.cancel(found->second.timer);
+    found->second.timer = loop_.after(kCalledOffWait, [this, ticket] { on_timeout(ticket); });
     return;
   }
   Done done = std::move(found->second.done);

@@ -16,6 +16,7 @@
 #include <thread>
 
 #include "server_process.h"
+#include "tls_server.h"
 #include "workmill/client.h"
 #include "workmill/embedded.h"
 
@@ -730,7 +731,80 @@ TEST(Worker, OverTlsItWorksAsWithout) {
             "bad_payload");
 }
 
+// A server says so late that the client has ended its side by then.
+TEST(Worker, OverHttpJobsThatAreOnTheirWayWhenItStopsAreGivenBackOverTlsToo) {
+  TemporaryFolder const folder;
+  Certificate const own = make_certificate(folder.path(), "server");
+  TlsServer tls{own};
+  std::latch asked{1};
+  std::atomic<bool> is_reported{false};
+  FakeServer server{[&](int socket, int number) {
+    auto connection = tls.accept(socket);
+    if (!connection) return;
+    std::string const request = connection->read_request();
+    if (number > 1) {
+      is_reported = request.contains(R"("outcome":"released")");
+      connection->send(response(200, R"({"reports":[{"id":"a","ok":true}]})"));
+      return connection->close();
+    }
+    asked.count_down();
+    char byte = 0;
+    EXPECT_EQ(::recv(socket, &byte, 1, MSG_PEEK), 0);
+    connection->send(response(200, R"({"jobs":[{"id":"a","lease":"1","type":"t","attempt":1,"max_attempts":1}]})"));
+    connection->close();
+  }};
+  std::string const url = "https" + server.url().substr(server.url().find(':'));
+  Worker worker{{.transport = WorkTransport::http, .server = {.url = url, .ca_file = own.certificate}}};
+  worker.on<NoPayload>("t", [](NoPayload) {});
+  worker.start();
+  asked.wait();
+
+  worker.stop();
+
+  EXPECT_TRUE(worker.wait());
+  EXPECT_TRUE(is_reported);
+}
+
+TEST(Worker, AServerThatDoesNotTakeBackAPollKeepsNoWorkerFromEnding) {
+  std::latch asked{1};
+  std::latch done{1};
+  FakeServer server{[&](int socket, int) {
+    read_request(socket);
+    asked.count_down();
+    done.wait();
+  }};
+  Worker worker{{.transport = WorkTransport::http, .drain_timeout = kPatience, .server = {.url = server.url()}}};
+  worker.on<NoPayload>("t", [](NoPayload) {});
+  worker.start();
+  asked.wait();
+  auto const begun = std::chrono::steady_clock::now();
+
+  worker.stop();
+
+  EXPECT_TRUE(worker.wait());
+  EXPECT_LT(std::chrono::steady_clock::now() - begun, kPatience / 2);
+  done.count_down();
+}
+
 // ---- Embedded
+
+TEST(Embedded, JobsThatComeInTheMomentInWhichAWorkerStopsAreGivenBack) {
+  Mill mill{Over::embedded};
+  auto client = mill.client();
+  for (int round = 0; round < 200; ++round) {
+    auto worker = mill.worker({.credit = 10});
+    worker.on<NoPayload>("t", [](NoPayload) {});
+    worker.start();
+    std::jthread enqueuing{
+        [&] { EXPECT_TRUE(client.enqueue_all(std::vector<NewJob>(10, make_job("t", NoPayload{})))); }};
+
+    worker.stop();
+
+    ASSERT_TRUE(worker.wait());
+    enqueuing.join();  // Before, there may be no queue yet.
+    ASSERT_TRUE(eventually([&] { return client.queue("default")->in(JobState::leased) == 0; })) << round;
+  }
+}
 
 TEST(Embedded, JobsAreThereAgainWhenTheFolderIsOpenedAnew) {
   Mill mill{Over::embedded};

@@ -9,7 +9,7 @@ import re
 
 import pytest
 
-from workmill import AsyncClient, AsyncWorker, RetryPolicy, UserError
+from workmill import AsyncClient, AsyncWorker, RetryPolicy, UserError, _http_async
 from workmill._calls import Answer
 from workmill._http import Address
 from workmill._http_async import AsyncHttpTransport
@@ -179,6 +179,68 @@ def test_jobs_whose_first_bytes_are_there_when_a_worker_drains_are_given_back(fa
     asyncio.run(asyncio.wait_for(main(), 30))
 
     assert fake.get(id).state == "ready"
+
+
+def drain_with_jobs_on_their_way(fake, turns, server_tls=None, client_tls=None):
+    """With an answer that has been sent in the same step of the loop, so that it is in the socket, unread; or that is sent so many
+    turns later, when the server does not know yet that nobody wants it."""
+    worker = echo_worker()
+
+    async def main():
+        async def sent(writer, data):
+            if turns > 0:
+                worker.drain()
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            writer.write(data)
+            if turns == 0:
+                worker.drain()
+
+        server = await asyncio.start_server(
+            lambda *streams: serve(fake, *streams, sent), "127.0.0.1", 0, ssl=server_tls
+        )
+        scheme = "http" if server_tls is None else "https"
+        url = "{}://127.0.0.1:{}".format(scheme, server.sockets[0].getsockname()[1])
+        worker._make_link = lambda engine: Polling(engine, AsyncClient(url, retry=ONCE, tls=client_tls), url)
+        await worker.run()
+        server.close()
+
+    asyncio.run(asyncio.wait_for(main(), 30))
+
+
+@pytest.mark.parametrize("turns", [0, 1, 2, 3, 10])
+def test_jobs_that_are_on_their_way_when_a_worker_drains_are_given_back(fake, turns):
+    id = fake.enqueue("t", 1, queue="q").id
+
+    drain_with_jobs_on_their_way(fake, turns)
+
+    assert fake.get(id).state == "ready"
+
+
+def test_a_server_that_does_not_take_back_a_poll_keeps_no_worker_from_ending(monkeypatch):
+    monkeypatch.setattr(_http_async, "CALLED_OFF_WAIT", 0.01)
+
+    async def main():
+        asked, done = asyncio.Event(), asyncio.Event()
+
+        async def silent(reader, writer):
+            await reader.readuntil(b"\r\n\r\n")
+            asked.set()
+            await done.wait()
+            writer.close()
+
+        server = await asyncio.start_server(silent, "127.0.0.1", 0)
+        url = "http://127.0.0.1:{}".format(server.sockets[0].getsockname()[1])
+        worker = echo_worker()
+        worker._make_link = lambda engine: Polling(engine, AsyncClient(url, retry=ONCE), url)
+        running = asyncio.ensure_future(worker.run())
+        await asked.wait()
+        worker.drain()
+        await running
+        done.set()
+        server.close()
+
+    asyncio.run(asyncio.wait_for(main(), 30))
 
 
 def test_a_poll_that_waits_is_called_off_by_a_drain_and_its_connection_closed(fake):

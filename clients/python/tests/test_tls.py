@@ -8,12 +8,15 @@ import socket
 import ssl
 import subprocess
 import threading
+import time
 
 import pytest
 import server as conformance_server
 from conftest import BINARY
+from test_polling import drain_with_jobs_on_their_way
 
 from workmill import AsyncClient, Client, FatalError, NoServer, RetryPolicy, UserError, Worker, WorkmillError
+from workmill._http_async import CALLED_OFF_WAIT
 
 
 class TlsServer(conformance_server.Server):
@@ -69,6 +72,30 @@ def test_jobs_go_over_tls(url, transport):
             return await client.result(id)
 
     assert asyncio.run(ask()) == 42
+
+
+@pytest.mark.parametrize("turns", [0, 1])
+def test_jobs_that_are_on_their_way_over_tls_when_a_worker_drains_are_given_back(fake, pair, turns):
+    server_tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server_tls.load_cert_chain(*pair)
+    id = fake.enqueue("t", 1, queue="q").id
+
+    drain_with_jobs_on_their_way(fake, turns, server_tls, ssl.create_default_context(cafile=pair[0]))
+
+    assert fake.get(id).state == "ready"
+
+
+def test_a_worker_that_waits_over_tls_ends_at_once(url):
+    worker = Worker(["q"], url=url, transport="http")
+    worker.start()
+    with Client(url) as client:
+        while not any(bound["name"] == "waiters" and bound["used"] for bound in client.status()["bounds"]):
+            time.sleep(0.01)
+
+    begun = time.monotonic()
+    worker.stop()
+
+    assert time.monotonic() - begun < CALLED_OFF_WAIT
 
 
 def test_a_certificate_that_nobody_vouches_for_is_refused(url, monkeypatch):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections import deque
 from typing import Any, Callable, Coroutine, Deque, Mapping, Optional, Protocol, Set, Tuple, TypeVar
 
@@ -17,6 +18,7 @@ from ._within import within
 T = TypeVar("T")
 
 _PIECE = 65_536  # Bytes read at once.
+CALLED_OFF_WAIT = 5.0  # Seconds that a server has to end what is called off.
 
 CallOff = asyncio.Future[None]  # Whoever sets its result calls a request off.
 
@@ -26,8 +28,9 @@ class CalledOff(Exception):
 
 
 class AsyncTransport(Protocol):
-    """As Transport. `call_off`: when it is done, CalledOff is raised where no byte of the answer is there yet. An answer that
-    has begun is waited for: unlike one whose caller is cancelled, it does not get lost."""
+    """As Transport. `call_off`: when it is done, the server is told that nobody wants an answer that it has not given yet, and
+    CalledOff is raised where it has not. One that has begun, or is on its way, is waited for: unlike one whose caller is
+    cancelled, it does not get lost."""
 
     async def request(
         self,
@@ -46,10 +49,11 @@ class _Connection:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader, self.writer = reader, writer
         self.state = h11.Connection(h11.CLIENT)
+        self._is_ended = False  # We have said all that we ever say.
 
     @property
     def is_usable(self) -> bool:
-        return not self.reader.at_eof() and not self.writer.is_closing()
+        return not (self._is_ended or self.reader.at_eof() or self.writer.is_closing())
 
     async def ask(
         self,
@@ -70,7 +74,39 @@ class _Connection:
         # An answer may come before all is sent, and instead of its being read: so a broken pipe is no reason to stop.
         with contextlib.suppress(ConnectionError):
             await self.writer.drain()
-        return await self._answer(await _unless(call_off, self.reader.read(_PIECE)))
+        return await self._answer(await self._first_bytes(call_off))
+
+    async def _first_bytes(self, call_off: Optional[CallOff]) -> bytes:
+        """Of the answer. That nothing is there when it is called off says little: it may be in the socket, or on its way. But a
+        server whose client has ended its side takes back what it has not answered, and ends its own."""
+        if call_off is None:
+            return await self.reader.read(_PIECE)
+        reading = asyncio.ensure_future(self.reader.read(_PIECE))
+        try:
+            either: Set[asyncio.Future[Any]] = {reading, call_off}
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            if not reading.done() and self._end():
+                await asyncio.wait({reading}, timeout=CALLED_OFF_WAIT)
+            is_begun = reading.done() and reading.exception() is None and reading.result() != b""
+            if call_off.done() and not is_begun:
+                raise CalledOff
+            return reading.result()
+        finally:
+            if not reading.done():
+                reading.cancel()
+                await asyncio.wait({reading})
+
+    def _end(self) -> bool:
+        """Ends our side of the connection. False: it cannot be done."""
+        self._is_ended = True
+        try:
+            if self.writer.can_write_eof():
+                self.writer.write_eof()
+            else:  # TLS has no such half of an end. The connection below it has.
+                self.writer.get_extra_info("socket").shutdown(socket.SHUT_WR)
+        except (OSError, RuntimeError, TypeError, AttributeError):  # Loops that are not asyncio's own may not let us.
+            return False
+        return True
 
     async def _answer(self, begin: bytes) -> Answer:
         self.state.receive_data(begin)

@@ -38,8 +38,8 @@ class Polling:
             event.set()
 
     def drain(self) -> None:
-        # Closes the connection that polls, upon which the server takes back what it was about to give. Jobs that have come,
-        # even if only their first bytes, are the worker's to give back.
+        # Ends our side of the connection that polls, upon which the server takes back what it was about to give. Jobs that
+        # it has given by then, wherever they are, are the worker's to give back.
         if self._call_off is not None:
             self._call_off.set_result(None)
         elif self._leasing is not None:

@@ -40,6 +40,8 @@ const answerBytesMax = 256 * 1024 * 1024;
 
 const maxFreeSockets = 32; // Kept for the next request.
 
+const calledOffMs = 5_000; // So long has a server to end what is called off.
+
 const connectTimeout = 'CONNECT_TIMEOUT';
 const neverConnected = new Set([
   'ECONNREFUSED',
@@ -205,6 +207,10 @@ export class Http {
   /**
    * Sends it and reads the whole answer, whatever its status. `timeoutMs` counts from here, waiting for a connection
    * included. Rejects with a RetryableError where no answer came, and with the signal's reason where it was aborted.
+   *
+   * `callOff` tells the server that nobody wants an answer that it has not given yet, and rejects with its reason where it has
+   * not. One that has begun, or is on its way, is read all the same: unlike that of a request whose `signal` is aborted, it
+   * does not get lost.
    */
   request(
     method: string,
@@ -213,6 +219,7 @@ export class Http {
     headers: Record<string, string> | undefined,
     timeoutMs: number,
     signal: AbortSignal | undefined,
+    callOff?: AbortSignal,
   ): Promise<HttpAnswer> {
     const { maxConnections, maxWaiting } = this.#options;
     if (this.#closed) return Promise.reject(new FatalError('the client is closed', { code: 'closed' }));
@@ -222,7 +229,7 @@ export class Http {
     }
     this.#inFlight += 1;
     return new Promise<HttpAnswer>((resolve, reject) => {
-      if (signal?.aborted) return reject(signal.reason as Error);
+      for (const given of [signal, callOff]) if (given?.aborted) return reject(given.reason as Error);
       const all: Record<string, string | number> = { ...this.#headers, ...headers };
       // What is not begun when we have given up need not be done.
       all['request-timeout'] = timeoutMs / 1_000;
@@ -245,19 +252,30 @@ export class Http {
 
       let connecting: NodeJS.Timeout | undefined;
       let isConnected = false;
+      let isAnswered = false;
+      let ending: NodeJS.Timeout | undefined;
       const give = (error: unknown) => {
         finish();
         request.destroy();
         reject(error as Error);
       };
       const aborted = () => give(signal?.reason);
+      const calledOff = () => {
+        if (!isConnected) return give(callOff?.reason);
+        // The server takes back what it has not answered where we have ended our side, and ends its own.
+        request.socket?.end();
+        if (!isAnswered) ending = after(calledOffMs, () => give(callOff?.reason));
+      };
       const timer = after(timeoutMs, () => give(silence(`no answer of ${this.url.host} within ${timeoutMs} ms`)));
       const finish = () => {
         clearTimeout(timer);
         clearTimeout(connecting);
+        clearTimeout(ending);
         signal?.removeEventListener('abort', aborted);
+        callOff?.removeEventListener('abort', calledOff);
       };
       signal?.addEventListener('abort', aborted, { once: true });
+      callOff?.addEventListener('abort', calledOff, { once: true });
 
       request.on('socket', (socket: Socket | TLSSocket) => {
         isConnected = !socket.connecting;
@@ -270,8 +288,12 @@ export class Http {
           clearTimeout(connecting);
         });
       });
-      request.on('error', (error) => give(connectionError(error, this.url.host, isConnected)));
+      request.on('error', (error) =>
+        give(callOff?.aborted ? callOff.reason : connectionError(error, this.url.host, isConnected)),
+      );
       request.on('response', (response) => {
+        isAnswered = true;
+        clearTimeout(ending);
         const chunks: Buffer[] = [];
         let length = 0;
         response.on('data', (chunk: Buffer) => {

@@ -42,7 +42,7 @@ export class Poll implements Transport {
   readonly #options: PollOptions;
   readonly #stop = new AbortController();
   #polling = false;
-  /** Ends a poll that waits and has nothing else to do: nothing is lost by that. */
+  /** Calls off a poll that waits and has nothing else to do: jobs that it has got by then come all the same. */
   #waiting: AbortController | undefined;
   /** Reports are under way, with a poll or by themselves. */
   #reporting = false;
@@ -106,7 +106,8 @@ export class Poll implements Transport {
     this.#polling = true;
     if (reports.length === 0) this.#waiting = stop;
     else this.#reporting = true;
-    const answer = await this.#post<wire.LeasedJobs>('/v1/leases', 'jobs', reports.length, body, wait, stop.signal);
+    const callOff = stop.signal;
+    const answer = await this.#post<wire.LeasedJobs>('/v1/leases', 'jobs', reports.length, body, wait, { callOff });
     this.#polling = false;
     this.#waiting = undefined;
     if (reports.length > 0) this.#reporting = false;
@@ -128,14 +129,8 @@ export class Poll implements Transport {
     if (reports.length === 0) return;
     this.#reporting = true;
     const body = `{"reports":[${reports.map((r) => r.text).join(',')}]}`;
-    const answer = await this.#post<wire.ReportResults>(
-      '/v1/reports',
-      'reports',
-      reports.length,
-      body,
-      0,
-      this.#stop.signal,
-    );
+    const { signal } = this.#stop;
+    const answer = await this.#post<wire.ReportResults>('/v1/reports', 'reports', reports.length, body, 0, { signal });
     this.#reporting = false;
     if (this.#closed) return;
     if (answer instanceof Error) {
@@ -154,12 +149,12 @@ export class Poll implements Transport {
     reports: number,
     body: string,
     wait: number,
-    signal: AbortSignal,
+    { signal, callOff }: { signal?: AbortSignal; callOff?: AbortSignal },
   ): Promise<T | WorkmillError> {
     const timeoutMs = this.#options.requestTimeoutMs + wait;
     let cause: unknown;
     try {
-      const answer = await this.#http.request('POST', path, body, undefined, timeoutMs, signal);
+      const answer = await this.#http.request('POST', path, body, undefined, timeoutMs, signal, callOff);
       if (answer.status !== 200) return answerError(answer.status, answer.headers, answer.body);
       const content = JSON.parse(answer.body) as (T & { reports?: unknown }) | null;
       const answers = Array.isArray(content?.reports) ? content.reports.length : 0;

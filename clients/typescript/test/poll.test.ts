@@ -98,6 +98,26 @@ test('no report pays for a poll that is refused', async (context) => {
   await running;
 });
 
+// Sent in the same tick, so that it is in the socket, unread; or when the server does not know yet that nobody wants it.
+for (const isSentBefore of [true, false]) {
+  test(`jobs that are on their way when a worker stops are given back, sent before: ${isSentBefore}`, async (context) => {
+    const { next, make } = await polled(context);
+    const worker = make().on('t', () => 1);
+    const running = worker.run();
+
+    const waiting = await next('/v1/leases');
+    if (isSentBefore) waiting.answer({ jobs: [leased('a')] });
+    const stopped = worker.stop();
+    if (!isSentBefore) waiting.answer({ jobs: [leased('a')] });
+    const last = await next('/v1/reports');
+    assert.deepEqual(outcomes(last), ['released']);
+
+    last.answer(counted(last));
+    await stopped;
+    await running;
+  });
+}
+
 test('an answer with something else in it is no answer', async (context) => {
   const { next, make } = await polled(context);
   const worker = make().on('t', () => 1);

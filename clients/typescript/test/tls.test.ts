@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
-import type { IncomingMessage } from 'node:http';
+import type { IncomingMessage, ServerResponse } from 'node:http';
 import { createServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -12,7 +12,8 @@ import type { Duplex } from 'node:stream';
 import { after, before, test } from 'node:test';
 import type { TLSSocket } from 'node:tls';
 import { Client, Worker } from 'workmill';
-import { Server } from './server.js';
+import { leased } from './fake-stream.js';
+import { eventually, gate, Server } from './server.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'workmill-tls-'));
 const [key, certificate] = [join(folder, 'key.pem'), join(folder, 'certificate.pem')];
@@ -47,6 +48,53 @@ for (const transport of ['stream', 'http'] as const) {
     client.close();
   });
 }
+
+test('a worker that waits for a job stops at once, over http', async () => {
+  const tls = { ca: readFileSync(certificate) };
+  const client = new Client({ url, tls });
+  const worker = new Worker({ url, tls, queues: ['nobody'], transport: 'http', signals: false, logger: false });
+  const running = worker.run();
+  await eventually(async () => (await client.status()).bounds.some(({ name, used }) => name === 'waiters' && used > 0));
+
+  const begun = performance.now();
+  await worker.stop();
+  await running;
+
+  assert.ok(performance.now() - begun < 5_000); // So long would it wait for a server that says nothing.
+  client.close();
+});
+
+test('jobs that are on their way when a worker stops are given back, over http', async (context) => {
+  const asked = gate<ServerResponse>();
+  const reported = gate<string>();
+  const holding = createServer(
+    { cert: readFileSync(certificate), key: readFileSync(key) },
+    async (request, response) => {
+      let body = '';
+      for await (const chunk of request) body += String(chunk);
+      if (request.url === '/v1/leases') return asked.open(response);
+      reported.open(body);
+      response.end('{"reports":[{"id":"a","ok":true}]}');
+    },
+  );
+  holding.listen(0, '127.0.0.1');
+  await once(holding, 'listening');
+  context.after(() => {
+    holding.closeAllConnections();
+    holding.close();
+  });
+  const at = `https://127.0.0.1:${(holding.address() as AddressInfo).port}`;
+  const tls = { ca: readFileSync(certificate) };
+  const worker = new Worker({ url: at, tls, transport: 'http', signals: false, logger: false });
+  const running = worker.run();
+
+  (await asked.promise).end(JSON.stringify({ jobs: [leased('a')] }));
+  const stopped = worker.stop();
+
+  assert.match(await reported.promise, /"outcome":"released"/);
+  await stopped;
+  await running;
+});
 
 for (const transport of ['stream', 'http'] as const) {
   test(`over ${transport}, whom WORKMILL_CA_FILE names is believed without a word in the program`, async () => {
