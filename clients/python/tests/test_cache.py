@@ -85,6 +85,14 @@ def test_what_is_no_json_is_not_sent(cache):
         cache.put("k", {}, content_type="text/plain")
 
 
+@pytest.mark.parametrize("kind", ["text/plain\r\nX: y", "text/ü", "", " text/plain"])
+def test_a_content_type_that_would_be_no_header_is_refused(cache, kind):
+    with pytest.raises(UserError) as error:
+        cache.put("k", "text", content_type=kind)
+
+    assert (error.value.code, error.value.field) == ("invalid_field", "content_type")
+
+
 def test_a_missing_value_is_computed_by_one_job(fake, cache, worker):
     for _ in range(3):
         with pytest.raises(CachePending) as pending:

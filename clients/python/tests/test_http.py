@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import re
 import socket
+import socketserver
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -672,3 +674,64 @@ def test_a_token_is_shown(monkeypatch):
     server.join()
     assert b"Authorization: Bearer wm_mine\r\n" in server.requests[0]
     assert b"Authorization: Bearer wm_environment\r\n" in server.requests[1]
+
+
+@pytest.mark.parametrize("timeout", [float("inf"), "30d", 10**12])
+def test_a_time_out_may_be_longer_than_the_system_takes(ask_with, timeout):
+    server = Scripted([answer(QUEUE)])
+
+    assert ask_with(server.url, timeout=timeout, connect_timeout=timeout).name == "q"
+
+    server.join()
+
+
+@pytest.fixture(params=["sync", "async"])
+def ask_with(request):
+    """ask_with(url, **options of the client)"""
+
+    def ask_sync(url, **options):
+        with Client(url, retry=ONCE, **options) as client:
+            return client.queue("q")
+
+    async def ask_async(url, **options):
+        async with AsyncClient(url, retry=ONCE, **options) as client:
+            return await client.queue("q")
+
+    return ask_sync if request.param == "sync" else lambda url, **options: asyncio.run(ask_async(url, **options))
+
+
+class Ports(socketserver.StreamRequestHandler):
+    """Answers each request, and notes from where it came."""
+
+    def handle(self):
+        while self.rfile.readline() != b"":
+            while self.rfile.readline() != b"\r\n":
+                pass
+            self.server.seen.append(self.client_address[1])
+            self.wfile.write(answer(QUEUE))
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_child_that_is_forked_takes_no_connection_of_its_parents():
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Ports) as server:
+        server.seen, server.daemon_threads = [], True
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        with Client(f"http://127.0.0.1:{server.server_address[1]}", connections=1) as client:
+            client.queue("q")
+            client._transport._free.acquire()  # As if another thread were in the middle of a call, which the child does not have.
+
+            child = os.fork()
+            if child == 0:
+                with contextlib.suppress(BaseException):
+                    client.with_options(timeout=30).queue("q")
+                    os._exit(0)
+                os._exit(1)
+            assert os.waitpid(child, 0)[1] == 0
+
+            client._transport._free.release()
+            client.queue("q")
+        server.shutdown()
+
+    parent, of_child, again = server.seen
+    assert parent == again != of_child

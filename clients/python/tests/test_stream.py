@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import socket
 import sys
 import threading
@@ -625,6 +626,59 @@ def test_a_handler_that_exits_fails_its_job_and_not_the_worker(fake, stream, sta
     assert fake.result(ids[1]) == 1
 
 
+class Unshowable(Exception):
+    def __str__(self):
+        return self.there_is_no_such_attribute
+
+    __repr__ = __str__
+
+
+ODD_ERRORS = [
+    (Unshowable(), "Unshowable"),
+    (RetryableError("busy", code=42), "42"),
+    (RetryableError(Unshowable(), code="odd"), "odd"),
+    (RetryableError("busy", code="odd", detail=Unshowable()), "odd"),
+]
+
+
+@pytest.mark.parametrize("inline", [True, False])
+@pytest.mark.parametrize("error, code", ODD_ERRORS)
+def test_an_error_that_cannot_be_shown_fails_its_job_and_not_the_worker(fake, stream, start, inline, error, code):
+    worker = make(stream, concurrency=1)
+
+    @worker.job("odd", inline=inline)
+    def odd(ctx):
+        raise error
+
+    worker.job("t")(lambda ctx: 1)
+    ids = [fake.enqueue(type, queue="q", max_attempts=1).id for type in ("odd", "t")]
+
+    start(worker)
+
+    stream.wait_for(lambda: all(fake.get(id).finished for id in ids))
+    assert fake.get(ids[0]).error.code == code
+    assert fake.result(ids[1]) == 1
+
+
+def test_a_worker_that_has_ended_leaves_signals_as_it_found_them(stream):
+    def mine(number, frame):
+        pass
+
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    before = [signal.signal(number, mine) for number in numbers]
+    try:
+        worker = make(stream)
+        asking = threading.Thread(target=lambda: (stream.wait_for(lambda: stream.subscribed), worker.drain()))
+        asking.start()
+        worker.run()
+        asking.join()
+
+        assert [signal.getsignal(number) for number in numbers] == [mine, mine]
+    finally:
+        for number, handler in zip(numbers, before):
+            signal.signal(number, handler)
+
+
 # ---- A server that says nothing.
 
 
@@ -875,6 +929,26 @@ def test_plain_functions_run_in_threads_beside_them(fake, stream):
 
     assert [fake.result(id) for id in ids] == [10, 20]
     assert "workmill-1" in names and threading.main_thread().name in names
+
+
+@pytest.mark.parametrize("error, code", ODD_ERRORS)
+def test_an_error_of_a_coroutine_that_cannot_be_shown_fails_its_job_and_not_the_worker(fake, stream, error, code):
+    worker = make_async(stream, concurrency=1)
+
+    @worker.job("odd")
+    async def odd(ctx):
+        raise error
+
+    @worker.job("t")
+    async def one(ctx):
+        return 1
+
+    ids = [fake.enqueue(type, queue="q", max_attempts=1).id for type in ("odd", "t")]
+
+    run_async(stream, worker, lambda: stream.wait_for(lambda: all(fake.get(id).finished for id in ids)))
+
+    assert fake.get(ids[0]).error.code == code
+    assert fake.result(ids[1]) == 1
 
 
 @pytest.mark.parametrize("kind", [StopIteration, GeneratorExit])

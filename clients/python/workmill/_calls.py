@@ -52,6 +52,7 @@ REPORTS_MAX = 1_000
 # A call's body stays below the server's default body_size_max of 12 MiB, so that a bulk of big jobs is sent in pieces.
 BULK_BYTES_MAX = 4 * 1024 * 1024
 KEY_LENGTH_MAX = 255  # Of an idempotency key, as the server takes them.
+_CONTENT_TYPE = re.compile(r"(?! )[ -~]{1,255}(?<! )")
 # With these a gateway says in its own words that it reaches no server, or that it has more to do than it can.
 OF_GATEWAYS = (429, 502, 503, 504)
 POLL = 30.0  # Seconds of one long poll; a longer wait is several.
@@ -436,6 +437,8 @@ def cache_put(
     tags: Sequence[str],
     content_type: Optional[str],
 ) -> Call[str]:
+    if content_type is not None:
+        check_content_type(content_type)
     body, kind = cache_value(value, content_type)
     path = _cache_path(key, {"fresh": _text_of(fresh), "stale": _text_of(stale), "tags": ",".join(tags) or None})
 
@@ -443,6 +446,13 @@ def cache_put(
         return answer.headers.get("etag", "").strip('"')
 
     return Call("PUT", path, str, body, {"Content-Type": kind}, read_answer=etag)
+
+
+def check_content_type(text: str) -> None:
+    """Raises UserError, as the server would: what becomes a header must not become two."""
+    if not _CONTENT_TYPE.fullmatch(text):
+        message = f"content_type is 1 to 255 visible ASCII characters, and not {text!r}"
+        raise UserError(message[:1_000], code="invalid_field", field="content_type")
 
 
 def cache_value(value: Any, content_type: Optional[str]) -> Tuple[bytes, str]:

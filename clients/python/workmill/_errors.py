@@ -6,7 +6,7 @@ Programs look at the class of the exception, or at `code`; people read the messa
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Type
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Mapping, Optional, Type
 
 from ._time import DurationLike
 
@@ -159,3 +159,11 @@ def protocol_error(message: str, may_have_happened: bool = True) -> FatalError:
     error = FatalError(message, code="protocol_error")
     error.may_have_happened = may_have_happened
     return error
+
+
+def shown(value: Any, how: Callable[[Any], str] = str) -> str:
+    """As text, whatever it is: what a handler has raised may raise again where it is to be shown."""
+    try:
+        return how(value)
+    except Exception:
+        return f"({type(value).__name__}, which cannot be shown)"

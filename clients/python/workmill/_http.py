@@ -10,6 +10,7 @@ import socket
 import ssl
 import threading
 import time
+import weakref
 from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Deque, Dict, Mapping, Optional, Protocol, cast
@@ -27,6 +28,7 @@ CONNECTIONS_MAX = 64  # Of one client. Who wants a further one waits for one tha
 # Of one client, for calls that wait in the server: they have connections of their own, so that they are in nobody's way.
 WAITS_MAX = 1_000
 IDLE_MAX = 64  # Connections that are kept for the next request.
+TIMEOUT_MAX = 1_000_000.0  # Seconds. The system's calls take no more than some such number.
 
 
 @dataclass(frozen=True)
@@ -103,21 +105,28 @@ class Transport(Protocol):
 
 
 class HttpTransport:
-    """Keeps connections open for the next request, last used first. Safe for several threads."""
+    """Keeps connections open for the next request, last used first. Safe for several threads, and a child that is forked
+    begins without any."""
 
     def __init__(
         self, address: Address, connections_max: int = CONNECTIONS_MAX, connect_timeout: float = CONNECT_TIMEOUT
     ) -> None:
         self._address = address
+        self._connections_max = connections_max
         self._connect_timeout = connect_timeout
+        self._is_closed = False
+        self._begin()
+        _transports.add(self)
+
+    def _begin(self) -> None:
         self._idle: Deque[_Connection] = deque()
         self._lock = threading.Lock()
-        self._free = threading.Semaphore(connections_max)
-        self._is_closed = False
+        self._free = threading.Semaphore(self._connections_max)
 
     def request(
         self, method: str, path: str, headers: Mapping[str, str], body: Optional[bytes], timeout: float
     ) -> Answer:
+        timeout = min(timeout, TIMEOUT_MAX)
         end = time.monotonic() + timeout
         if not self._free.acquire(timeout=timeout):
             raise NoServer("all connections of this client are in use", may_have_happened=False)
@@ -187,6 +196,23 @@ class HttpTransport:
             idle, self._idle = list(self._idle), deque()
         for connection in idle:
             connection.close()
+
+
+_transports: weakref.WeakSet[HttpTransport] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    """In the child. The connections are the parent's, who would get our answers, and we his; closed here, they stay open there.
+    Whoever held a lock or had a connection is a thread of the parent's."""
+    for transport in list(_transports):
+        theirs = transport._idle
+        transport._begin()
+        for connection in theirs:
+            connection.close()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 class _Connection(http.client.HTTPConnection):

@@ -6,7 +6,7 @@ from __future__ import annotations
 import contextlib
 from typing import Any, Callable, ContextManager, Dict, Iterator, Mapping, Optional
 
-from ._errors import WorkmillError
+from ._errors import WorkmillError, shown
 
 try:
     from opentelemetry import context, propagate, trace
@@ -70,13 +70,17 @@ def _about(operation: str, queue: str) -> Dict[str, Any]:
 @contextlib.contextmanager
 def _started(name: str, kind: SpanKind, attributes: Mapping[str, Any]) -> Iterator[Span]:
     tracer = trace.get_tracer("workmill")
-    with tracer.start_as_current_span(name, kind=kind, attributes=attributes, set_status_on_exception=False) as current:
+    with tracer.start_as_current_span(
+        name, kind=kind, attributes=attributes, record_exception=False, set_status_on_exception=False
+    ) as current:
         try:
             yield current
         except Exception as error:
-            what = error.code if isinstance(error, WorkmillError) else type(error).__name__
+            what = shown(error.code) if isinstance(error, WorkmillError) else type(error).__name__
             current.set_attribute("error.type", what)
-            current.set_status(Status(StatusCode.ERROR, str(error)))
+            with contextlib.suppress(Exception):  # One that cannot be shown stays what it is.
+                current.record_exception(error)
+            current.set_status(Status(StatusCode.ERROR, shown(error)))
             raise
 
 

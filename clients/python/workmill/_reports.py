@@ -10,7 +10,7 @@ import traceback
 from typing import Any, Dict, Mapping, Optional, Sequence
 
 from . import _calls, _json
-from ._errors import Cancelled, UserError, WorkmillError
+from ._errors import Cancelled, UserError, WorkmillError, shown
 from ._time import DurationLike, duration_seconds, duration_text
 
 logger = logging.getLogger("workmill")
@@ -32,7 +32,6 @@ _TRACE_MAX = 6_000  # Characters.
 _NAME_MAX = 128
 _NAME = re.compile(r"[A-Za-z0-9._:-]{1,%d}" % _NAME_MAX)
 _NOT_IN_KEYS = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
-_CONTENT_TYPE = re.compile(r"(?! )[ -~]{1,255}(?<! )")
 
 
 def _head(job: Mapping[str, Any], outcome: str) -> bytes:
@@ -103,8 +102,8 @@ def check_cache_entry(
     for tag in tags:
         if not _NAME.fullmatch(tag):
             raise _bad_field("tags", f"have 1 to {_NAME_MAX} of the characters A-Z a-z 0-9 . _ : -", tag)
-    if content_type is not None and not _CONTENT_TYPE.fullmatch(content_type):
-        raise _bad_field("content_type", "is 1 to 255 visible ASCII characters", content_type)
+    if content_type is not None:
+        _calls.check_content_type(content_type)
     seconds = 0.0
     for name, window in (("fresh", _CACHE_FRESH if fresh is None else fresh), ("stale", 0 if stale is None else stale)):
         try:
@@ -143,7 +142,7 @@ def failed(job: Mapping[str, Any], error: BaseException, was_cancelled: bool) ->
         return _failed(job, error.error_class, error.code, error.message, error.detail, error.retry_in)
     lines = traceback.format_exception(type(error), error, error.__traceback__)
     detail = {"traceback": "".join(lines)[-_TRACE_MAX:]}
-    return _failed(job, "retryable", type(error).__name__, str(error), detail)
+    return _failed(job, "retryable", type(error).__name__, error, detail)
 
 
 def unknown_type(job: Mapping[str, Any]) -> bytes:
@@ -151,7 +150,7 @@ def unknown_type(job: Mapping[str, Any]) -> bytes:
 
 
 def _failed(
-    job: Mapping[str, Any], kind: str, code: str, message: str, detail: Any = None, retry_in: Optional[Any] = None
+    job: Mapping[str, Any], kind: str, code: Any, message: Any, detail: Any = None, retry_in: Optional[Any] = None
 ) -> bytes:
     error = {"class": kind, "code": _name(code), "message": _text(message)}
     rest: Dict[str, Any] = {"error": error}
@@ -170,7 +169,7 @@ def _failed(
                 return whole
         except (TypeError, ValueError, RecursionError):
             pass
-        error["detail"] = _text(repr(detail))
+        error["detail"] = _text(shown(detail, repr))
     return _with(job, "failed", rest)
 
 
@@ -204,11 +203,11 @@ def checkpoint(job: Mapping[str, Any], data: Any) -> bytes:
     return b"".join((_head(job, "checkpoint"), b',"data":', text, b"}"))
 
 
-def _name(text: str) -> str:
+def _name(text: Any) -> str:
     """Made to fit the server's names."""
-    return re.sub(r"[^A-Za-z0-9._:-]", "_", text)[:_NAME_MAX] or "failed"
+    return re.sub(r"[^A-Za-z0-9._:-]", "_", shown(text))[:_NAME_MAX] or "failed"
 
 
 def _text(text: Any, most: int = TEXT_MAX) -> str:
     """Without halves of surrogate pairs, which are no UTF-8."""
-    return str(text)[:most].encode("utf-8", "replace").decode("utf-8")
+    return shown(text)[:most].encode("utf-8", "replace").decode("utf-8")

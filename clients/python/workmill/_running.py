@@ -7,7 +7,7 @@ import logging
 
 from . import _otel, _reports
 from ._context import AsyncJobContext, JobContext
-from ._errors import WorkmillError
+from ._errors import WorkmillError, shown
 from ._handlers import Handler
 from ._held import Held, Teller
 from ._settings import Settings
@@ -43,7 +43,7 @@ class Runner(Teller):
                 job["type"],
                 job["id"],
                 attempt,
-                error,
+                shown(error),
                 exc_info=None if isinstance(error, WorkmillError) else error,
                 extra=extra,
             )

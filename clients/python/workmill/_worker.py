@@ -9,7 +9,7 @@ import signal
 import socket
 import ssl
 import threading
-from typing import TYPE_CHECKING, Any, Callable, Iterator, Optional, Sequence, TypeVar
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, Optional, Sequence, TypeVar
 
 from ._async_client import AsyncClient
 from ._calls import QueueChoice
@@ -250,7 +250,7 @@ def _default_name() -> str:
 
 @contextlib.contextmanager
 def _signals(engine: Engine) -> Iterator[None]:
-    """The first SIGTERM or SIGINT drains, the second leaves."""
+    """The first SIGTERM or SIGINT drains, the second leaves. Afterwards they do what they did before."""
     loop = asyncio.get_running_loop()
 
     def on_signal() -> None:
@@ -259,13 +259,16 @@ def _signals(engine: Engine) -> Iterator[None]:
         else:
             engine.drain()
 
-    handled = []
+    before: Dict[signal.Signals, Any] = {}
     for number in (signal.SIGTERM, signal.SIGINT):
         with contextlib.suppress(NotImplementedError, RuntimeError):  # Windows' loops have none.
+            handler = signal.getsignal(number)
             loop.add_signal_handler(number, on_signal)
-            handled.append(number)
+            before[number] = handler
     try:
         yield
     finally:
-        for number in handled:
+        for number, handler in before.items():
             loop.remove_signal_handler(number)
+            if handler is not None:  # Of a library in C there is nothing that could be set again.
+                signal.signal(number, handler)
