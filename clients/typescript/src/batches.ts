@@ -1,7 +1,8 @@
 // Sets of jobs whose end enqueues one or two more: `client.batches`.
 import { randomUUID } from 'node:crypto';
 import { hooked, keyHeader } from './enqueue.js';
-import { newJobToWire, camel } from './names.js';
+import { batchFromWire, newJobToWire } from './names.js';
+import { read } from './ours.js';
 import type {
   Batch,
   BatchFilter,
@@ -65,8 +66,6 @@ export interface BatchesCaller {
 
 const batchPath = (id: string, rest = '') => `/v1/batches/${encodeURIComponent(id)}${rest}`;
 
-export const batchFromWire = (sent: wire.Batch): Batch => camel(sent) as Batch;
-
 /** `client.batches`. */
 export class Batches implements BatchesApi {
   readonly #client: BatchesCaller;
@@ -85,20 +84,20 @@ export class Batches implements BatchesApi {
     const key = { 'idempotency-key': keyHeader(call.idempotencyKey ?? randomUUID()) };
     const headers = { ...(await this.#client.traceHeaders()), ...key };
     const made = await this.#client.call<wire.Batch>('POST', '/v1/batches', JSON.stringify(sent), call, headers);
-    return batchFromWire(made);
+    return read(batchFromWire, made);
   }
 
   async close(id: string, call: CallOptions = {}): Promise<Batch> {
-    return batchFromWire(await this.#client.call<wire.Batch>('POST', batchPath(id, '/close'), undefined, call));
+    return read(batchFromWire, await this.#client.call<wire.Batch>('POST', batchPath(id, '/close'), undefined, call));
   }
 
   async get(id: string, call: CallOptions = {}): Promise<Batch> {
-    return batchFromWire(await this.#client.call<wire.Batch>('GET', batchPath(id), undefined, call));
+    return read(batchFromWire, await this.#client.call<wire.Batch>('GET', batchPath(id), undefined, call));
   }
 
   async *list(filter: BatchFilter = {}, options: ListOptions = {}): AsyncIterableIterator<Batch> {
     const batches = this.#client.pages<wire.Batch>('/v1/batches', { state: filter.state }, options);
-    for await (const batch of batches) yield batchFromWire(batch);
+    for await (const batch of batches) yield read(batchFromWire, batch);
   }
 
   async delete(id: string, call: CallOptions = {}): Promise<void> {

@@ -103,6 +103,15 @@ export interface CacheCaller {
 const jsonType = /^application\/(?:[^;/]+\+)?json\s*(?:;|$)/i;
 const keyPath = (key: string, query = '') => `/v1/cache/${encodeURIComponent(key)}${query}`;
 
+/** Throws for what the server would refuse; and what becomes a header must not become two. */
+export function checkContentType(text: string | undefined): void {
+  if (text === undefined || /^(?! )[ -~]{1,255}(?<! )$/.test(text)) return;
+  throw new UserError('contentType is 1 to 255 visible ASCII characters', {
+    code: 'invalid_field',
+    field: 'contentType',
+  });
+}
+
 /** A value as it is stored. Throws a UserError for what is no JSON. */
 export function storedValue(
   value: unknown,
@@ -185,6 +194,7 @@ export class Cache implements CacheApi {
   }
 
   async put(key: string, value: unknown, options: CacheOptions = {}, call: CallOptions = {}): Promise<string> {
+    checkContentType(options.contentType);
     const stored = storedValue(value, options.contentType);
     const query = new URLSearchParams();
     if (options.fresh !== undefined) query.set('fresh', durationText(options.fresh));

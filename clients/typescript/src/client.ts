@@ -7,6 +7,7 @@ import { FatalError, isWorkmillError, JobFailedError, RetryableError, WorkmillEr
 import { answerError, Http, tokenOf, urlOf, type HttpAnswer, type TlsOptions } from './http.js';
 import {
   camel,
+  enqueuedFromWire,
   jobFromWire,
   jobToWire,
   leasedJobsFromWire,
@@ -25,6 +26,7 @@ import {
   type Retry,
   type RetryOptions,
 } from './retry.js';
+import { isObject, listOf, read } from './ours.js';
 import { loadTelemetry, type Telemetry } from './telemetry.js';
 import { isWait, Wait } from './wait.js';
 import type { WorkmillApi } from './api.js';
@@ -160,7 +162,7 @@ export class Client implements WorkmillApi {
       this.#onEnqueue.length > 0
         ? newJobToWire(await hooked({ ...options, type, payload }, this.#onEnqueue))
         : jobToWire(type, payload, options);
-    return this.#send(JSON.stringify(job), job.queue ?? 'default', 1, call);
+    return read(enqueuedFromWire, await this.#send(JSON.stringify(job), job.queue ?? 'default', 1, call));
   }
 
   /**
@@ -189,7 +191,7 @@ export class Client implements WorkmillApi {
       part += 1;
       try {
         const answer = await this.#send<wire.EnqueuedJobs>(body, queue ?? 'default', count, { ...rest, ...key });
-        for (const one of answer.jobs) answers.push(one);
+        for (const one of listOf(answer.jobs)) answers.push(read(enqueuedFromWire, one));
       } catch (error) {
         if (error instanceof WorkmillError) {
           // Counted in this call by the server; by the caller in all that he gave.
@@ -222,7 +224,7 @@ export class Client implements WorkmillApi {
 
   /** The job as it is. Rejects with the code `job_not_found` where there is none. */
   async get<In = any, Out = any>(id: string, call: CallOptions = {}): Promise<Job<In, Out>> {
-    return jobFromWire(await this.#call<wire.JobAsRead>('GET', jobPath(id), undefined, call));
+    return read(jobFromWire<In, Out>, await this.#call<wire.JobAsRead>('GET', jobPath(id), undefined, call));
   }
 
   /**
@@ -233,21 +235,22 @@ export class Client implements WorkmillApi {
     const call = { signal: options.signal };
     if (!isWait(options.timeout)) return this.get(id, call);
     const wait = new Wait(options.timeout, this.#retry);
-    let job: wire.JobAsRead | undefined;
+    let job: Job<In, Out> | undefined;
     for (;;) {
       let pauseMs: number | undefined;
       try {
         const waitMs = wait.nextPollMs();
         const path = pathWith(jobPath(id), { wait: `${waitMs}ms` });
-        job = await this.#call<wire.JobAsRead>('GET', path, undefined, call, waitMs, undefined, 1);
-        if (finished.has(job.state)) return jobFromWire(job);
+        const sent = await this.#call<wire.JobAsRead>('GET', path, undefined, call, waitMs, undefined, 1);
+        job = read(jobFromWire<In, Out>, sent);
+        if (finished.has(job.state)) return job;
         pauseMs = wait.pauseMs();
       } catch (error) {
         if (!isWorkmillError(error) || error === call.signal?.reason || !wait.isWorthAnother(error)) throw error;
         pauseMs = wait.pauseMsAfter(error);
         if (pauseMs === undefined && job === undefined) throw error;
       }
-      if (pauseMs === undefined) return jobFromWire(job!);
+      if (pauseMs === undefined) return job!;
       if (pauseMs > 0) await sleep(pauseMs, options.signal);
     }
   }
@@ -284,32 +287,33 @@ export class Client implements WorkmillApi {
   async update(id: string, changes: JobChanges, call: CallOptions = {}): Promise<Job> {
     const sent = snake(changes);
     if (changes.runAt instanceof Date) sent['run_at'] = changes.runAt.toISOString();
-    return jobFromWire(await this.#call<wire.JobAsRead>('PATCH', jobPath(id), JSON.stringify(sent), call));
+    return read(jobFromWire, await this.#call<wire.JobAsRead>('PATCH', jobPath(id), JSON.stringify(sent), call));
   }
 
   /** The lines that its workers logged, oldest first. */
   async log(id: string, call: CallOptions = {}): Promise<string[]> {
-    return (await this.#call<wire.JobLog>('GET', jobPath(id, '/log'), undefined, call)).lines;
+    return listOf((await this.#call<wire.JobLog>('GET', jobPath(id, '/log'), undefined, call)).lines);
   }
 
   /** All jobs that match, newest first, fetched page by page as they are asked for. */
   async *list(filter: JobFilter = {}, options: ListOptions = {}): AsyncIterableIterator<Job> {
     const jobs = this.#pages<wire.JobAsRead>('/v1/jobs', snake(filter) as Query, options);
-    for await (const job of jobs) yield jobFromWire(job);
+    for await (const job of jobs) yield read(jobFromWire, job);
   }
 
   /** All queues, by name. */
   async *queues(options: ListOptions = {}): AsyncIterableIterator<Queue> {
-    for await (const queue of this.#pages<wire.Queue>('/v1/queues', {}, options)) yield queueFromWire(queue);
+    for await (const queue of this.#pages<wire.Queue>('/v1/queues', {}, options)) yield read(queueFromWire, queue);
   }
 
   async queue(name: string, call: CallOptions = {}): Promise<Queue> {
-    return queueFromWire(await this.#call<wire.Queue>('GET', queuePath(name), undefined, call));
+    return read(queueFromWire, await this.#call<wire.Queue>('GET', queuePath(name), undefined, call));
   }
 
   /** Pauses or bounds a queue. One that is not there is made. */
   async updateQueue(name: string, changes: QueueChanges, call: CallOptions = {}): Promise<Queue> {
-    return queueFromWire(await this.#call<wire.Queue>('PATCH', queuePath(name), JSON.stringify(snake(changes)), call));
+    const body = JSON.stringify(snake(changes));
+    return read(queueFromWire, await this.#call<wire.Queue>('PATCH', queuePath(name), body, call));
   }
 
   /** Retries, cancels or deletes all that match; resolves to how many. */
@@ -343,7 +347,8 @@ export class Client implements WorkmillApi {
     const waitMs = milliseconds(wait);
     const body = JSON.stringify(sent);
     // Not repeatable: the jobs of a lost answer are leased, and to nobody.
-    return leasedJobsFromWire(
+    return read(
+      leasedJobsFromWire,
       await this.#call<wire.LeasedJobs>('POST', '/v1/leases', body, call, waitMs, undefined, undefined, false),
     );
   }
@@ -352,7 +357,7 @@ export class Client implements WorkmillApi {
   async report(reports: Report[], call: CallOptions = {}): Promise<ReportResult[]> {
     const body = JSON.stringify({ reports: reports.map(reportToWire) });
     const answer = await this.#call<wire.ReportResults>('POST', '/v1/reports', body, call);
-    return answer.reports.map((result) => camel(result) as ReportResult);
+    return listOf(answer.reports).map((result) => camel(result) as ReportResult);
   }
 
   /** Closes the connections, those in use too: what is under way fails, and so does every later call. */
@@ -379,8 +384,8 @@ export class Client implements WorkmillApi {
         undefined,
         options,
       );
-      yield* page.items;
-      cursor = page.next;
+      yield* listOf(page.items);
+      cursor = page.next ?? null;
     } while (cursor !== null);
   }
 
@@ -449,15 +454,20 @@ export class Client implements WorkmillApi {
   }
 }
 
+/** An answer, which is an object whatever is asked. */
 function parse<T>(answer: HttpAnswer): T {
+  let content: unknown;
+  let cause: unknown;
   try {
-    return JSON.parse(answer.body) as T;
+    content = JSON.parse(answer.body);
   } catch (error) {
-    throw new FatalError(`an answer that is not JSON: ${answer.body.slice(0, 200)}`, {
-      code: 'protocol_error',
-      status: answer.status,
-      cause: error,
-      mayHaveHappened: true,
-    });
+    cause = error;
   }
+  if (isObject(content)) return content as T;
+  throw new FatalError(`an answer that is no object of JSON: ${answer.body.slice(0, 200)}`, {
+    code: 'protocol_error',
+    status: answer.status,
+    cause,
+    mayHaveHappened: true,
+  });
 }

@@ -186,6 +186,8 @@ export class Http {
   readonly #prefix: string;
   readonly #headers: Record<string, string>;
   #inFlight = 0;
+  /** Ends those that are under way, or wait for a connection. */
+  readonly #ends = new Set<() => void>();
   #closed = false;
 
   constructor(options: HttpOptions) {
@@ -201,6 +203,8 @@ export class Http {
 
   close(): void {
     this.#closed = true;
+    // Those that wait, too: the agent would make new connections for them.
+    for (const end of [...this.#ends]) end();
     this.#agent.destroy();
   }
 
@@ -259,6 +263,8 @@ export class Http {
         request.destroy();
         reject(error as Error);
       };
+      const end = () => give(new FatalError('the client is closed', { code: 'closed', mayHaveHappened: isConnected }));
+      this.#ends.add(end);
       const aborted = () => give(signal?.reason);
       const calledOff = () => {
         if (!isConnected) return give(callOff?.reason);
@@ -271,6 +277,7 @@ export class Http {
         clearTimeout(timer);
         clearTimeout(connecting);
         clearTimeout(ending);
+        this.#ends.delete(end);
         signal?.removeEventListener('abort', aborted);
         callOff?.removeEventListener('abort', calledOff);
       };

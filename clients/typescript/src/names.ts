@@ -2,7 +2,7 @@
 // the user's (payload, meta, result) or has names of one word.
 import { durationText } from './duration.js';
 import { UserError } from './errors.js';
-import type { Job, JobOptions, LeasedJob, LeasedJobs, NewJob, Queue, Report, ReportResult } from './types.js';
+import type { Batch, Job, JobOptions, LeasedJob, LeasedJobs, NewJob, Queue, Report, ReportResult } from './types.js';
 import type * as wire from './wire.js';
 
 const toCamel = new Map<string, string>();
@@ -77,7 +77,23 @@ export function newJobToWire(job: NewJob): wire.Job {
   return jobToWire(type, payload, options);
 }
 
+/** Throws where that is no name: then what came is something else. */
+function check(name: unknown): void {
+  if (typeof name !== 'string') throw new TypeError('it has no name');
+}
+
+export function enqueuedFromWire(sent: wire.Enqueued): wire.Enqueued {
+  check(sent.id);
+  return sent;
+}
+
+export function batchFromWire(sent: wire.Batch): Batch {
+  check(sent.id);
+  return camel(sent) as Batch;
+}
+
 export function jobFromWire<In, Out>(sent: wire.JobAsRead): Job<In, Out> {
+  check(sent.id);
   const { payload_base64, result_base64, ...rest } = sent;
   const job = camel(rest);
   if (payload_base64 !== undefined) job['payload'] = fromBase64(payload_base64);
@@ -86,6 +102,7 @@ export function jobFromWire<In, Out>(sent: wire.JobAsRead): Job<In, Out> {
 }
 
 export function leasedFromWire<In>(sent: wire.LeasedJob): LeasedJob<In> {
+  check(sent.id);
   const { payload_base64, ...rest } = sent;
   const job = camel(rest);
   if (payload_base64 !== undefined) job['payload'] = fromBase64(payload_base64);
@@ -100,6 +117,7 @@ export function leasedJobsFromWire(sent: wire.LeasedJobs): LeasedJobs {
 }
 
 export function queueFromWire(sent: wire.Queue): Queue {
+  check(sent.name);
   return { ...camel(sent), settings: camel(sent.settings) } as Queue;
 }
 

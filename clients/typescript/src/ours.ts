@@ -1,5 +1,6 @@
-// Whether what a server tells a worker makes sense. Looked at before any of it is taken: what throws in the middle would
-// end the process, or leave half of it done.
+// Whether what a server tells makes sense. Of a worker it is looked at before any of it is taken: what throws in the middle
+// would end the process, or leave half of it done.
+import { FatalError } from './errors.js';
 import type * as wire from './wire.js';
 
 export function isObject(value: unknown): value is Record<string, unknown> {
@@ -35,4 +36,21 @@ function isJob(one: unknown): boolean {
 
 function isResult(one: unknown): boolean {
   return isObject(one) && (one['ok'] === true || isProblem(one['error']));
+}
+
+const notOurs = (what: string, cause?: unknown) =>
+  new FatalError(what, { code: 'protocol_error', cause, mayHaveHappened: true });
+
+/** What an answer says. Where that makes no sense, it is no answer of a Workmill server. */
+export function read<Sent, T>(how: (sent: Sent) => T, sent: Sent): T {
+  try {
+    return how(sent);
+  } catch (cause) {
+    throw notOurs('an answer in a form that is not known', cause);
+  }
+}
+
+export function listOf<T>(value: T[]): T[] {
+  if (Array.isArray(value)) return value;
+  throw notOurs('an answer without the list that was asked for');
 }

@@ -98,7 +98,29 @@ export function failedText(run: Run, failure: Failure): string {
   return `${head(run, 'failed')},"error":${JSON.stringify(error)}${retryIn === undefined ? '' : `,"retry_in":"${retryIn}"`}}`;
 }
 
-const nameOf = (text: string) => text.replace(/[^A-Za-z0-9._:-]/g, '_').slice(0, 128) || 'failed';
+/** As a text, whatever it is: what a handler threw may throw again where it is to be shown. */
+function shown(value: unknown): string {
+  try {
+    return String(value);
+  } catch {
+    return 'something that cannot be shown';
+  }
+}
+
+/** Node makes it when it is looked at, of what the error has then, and that may throw. */
+export function stackOf(error: unknown): string | undefined {
+  try {
+    const stack = error instanceof Error ? (error.stack as unknown) : undefined;
+    return typeof stack === 'string' ? stack : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+const nameOf = (text: unknown) =>
+  shown(text)
+    .replace(/[^A-Za-z0-9._:-]/g, '_')
+    .slice(0, 128) || 'failed';
 
 /** What a handler threw, as the server is told. Whatever it is, this throws nothing. */
 export function failureOf(thrown: unknown): Failure {
@@ -117,16 +139,11 @@ export function failureOf(thrown: unknown): Failure {
   }
   if (thrown instanceof Error) {
     const failure: Failure = { class: 'retryable', code: nameOf(thrown.name), message: messageOf(thrown.message) };
-    if (typeof thrown.stack === 'string') failure.detail = { stack: textOf(thrown.stack, 4_000) };
+    const stack = stackOf(thrown);
+    if (stack !== undefined) failure.detail = { stack: textOf(stack, 4_000) };
     return failure;
   }
-  let message = 'something that is no error was thrown';
-  try {
-    message = messageOf(thrown);
-  } catch {
-    // An object without toString.
-  }
-  return { class: 'retryable', code: 'thrown', message };
+  return { class: 'retryable', code: 'thrown', message: messageOf(thrown) };
 }
 
 /**
@@ -134,7 +151,7 @@ export function failureOf(thrown: unknown): Failure {
  * none.
  */
 export function textOf(value: unknown, charactersMax: number): string {
-  const text = String(value);
+  const text = shown(value);
   if (text.length <= charactersMax) return text.toWellFormed();
   const isBetween = /[\uD800-\uDBFF]/.test(text[charactersMax - 1]!) && /[\uDC00-\uDFFF]/.test(text[charactersMax]!);
   return text.slice(0, isBetween ? charactersMax - 1 : charactersMax).toWellFormed();

@@ -1,5 +1,5 @@
 // One job in a worker's hands: what its handler is given, and what the worker knows of it.
-import { jsonOf, storedValue, type CacheOptions } from './cache.js';
+import { checkContentType, jsonOf, storedValue, type CacheOptions } from './cache.js';
 import { durationText, milliseconds } from './duration.js';
 import { FatalError, UserError } from './errors.js';
 import { fromBase64, toBase64 } from './names.js';
@@ -62,8 +62,7 @@ function checkEntry(key: string, options: CacheOptions): void {
   if (!Array.isArray(tags) || tags.length > cacheTagsMax) throw bad('tags', `is a list of ${cacheTagsMax} at most`);
   for (const tag of tags)
     if (!/^[A-Za-z0-9._:-]{1,128}$/.test(tag)) throw bad('tags', 'have 1 to 128 of the characters A-Z a-z 0-9 . _ : -');
-  if (contentType !== undefined && !/^(?! )[ -~]{1,255}(?<! )$/.test(contentType))
-    throw bad('contentType', 'is 1 to 255 visible ASCII characters');
+  checkContentType(contentType);
   if (milliseconds(fresh) > cacheMsMax) throw bad('fresh', 'is 365 days at most');
   if (milliseconds(fresh) + milliseconds(stale) > cacheMsMax) throw bad('stale', 'is 365 days at most, with fresh');
 }
@@ -145,6 +144,12 @@ export class Run implements JobContext {
   }
 
   checkpoint(data: unknown): Promise<void> {
+    const kept = this.#checkpoint(data);
+    kept.catch(() => {}); // A handler may care or not. That it does not must not end the process.
+    return kept;
+  }
+
+  #checkpoint(data: unknown): Promise<void> {
     if (this.reported) return Promise.reject(new FatalError('the job is finished', { code: 'lease_lost' }));
     if (this.lost) return Promise.reject(new FatalError('the lease is over', { code: 'lease_lost' }));
     return this.#owner.checkpoint(this, data);

@@ -1,6 +1,7 @@
 // OpenTelemetry, where the program has `@opentelemetry/api` installed: nothing here depends on it otherwise. Spans are
 // named and attributed as the semantic conventions for messaging say.
 import type * as otel from '@opentelemetry/api';
+import { messageOf, stackOf } from './reports.js';
 import type { LeasedJob } from './types.js';
 
 export interface Telemetry {
@@ -87,10 +88,12 @@ class Tracing implements Telemetry {
     try {
       return await work();
     } catch (error) {
-      const { code, name, message } = error as { code?: unknown; name?: unknown; message?: unknown };
-      span.setAttribute('error.type', String(code ?? name ?? 'unknown'));
-      span.recordException(error as Error);
-      span.setStatus({ code: this.#api.SpanStatusCode.ERROR, message: String(message ?? error) });
+      // It may be anything that a handler threw, null too.
+      const { code, name, message } = Object(error) as { code?: unknown; name?: unknown; message?: unknown };
+      const [type, shown, stack] = [messageOf(code ?? name ?? 'unknown'), messageOf(message ?? error), stackOf(error)];
+      span.setAttribute('error.type', type);
+      span.recordException({ name: type, message: shown, ...(stack === undefined ? {} : { stack }) });
+      span.setStatus({ code: this.#api.SpanStatusCode.ERROR, message: shown });
       throw error;
     } finally {
       span.end();

@@ -15,6 +15,7 @@ import {
   linesText,
   progressText,
   releasedText,
+  stackOf,
   type Report,
 } from './reports.js';
 import { bounded } from './retry.js';
@@ -376,7 +377,8 @@ export class Worker {
       return;
     }
     if (isPromise) {
-      (result as Promise<unknown>).then(
+      // A promise is itself by that. What only looks like one may throw, or settle twice.
+      Promise.resolve(result).then(
         (value) => this.#completed(run, value),
         (error: unknown) => this.#failed(run, error),
       );
@@ -390,7 +392,7 @@ export class Worker {
     try {
       (this.events as EventEmitter).emit(event, ...(about as unknown[]));
     } catch (error) {
-      const stack = error instanceof Error ? { stack: error.stack } : {};
+      const stack = error instanceof Error ? { stack: stackOf(error) } : {};
       const { message } = failureOf(error);
       this.#logger.error({ worker: this.name, event, ...stack }, `a listener of ${event} threw: ${message}`);
     }
@@ -445,7 +447,7 @@ export class Worker {
           class: failure.class,
           code: failure.code,
           // Of what nobody threw on purpose: where it came from.
-          ...(error instanceof Error && !isWorkmillError(error) ? { stack: error.stack } : {}),
+          ...(error instanceof Error && !isWorkmillError(error) ? { stack: stackOf(error) } : {}),
         };
         this.#logger.warn(fields, `a job failed: ${failure.message}`);
         this.#emit('failed', run.job, error);

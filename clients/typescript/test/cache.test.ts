@@ -199,6 +199,16 @@ test('what a report cannot hold is refused where it is set', async () => {
   assert.equal((await fake.cache.get('k1'))?.value, 1);
 });
 
+test('a content type that would be no header is refused before anything is sent', () =>
+  against([], async (client) => {
+    for (const { cache } of [client, new FakeWorkmill()]) {
+      for (const contentType of ['text/plain\r\nx: y', 'text/ü', '', ' text/plain']) {
+        const refused = { code: 'invalid_field', field: 'contentType' };
+        await assert.rejects(cache.put('k', 'text', { contentType }), refused);
+      }
+    }
+  }));
+
 test('values are forgotten by key, tag and prefix', async () => {
   const { cache } = new FakeWorkmill();
   for (const n of [0, 1, 2, 3]) await cache.put(`user/${n}`, n, { tags: ['users', `team-${n % 2}`] });

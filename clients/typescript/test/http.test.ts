@@ -6,7 +6,7 @@ import { createServer as createTcpServer, type AddressInfo, type Server, type So
 import { test } from 'node:test';
 import { setImmediate } from 'node:timers/promises';
 import { Client, UserError, Worker, type WorkmillError } from 'workmill';
-import { overflows } from './server.js';
+import { eventually, overflows } from './server.js';
 
 /** Runs `use` against a server that answers so. */
 async function against(server: Server, use: (url: string) => Promise<void>): Promise<void> {
@@ -347,6 +347,39 @@ test('nobody there is no_server; something else there is protocol_error', async 
   });
 });
 
+test('JSON that is no answer to what was asked is no answer', async () => {
+  let body = '';
+  const server = answering((_request, response) => response.writeHead(200).end(body));
+  await against(server, async (url) => {
+    const client = new Client({ url, retry: { attempts: 1 } });
+    const calls: Record<string, () => Promise<unknown>> = {
+      get: () => client.get('x'),
+      waitFor: () => client.waitFor('x'),
+      enqueue: () => client.enqueue('t'),
+      enqueueMany: () => client.enqueueMany([{ type: 't' }]),
+      list: () => client.list().next(),
+      log: () => client.log('x'),
+      queue: () => client.queue('q'),
+      queues: () => client.queues().next(),
+      lease: () => client.lease({ queues: ['q'] }),
+      report: () => client.report([]),
+      batch: () => client.batches.get('b'),
+      batches: () => client.batches.list().next(),
+    };
+    const item = '{"items": [null], "jobs": [null], "lines": 1, "reports": 1}';
+
+    for (body of ['null', '[]', '1', '{}', '{"items": {}, "jobs": {}, "lines": {}, "reports": {}}', item]) {
+      for (const [name, call] of Object.entries(calls)) {
+        await assert.rejects(call(), { code: 'protocol_error', mayHaveHappened: true }, `${name}: ${body}`);
+      }
+    }
+
+    body = '{"items": []}'; // Without a word on the next page.
+    assert.deepEqual(await client.list().next(), { done: true, value: undefined });
+    client.close();
+  });
+});
+
 test('connections are bounded and kept, and so is the number of those that wait for one', async () => {
   const waiting: Array<() => void> = [];
   const ports = new Set<number>();
@@ -365,6 +398,28 @@ test('connections are bounded and kept, and so is the number of those that wait 
     assert.equal(ports.size, 2);
     client.close();
     await assert.rejects(client.log('x'), { code: 'closed' });
+  });
+});
+
+test('closing a client ends what is under way, and what waits for a connection', async () => {
+  const asked: string[] = [];
+  const server = answering((request) => void asked.push(request.url!));
+  await against(server, async (url) => {
+    const client = new Client({ url, maxConnections: 1 });
+    const calls = ['sent', 'waiting'].map((id) => client.get(id));
+    await eventually(() => asked.length === 1);
+
+    client.close();
+
+    const ends = await Promise.allSettled(calls);
+    assert.deepEqual(
+      ends.map((end) => end.status === 'rejected' && [end.reason.code, end.reason.mayHaveHappened]),
+      [
+        ['closed', true],
+        ['closed', false],
+      ],
+    );
+    assert.deepEqual(asked, ['/v1/jobs/sent']);
   });
 });
 

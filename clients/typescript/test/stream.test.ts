@@ -205,6 +205,28 @@ test('a checkpoint is kept when the server says so, and not before', async () =>
   await end(worker, running, peer);
 });
 
+test("a checkpoint that nobody waits for is nobody else's business", async () => {
+  const [saved, over] = [gate(), gate()];
+  const worker = make().on('t', async (_job, ctx) => {
+    void ctx.checkpoint(1);
+    await saved.promise;
+    void ctx.checkpoint(2); // The lease is over by now.
+    void ctx.checkpoint('x'.repeat(1024 * 1024));
+    over.open();
+  });
+  worker.events.on('leaseLost', () => saved.open());
+  const running = worker.run();
+  const peer = await server.peer();
+  await peer.subscribed();
+
+  peer.send({ jobs: [leased('a')] });
+  await peer.reports({ ok: false, error: problem('lease_lost', 'fatal') });
+  await over.promise;
+
+  await setImmediate();
+  await end(worker, running, peer);
+});
+
 test('a stream that breaks comes back by its token, and sends again what was not answered', async () => {
   const { promise, open } = gate();
   let runs = 0;
@@ -458,6 +480,55 @@ test('what a handler throws decides the class of the failure', async () => {
     ],
   );
   assert.deepEqual(reports[1]!['error'].detail, { street: 1 });
+  await end(worker, running, peer);
+});
+
+test('whatever a handler throws or gives back, it is about its own job', async () => {
+  const odd: Record<string, () => unknown> = {
+    number: () => {
+      throw new RetryableError('busy', { code: 42 as never });
+    },
+    nameless: () => {
+      throw Object.assign(new Error('who am I'), { name: undefined });
+    },
+    shapeless: async () => {
+      throw Object.assign(new Error(), { message: Object.create(null) as unknown });
+    },
+    nothing: async () => {
+      throw null;
+    },
+    throwing: () => ({
+      then: () => {
+        throw new RangeError('too far');
+      },
+    }),
+    twice: () => ({
+      then: (resolve: (value: number) => void) => {
+        resolve(1);
+        resolve(2);
+      },
+    }),
+  };
+  const worker = make({ concurrency: 1 }).on('t', (job) => odd[job.id]!());
+  const running = worker.run();
+  const peer = await server.peer();
+  await peer.subscribed();
+
+  peer.send({ jobs: Object.keys(odd).map((id) => leased(id)) });
+
+  const reports = await peer.reportsOf(6);
+  assert.deepEqual(
+    reports.map(({ id, error, result }) => [id, error?.code, error?.message ?? result]),
+    [
+      ['number', '42', 'busy'],
+      ['nameless', 'undefined', 'who am I'],
+      ['shapeless', 'Error', 'something that cannot be shown'],
+      ['nothing', 'thrown', 'null'],
+      ['throwing', 'RangeError', 'too far'],
+      ['twice', undefined, 1],
+    ],
+  );
+  assert.equal(worker.load.running, 0);
   await end(worker, running, peer);
 });
 

@@ -57,6 +57,26 @@ test('one trace from the caller over the job into its handler', async () => {
   assert.equal(process.status.code, SpanStatusCode.ERROR);
 });
 
+test('a handler may throw anything', async () => {
+  exporter.reset();
+  const client = new Client({ url: server.url });
+  const worker = new Worker({ url: server.url, queues: ['odd'], signals: false, logger: false });
+  worker.on('odd', () => {
+    throw null;
+  });
+  const running = worker.run();
+
+  const { id } = await client.enqueue('odd', null, { queue: 'odd', maxAttempts: 1 });
+  const { error } = await client.waitFor(id);
+  await worker.stop();
+  await running;
+  client.close();
+
+  assert.deepEqual([error?.code, error?.message], ['thrown', 'null']);
+  const span = exporter.getFinishedSpans().find(({ name }) => name === 'process odd')!;
+  assert.deepEqual([span.status.code, span.status.message], [SpanStatusCode.ERROR, 'null']);
+});
+
 test('an enqueue that fails, and one of several, show so in their spans', async () => {
   exporter.reset();
   const client = new Client({ url: server.url });

@@ -3,6 +3,7 @@
 import { createHash } from 'node:crypto';
 import {
   CachePendingError,
+  checkContentType,
   storedValue,
   valueOf,
   type CacheApi,
@@ -78,6 +79,7 @@ export class FakeCache implements CacheApi {
 
   async put(key: string, value: unknown, options: CacheOptions = {}, call: CallOptions = {}): Promise<string> {
     this.#owner.check(call);
+    checkContentType(options.contentType);
     const stored = storedValue(value, options.contentType);
     return this.#put(key, Buffer.from(stored.bytes), stored.contentType, options);
   }
