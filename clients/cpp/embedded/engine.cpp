@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/thread_name.h"
+#include "core.h"
 #include "engine/engine.h"
 #include "log/file/file_log.h"
 #include "model/job.h"
@@ -23,9 +24,7 @@ client::LogLevel level_of(std::string_view line) {
 }
 
 telemetry::LogSink sink_of(LogHook hook) {
-  return [hook = std::move(hook)](std::string_view line) {
-    if (hook) hook(level_of(line), line);
-  };
+  return [hook = std::move(hook)](std::string_view line) { say(hook, level_of(line), line); };
 }
 
 log::Durability durability_of(client::Durability durability) {

@@ -19,7 +19,7 @@ Call make_call(Core const& core, std::string method, std::string target, std::st
   call.request.method = std::move(method);
   call.request.target = std::move(target);
   call.request.body = std::move(body);
-  call.request.timeout = options.timeout.value_or(core.options().request_timeout);
+  call.request.timeout = std::min(options.timeout.value_or(core.options().request_timeout), kLongest);
   call.request.traceparent = options.traceparent;
   call.request.tracestate = options.tracestate;
   if (call.request.traceparent.empty()) {
@@ -56,7 +56,7 @@ Result<> write_hooked(Core const& core, NewJob const& job, std::string& out) {
 }
 
 void hold(Call& call, Duration wait) {
-  call.request.timeout += wait;
+  call.request.timeout += std::min(wait, kLongest);
   call.request.waits = wait > Duration{0};
 }
 

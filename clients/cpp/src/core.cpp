@@ -46,13 +46,27 @@ bool is_worth_another(Error const& error) {
 Duration backoff(RetryPolicy const& policy, unsigned attempts, std::minstd_rand& chance) {
   double const span =
       static_cast<double>(policy.first.count()) * std::pow(policy.factor, attempts > 0 ? attempts - 1 : 0);
-  double const most = std::clamp(span, 0.0, static_cast<double>(policy.cap.count()));
+  double const most = std::min(span, static_cast<double>(policy.cap.count()));
+  if (!(most > 0)) return Duration{0};  // Nothing, a thousand times over, is none: no number.
   return Duration{std::uniform_int_distribution<Duration::rep>{0, static_cast<Duration::rep>(most)}(chance)};
 }
 
-Loop::Clock::time_point time_after(Duration time) {
-  constexpr Duration kMost = std::chrono::days{36'525};
-  return Loop::Clock::now() + std::min(time, kMost);
+Loop::Clock::time_point time_after(Duration time) { return Loop::Clock::now() + std::min(time, kLongest); }
+
+ServerOptions bounded(ServerOptions options) {
+  for (Duration* const time : {&options.connect_timeout, &options.request_timeout, &options.idle_max,
+                               &options.retry.first, &options.retry.cap}) {
+    *time = std::min(*time, kLongest);
+  }
+  return options;
+}
+
+void say(LogHook const& hook, LogLevel level, std::string_view message) {
+  if (!hook) return;
+  try {
+    hook(level, message);
+  } catch (...) {  // Else it would end the thread that all depend on, and the program with it.
+  }
 }
 
 Error thrown_error(std::string_view who) {
@@ -100,7 +114,7 @@ std::string& current_tracestate() {
 }
 
 Core::Core(std::shared_ptr<Backend> backend, ServerOptions options)
-    : options_(std::move(options)), backend_(std::move(backend)), chance_(std::random_device{}()) {
+    : options_(bounded(std::move(options))), backend_(std::move(backend)), chance_(std::random_device{}()) {
   loop_.post([this] { transport_ = backend_->make_transport(loop_); });
 }
 
@@ -222,8 +236,8 @@ void Core::finish(CallId id, Result<Response> answer) {
 
 void Core::log(LogLevel level, std::string message) {
   if (!options_.log) return;
-  if (loop_.is_current()) return options_.log(level, message);
-  loop_.post([this, level, message = std::move(message)] { options_.log(level, message); });
+  if (loop_.is_current()) return say(options_.log, level, message);
+  loop_.post([this, level, message = std::move(message)] { say(options_.log, level, message); });
 }
 
 }  // namespace workmill::client::detail

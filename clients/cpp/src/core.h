@@ -75,11 +75,13 @@ bool is_worth_another(Error const& error);
 Duration backoff(RetryPolicy const& policy, unsigned attempts, std::minstd_rand& chance);
 // A worker's, while its server is away: for as long as it takes.
 inline constexpr RetryPolicy kAwayPolicy{.attempts = 0, .first = Duration{50}, .factor = 2.0, .cap = Duration{2'000}};
-// From now; what is over 100 years, which no time point would hold, as 100 years.
+// From now; kLongest at most.
 Loop::Clock::time_point time_after(Duration time);
 // Longer than this nobody waits inside a call because the server asks for it: it fails, and `retry_after` says how long
 // that was.
 inline constexpr Duration kRetryAfterMax{60'000};
+// Says it to the hook, if there is one. What it throws is lost, with the line and nothing else.
+void say(LogHook const& hook, LogLevel level, std::string_view message);
 // What is being caught, which `who` threw: by its type.
 Error thrown_error(std::string_view who);
 std::string random_key();  // 128 random bits, in hex.

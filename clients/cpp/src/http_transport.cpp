@@ -406,7 +406,8 @@ namespace {
 
 class ServerBackend final : public Backend {
  public:
-  explicit ServerBackend(ServerOptions const& options) : options_(options), address_(resolve_address(options)) {}
+  explicit ServerBackend(ServerOptions const& options)
+      : options_(bounded(options)), address_(resolve_address(options)) {}
 
   std::string address() const override { return address_ ? address_->host + ":" + address_->port : std::string{}; }
   std::unique_ptr<Transport> make_transport(Loop& loop) override {

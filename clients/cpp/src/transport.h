@@ -1,4 +1,5 @@
 #pragma once
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -11,6 +12,11 @@
 
 // What lies under clients and workers: an HTTP server, or an engine in this process. Internal.
 namespace workmill::client::detail {
+
+// What is longer than this, which no time point would hold, is as long.
+inline constexpr Duration kLongest = std::chrono::days{36'525};
+// With time spans that time points hold.
+ServerOptions bounded(ServerOptions options);
 
 struct Request {
   std::string method = "GET";

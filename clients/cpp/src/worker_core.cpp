@@ -48,6 +48,9 @@ WorkerCore::WorkerCore(std::shared_ptr<Backend> backend, WorkerOptions options)
   options_.concurrency = std::max(1U, options_.concurrency);
   if (options_.credit == 0) options_.credit = options_.concurrency * 2;
   options_.credit = std::min(options_.credit, kCreditMax);
+  options_.drain_timeout = std::min(options_.drain_timeout, kLongest);
+  options_.lease = std::min(options_.lease, kLongest);  // The server says what it may be.
+  options_.server = bounded(std::move(options_.server));
   if (options_.name.empty()) options_.name = default_name();
   if (!options_.server.log) options_.server.log = warn_on_standard_error;
 }
@@ -227,9 +230,7 @@ WorkerFigures WorkerCore::figures() const {
           .reconnects = load(counters_.reconnects)};
 }
 
-void WorkerCore::log(LogLevel level, std::string_view message) const {
-  if (options_.server.log) options_.server.log(level, message);
-}
+void WorkerCore::log(LogLevel level, std::string_view message) const { say(options_.server.log, level, message); }
 
 // ---- What the link tells
 

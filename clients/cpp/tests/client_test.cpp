@@ -1189,6 +1189,30 @@ TEST(Hooks, InTheMiddleOfABulkThePartsBeforeAreEnqueuedAndTheErrorSaysSo) {
   EXPECT_EQ(requests, 2);
 }
 
+TEST(Client, TimeOutsOfNoEndAreNotOverAtOnce) {
+  FakeServer server{
+      answering([](std::string const&, int) { return response(200, R"({"id":"j","state":"completed"})"); })};
+  Duration const for_ever = Duration::max();
+  Client client{{.url = server.url(),
+                 .connect_timeout = for_ever,
+                 .request_timeout = for_ever,
+                 .retry = {.attempts = 1, .first = for_ever, .cap = for_ever},
+                 .idle_max = for_ever}};
+
+  EXPECT_TRUE(client.ping());
+  EXPECT_TRUE(client.ping({.timeout = for_ever, .deadline = for_ever}));
+  EXPECT_EQ(server.connections(), 1);
+  EXPECT_TRUE(client.wait("j", for_ever));
+}
+
+TEST(Client, NoPauseIsNoneHoweverOftenItIsDoubled) {
+  Client client{{.url = "http://127.0.0.1:" + std::to_string(free_port()), .retry = {.attempts = 1'100, .first = 0ms}}};
+  EXPECT_EQ(client.ping().error().code, "no_server");
+
+  Client odd{{.url = "http://127.0.0.1:" + std::to_string(free_port()), .retry = {.first = 1ms, .cap = -1ms}}};
+  EXPECT_EQ(odd.ping().error().code, "no_server");
+}
+
 TEST(ClientOverTls, AServerIsBelievedWhereItsCertificateIsAndOnlyThere) {
   ServerProcess server{{}, ServerProcess::Speaks::https};
   server.start();

@@ -702,6 +702,46 @@ TEST(Worker, OneThatWasNeverStartedGoesQuietly) {
   worker.on<NoPayload>("t", [](NoPayload) {});
 }
 
+TEST(Worker, ADrainOfNoEndIsNotOverAtOnce) {
+  Mill mill{Over::embedded};
+  auto client = mill.client();
+  auto worker = mill.worker({.concurrency = 1, .drain_timeout = Duration::max()});
+  std::latch started{1};
+  std::latch go{1};
+  worker.on<NoPayload>("hold", [&](NoPayload) {
+    started.count_down();
+    go.wait();
+  });
+  ASSERT_TRUE(client.enqueue_all(std::vector<NewJob>(2, make_job("hold", NoPayload{}))));
+  worker.start();
+  started.wait();
+
+  worker.stop();
+
+  EXPECT_TRUE(eventually([&] { return client.queue("default")->in(JobState::ready) == 1; }));
+  go.count_down();
+  EXPECT_TRUE(worker.wait());
+  EXPECT_EQ(client.queue("default")->in(JobState::completed), 1U);
+}
+
+TEST(Worker, ALogThatThrowsLosesItsLinesAndNothingElse) {
+  LogHook const full = [](LogLevel, std::string_view) { throw std::runtime_error{"the disk is full"}; };
+  TemporaryFolder folder;
+  auto const mill = Workmill::open(folder.path() / "mill", {.log = full});
+  ASSERT_TRUE(mill) << describe(mill.error());
+  auto client = mill->client({.log = full});
+  auto worker = mill->worker({.server = {.log = full}});
+  worker.on<int>("double", [](int const& number) { return number * 2; });
+  worker.start();
+
+  EXPECT_EQ(client.result<int>(client.enqueue("double", 4)->id, kPatience), 8);
+  worker.stop();
+  EXPECT_TRUE(worker.wait());
+
+  Client nobody{{.url = "http://127.0.0.1:" + std::to_string(free_port()), .retry = {.first = 1ms}, .log = full}};
+  EXPECT_EQ(nobody.ping().error().code, "no_server");
+}
+
 TEST(Worker, ASignalStopsIt) {
   ServerProcess server;
   server.start();

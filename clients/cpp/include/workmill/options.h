@@ -13,7 +13,7 @@ namespace workmill::client {
 
 enum class LogLevel : std::uint8_t { debug, info, warn, error };
 // What the library has to say. Called on a thread of the library's, one call at a time for each client or worker; it
-// must not call back into that client or worker.
+// must not call back into that client or worker. What it throws is lost.
 using LogHook = std::function<void(LogLevel, std::string_view message)>;
 
 struct NewJob;
