@@ -6,6 +6,7 @@
 #include <cstring>
 #include <utility>
 
+#include "base/variant.h"
 #include "flags/flag.h"
 #include "log/record.h"
 
@@ -63,22 +64,22 @@ bool is_kill(Effect const& effect) {
 
 bool is_skipped(Mutation mutation, Effect const& effect) {
   switch (mutation) {
-    case Mutation::replay_skips_completions: return std::holds_alternative<effect::JobCompleted>(effect);
-    case Mutation::replay_skips_leases: return std::holds_alternative<effect::JobLeased>(effect);
-    case Mutation::replay_skips_extensions: return std::holds_alternative<effect::LeaseExtended>(effect);
-    case Mutation::replay_skips_forgetting: return std::holds_alternative<effect::JobForgotten>(effect);
-    case Mutation::replay_skips_answers: return std::holds_alternative<effect::RequestRemembered>(effect);
-    case Mutation::replay_skips_settings: return std::holds_alternative<effect::QueueChanged>(effect);
-    case Mutation::replay_skips_cancel_requests: return std::holds_alternative<effect::CancelRequested>(effect);
-    case Mutation::replay_skips_checkpoints: return std::holds_alternative<effect::CheckpointMade>(effect);
-    case Mutation::replay_skips_snapshots: return std::holds_alternative<effect::JobSnapshot>(effect);
-    case Mutation::replay_skips_cached_values: return std::holds_alternative<effect::CacheStored>(effect);
-    case Mutation::replay_skips_cache_deletions: return std::holds_alternative<effect::CacheForgotten>(effect);
-    case Mutation::replay_skips_flag_changes: return std::holds_alternative<effect::FlagChanged>(effect);
+    case Mutation::replay_skips_completions: return holds<effect::JobCompleted>(effect);
+    case Mutation::replay_skips_leases: return holds<effect::JobLeased>(effect);
+    case Mutation::replay_skips_extensions: return holds<effect::LeaseExtended>(effect);
+    case Mutation::replay_skips_forgetting: return holds<effect::JobForgotten>(effect);
+    case Mutation::replay_skips_answers: return holds<effect::RequestRemembered>(effect);
+    case Mutation::replay_skips_settings: return holds<effect::QueueChanged>(effect);
+    case Mutation::replay_skips_cancel_requests: return holds<effect::CancelRequested>(effect);
+    case Mutation::replay_skips_checkpoints: return holds<effect::CheckpointMade>(effect);
+    case Mutation::replay_skips_snapshots: return holds<effect::JobSnapshot>(effect);
+    case Mutation::replay_skips_cached_values: return holds<effect::CacheStored>(effect);
+    case Mutation::replay_skips_cache_deletions: return holds<effect::CacheForgotten>(effect);
+    case Mutation::replay_skips_flag_changes: return holds<effect::FlagChanged>(effect);
     case Mutation::replay_skips_kills: return is_kill(effect);
-    case Mutation::replay_skips_flag_removals: return std::holds_alternative<effect::FlagRemoved>(effect);
-    case Mutation::replay_skips_batch_closings: return std::holds_alternative<effect::BatchClosed>(effect);
-    case Mutation::replay_skips_batch_deletions: return std::holds_alternative<effect::BatchForgotten>(effect);
+    case Mutation::replay_skips_flag_removals: return holds<effect::FlagRemoved>(effect);
+    case Mutation::replay_skips_batch_closings: return holds<effect::BatchClosed>(effect);
+    case Mutation::replay_skips_batch_deletions: return holds<effect::BatchForgotten>(effect);
     default: return false;
   }
 }

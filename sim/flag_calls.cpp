@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "base/assert.h"
+#include "base/variant.h"
 #include "sim/simulator.h"
 
 // What an adapter does on its I/O thread for those who use feature flags: evaluates them between two turns, from the
@@ -62,7 +63,7 @@ void Simulator::look_at_flags() {
 bool Simulator::is_flag_change_open() const {
   return std::ranges::any_of(open_, [](Open const& open) {
     return !open.is_answered && std::ranges::any_of(open.asked, [](Asked const& asked) {
-      return std::holds_alternative<SetFlag>(asked.command) || std::holds_alternative<RemoveFlag>(asked.command);
+      return holds<SetFlag>(asked.command) || holds<RemoveFlag>(asked.command);
     });
   });
 }

@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "base/variant.h"
+
 namespace workmill::sim {
 
 FrontEnd::FrontEnd(shard::ShardLoop& loop, Clock const& clock, Figures& figures)
@@ -11,10 +13,10 @@ FrontEnd::FrontEnd(shard::ShardLoop& loop, Clock const& clock, Figures& figures)
 
 Result<> FrontEnd::submit(shard::Cookie cookie, Command command, Instant give_up_at) {
   is_submitting_ = true;
-  bool const opens = std::holds_alternative<OpenStream>(command);
+  bool const opens = holds<OpenStream>(command);
   auto const* const compute = std::get_if<ComputeCached>(&command);
   // And not answered.
-  bool const is_told = std::holds_alternative<TellStream>(command) || (compute != nullptr && compute->quiet);
+  bool const is_told = holds<TellStream>(command) || (compute != nullptr && compute->quiet);
   auto taken = service_.submit(cookie, std::move(command), give_up_at);
   is_submitting_ = false;
   if (taken && !is_told) (opens ? streams_ : asked_).emplace(cookie, false);
@@ -85,8 +87,7 @@ void FrontEnd::on_answers(std::span<service::Answer> answers) {
 
 void FrontEnd::take(service::Answer answer) {
   if (auto const stream = streams_.find(answer.cookie); stream != streams_.end()) {
-    bool const is_over =
-        std::holds_alternative<StreamEnded>(answer.reply) || std::holds_alternative<Error>(answer.reply);
+    bool const is_over = holds<StreamEnded>(answer.reply) || holds<Error>(answer.reply);
     answers_.push_back({.answer = std::move(answer), .has_gone = stream->second, .is_push = true});
     if (is_over) streams_.erase(stream);
     return;

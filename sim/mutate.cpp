@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include "base/mutation.h"
+#include "base/variant.h"
 #include "sim/simulator.h"
 
 // Servers that are broken on purpose, as seen from outside: what comes in and what goes out is changed on its way.
@@ -43,7 +44,7 @@ void Simulator::mutate(Asked& asked) {
     case Mutation::counts_released_attempts:
       for (std::size_t i = 0; reports != nullptr && i < reports->size(); ++i) {
         Report& report = (*reports)[i];
-        if (std::holds_alternative<Released>(report.outcome)) report.outcome = Failed{.retry_in = Duration{0}};
+        if (holds<Released>(report.outcome)) report.outcome = Failed{.retry_in = Duration{0}};
       }
       break;
     case Mutation::forgets_idempotency:
@@ -90,7 +91,7 @@ void Simulator::mutate(std::unordered_map<shard::Cookie, Reply>& replies) {
       for (LeasedJob& job : leased->jobs) job.lease_expires_at += Duration{1};
     }
     if (options_.mutation == Mutation::answers_twice) {
-      if (chance_.chance(100) && std::holds_alternative<LeaseReply>(last_reply_)) {
+      if (chance_.chance(100) && holds<LeaseReply>(last_reply_)) {
         reply = last_reply_;
       } else {
         last_reply_ = reply;

@@ -4,6 +4,7 @@
 #include <ranges>
 #include <utility>
 
+#include "base/variant.h"
 #include "sim/simulator.h"
 
 // What the simulated clients do to the front end: ask, hang up, and give back what came too late.
@@ -130,7 +131,7 @@ void Simulator::set_keys(Command& command) {
 // Some of those who ask for a cached value wait for so long and no longer.
 Instant Simulator::draw_end_of_patience(Command const& command) {
   auto const* const compute = std::get_if<ComputeCached>(&command);
-  bool const may_be_hurried = std::holds_alternative<ReadCached>(command) || (compute != nullptr && !compute->quiet);
+  bool const may_be_hurried = holds<ReadCached>(command) || (compute != nullptr && !compute->quiet);
   if (!may_be_hurried || !fetch_chance_.chance(setup_.hurried_permille)) return shard::kNever;
   std::uint64_t const ms = 1 + fetch_chance_.below(fetch_chance_.chance(500) ? 20 : 2'000);
   return std::max(now_, clock_.now()) + Duration{static_cast<Duration::rep>(ms)};
@@ -151,7 +152,7 @@ void Simulator::send(Command command, shard::Cookie cookie) {
       list->filter.text.clear();
     }
   }
-  if (std::holds_alternative<ForgetCachedBy>(command)) forgetting_by_ = cookie;
+  if (holds<ForgetCachedBy>(command)) forgetting_by_ = cookie;
   if (auto const* compute = std::get_if<ComputeCached>(&command); compute != nullptr && compute->quiet) {
     quiet_.insert(cookie);
   }
@@ -176,8 +177,7 @@ void Simulator::send(Command command, shard::Cookie cookie) {
       return;
     case ErrorCode::disk_full:
       ++figures_[Figure::disk_low_refused];
-      if (!std::holds_alternative<Enqueue>(asked.command) && !std::holds_alternative<PutCache>(asked.command) &&
-          !std::holds_alternative<MakeBatch>(asked.command)) {
+      if (!holds<Enqueue>(asked.command) && !holds<PutCache>(asked.command) && !holds<MakeBatch>(asked.command)) {
         complain("something else than an enqueue, a value or a batch was refused");
       }
       return;

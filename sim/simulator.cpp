@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "base/assert.h"
+#include "base/variant.h"
 #include "log/record.h"
 #include "shard/job_reader.h"
 
@@ -294,8 +295,7 @@ bool Simulator::turn() {
   }
   if (was_disk_low) {
     for (Asked const& asked : open.asked) {
-      if (std::holds_alternative<Lease>(asked.command) || std::holds_alternative<ReportBatch>(asked.command) ||
-          std::holds_alternative<DeleteJob>(asked.command)) {
+      if (holds<Lease>(asked.command) || holds<ReportBatch>(asked.command) || holds<DeleteJob>(asked.command)) {
         ++figures_[Figure::worked_while_disk_low];
       }
     }

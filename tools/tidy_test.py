@@ -93,6 +93,10 @@ class TidyTest(unittest.TestCase):
         self.assert_found("src/shard/x.cpp", "::fdatasync(fd);\n", 1, "log/file")
         self.assert_clean("src/log/file/x.cpp", "::fdatasync(fd);\n")
 
+    def test_what_a_variant_holds_is_asked_in_one_comparison(self):
+        self.assert_found("sim/x.cpp", "return std::holds_alternative<Lease>(command);\n", 1, "base/variant.h")
+        self.assert_clean("sim/x.cpp", "return holds<Lease>(command);\n")
+
     def test_heavy_headers_stay_out_of_headers(self):
         self.assert_found("src/service/x.h", "#pragma once\n#include <boost/asio.hpp>\n", 2, "heavy")
         self.assert_clean("src/net/x.h", "#pragma once\n#include <boost/asio.hpp>\n")

@@ -13,6 +13,7 @@
 
 #include "base/assert.h"
 #include "base/rng.h"
+#include "base/variant.h"
 #include "engine/engine.h"
 #include "log/file/file_log.h"
 #include "shard/batch.h"
@@ -114,7 +115,7 @@ void engine_and_log_whole_life(benchmark::State& state) {
       Enqueue enqueue;
       enqueue.specs.push_back(spec);
       Reply const reply = store.engine->execute(enqueue, context, batch, &again);
-      WM_ASSERT(std::holds_alternative<EnqueueReply>(reply));
+      WM_ASSERT(holds<EnqueueReply>(reply));
     }
     Reply const leased = store.engine->execute(lease_of(static_cast<std::uint32_t>(jobs)), context, batch, &again);
     WM_ASSERT(std::get<LeaseReply>(leased).jobs.size() == jobs);

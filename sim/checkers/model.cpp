@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "base/variant.h"
 #include "sim/checkers/model_detail.h"
 
 namespace workmill::sim {
@@ -43,15 +44,13 @@ bool Model::guess(bool is_likely) {
 // Perhaps: who overtook a flight that somebody asks for in this turn, a deletion in parts or whoever sets its key. Or
 // when somebody got jobs that stood behind closed ones, where somebody looks at jobs.
 bool Model::leaves_guesses(TurnRecord const& record) {
-  auto const looks = [](Command const& command) {
-    return std::holds_alternative<GetJob>(command) || std::holds_alternative<ListJobs>(command);
-  };
-  auto const leases = [](Command const& command) { return std::holds_alternative<Lease>(command); };
+  auto const looks = [](Command const& command) { return holds<GetJob>(command) || holds<ListJobs>(command); };
+  auto const leases = [](Command const& command) { return holds<Lease>(command); };
   if (!closed_.empty() && std::ranges::any_of(record.asked, looks, &Asked::command) &&
       std::ranges::any_of(record.asked, leases, &Asked::command)) {
     return true;
   }
-  auto const is_deletion = [](Command const& command) { return std::holds_alternative<ForgetCachedBy>(command); };
+  auto const is_deletion = [](Command const& command) { return holds<ForgetCachedBy>(command); };
   if (!is_deleting_cached() && std::ranges::none_of(record.asked, is_deletion, &Asked::command)) return false;
   asked_now_ = record.asked;
   set_aside_ = record.set_aside;
@@ -98,7 +97,7 @@ bool Model::explain(TurnRecord const& record) {
     Bulk next = std::move(bulks_.front());
     bulks_.pop_front();
     shard::Cookie const cookie = next.cookie;
-    bool const is_forget = std::holds_alternative<ForgetCachedBy>(next.command);
+    bool const is_forget = holds<ForgetCachedBy>(next.command);
     if (!(is_forget ? forget_part(std::move(next)) : bulk_part(std::move(next)))) {
       complaint_ += fmt::format(" (a later part of request {})", cookie);
       return false;
@@ -122,7 +121,7 @@ bool Model::explain(TurnRecord const& record) {
   if (!finished_now_.empty()) WM_SIM_STEP(serve_waiting(true));  // Some were ended as damaged.
   WM_SIM_STEP(check_streams());
   if (replies_ == nullptr && bulks_.size() > record.unfinished) {  // The one whose end nobody can tell has ended.
-    std::erase_if(bulks_, [](Bulk const& bulk) { return std::holds_alternative<ForgetCachedBy>(bulk.command); });
+    std::erase_if(bulks_, [](Bulk const& bulk) { return holds<ForgetCachedBy>(bulk.command); });
   }
   WM_SIM_HOLD(set_aside_taken_ == set_aside_.size(), "somebody waits for the disk once more");
   note_touched_batches();
@@ -192,7 +191,7 @@ bool Model::is_passed_over(Asked const& asked) {
 
 bool Model::execute(Asked const& asked) {
   if (is_passed_over(asked)) {
-    if (std::holds_alternative<OpenStream>(asked.command)) ++figures_[Figure::stream_opened_to_nobody];
+    if (holds<OpenStream>(asked.command)) ++figures_[Figure::stream_opened_to_nobody];
     return true;
   }
   if (now_ >= asked.give_up_at) {

@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "base/time.h"
+#include "base/variant.h"
 #include "engine/engine.h"
 #include "model/command.h"
 #include "model/effect.h"
@@ -278,8 +279,7 @@ class Model {
   std::size_t jobs_on_streams() const { return out_on_.size(); }
   bool has_unfinished_bulk() const { return !bulks_.empty(); }
   bool is_deleting_cached() const {  // By tag or prefix.
-    return std::ranges::any_of(bulks_,
-                               [](Bulk const& bulk) { return std::holds_alternative<ForgetCachedBy>(bulk.command); });
+    return std::ranges::any_of(bulks_, [](Bulk const& bulk) { return holds<ForgetCachedBy>(bulk.command); });
   }
   std::map<std::string, ModelCached> const& cached() const { return cached_; }
   std::map<std::string, ModelFlag> const& flags() const { return flags_; }

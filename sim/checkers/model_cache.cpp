@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "base/variant.h"
 #include "sim/checkers/model_detail.h"
 
 // The shared cache: what there is for a key, and the jobs that compute it.
@@ -243,7 +244,7 @@ bool Model::run(shard::Cookie cookie, ForgetCached const& command) {
   }
   Reply const* const reply = reply_to(cookie);
   WM_SIM_HOLD(reply != nullptr, "a request was not answered");
-  if (std::holds_alternative<DoneReply>(*reply)) {
+  if (holds<DoneReply>(*reply)) {
     bool const is_gone = gone_now_.contains(key);
     WM_SIM_HOLD(was_there || is_gone, "{} was deleted, and was not there", key);
     WM_SIM_HOLD(is_volatile(key) || is_written || is_gone, "{} was deleted, and that was not written down", key);
@@ -255,7 +256,7 @@ bool Model::run(shard::Cookie cookie, ForgetCached const& command) {
     ++at_;
     gone_now_.insert(key);
   }
-  WM_SIM_HOLD(std::holds_alternative<CacheMissed>(*reply), "who deletes {} got an answer of another kind", key);
+  WM_SIM_HOLD(holds<CacheMissed>(*reply), "who deletes {} got an answer of another kind", key);
   WM_SIM_HOLD(!was_sure, "{} is there, and was not deleted", key);
   return true;
 }

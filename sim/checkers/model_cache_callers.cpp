@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "base/variant.h"
 #include "sim/checkers/model_detail.h"
 
 // Whoever asks for a cached value: by way of the shard, or in the index.
@@ -16,9 +17,7 @@ std::string text_of(BytesView bytes) { return std::string{bytes}; }
 bool Model::begins_flight(Bytes const& spec) const {
   for (std::size_t i = at_; i < effects_.size() && i < at_ + 4; ++i) {
     if (auto const* made = std::get_if<effect::JobEnqueued>(&effects_[i])) return made->spec == spec;
-    if (!std::holds_alternative<effect::JobCancelled>(effects_[i]) &&
-        !std::holds_alternative<effect::JobForgotten>(effects_[i]))
-      return false;
+    if (!holds<effect::JobCancelled>(effects_[i]) && !holds<effect::JobForgotten>(effects_[i])) return false;
   }
   return false;
 }
@@ -217,7 +216,7 @@ bool Model::answer_with_stored() {
     // Whether it is still there nobody can tell where a deletion goes by in parts, of volatile keys. If it is not, he
     // waits on, or his time is over in this very turn.
     Reply const* const told = replies_ == nullptr ? nullptr : find_reply(cookie);
-    bool const is_shown = told != nullptr && std::holds_alternative<CachedReply>(*told);
+    bool const is_shown = told != nullptr && holds<CachedReply>(*told);
     bool const is_unsure = is_due && !is_sure(value) && !is_shown;
     if (is_unsure) waiter->second.is_sure = false;
     if (!is_due || is_unsure) {
@@ -248,7 +247,7 @@ bool Model::run(shard::Cookie cookie, ReadCached const& command) {
     ++figures_[Figure::cache_cold_read];
     return compare_cached(command.key, *value, cached->value, cached->times, now_);
   }
-  WM_SIM_HOLD(std::holds_alternative<CacheMissed>(*reply), "who reads {} got an answer of another kind", command.key);
+  WM_SIM_HOLD(holds<CacheMissed>(*reply), "who reads {} got an answer of another kind", command.key);
   WM_SIM_HOLD(!is_sure(value), "{} is there, and cannot be read", command.key);
   ++figures_[Figure::cache_cold_missed];
   return true;

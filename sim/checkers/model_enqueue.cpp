@@ -1,3 +1,4 @@
+#include "base/variant.h"
 #include "sim/checkers/model_detail.h"
 
 #include <algorithm>
@@ -135,7 +136,7 @@ bool Model::is_let_in(shard::Cookie cookie, Enqueue const& command) const {
   if (fits_in != Fits::maybe) return fits_in == Fits::yes;
   if (replies_ != nullptr) {
     auto const reply = replies_->find(cookie);
-    return reply == replies_->end() || !std::holds_alternative<Error>(reply->second);
+    return reply == replies_->end() || !holds<Error>(reply->second);
   }
   return std::any_of(effects_.begin() + static_cast<std::ptrdiff_t>(at_), effects_.end(), [&](Effect const& effect) {
     auto const* const made = std::get_if<effect::JobEnqueued>(&effect);

@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "base/variant.h"
 #include "sim/checkers/model_detail.h"
 
 // Whoever asks for a value that the disk has to read first (docs/adr/0030, 0032). He waits, and is decided when it is
@@ -41,7 +42,7 @@ bool Model::end_fetch(std::string const& key) {
     ModelCached::Value const* const value = cached_value(key, now_);
     bool const is_another = value != nullptr && value->serial != serial;
     Reply const* const reply = replies_ == nullptr ? nullptr : find_reply(asked.cookie);
-    bool const is_answered = reply != nullptr && std::holds_alternative<CachedReply>(*reply);
+    bool const is_answered = reply != nullptr && holds<CachedReply>(*reply);
     if (value == nullptr) {
       bool const is_over = cached_.contains(key) && cached_.at(key).value;
       ++figures_[is_over ? Figure::cache_fetched_too_late : Figure::cache_fetched_gone];
@@ -96,7 +97,7 @@ bool Model::answer_outdated(std::string const& key, Asked const& asked, Outdated
     return decide(asked);
   }
   ++replies_taken_;
-  WM_SIM_HOLD(reply != nullptr && std::holds_alternative<CacheMissed>(*reply),
+  WM_SIM_HOLD(reply != nullptr && holds<CacheMissed>(*reply),
               "who waited for the disk to read {} before it was changed is told of another value", key);
   return true;
 }

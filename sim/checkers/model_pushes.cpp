@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "base/variant.h"
 #include "sim/checkers/model_detail.h"
 
 // What streams are sent in a turn, against what they have to be sent.
@@ -62,7 +63,7 @@ bool Model::check_push(shard::Cookie cookie, Heard& heard, Heading& at, Reply co
   }
   if (auto const* sent = std::get_if<StreamJobs>(&push)) return check_jobs(heard, at, *sent);
   if (auto const* cancel = std::get_if<StreamCancel>(&push)) return check_cancel(heard, *cancel);
-  if (std::holds_alternative<StreamDrained>(push)) {
+  if (holds<StreamDrained>(push)) {
     ModelStream const* const stream = attached_stream(cookie);
     WM_SIM_HOLD(stream == nullptr || stream->out.empty(), "a stream is drained, and job {:x} is out on it",
                 stream->out.front().number);

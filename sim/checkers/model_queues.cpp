@@ -1,3 +1,4 @@
+#include "base/variant.h"
 #include "sim/checkers/model_detail.h"
 
 namespace workmill::sim {
@@ -8,7 +9,7 @@ bool Model::run(shard::Cookie cookie, GetQueue const& command) {
   if (queue.known == ModelQueue::Known::maybe) {
     Reply const* reply = replies_ == nullptr ? nullptr : reply_to(cookie);
     if (reply == nullptr) return true;
-    bool const exists = std::holds_alternative<QueueReply>(*reply);
+    bool const exists = holds<QueueReply>(*reply);
     queue.known = exists ? ModelQueue::Known::yes : ModelQueue::Known::no;
     return true;
   }

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "base/variant.h"
 #include "engine/engine.h"
 #include "log/memory/memory_log.h"
 #include "model/job.h"
@@ -98,7 +99,7 @@ std::vector<NextYearRound> run_next_year(NextYearOptions const& options) {
       lease.queues.push_back({.name = "now", .weight = 0});
       if (!server.ask(Enqueue{.specs = std::vector<Bytes>(kBulk, soon), .idempotency = {}})) return {};
       auto const leased = server.ask(std::move(lease));
-      if (!leased || !std::holds_alternative<LeaseReply>(*leased)) return {};
+      if (!leased || !holds<LeaseReply>(*leased)) return {};
       ReportBatch batch;
       for (LeasedJob const& job : std::get<LeaseReply>(*leased).jobs) {
         batch.reports.push_back(
@@ -111,7 +112,7 @@ std::vector<NextYearRound> run_next_year(NextYearOptions const& options) {
       now.beyond_max = std::max(now.beyond_max, used - std::min(used, covered));
     }
     auto const status = server.ask(GetStatus{});
-    if (!status || !std::holds_alternative<StatusReply>(*status)) return {};
+    if (!status || !holds<StatusReply>(*status)) return {};
     now.live_bytes = server.engine().live_bytes();
     now.copied_jobs = std::get<StatusReply>(*status).copied_ahead_jobs;
     rounds.push_back(now);

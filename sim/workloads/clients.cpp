@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/assert.h"
+#include "base/variant.h"
 
 namespace workmill::sim {
 namespace {
@@ -213,9 +214,8 @@ std::vector<Report> Clients::make_reports(Worker& worker, std::size_t most) {
     Held held = worker.holds[place];
     Report report{.job = {.number = held.number, .text = {}}, .lease = held.token, .outcome = make_outcome()};
     if (!held.client_id.empty() && chance(300)) report.job = {.number = {}, .text = held.client_id};
-    bool const goes_on =
-        std::holds_alternative<Extend>(report.outcome) || std::holds_alternative<Progress>(report.outcome) ||
-        std::holds_alternative<LogLines>(report.outcome) || std::holds_alternative<Checkpoint>(report.outcome);
+    bool const goes_on = holds<Extend>(report.outcome) || holds<Progress>(report.outcome) ||
+                         holds<LogLines>(report.outcome) || holds<Checkpoint>(report.outcome);
     if (!goes_on && chance(950)) {
       worker.holds.erase(worker.holds.begin() + static_cast<std::ptrdiff_t>(place));
       remember_stale(std::move(held));

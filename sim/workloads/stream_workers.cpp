@@ -4,6 +4,8 @@
 
 #include <utility>
 
+#include "base/variant.h"
+
 namespace workmill::sim {
 namespace {
 
@@ -107,7 +109,7 @@ ReportBatch StreamWorkers::report(Worker& worker) {
     Held const held = worker.holds[place];
     batch.reports.push_back({.job = {.number = held.number, .text = {}}, .lease = held.token, .outcome = outcome()});
     Outcome const& last = batch.reports.back().outcome;
-    bool const goes_on = std::holds_alternative<Extend>(last) || std::holds_alternative<Checkpoint>(last);
+    bool const goes_on = holds<Extend>(last) || holds<Checkpoint>(last);
     bool const again = chance(60);  // It will report once more.
     if (!goes_on && !again) worker.holds.erase(worker.holds.begin() + static_cast<std::ptrdiff_t>(place));
   }
@@ -129,7 +131,7 @@ void StreamWorkers::pushed(shard::Cookie stream, Reply const& reply) {
   auto const found = by_cookie_.find(stream);
   if (found == by_cookie_.end()) return;
   Worker& worker = workers_[found->second];
-  if (std::holds_alternative<StreamEnded>(reply) || std::holds_alternative<Error>(reply)) return hung_up(stream);
+  if (holds<StreamEnded>(reply) || holds<Error>(reply)) return hung_up(stream);
   auto const* sent = std::get_if<StreamJobs>(&reply);
   if (sent == nullptr || worker.stream != stream) return;  // It does not listen there any more.
   worker.untaken += sent->bytes;
@@ -142,7 +144,7 @@ void StreamWorkers::refused(shard::Cookie cookie, Command const& command) {
   auto const found = by_cookie_.find(cookie);
   if (found == by_cookie_.end()) return;
   Worker& worker = workers_[found->second];
-  if (std::holds_alternative<OpenStream>(command)) return hung_up(cookie);
+  if (holds<OpenStream>(command)) return hung_up(cookie);
   if (auto const* word = std::get_if<TellStream>(&command); word != nullptr && worker.stream == cookie) {
     worker.untaken += word->taken_bytes;
     if (word->drain) worker.drains = false;

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "base/rng.h"
+#include "base/variant.h"
 #include "engine/engine_fixture_test.h"
 
 // The whole engine against a model that is slow and plain: jobs in a map, every question answered by looking at all
@@ -426,7 +427,7 @@ class EngineModel : public EngineTest {
       Command command = RetryJob{job};
       if (action == BulkAction::cancel) command = CancelJob{job};
       if (action == BulkAction::remove) command = DeleteJob{job};
-      return std::holds_alternative<DoneReply>(execute(command));
+      return holds<DoneReply>(execute(command));
     });
   }
 
@@ -481,7 +482,7 @@ class EngineModel : public EngineTest {
                                          .history = history_of(*number),
                                          .checkpoint = checkpoint(*number)});
 
-    RC_ASSERT(std::holds_alternative<JobReply>(reply) == can);
+    RC_ASSERT(holds<JobReply>(reply) == can);
     if (!can) return;
     bool const moves = priority != job.priority || queue != job.queue;
     job.priority = priority;
@@ -503,7 +504,7 @@ class EngineModel : public EngineTest {
     auto const known = model.batches.find(id);
     switch (model.rng.below(8)) {
       case 0: {
-        bool const done = std::holds_alternative<DoneReply>(execute(ForgetBatch{.id = id}));
+        bool const done = holds<DoneReply>(execute(ForgetBatch{.id = id}));
         RC_ASSERT(done == (known != model.batches.end()));
         if (done) model.batches.erase(known);
         return;
@@ -511,7 +512,7 @@ class EngineModel : public EngineTest {
       case 1:
       case 2:
       case 3: {
-        bool const done = std::holds_alternative<BatchReply>(execute(CloseBatch{.id = id}));
+        bool const done = holds<BatchReply>(execute(CloseBatch{.id = id}));
         RC_ASSERT(done == (known != model.batches.end()));
         if (!done || known->second.is_closed) return;
         known->second.is_closed = true;
@@ -530,7 +531,7 @@ class EngineModel : public EngineTest {
     Reply const reply = execute(command);
     if (known != model.batches.end()) {
       bool const is_same = known->second.has == std::array<bool, 2>{(kinds & 1U) != 0, (kinds & 2U) != 0};
-      RC_ASSERT(std::holds_alternative<BatchReply>(reply) == is_same);
+      RC_ASSERT(holds<BatchReply>(reply) == is_same);
       return;
     }
     if (model.batches.size() >= kBatchesMax) {
@@ -541,7 +542,7 @@ class EngineModel : public EngineTest {
                                                std::pair{model.kept_from(goes->first), goes->second.number})
           goes = at;
       }
-      RC_ASSERT(std::holds_alternative<BatchReply>(reply) == (goes != model.batches.end()));
+      RC_ASSERT(holds<BatchReply>(reply) == (goes != model.batches.end()));
       if (goes == model.batches.end()) return;
       model.batches.erase(goes);
     }
@@ -578,7 +579,7 @@ class EngineModel : public EngineTest {
   void do_flag(Model& model) {
     std::string const key{choose(kFlags, model.rng)};
     if (model.rng.chance(200)) {
-      RC_ASSERT(std::holds_alternative<DoneReply>(execute(RemoveFlag{.key = key})) == (model.closed_by.erase(key) > 0));
+      RC_ASSERT(holds<DoneReply>(execute(RemoveFlag{.key = key})) == (model.closed_by.erase(key) > 0));
     } else {
       flags::Flag flag{.variants = {{.name = "on", .value = flags::boolean_value(true)},
                                     {.name = "off", .value = flags::boolean_value(false)}}};
@@ -593,7 +594,7 @@ class EngineModel : public EngineTest {
       }
       Bytes definition;
       flags::encode_flag(flag, definition);
-      RC_ASSERT(std::holds_alternative<FlagReply>(execute(SetFlag{.key = key, .definition = definition, .by = "me"})));
+      RC_ASSERT(holds<FlagReply>(execute(SetFlag{.key = key, .definition = definition, .by = "me"})));
     }
   }
 
@@ -647,7 +648,7 @@ class EngineModel : public EngineTest {
         } else {
           model.make_ready(job, now);
         }
-      } else if (std::holds_alternative<effect::JobEnqueued>(effect)) {
+      } else if (holds<effect::JobEnqueued>(effect)) {
         RC_ASSERT(i + 1 < log.records.size());
         auto const* fired = std::get_if<effect::BatchFired>(&log.records[++i].effect);
         RC_ASSERT(fired != nullptr);
@@ -661,8 +662,7 @@ class EngineModel : public EngineTest {
         model.batches.erase(batch);
       } else {
         // What a cancellation pushed out, the model has pushed out already.
-        RC_ASSERT(std::holds_alternative<effect::JobForgotten>(effect) ||
-                  std::holds_alternative<effect::QueueRemoved>(effect));
+        RC_ASSERT(holds<effect::JobForgotten>(effect) || holds<effect::QueueRemoved>(effect));
       }
     }
     for (auto const& [number, job] : model.jobs) {

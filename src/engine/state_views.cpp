@@ -2,6 +2,7 @@
 #include <xxhash.h>
 
 #include "base/assert.h"
+#include "base/variant.h"
 #include "engine/state.h"
 #include "model/cache_set.h"
 
@@ -175,7 +176,7 @@ EngineStatus State::status() const {
 }
 
 bool State::stands_on(Effect const& record, Position at) const {
-  if (std::holds_alternative<effect::StoreCreated>(record)) return store_at_ == at;
+  if (holds<effect::StoreCreated>(record)) return store_at_ == at;
   if (auto const* changed = std::get_if<effect::QueueChanged>(&record)) {
     QueueIndex const index = queues_.find(changed->name);
     return index != kNone<QueueIndex> && queues_[index].settings_at == at;

@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/variant.h"
 #include "model/job.h"
 #include "shard/shard_fixture_test.h"
 
@@ -80,13 +81,13 @@ class Limited : public ShardTest {
 };
 
 TEST_F(Limited, SeesAndChangesJobsOfItsOwnQueues) {
-  EXPECT_TRUE(std::holds_alternative<JobReply>(ask_limited(GetJob{.job = mine_, .wait = {}})));
-  EXPECT_TRUE(std::holds_alternative<JobLogReply>(ask_limited(GetJobLog{mine_})));
+  EXPECT_TRUE(holds<JobReply>(ask_limited(GetJob{.job = mine_, .wait = {}})));
+  EXPECT_TRUE(holds<JobLogReply>(ask_limited(GetJobLog{mine_})));
   PatchJob patch{.job = mine_, .changes = {.queue = "mine.too"}, .new_spec = {}, .history = {}};
-  EXPECT_TRUE(std::holds_alternative<JobReply>(ask_limited(std::move(patch))));
-  EXPECT_TRUE(std::holds_alternative<DoneReply>(ask_limited(CancelJob{mine_})));
-  EXPECT_TRUE(std::holds_alternative<DoneReply>(ask_limited(RetryJob{mine_})));
-  EXPECT_TRUE(std::holds_alternative<DoneReply>(ask_limited(DeleteJob{mine_})));
+  EXPECT_TRUE(holds<JobReply>(ask_limited(std::move(patch))));
+  EXPECT_TRUE(holds<DoneReply>(ask_limited(CancelJob{mine_})));
+  EXPECT_TRUE(holds<DoneReply>(ask_limited(RetryJob{mine_})));
+  EXPECT_TRUE(holds<DoneReply>(ask_limited(DeleteJob{mine_})));
 }
 
 TEST_F(Limited, FindsNoJobWhereOneOfAnotherQueueIs) {
@@ -101,10 +102,10 @@ TEST_F(Limited, FindsNoJobWhereOneOfAnotherQueueIs) {
 }
 
 TEST_F(Limited, MakesBatchesThatCallBackItsOwnQueues) {
-  EXPECT_TRUE(std::holds_alternative<BatchReply>(ask_limited(MakeBatch{.id = "own", .on_finish = spec("mine")})));
-  EXPECT_TRUE(std::holds_alternative<BatchReply>(ask_limited(GetBatch{.id = "own"})));
-  EXPECT_TRUE(std::holds_alternative<BatchReply>(ask_limited(CloseBatch{.id = "own"})));
-  EXPECT_TRUE(std::holds_alternative<DoneReply>(ask_limited(ForgetBatch{.id = "own"})));
+  EXPECT_TRUE(holds<BatchReply>(ask_limited(MakeBatch{.id = "own", .on_finish = spec("mine")})));
+  EXPECT_TRUE(holds<BatchReply>(ask_limited(GetBatch{.id = "own"})));
+  EXPECT_TRUE(holds<BatchReply>(ask_limited(CloseBatch{.id = "own"})));
+  EXPECT_TRUE(holds<DoneReply>(ask_limited(ForgetBatch{.id = "own"})));
   expect_forbidden(ask_limited(MakeBatch{.on_success = spec("mine"), .on_finish = spec("foreign")}));
 }
 
@@ -144,7 +145,7 @@ TEST_F(Limited, LearnsOfNoBatchByAJobThatIsThereAlready) {
   auto const job = put("mine", "my-id");
   for (std::string_view const batch : {"theirs", "never-was"}) {
     auto const again = ask_limited(enqueue({of_batch(batch, "my-id")}));
-    ASSERT_TRUE(std::holds_alternative<EnqueueReply>(again)) << batch;
+    ASSERT_TRUE(holds<EnqueueReply>(again)) << batch;
     EXPECT_EQ(std::get<EnqueueReply>(again).jobs[0].number, *job.number);
   }
   EXPECT_EQ(std::get<BatchReply>(ask(GetBatch{.id = "theirs"})).batch.jobs.total, 0U);
@@ -157,7 +158,7 @@ TEST_F(Limited, DoesNotMoveAJobIntoAnotherQueue) {
 }
 
 TEST_F(Limited, EnqueuesInItsOwnQueuesOnlyAllOrNone) {
-  EXPECT_TRUE(std::holds_alternative<EnqueueReply>(ask_limited(enqueue({spec("mine")}))));
+  EXPECT_TRUE(holds<EnqueueReply>(ask_limited(enqueue({spec("mine")}))));
   expect_forbidden(ask_limited(enqueue({spec("mine", "first-of-two"), spec("foreign")})));
 
   expect_no_job(ask(GetJob{.job = {.number = {}, .text = "first-of-two"}, .wait = {}}));
@@ -169,7 +170,7 @@ TEST_F(Limited, LearnsOfAForeignJobWithTheSameIdOnlyThatTheIdIsNotToBeHad) {
 
   expect_forbidden(ask_limited(enqueue({spec("mine", "their-id")})));
   auto const again = ask_limited(enqueue({spec("mine", "my-id")}));
-  ASSERT_TRUE(std::holds_alternative<EnqueueReply>(again));
+  ASSERT_TRUE(holds<EnqueueReply>(again));
   EXPECT_TRUE(std::get<EnqueueReply>(again).jobs[0].duplicate);
 }
 
@@ -242,7 +243,7 @@ TEST_F(Limited, SeesItsOwnQueuesOnlyPageByPage) {
 TEST_F(Limited, ChangesAndPurgesItsOwnQueuesOnly) {
   expect_forbidden(ask_limited(PatchQueue{.name = "foreign", .paused = true}));
   expect_forbidden(ask_limited(PurgeQueue{.name = "foreign"}));
-  EXPECT_TRUE(std::holds_alternative<QueueReply>(ask_limited(PatchQueue{.name = "mine", .paused = true})));
+  EXPECT_TRUE(holds<QueueReply>(ask_limited(PatchQueue{.name = "mine", .paused = true})));
   EXPECT_EQ(std::get<CountReply>(ask_limited(PurgeQueue{.name = "mine"})).count, 1U);
 }
 
@@ -280,9 +281,9 @@ TEST_F(Limited, SetsByItsReportsTheKeysThatBeginWithItsPrefixes) {
 TEST_F(Limited, ToKeysAloneMayTouchEveryQueue) {
   Allowed const keyed{.queues = {}, .keys = std::make_shared<CacheKeySet const>(std::vector<std::string>{"k:"})};
 
-  EXPECT_TRUE(std::holds_alternative<JobReply>(ask(GetJob{.job = foreign_, .wait = {}}, keyed)));
+  EXPECT_TRUE(holds<JobReply>(ask(GetJob{.job = foreign_, .wait = {}}, keyed)));
   EXPECT_EQ(std::get<QueuesReply>(ask(ListQueues{.limit = 10, .after = {}}, keyed)).queues.size(), 2U);
-  EXPECT_TRUE(std::holds_alternative<StatusReply>(ask(GetStatus{}, keyed)));
+  EXPECT_TRUE(holds<StatusReply>(ask(GetStatus{}, keyed)));
   auto const leased = std::get<LeaseReply>(ask(lease("foreign"), keyed)).jobs.at(0);
   expect_forbidden_to_cache(completed(leased), {"other"}, keyed);
 }

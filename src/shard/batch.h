@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "base/assert.h"
+#include "base/variant.h"
 #include "log/record.h"
 #include "model/effect.h"
 
@@ -67,8 +68,8 @@ class Batch final : public EffectSink {
 
  private:
   static bool is_of_cache(Effect const& effect) {
-    return std::holds_alternative<effect::CacheStored>(effect) || std::holds_alternative<effect::CacheFailed>(effect) ||
-           std::holds_alternative<effect::CacheForgotten>(effect);
+    return holds<effect::CacheStored>(effect) || holds<effect::CacheFailed>(effect) ||
+           holds<effect::CacheForgotten>(effect);
   }
 
   Position base_{};

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "base/assert.h"
+#include "base/variant.h"
 #include "log/log_reader.h"
 #include "log/record.h"
 #include "shard/batch.h"
@@ -94,12 +95,11 @@ std::optional<BatchNumber> batch_of(Effect const& effect) {
 
 // The state in which an effect wants its job; nothing where it takes any, or where nothing can be done.
 std::optional<JobState> wanted_state(Effect const& effect) {
-  if (std::holds_alternative<effect::JobLeased>(effect)) return JobState::ready;
-  bool const needs_lease =
-      std::holds_alternative<effect::JobCompleted>(effect) || std::holds_alternative<effect::JobFailed>(effect) ||
-      std::holds_alternative<effect::JobReleased>(effect) || std::holds_alternative<effect::LeaseExtended>(effect) ||
-      std::holds_alternative<effect::CancelRequested>(effect) || std::holds_alternative<effect::ProgressMade>(effect) ||
-      std::holds_alternative<effect::LinesLogged>(effect) || std::holds_alternative<effect::CheckpointMade>(effect);
+  if (holds<effect::JobLeased>(effect)) return JobState::ready;
+  bool const needs_lease = holds<effect::JobCompleted>(effect) || holds<effect::JobFailed>(effect) ||
+                           holds<effect::JobReleased>(effect) || holds<effect::LeaseExtended>(effect) ||
+                           holds<effect::CancelRequested>(effect) || holds<effect::ProgressMade>(effect) ||
+                           holds<effect::LinesLogged>(effect) || holds<effect::CheckpointMade>(effect);
   if (needs_lease) return JobState::leased;
   return {};
 }
@@ -142,9 +142,9 @@ void fill_in(engine::Engine& engine, Effect const& effect, EffectSink::Written a
       tell(effect::JobReleased{.number = *number, .order = order, .next = JobState::ready, .at = when});
     }
   };
-  if (std::holds_alternative<effect::JobSnapshot>(effect) || std::holds_alternative<effect::JobForgotten>(effect)) {
+  if (holds<effect::JobSnapshot>(effect) || holds<effect::JobForgotten>(effect)) {
     if (state() == JobState::leased) make_ready();
-    if (std::holds_alternative<effect::JobSnapshot>(effect)) tell(effect::JobForgotten{.number = *number});
+    if (holds<effect::JobSnapshot>(effect)) tell(effect::JobForgotten{.number = *number});
     return;
   }
   auto const wanted = wanted_state(effect);
@@ -211,12 +211,12 @@ class LenientReplay final : public log::ScanVisitor {
         unsound, [&](Effect const& effect, std::uint32_t /*offset*/, std::uint32_t /*bytes*/) -> Result<> {
           ++loss.records;
           // Without its salt no id that was given out would be known again: better a guess.
-          if (std::holds_alternative<effect::StoreCreated>(effect) && engine_.salt() == 0) {
+          if (holds<effect::StoreCreated>(effect) && engine_.salt() == 0) {
             [[maybe_unused]] auto const told = engine_.replay(effect, {}, {});
           }
           if (auto const number = job_of(effect)) {
-            bool const made_here = std::holds_alternative<effect::JobEnqueued>(effect);
-            bool const copied_here = std::holds_alternative<effect::JobSnapshot>(effect);
+            bool const made_here = holds<effect::JobEnqueued>(effect);
+            bool const copied_here = holds<effect::JobSnapshot>(effect);
             Named job{.number = std::to_underlying(*number), .is_whole = made_here || copied_here};
             name_job(effect, job);
             guess.jobs.push_back(std::move(job));

@@ -6,6 +6,7 @@
 #include <map>
 #include <set>
 
+#include "base/variant.h"
 #include "log/log_reader.h"
 #include "log/record.h"
 #include "shard/shard_fixture_test.h"
@@ -219,7 +220,7 @@ void damage_frame_of(log::MemoryDisk& memory) {
     if (frame->header.kind != log::FrameKind::batch) continue;
     ASSERT_TRUE(
         log::for_each_record(frame->payload, [&](Effect const& effect, std::uint32_t, std::uint32_t) -> Result<> {
-          is_here = is_here || std::holds_alternative<E>(effect);
+          is_here = is_here || holds<E>(effect);
           return {};
         }));
     if (!is_here) continue;

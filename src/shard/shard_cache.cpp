@@ -3,6 +3,7 @@
 
 #include "base/assert.h"
 #include "base/mutation.h"
+#include "base/variant.h"
 #include "model/cache_set.h"
 #include "shard/shard_loop.h"
 
@@ -39,8 +40,8 @@ Result<> ShardLoop::execute_cached(Request&& request) {
   }
   if (fetches_first(request)) return {};
   if (compute != nullptr) return compute_cached(std::move(request));
-  if (std::holds_alternative<ReadCached>(command)) return read_cached(std::move(request));
-  if (std::holds_alternative<PutCache>(command)) return put_cached(std::move(request));
+  if (holds<ReadCached>(command)) return read_cached(std::move(request));
+  if (holds<PutCache>(command)) return put_cached(std::move(request));
   auto const& forget = std::get<ForgetCached>(command);
   outdate_fetches(forget.key);
   bool const is_there = desk_->look(forget.key, now_).what != What::absent;
@@ -83,7 +84,7 @@ Result<> ShardLoop::put_cached(Request&& request) {
   FetchLine* const line = outdate_fetches(key);
   bool again = false;
   Reply reply = engine_.execute(request.command, context(), batch_, &again);
-  if (!std::holds_alternative<Error>(reply)) {
+  if (!holds<Error>(reply)) {
     auto made = desk_->made(key);
     WM_ASSERT(made.has_value());
     reply = CachedReply{.value = std::move(made->value), .times = made->times};
@@ -154,7 +155,7 @@ void ShardLoop::forget_outdated(FetchLine& line) {
 // As if he had been answered before the change. But no computation begins for a value that was stale by then: there is
 // another now, or none is wanted. Who asks for a value and cannot be given that one is decided on what there is.
 Result<> ShardLoop::answer_outdated(Request&& request, Outdated& outdated) {
-  bool const is_read = std::holds_alternative<ReadCached>(request.command);
+  bool const is_read = holds<ReadCached>(request.command);
   std::string const& key =
       is_read ? std::get<ReadCached>(request.command).key : std::get<ComputeCached>(request.command).key;
   cache::Lookup& found = outdated.found;

@@ -5,6 +5,7 @@
 
 #include "base/assert.h"
 #include "base/mutation.h"
+#include "base/variant.h"
 #include "shard/access.h"
 #include "shard/attempt_traces.h"
 
@@ -22,13 +23,11 @@ constexpr std::size_t kStreamJobsPerTurn = 8'192;
 // Commands that may be dropped when their asker has gone: nobody hears the answer, and nothing is freed by them.
 bool only_makes_work(Command const& command) {
   if (auto const* lease = std::get_if<Lease>(&command)) return lease->reports.empty();
-  return std::holds_alternative<Enqueue>(command) || std::holds_alternative<GetJob>(command) ||
-         std::holds_alternative<ListJobs>(command) || std::holds_alternative<GetJobLog>(command) ||
-         std::holds_alternative<ListQueues>(command) || std::holds_alternative<GetQueue>(command) ||
-         std::holds_alternative<GetStatus>(command) || std::holds_alternative<OpenStream>(command) ||
-         std::holds_alternative<ComputeCached>(command) || std::holds_alternative<ReadCached>(command) ||
-         std::holds_alternative<GetFlagHistory>(command) || std::holds_alternative<MakeBatch>(command) ||
-         std::holds_alternative<GetBatch>(command) || std::holds_alternative<ListBatches>(command);
+  return holds<Enqueue>(command) || holds<GetJob>(command) || holds<ListJobs>(command) || holds<GetJobLog>(command) ||
+         holds<ListQueues>(command) || holds<GetQueue>(command) || holds<GetStatus>(command) ||
+         holds<OpenStream>(command) || holds<ComputeCached>(command) || holds<ReadCached>(command) ||
+         holds<GetFlagHistory>(command) || holds<MakeBatch>(command) || holds<GetBatch>(command) ||
+         holds<ListBatches>(command);
 }
 
 Error nearly_full() {
@@ -90,8 +89,8 @@ ShardLoop::~ShardLoop() = default;
 
 Result<> ShardLoop::admits(Command const& command) const {
   // The callbacks of a batch wait in memory, as jobs do.
-  bool const is_enqueue = std::holds_alternative<Enqueue>(command) || std::holds_alternative<MakeBatch>(command);
-  if (disk_low() && (is_enqueue || std::holds_alternative<PutCache>(command))) return std::unexpected(nearly_full());
+  bool const is_enqueue = holds<Enqueue>(command) || holds<MakeBatch>(command);
+  if (disk_low() && (is_enqueue || holds<PutCache>(command))) return std::unexpected(nearly_full());
   if (memory_full() && is_enqueue) return std::unexpected(no_memory_for_jobs());
   return {};
 }
@@ -264,12 +263,11 @@ Result<> ShardLoop::execute(Request&& request) {
       return {};
     }
   }
-  if (std::holds_alternative<Lease>(command)) {
+  if (holds<Lease>(command)) {
     return execute_lease(std::move(request));
-  } else if (std::holds_alternative<GetJob>(command)) {
+  } else if (holds<GetJob>(command)) {
     execute_get(std::move(request));
-  } else if (std::holds_alternative<BulkJobs>(command) || std::holds_alternative<PurgeQueue>(command) ||
-             (desk_ && std::holds_alternative<ForgetCachedBy>(command))) {
+  } else if (holds<BulkJobs>(command) || holds<PurgeQueue>(command) || (desk_ && holds<ForgetCachedBy>(command))) {
     return execute_in_parts({.request = std::move(request), .count = 0, .resume_before = {}});
   } else if (auto* list = std::get_if<ListJobs>(&command)) {
     WM_TRY(auto reply, list_jobs(std::move(*list)));
@@ -277,13 +275,12 @@ Result<> ShardLoop::execute(Request&& request) {
   } else if (auto const* of = std::get_if<GetJobLog>(&command)) {
     WM_TRY(auto reply, job_log(*of));
     answer(request.port, request.cookie, std::move(reply));
-  } else if (std::holds_alternative<OpenStream>(command)) {
+  } else if (holds<OpenStream>(command)) {
     open_stream(std::move(request));
   } else if (auto const* word = std::get_if<TellStream>(&command)) {
     tell_stream(request.port, *word);
-  } else if (std::holds_alternative<PutCache>(command) || std::holds_alternative<ComputeCached>(command) ||
-             std::holds_alternative<ReadCached>(command) || std::holds_alternative<ForgetCached>(command) ||
-             std::holds_alternative<ForgetCachedBy>(command)) {
+  } else if (holds<PutCache>(command) || holds<ComputeCached>(command) || holds<ReadCached>(command) ||
+             holds<ForgetCached>(command) || holds<ForgetCachedBy>(command)) {
     return execute_cached(std::move(request));
   } else if (auto const* wanted = std::get_if<GetStatus>(&command)) {
     answer(request.port, request.cookie, status(wanted->with_queues));
@@ -369,7 +366,7 @@ Result<> ShardLoop::execute_in_parts(Unfinished unfinished) {
       answer(unfinished.request.port, unfinished.request.cookie, *std::move(refused));
       return {};
     }
-  } else if (std::holds_alternative<ForgetCachedBy>(unfinished.request.command)) {
+  } else if (holds<ForgetCachedBy>(unfinished.request.command)) {
     WM_TRY_VOID(forget_cached_by(unfinished, again));
   } else {
     Reply reply = engine_.execute(unfinished.request.command, context(), batch_, &again);

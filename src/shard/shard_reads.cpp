@@ -4,6 +4,7 @@
 
 #include "base/assert.h"
 #include "base/mutation.h"
+#include "base/variant.h"
 #include "shard/attempt_traces.h"
 #include "shard/shard_loop.h"
 
@@ -249,7 +250,7 @@ Result<bool> ShardLoop::bulk_by_tag(Unfinished& unfinished, std::optional<Error>
     else if (bulk.action == BulkAction::cancel)
       one = CancelJob{std::get<DeleteJob>(one).job};
     Reply const done = engine_.execute(one, context(), batch_, &again);
-    if (!std::holds_alternative<Error>(done)) unfinished.count += 1;  // Others are in no state for it: not counted.
+    if (!holds<Error>(done)) unfinished.count += 1;  // Others are in no state for it: not counted.
   }
   unfinished.resume_before = jobs->next;
   return jobs->next.has_value();

@@ -2,6 +2,7 @@
 
 #include <set>
 
+#include "base/variant.h"
 #include "shard/shard_fixture_test.h"
 
 namespace workmill::shard {
@@ -59,7 +60,7 @@ class ShardStreamsTest : public ShardTest {
         std::move(jobs->jobs.begin(), jobs->jobs.end(), std::back_inserter(seen.jobs));
       } else if (auto* cancel = std::get_if<StreamCancel>(&answer.reply)) {
         for (auto const& job : cancel->jobs) seen.cancelled.push_back(job.number);
-      } else if (std::holds_alternative<StreamDrained>(answer.reply)) {
+      } else if (holds<StreamDrained>(answer.reply)) {
         ++seen.drained;
       } else if (auto* ended = std::get_if<StreamEnded>(&answer.reply)) {
         seen.ended.push_back(ended->error);

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/assert.h"
+#include "base/variant.h"
 #include "log/frame.h"
 #include "log/record.h"
 
@@ -142,9 +143,8 @@ Result<> Survivors::copy_record(Effect const& record, Position at, Batch& batch,
   auto const survival = engine_.survive(record, at, batch);
   copied += batch.payload().size() - before;
   if (survival != engine::Engine::Survival::copy_job) return {};
-  JobNumber const job = std::holds_alternative<effect::JobEnqueued>(record)
-                            ? std::get<effect::JobEnqueued>(record).number
-                            : std::get<effect::JobSnapshot>(record).number;
+  JobNumber const job = holds<effect::JobEnqueued>(record) ? std::get<effect::JobEnqueued>(record).number
+                                                           : std::get<effect::JobSnapshot>(record).number;
   WM_TRY(auto const bytes, copy_job(job, batch, now));
   copied += bytes;
   return {};

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/assert.h"
+#include "base/variant.h"
 
 namespace workmill::shard {
 namespace {
@@ -95,7 +96,7 @@ std::vector<Waiters::Id> Waiters::ids_for_key(std::string const& key) const {
   std::vector<Id> ids;
   for (auto const& [job, count] : flights->second) {
     for (Id const id : by_job_.at(job)) {
-      if (std::holds_alternative<FlightWait>(by_id_.at(id).what)) ids.push_back(id);
+      if (holds<FlightWait>(by_id_.at(id).what)) ids.push_back(id);
     }
   }
   std::ranges::sort(ids);

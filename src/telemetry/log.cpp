@@ -21,6 +21,7 @@
 #include <vector>
 
 #include "base/thread_name.h"
+#include "base/variant.h"
 #include "telemetry/log_repeats.h"
 
 namespace workmill::telemetry {
@@ -174,7 +175,7 @@ std::span<LogField const> bounded(LogFields fields) {
   return {fields.begin(), std::min(fields.size(), Logger::kFieldsMax)};
 }
 
-bool is_left_out(LogField const& field) { return std::holds_alternative<std::monostate>(field.value()); }
+bool is_left_out(LogField const& field) { return holds<std::monostate>(field.value()); }
 
 // What comes before the fields.
 struct Head {

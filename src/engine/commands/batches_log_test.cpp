@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "base/variant.h"
 #include "engine/commands/batches_fixture_test.h"
 
 // What a replay, a copy and damage make of batches.
@@ -85,7 +86,7 @@ TEST_F(Batches, WhatStoodInADamagedPartIsWrittenAgainFromMemory) {
   log.start_segment();
   EXPECT_EQ(engine.rewrite_batches_standing_in(Position{1, 0}, end, BatchNumber{}, 1, log), std::nullopt);
   auto const& last = log.records.back().effect;
-  ASSERT_TRUE(std::holds_alternative<effect::BatchCopied>(last));
+  ASSERT_TRUE(holds<effect::BatchCopied>(last));
   EXPECT_EQ(std::get<effect::BatchCopied>(last).id, "b");
   EXPECT_EQ(engine.check_invariants(), "");
 }

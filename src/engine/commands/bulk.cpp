@@ -1,6 +1,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/variant.h"
 #include "engine/commands/job_match.h"
 
 // The same done to many jobs, from the newest to the oldest, steps_max looked at in one go. A cursor carries the place
@@ -33,11 +34,11 @@ bool act(BulkAction action, JobIndex index, State const& state, Context const& c
   JobSlot const& job = state.job(index);
   JobRef ref{.number = job.number, .text = {}};
   switch (action) {
-    case BulkAction::retry: return std::holds_alternative<DoneReply>(decide(RetryJob{ref}, state, context, out));
-    case BulkAction::remove: return std::holds_alternative<DoneReply>(decide(DeleteJob{ref}, state, context, out));
+    case BulkAction::retry: return holds<DoneReply>(decide(RetryJob{ref}, state, context, out));
+    case BulkAction::remove: return holds<DoneReply>(decide(DeleteJob{ref}, state, context, out));
     case BulkAction::cancel:
       if (job.state == JobState::cancelled) return false;
-      return std::holds_alternative<DoneReply>(decide(CancelJob{ref}, state, context, out));
+      return holds<DoneReply>(decide(CancelJob{ref}, state, context, out));
   }
   return false;
 }

@@ -3,6 +3,7 @@
 #include <string>
 #include <vector>
 
+#include "base/variant.h"
 #include "engine/engine_fixture_test.h"
 #include "engine/flag_table.h"
 #include "flags/flag.h"
@@ -127,7 +128,7 @@ TEST_F(Flags, VersionsGrowOverARemovalAndARestartWhateverIsLeftOfTheLog) {
     bool again = false;
     auto const made = each->execute(SetFlag{.key = "f", .definition = definition(gate({}, true)), .version = 0},
                                     {.now = now, .chance = 1}, log, &again);
-    ASSERT_TRUE(std::holds_alternative<FlagReply>(made));
+    ASSERT_TRUE(holds<FlagReply>(made));
     EXPECT_EQ(std::get<FlagReply>(made).newest.version, 3U);
   }
 }

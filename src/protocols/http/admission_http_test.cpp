@@ -4,6 +4,7 @@
 #include <memory>
 #include <vector>
 
+#include "base/variant.h"
 #include "protocols/http/server_harness_test.h"
 
 // What the admission decides, as clients see it.
@@ -75,12 +76,12 @@ TEST_F(AdmissionTest, ReportsHealthAndFiguresPassWhateverIsInFlight) {
   fill();
   TestClient worker{port};
   worker.send(post("/v1/reports", R"({"reports":[{"id":"x","lease":"1","outcome":"completed"}]})"));
-  ASSERT_TRUE(until([&] { return std::holds_alternative<ReportBatch>(service.asked.back().command); }));
+  ASSERT_TRUE(until([&] { return holds<ReportBatch>(service.asked.back().command); }));
   TestClient operators{port};
   operators.send(get("/healthz"));
   EXPECT_TRUE(received(operators, "HTTP/1.1 200"));
   operators.send(get("/v1/status"));
-  EXPECT_TRUE(until([&] { return std::holds_alternative<GetStatus>(service.asked.back().command); }));
+  EXPECT_TRUE(until([&] { return holds<GetStatus>(service.asked.back().command); }));
 }
 
 TEST_F(AdmissionTest, LongPollsAreNotInFlight) {

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "base/variant.h"
 #include "protocols/http/server_harness_test.h"
 
 // What bounds slow and greedy clients, each met over a real socket.
@@ -232,7 +233,7 @@ TEST_F(BoundsTest, WhileRequestsHoldAllTheMemoryThereIsNewWorkIsRefusedAndReport
   ASSERT_TRUE(asked(3));
 
   service.answer_all([](Command const& command) -> Reply {
-    if (std::holds_alternative<ReportBatch>(command)) return ReportsReply{};
+    if (holds<ReportBatch>(command)) return ReportsReply{};
     return enqueued("a");
   });
   settle();

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "base/assert.h"
+#include "base/variant.h"
 
 namespace workmill::http {
 namespace {
@@ -339,7 +340,7 @@ void HttpServer::deliver_profile(service::Cookie cookie, Result<std::string> pro
 // A client that went while its lease was being decided would hold its jobs until they run out.
 void HttpServer::give_back(service::Cookie cookie, Reply const& reply) {
   // Whoever opened it has most likely said so, but where that got lost its stream would swallow jobs for ever.
-  if (std::holds_alternative<StreamOpened>(reply)) return service_.abandon(cookie);
+  if (holds<StreamOpened>(reply)) return service_.abandon(cookie);
   auto const* const leased = std::get_if<LeaseReply>(&reply);
   if (leased == nullptr || leased->jobs.empty()) return;
   ReportBatch batch;

@@ -5,6 +5,7 @@
 
 #include <unordered_map>
 
+#include "base/variant.h"
 #include "net/send_crew.h"
 #include "protocols/http/server_harness_test.h"
 
@@ -48,7 +49,7 @@ TEST_F(ServerTest, ARequestMayComeByteByByte) {
   }
 
   ASSERT_TRUE(asked(1));
-  EXPECT_TRUE(std::holds_alternative<Enqueue>(service.asked[0].command));
+  EXPECT_TRUE(holds<Enqueue>(service.asked[0].command));
 }
 
 TEST_F(ServerTest, PipelinedRequestsAreAnsweredInTheirOrderWhateverTheOrderOfTheAnswers) {
@@ -143,7 +144,7 @@ TEST_F(ServerTest, JobsLeasedForAClientThatHasGoneAreGivenBack) {
   ASSERT_EQ(batch.reports.size(), 1U);
   EXPECT_EQ(batch.reports[0].job.number, JobNumber{99});
   EXPECT_EQ(batch.reports[0].lease, LeaseToken{5});
-  EXPECT_TRUE(std::holds_alternative<Released>(batch.reports[0].outcome));
+  EXPECT_TRUE(holds<Released>(batch.reports[0].outcome));
 }
 
 TEST_F(ServerTest, AnAnswerForAFormerConnectionDoesNotReachTheNextOneInItsPlace) {

@@ -7,6 +7,7 @@
 
 #include "base/assert.h"
 #include "base/json_writer.h"
+#include "base/variant.h"
 #include "protocols/http/request_values.h"
 #include "protocols/http/response.h"
 #include "protocols/http/session.h"
@@ -298,7 +299,7 @@ Result<> CacheCalls::take(Exchange& exchange, Reply const& reply, Answer& answer
   if (auto const* failure = std::get_if<ComputeFailed>(&reply)) {
     return std::unexpected(failed(failure->failure, failure->remembered, now, exchange));
   }
-  if (std::holds_alternative<CacheMissed>(reply)) {
+  if (holds<CacheMissed>(reply)) {
     if (exchange.route == Route::get_cached) counters_.miss.add();
     return fail(ErrorCode::cache_miss, "nothing is kept under this key");
   }

@@ -3,6 +3,7 @@
 
 #include <string>
 
+#include "base/variant.h"
 #include "protocols/http/calls/cache_calls.h"
 #include "protocols/http/server_harness_test.h"
 
@@ -587,7 +588,7 @@ TEST_F(BusyCacheHttpTest, AHitIsServedAndNothingIsBegun) {
   TestClient miss{port};
   miss.send(post("/v1/cache/absent", kJob));
   EXPECT_TRUE(received(miss, "HTTP/1.1 503 "));
-  for (auto const& it : service.asked) EXPECT_FALSE(std::holds_alternative<ComputeCached>(it.command));
+  for (auto const& it : service.asked) EXPECT_FALSE(holds<ComputeCached>(it.command));
 }
 
 TEST_F(BusyCacheHttpTest, WhoWouldComputeIsRefusedBeforeHisBodyIsReadAndWhoWouldNotIsNot) {

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "base/variant.h"
 #include "protocols/http/fixed_service_test.h"
 #include "protocols/http/json/json_out.h"
 
@@ -338,7 +339,7 @@ TEST_F(JsonInTest, EveryOutcomeIsTaken) {
   EXPECT_EQ(std::get<LogLines>(outcome(R"("outcome":"log","lines":["a","b"])")).lines, (std::vector<Bytes>{"a", "b"}));
   EXPECT_EQ(std::get<Checkpoint>(outcome(R"("outcome":"checkpoint","data":{"row": [1]})")).data, R"({"row": [1]})");
   EXPECT_EQ(std::get<Checkpoint>(outcome(R"("outcome":"checkpoint","data":null)")).data, "null");
-  EXPECT_TRUE(std::holds_alternative<Released>(outcome(R"("outcome":"released")")));
+  EXPECT_TRUE(holds<Released>(outcome(R"("outcome":"released")")));
 }
 
 TEST_F(JsonInTest, AReportAtFaultIsNamed) {

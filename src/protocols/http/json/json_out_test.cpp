@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "base/variant.h"
 #include "model/job.h"
 #include "protocols/http/fixed_service_test.h"
 
@@ -127,7 +128,7 @@ TEST_F(JsonOutTest, AReportThatWantsToCacheIsNotHandedOverForACallerOfSomeQueues
   EXPECT_FALSE(all[0].is_forbidden);
   EXPECT_EQ(of_all[0].job.text, "a");
   EXPECT_EQ(of_some[0].job.text, "");
-  EXPECT_FALSE(std::holds_alternative<Completed>(of_some[0].outcome));
+  EXPECT_FALSE(holds<Completed>(of_some[0].outcome));
   EXPECT_EQ(of_some[1].job.text, "b");
   std::string const json =
       written(&append_reports_reply, reply, std::span<ReportedJob const>{some}, service_, std::string_view{"abc"});

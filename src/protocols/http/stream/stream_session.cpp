@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "base/assert.h"
+#include "base/variant.h"
 #include "protocols/http/json/json_out.h"
 #include "protocols/http/problem.h"
 
@@ -56,8 +57,7 @@ std::uint32_t whole_seconds(Duration duration) {
 }
 
 bool ends_attempt(Report const& report) {
-  return std::holds_alternative<Completed>(report.outcome) || std::holds_alternative<Failed>(report.outcome) ||
-         std::holds_alternative<Released>(report.outcome);
+  return holds<Completed>(report.outcome) || holds<Failed>(report.outcome) || holds<Released>(report.outcome);
 }
 
 // Nobody is to guess what takes over another's jobs.
@@ -296,7 +296,7 @@ bool StreamSession::take_push(Reply const& reply) {
     websocket::TextFrame frame{out};
     append_stream_cancel(*cancel, shared_.service, out);
     frame.end();
-  } else if (std::holds_alternative<StreamDrained>(reply)) {
+  } else if (holds<StreamDrained>(reply)) {
     websocket::TextFrame frame{out};
     append_stream_drained(out);
     frame.end();
@@ -330,7 +330,7 @@ void StreamSession::take_jobs(StreamJobs const& jobs) {
 // In the order of the messages, as the shard decides them.
 bool StreamSession::take_reports_answer(std::uint16_t sequence, Reply const& reply) {
   if (under_way_.empty() || under_way_.front().sequence != sequence) {
-    if (!std::holds_alternative<Error>(reply)) return false;
+    if (!holds<Error>(reply)) return false;
   } else if (auto const* results = std::get_if<ReportsReply>(&reply)) {
     UnderWay const& front = under_way_.front();
     std::string& out = connection_.output();

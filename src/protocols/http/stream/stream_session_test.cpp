@@ -10,6 +10,7 @@
 #include <variant>
 #include <vector>
 
+#include "base/variant.h"
 #include "protocols/http/server_harness_test.h"
 
 namespace workmill::http {
@@ -80,7 +81,7 @@ TEST_F(StreamSessionTest, OfWordsThatComeTogetherTheLastIsPassedOnBeforeTheRepor
   auto const* before = std::get_if<TellStream>(&service.asked[0].command);
   auto const* behind = std::get_if<TellStream>(&service.asked[2].command);
   ASSERT_TRUE(before != nullptr && behind != nullptr);
-  EXPECT_TRUE(std::holds_alternative<ReportBatch>(service.asked[1].command));
+  EXPECT_TRUE(holds<ReportBatch>(service.asked[1].command));
   EXPECT_EQ(before->credit, 99u);
   EXPECT_EQ(before->stream, stream);
   EXPECT_FALSE(behind->credit);
@@ -127,7 +128,7 @@ TEST_F(StreamSessionTest, WhoHasAnsweredIsNotSilentWhereThisThreadStoodStill) {
 
   EXPECT_TRUE(closed(silent));
   ASSERT_TRUE(asked(1));
-  EXPECT_TRUE(std::holds_alternative<TellStream>(service.asked[0].command));
+  EXPECT_TRUE(holds<TellStream>(service.asked[0].command));
   EXPECT_TRUE(until([&] { return server->connections() == 1; }));
 }
 
