@@ -53,7 +53,7 @@ struct Config {
   std::uint64_t buffered_bytes_max = std::uint64_t{512} << 20;  // For input and output, each I/O thread.
   bool admission = true;                 // Refuses requests when more come than can be served in time.
   Duration admission_delay{1};           // From a request to its answer: so much is always fine.
-  std::uint32_t in_flight_min = 128;     // So many are let in however slow the server is; for each I/O thread,
+  std::uint32_t in_flight_min = 64;      // So many are let in however slow the server is; for each I/O thread,
   std::uint32_t in_flight_max = 16'384;  // and never more than so many.
   Duration idle_timeout = std::chrono::minutes{5};
   Duration handshake_timeout = std::chrono::seconds{10};  // For a TLS handshake.

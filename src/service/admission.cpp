@@ -13,8 +13,10 @@ constexpr double kSmoothing = 0.5;    // Of a new limit. Windows are means of ma
 constexpr std::uint32_t kSlowWindowsMin = 2;
 constexpr double kBusy = 0.8;  // Of a window's time, in which requests were under way.
 constexpr double kReferenceWeight = 0.3;
-// After so many windows in which it could not be measured while some were refused, the limit goes down to its least for
-// a moment, to measure it. GradientLimit does so, too.
+constexpr double kDoubtful = 0.5;  // Of the reference: with more in flight it does not take so much less.
+// After so many windows in which it could not be measured while some were refused, or while it was in doubt, the limit
+// goes down to its least for a moment, to measure it. GradientLimit does so, too. The first time soon: what little was
+// asked before may have been of another kind, such as reads, which wait for no disk.
 constexpr std::uint32_t kProbeAfter = 100;
 constexpr std::uint32_t kProbeAfterAtFirst = 10;
 constexpr std::uint32_t kProbeWindows = 2;  // The first still has what was let in before.
@@ -111,6 +113,9 @@ void Admission::end_window(Time now) {
   if (bunches_ > 0) {
     delay_ = delay_sum_ / bunches_;
     adapt(std::chrono::duration<double>(delay_sum_) / (now - window_end_ + kWindow));
+  } else if (probe_windows_left_ > 0) {  // Nobody asks any more.
+    probe_windows_left_ = 0;
+    set_limit(limit_before_probe_);
   }
   auto const shares = clients_.end_window(admitted_ * kShareGrowth);
   shares_now_ = refused_ > 0 ? shares : ClientShares::Shares{};
@@ -127,15 +132,19 @@ void Admission::end_window(Time now) {
 // measured only then.
 void Admission::adapt(double busy) {
   auto const delay = static_cast<double>(delay_.count());
+  if (probe_windows_left_ > 0) {
+    if (--probe_windows_left_ == 0) {
+      reference_ns_ = delay;  // However many are in flight: what is never refused may be more than the least.
+      set_limit(limit_before_probe_);
+    }
+    return;
+  }
   if (in_flight_peak_ <= options_.in_flight_min * kLittle) {
     reference_ns_ = reference_ns_ == 0 ? delay : reference_ns_ + kReferenceWeight * (delay - reference_ns_);
     windows_unmeasured_ = 0;
-  } else if (refused_ > 0) {
+    is_probed_ = false;
+  } else if (refused_ > 0 || (busy > kBusy && delay < kDoubtful * reference_ns_)) {
     windows_unmeasured_ += 1;
-  }
-  if (probe_windows_left_ > 0) {
-    if (--probe_windows_left_ == 0) set_limit(limit_before_probe_);
-    return;
   }
   // With so few in flight it cannot take less than in proportion; so nobody is refused before twice as many are.
   double const in_proportion = delay * options_.in_flight_min / std::max(in_flight_peak_, options_.in_flight_min);
@@ -153,8 +162,9 @@ void Admission::adapt(double busy) {
     double const base = std::min<double>(limit_, in_flight_peak_);
     set_limit(base + kSmoothing * (base * gradient + std::sqrt(base) - base));
   }
-  if (windows_unmeasured_ >= (reference_ns_ == 0 ? kProbeAfterAtFirst : kProbeAfter)) {
+  if (windows_unmeasured_ >= (is_probed_ ? kProbeAfter : kProbeAfterAtFirst)) {
     windows_unmeasured_ = 0;
+    is_probed_ = true;
     probe_windows_left_ = kProbeWindows;
     limit_before_probe_ = limit_;
     set_limit(options_.in_flight_min);

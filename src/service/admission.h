@@ -31,7 +31,7 @@ struct AdmissionOptions {
   // From a request's bytes to its answer. So much is always fine, whatever less the server can do.
   std::chrono::nanoseconds delay_fine = std::chrono::milliseconds{1};
   // Bounds of the limit. Twice the least are let in however slow the server is: fewer would not fill its turns.
-  std::uint32_t in_flight_min = 128;
+  std::uint32_t in_flight_min = 64;
   std::uint32_t in_flight_max = 16'384;
 };
 
@@ -129,6 +129,7 @@ class Admission {
   double reference_ns_ = 0;         // The delay when little is in flight; 0 before it is known.
   std::uint32_t slow_windows_ = 0;  // So many in a row were over what is fine.
   std::uint32_t windows_unmeasured_ = 0;
+  bool is_probed_ = false;  // The reference was measured by a probe, and not with little to do since.
   std::uint32_t probe_windows_left_ = 0;
   double limit_before_probe_ = 0;
   ClientShares::Shares shares_now_;  // Of a client, in this window; 0 where shares are not in force.
