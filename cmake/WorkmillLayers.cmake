@@ -16,9 +16,10 @@ elseif(WM_TESTS)
   target_link_libraries(wm_corpus_driver PRIVATE wm_options)
 endif()
 
-# wm_layer(folder DEPENDS layers... LIBS libraries... [IN parent, else src] [LABEL of its tests, else unit])
+# wm_layer(folder [ONE_THREAD] DEPENDS layers... LIBS libraries... [IN parent, else src] [LABEL of its tests, else unit])
+# ONE_THREAD: its tests start no thread, and ThreadSanitizer has nothing to see in them: they are not built for it.
 function(wm_layer folder)
-  cmake_parse_arguments(PARSE_ARGV 1 arg "" "IN;LABEL" "DEPENDS;LIBS")
+  cmake_parse_arguments(PARSE_ARGV 1 arg "ONE_THREAD" "IN;LABEL" "DEPENDS;LIBS")
   if(NOT arg_IN)
     set(arg_IN src)
   endif()
@@ -58,6 +59,9 @@ function(wm_layer folder)
     target_include_directories(wm_${name} INTERFACE "${parent}")
   endif()
 
+  if(arg_ONE_THREAD AND WM_SANITIZE STREQUAL "thread")
+    return()
+  endif()
   if(tests AND WM_TESTS AND NOT WM_FUZZ)
     add_executable(wm_${name}_test ${tests})
     target_link_libraries(wm_${name}_test PRIVATE wm_${name} wm_options rapidcheck_gtest rapidcheck GTest::gmock
@@ -69,7 +73,6 @@ function(wm_layer folder)
       target_compile_options(wm_${name}_test PRIVATE -O0)
       wm_precompiled(wm_${name}_test test)
     endif()
-    wm_unity_tests(wm_${name}_test)
     # One entry a program, not one a test: a sanitized program takes longer to start than most tests to run. The XML
     # says how many tests there were.
     add_test(NAME ${name} COMMAND wm_${name}_test)
@@ -82,14 +85,6 @@ function(wm_layer folder)
     string(REGEX REPLACE "_fuzz$" "" stem "${stem}")
     wm_fuzz_target(${name}_${stem} ${source} wm_${name})
   endforeach()
-endfunction()
-
-# What the tests of a layer include is most of what each of them takes to compile. By eights, as the sixteens of a unity build
-# then hold every batch whole: no two names meet here alone. Where a test is edited, few others are compiled with it.
-function(wm_unity_tests target)
-  if(WM_UNITY_TESTS AND NOT CMAKE_UNITY_BUILD)
-    set_target_properties(${target} PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE 8)
-  endif()
 endfunction()
 
 function(wm_fuzz_target target source library)

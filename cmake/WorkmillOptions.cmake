@@ -2,7 +2,6 @@
 
 option(WM_WERROR "Treat warnings as errors" ON)
 option(WM_PCH "Precompile the headers of the standard library and of heavy libraries (clang only)" ON)
-option(WM_UNITY_TESTS "Compile eight tests of a layer as one, in a build that is otherwise file by file" OFF)
 option(WM_FUZZ "Build the *_fuzz.cpp files as libFuzzer programs instead of corpus tests" OFF)
 option(WM_MUTATIONS "Compile in the mistakes that the simulation must find (base/mutation.h); never in what is released" OFF)
 option(WM_COVERAGE "Count which lines and branches run, for llvm-cov" OFF)
