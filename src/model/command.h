@@ -38,6 +38,7 @@ inline constexpr Duration kIdempotencyKept = std::chrono::hours{24};
 inline constexpr std::size_t kJobsPerEnqueueMax = 10'000;
 inline constexpr std::size_t kReportsPerRequestMax = 1'000;
 inline constexpr std::uint32_t kJobsPerLeaseMax = 1'000;
+inline constexpr std::uint64_t kLeaseBytesMax = std::uint64_t{16} << 20;  // See Lease::bytes_max.
 inline constexpr std::size_t kQueuesPerLeaseMax = 100;
 inline constexpr Duration kWaitMax = std::chrono::minutes{5};
 
@@ -92,7 +93,7 @@ struct Lease {
   std::string worker{};
   std::vector<Report> reports{};  // Decided first, in the same flush.
   // No further job once those leased take so many bytes, payloads above all: one at least is always leased.
-  std::uint64_t bytes_max = std::numeric_limits<std::uint64_t>::max();
+  std::uint64_t bytes_max = kLeaseBytesMax;
 };
 
 struct ReportBatch {

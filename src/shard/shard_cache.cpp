@@ -164,7 +164,7 @@ Result<> ShardLoop::answer_outdated(Request&& request, Outdated& outdated) {
     auto const start = clock_.monotonic();
     WM_TRY(found.value, desk_->read_outdated(key, *outdated.place, found.times.etag));
     read_ns_ += static_cast<std::uint64_t>((clock_.monotonic() - start).count());
-    if (found.value) cold_bytes_ += found.value->body().size();
+    if (found.value) answer_bytes_ += found.value->body().size();
   }
   if (found.value && !is_over) {
     answer(request.port, request.cookie, CachedReply{.value = found.value, .times = found.times});
@@ -180,7 +180,8 @@ Result<> ShardLoop::take_fetched() {
   fetcher_->take_done(fetched_);
   std::size_t done = 0;
   // Those that begin a flight write, as those of the inbox do.
-  while (done < fetched_.size() && cold_bytes_ < kColdBytesPerTurn && batch_.payload().size() < options_.batch_bytes) {
+  while (done < fetched_.size() && answer_bytes_ < kAnswerBytesPerTurn &&
+         batch_.payload().size() < options_.batch_bytes) {
     WM_TRY_VOID(end_fetch(fetched_[done++]));
   }
   fetched_.erase(fetched_.begin(), fetched_.begin() + static_cast<std::ptrdiff_t>(done));
@@ -232,7 +233,7 @@ Result<cache::Lookup> ShardLoop::look_cached(std::string_view key) {
     auto const start = clock_.monotonic();
     WM_TRY(found.value, desk_->read_cold(key, found.times.etag));
     read_ns_ += static_cast<std::uint64_t>((clock_.monotonic() - start).count());
-    if (found.value) cold_bytes_ += found.value->body().size();
+    if (found.value) answer_bytes_ += found.value->body().size();
     if (read_back_) *read_back_ = {.etag = found.times.etag, .value = found.value};
   }
   found.what = found.value ? What::value : found.failure ? What::failed : What::absent;
@@ -350,12 +351,13 @@ Result<> ShardLoop::end_flight(std::vector<Waiters::Id> const& waiting) {
   std::optional<Reply> first;
   std::string key;  // Of `first`: one job computes one key.
   std::vector<AnsweredGroup> groups;
+  std::vector<ToldGroup> told;
   for (Waiters::Id const id : waiting) {
     auto waiter = waiters_.take(id);
     WM_ASSERT(waiter.has_value());
     auto const* const flight = std::get_if<FlightWait>(&waiter->what);
     if (flight == nullptr) {
-      WM_TRY_VOID(end_waiting(std::move(*waiter)));
+      WM_TRY_VOID(end_job_wait(std::move(*waiter), told));
       continue;
     }
     engine_.unwatch(flight->job);
@@ -371,6 +373,20 @@ Result<> ShardLoop::end_flight(std::vector<Waiters::Id> const& waiting) {
     }
     answer(waiter->port, waiter->cookie, std::move(reply));
   }
+  return {};
+}
+
+// Thousands may wait for one job, and what is known of it be of megabytes: it is read once for all of a port who may
+// see the same of it.
+Result<> ShardLoop::end_job_wait(Waiter waiter, std::vector<ToldGroup>& told) {
+  auto const group = std::ranges::find_if(
+      told, [&](ToldGroup const& one) { return one.port == waiter.port && one.allowed == waiter.allowed; });
+  if (group == told.end()) {
+    told.push_back({.port = waiter.port, .allowed = waiter.allowed, .answer = pending_.size()});
+    return end_waiting(std::move(waiter));
+  }
+  engine_.unwatch(std::get<JobWait>(waiter.what).job);
+  pending_[group->answer].answer.also.push_back(waiter.cookie);
   return {};
 }
 

@@ -17,7 +17,7 @@ Result<> ShardLoop::finish_batch(std::uint64_t commands) {
   auto const start = clock_.monotonic();
   std::size_t answers = 0;
   for (Held& held : pending_) {
-    WM_TRY_VOID(fill(held));
+    tell_leased(held);
     answers += 1 + held.answer.also.size();
   }
   reader_.set_open_batch({}, nullptr);

@@ -18,7 +18,6 @@ constexpr Duration kAliveEvery = std::chrono::seconds{1};  // While anything is 
 constexpr std::size_t kGoneMax = 65'536;  // Beyond it a request is decided as if its client were still there.
 // So many jobs are given to streams in one turn; those who ask and report get theirs in between.
 constexpr std::size_t kStreamJobsPerTurn = 8'192;
-// Of cached values that a turn reads back from the disk: some milliseconds. Whoever comes behind waits for the next.
 
 // Commands that may be dropped when their asker has gone: nobody hears the answer, and nothing is freed by them.
 bool only_makes_work(Command const& command) {
@@ -39,6 +38,21 @@ Error no_memory_for_jobs() {
   return {
       .code = ErrorCode::overloaded,
       .message = "jobs take as much memory as they may (jobs_memory_max): no new ones are taken until some have gone"};
+}
+
+// Of an answer that may be large without anything being read for it.
+std::size_t bytes_shown(Reply const& reply) {
+  std::size_t bytes = 0;
+  if (auto const* batches = std::get_if<BatchesReply>(&reply)) {
+    for (BatchView const& batch : batches->batches) bytes += sizeof batch + batch.meta.size();
+  } else if (auto const* history = std::get_if<FlagHistoryReply>(&reply)) {
+    for (FlagChange const& change : history->changes) bytes += sizeof change + change.definition.size();
+  } else if (auto const* queues = std::get_if<QueuesReply>(&reply)) {
+    bytes = queues->queues.size() * sizeof(QueueView);
+  } else if (auto const* status = std::get_if<StatusReply>(&reply)) {
+    bytes = status->queues.size() * sizeof(QueueView);
+  }
+  return bytes;
 }
 
 // One that the table itself has just named.
@@ -166,7 +180,7 @@ Result<Turn> ShardLoop::turn() {
     if (!streams_.empty()) draining_ ? end_streams_for_drain() : end_streams_overdue();
     WM_TRY_VOID(serve_waiting());
     if (desk_ && waiters_.has_flight_waits()) answer_with_stored();
-    while (cold_bytes_ < kColdBytesPerTurn) {  // Who is left is overdue in the next turn, too.
+    while (answer_bytes_ < kAnswerBytesPerTurn) {  // Who is left is overdue in the next turn, too.
       auto const overdue = draining_ ? waiters_.any() : waiters_.first_overdue(now_);
       if (!overdue) break;
       WM_TRY_VOID(end_waiting(take_known(waiters_, *overdue)));
@@ -190,11 +204,12 @@ Result<Turn> ShardLoop::turn() {
   WM_TRY_VOID(finish_batch(commands_ - commands_before));
 
   turn.more = has_room() && (inbox_done_ < inbox_.size() || !unfinished_.empty() || !fetched_.empty() ||
-                             advance_more_ || survivors_.busy() || (desk_ && desk_->has_gone()));
+                             !put_off_.empty() || advance_more_ || survivors_.busy() || (desk_ && desk_->has_gone()));
   if (!streams_.empty() && has_room()) turn.more |= streams_overdue_ || (streams_.has_work() && streams_.has_room());
   // Survivors whose copies are with the writer wait for it: it wakes us.
-  if (turn.more && survivors_.busy() && inbox_.empty() && unfinished_.empty() && fetched_.empty() && !advance_more_ &&
-      staged_ > durable_ && !streams_overdue_ && !streams_.has_work() && !(desk_ && desk_->has_gone())) {
+  if (turn.more && survivors_.busy() && inbox_.empty() && unfinished_.empty() && fetched_.empty() && put_off_.empty() &&
+      !advance_more_ && staged_ > durable_ && !streams_overdue_ && !streams_.has_work() &&
+      !(desk_ && desk_->has_gone())) {
     turn.more = false;
   }
   turn.more |= has_room() && draining_ && waiters_.any();
@@ -213,17 +228,17 @@ Result<Turn> ShardLoop::turn() {
 
 Result<> ShardLoop::take_commands() {
   flight_looks_ = 0;
+  answer_bytes_ = 0;
   if (!unfinished_.empty()) {  // One part a turn, so that what comes in meanwhile gets its own.
     Unfinished next = std::move(unfinished_.front());
     unfinished_.pop_front();
     WM_TRY_VOID(execute_in_parts(std::move(next)));
   }
   std::size_t taken = 0;
-  cold_bytes_ = 0;
   if (now_ >= fetching_until_) give_up_fetching();
   if (fetcher_) WM_TRY_VOID(take_fetched());
   while (inbox_done_ < inbox_.size() && taken < options_.commands_per_turn &&
-         batch_.payload().size() < options_.batch_bytes && cold_bytes_ < kColdBytesPerTurn) {
+         batch_.payload().size() < options_.batch_bytes && answer_bytes_ < kAnswerBytesPerTurn) {
     recorder_.waited(inbox_[inbox_done_].parsed_at, turn_at_);
     WM_TRY_VOID(execute(std::move(inbox_[inbox_done_++])));
     ++taken;
@@ -266,7 +281,7 @@ Result<> ShardLoop::execute(Request&& request) {
   if (holds<Lease>(command)) {
     return execute_lease(std::move(request));
   } else if (holds<GetJob>(command)) {
-    execute_get(std::move(request));
+    return execute_get(std::move(request));
   } else if (holds<BulkJobs>(command) || holds<PurgeQueue>(command) || (desk_ && holds<ForgetCachedBy>(command))) {
     return execute_in_parts({.request = std::move(request), .count = 0, .resume_before = {}});
   } else if (auto* list = std::get_if<ListJobs>(&command)) {
@@ -283,7 +298,9 @@ Result<> ShardLoop::execute(Request&& request) {
              holds<ForgetCached>(command) || holds<ForgetCachedBy>(command)) {
     return execute_cached(std::move(request));
   } else if (auto const* wanted = std::get_if<GetStatus>(&command)) {
-    answer(request.port, request.cookie, status(wanted->with_queues));
+    Reply reply = status(wanted->with_queues);
+    answer_bytes_ += bytes_shown(reply);
+    answer(request.port, request.cookie, std::move(reply));
   } else {
     if (auto* patch = std::get_if<PatchJob>(&command)) {
       WM_TRY(auto refused, prepare_patch(*patch));
@@ -297,6 +314,7 @@ Result<> ShardLoop::execute(Request&& request) {
     Reply reply = queues_of != nullptr ? list_allowed_queues(*queues_of, *request.allowed.queues, engine_)
                                        : engine_.execute(command, context(), batch_, &again);
     WM_ASSERT(!again);
+    if (auto* job = std::get_if<JobReply>(&reply)) WM_TRY_VOID(fill_job(job->job));
     if (auto* queue = std::get_if<QueueReply>(&reply)) {
       sample_rates();
       rates_.fill(queue->queue);
@@ -304,6 +322,8 @@ Result<> ShardLoop::execute(Request&& request) {
       sample_rates();
       for (QueueView& view : queues->queues) rates_.fill(view);
     }
+    answer_bytes_ += bytes_shown(reply);
+    if (holds<BatchesReply>(reply)) answer_bytes_ += kLookBytes;
     answer(request.port, request.cookie, std::move(reply));
   }
   return {};
@@ -338,15 +358,16 @@ Result<> ShardLoop::execute_lease(Request&& request) {
   return {};
 }
 
-void ShardLoop::execute_get(Request&& request) {
+Result<> ShardLoop::execute_get(Request&& request) {
   bool again = false;
   Reply reply = engine_.execute(request.command, context(), batch_, &again);
   auto const& get = std::get<GetJob>(request.command);
-  auto const* job = std::get_if<JobReply>(&reply);
+  auto* job = std::get_if<JobReply>(&reply);
   if (job == nullptr || is_finished(job->job.state) || get.wait <= Duration{0} || draining_ || take_gone(request) ||
       waiters_.size() >= options_.waiters_max) {
+    if (job != nullptr) WM_TRY_VOID(fill_job(job->job));
     answer(request.port, request.cookie, std::move(reply));
-    return;
+    return {};
   }
   engine_.watch(job->job.number);
   waiters_.add({.port = request.port,
@@ -354,10 +375,12 @@ void ShardLoop::execute_get(Request&& request) {
                 .deadline = std::min(now_ + get.wait, request.give_up_at),
                 .what = JobWait{.job = job->job.number},
                 .allowed = std::move(request.allowed.queues)});
+  return {};
 }
 
 Result<> ShardLoop::execute_in_parts(Unfinished unfinished) {
   bool again = false;
+  answer_bytes_ += kLookBytes;
   auto* bulk = std::get_if<BulkJobs>(&unfinished.request.command);
   if (bulk != nullptr && !bulk->filter.tag.empty()) {
     std::optional<Error> refused;
@@ -391,7 +414,10 @@ Result<> ShardLoop::execute_in_parts(Unfinished unfinished) {
 Result<> ShardLoop::serve_waiting() {
   do {  // A job that is found damaged is finished too, and somebody may wait for that. Each is ended once.
     damaged_ended_ = false;
-    WM_TRY_VOID(serve_happened(engine_.take_happenings()));
+    auto happened = engine_.take_happenings();
+    happened.ready_queues.insert(happened.ready_queues.end(), put_off_.begin(), put_off_.end());
+    put_off_.clear();
+    WM_TRY_VOID(serve_happened(happened));
   } while (damaged_ended_);
   return {};
 }
@@ -401,6 +427,10 @@ Result<> ShardLoop::serve_happened(engine::Happenings const& happened) {
     // In turns, so that neither those who ask again and again nor those who wait for good keep the others from jobs.
     std::uint64_t share = 0;
     for (bool waiters = true, streams = !streams_.empty(); waiters || streams;) {
+      if (waiters && answer_bytes_ >= kAnswerBytesPerTurn) {
+        if (waiters_.first_for_queue(queue) != nullptr) put_off_.insert(queue);
+        waiters = false;
+      }
       if (waiters) {
         WM_TRY(waiters, serve_waiter(queue));
       }
@@ -455,6 +485,7 @@ Result<> ShardLoop::end_waiting(Waiter waiter) {
   if (waiter.allowed && !may_see(*waiter.allowed, job, engine_)) ref = {};
   bool again = false;
   Reply reply = engine_.execute(GetJob{.job = std::move(ref), .wait = {}}, context(), batch_, &again);
+  if (auto* seen = std::get_if<JobReply>(&reply)) WM_TRY_VOID(fill_job(seen->job));
   answer(waiter.port, waiter.cookie, std::move(reply));
   return {};
 }

@@ -179,7 +179,8 @@ class ShardLoop {
   Result<std::size_t> take_specs(std::vector<LeasedJob>& jobs);
   Result<bool> take_checkpoint(LeasedJob& job);
   void note_damage(JobNumber job, Error const& error);
-  void execute_get(Request&& request);
+  Result<> fill_job(JobView& job);
+  Result<> execute_get(Request&& request);
   Result<> execute_in_parts(Unfinished unfinished);
   // The part of a bulk action that the engine cannot do: by tag, which only the log knows. True: not done yet, and
   // `resume_before` says where to go on. `refused`: nothing was done, and this is why.
@@ -223,6 +224,12 @@ class ShardLoop {
     std::size_t answer = 0;  // Among the pending ones.
   };
   Result<> end_flight(std::vector<Waiters::Id> const& waiting);
+  struct ToldGroup {  // Likewise, of the end of a job.
+    Port port = 0;
+    AllowedQueues allowed{};
+    std::size_t answer = 0;
+  };
+  Result<> end_job_wait(Waiter waiter, std::vector<ToldGroup>& told);
   bool joins_group(std::vector<AnsweredGroup>& groups, Waiter const& waiter, bool collapsed);
   void answer_with_stored();
   void fill_status_of_cache(StatusReply& reply);
@@ -243,7 +250,7 @@ class ShardLoop {
   void tell_streams();
   Result<> end_waiting(Waiter waiter);
   void answer(Port port, Cookie cookie, Reply reply);
-  Result<> fill(Held& held);
+  void tell_leased(Held& held);
   void tell_traces();
   void publish_flags();
   // By tag and text, which the engine does not know. `job` has been filled.
@@ -274,9 +281,12 @@ class ShardLoop {
   RecoveryReport recovery_;
   JobReader reader_;
   std::unique_ptr<CacheDesk> desk_;  // Null: no cache.
-  static constexpr std::uint64_t kColdBytesPerTurn = std::uint64_t{16} << 20;
-  std::uint64_t cold_bytes_ = 0;  // Of cached values that were read back in this turn.
-  struct Outdated {               // What there was for a key before it was put or deleted.
+  static constexpr std::uint64_t kAnswerBytesPerTurn = std::uint64_t{16} << 20;
+  // What a look at as many jobs as the engine takes in one step counts for: it takes about as long as to read so much.
+  static constexpr std::uint64_t kLookBytes = std::uint64_t{64} << 10;
+  std::uint64_t answer_bytes_ =
+      0;             // Read back or shown in this turn, for answers: beyond that the others are for the next.
+  struct Outdated {  // What there was for a key before it was put or deleted.
     cache::Lookup found;
     std::optional<cache::Place> place;  // Of its value, where that is on the disk only: held.
     bool is_read = false;
@@ -303,6 +313,7 @@ class ShardLoop {
   Batch batch_;
   std::size_t last_batch_bytes_ = 0;  // Of the turn before.
   Waiters waiters_;
+  std::set<std::string> put_off_;  // Queues whose waiters are served in the next turn, as this one has read enough.
   Streams streams_;
   std::size_t stream_jobs_left_ = 0;  // That streams may still get in this turn.
   bool streams_overdue_ = false;      // There are more of them than a turn ends.

@@ -61,6 +61,7 @@ Result<std::size_t> ShardLoop::take_specs(std::vector<LeasedJob>& jobs) {
     if (!spec && spec.error().code != ErrorCode::log_corrupt) return std::unexpected(std::move(spec).error());
     if (spec && !is_payload_lost(*spec)) {
       job.spec = *std::move(spec);
+      answer_bytes_ += job.spec.size();
       if (!job.checkpoint_at) continue;
       WM_TRY(bool const has_it, take_checkpoint(job));
       if (has_it) continue;
@@ -90,6 +91,7 @@ Result<bool> ShardLoop::take_checkpoint(LeasedJob& job) {
   }
   if (checkpoint && !checkpoint->is_lost) {
     job.checkpoint = std::move(checkpoint->data);
+    answer_bytes_ += job.checkpoint.size();
     return true;
   }
   if (WM_MUTATION(damaged_checkpoint_is_passed_over)) return true;
@@ -99,17 +101,21 @@ Result<bool> ShardLoop::take_checkpoint(LeasedJob& job) {
   return false;
 }
 
-Result<> ShardLoop::fill(Held& held) {
-  Reply& reply = held.answer.reply;
-  if (auto* leased = std::get_if<LeaseReply>(&reply); leased != nullptr && traces_) {
+void ShardLoop::tell_leased(Held& held) {
+  if (!traces_) return;
+  if (auto* leased = std::get_if<LeaseReply>(&held.answer.reply)) {
     for (LeasedJob& job : leased->jobs) traces_->leased(job, held.worker);
-  } else if (auto* sent = std::get_if<StreamJobs>(&reply); sent != nullptr && traces_) {
+  } else if (auto* sent = std::get_if<StreamJobs>(&held.answer.reply)) {
     for (LeasedJob& job : sent->jobs) traces_->leased(job, held.worker);
-  } else if (auto* one = std::get_if<JobReply>(&reply)) {
-    // A job may be forgotten in the turn that looked at it; its records are there until a later turn trims.
-    WM_TRY(auto const damage, reader_.fill_over_damage(one->job, engine_, now_));
-    if (damage) note_damage(one->job.number, *damage);
   }
+}
+
+Result<> ShardLoop::fill_job(JobView& job) {
+  auto const start = clock_.monotonic();
+  WM_TRY(auto const damage, reader_.fill_over_damage(job, engine_, now_));
+  if (damage) note_damage(job.number, *damage);
+  answer_bytes_ += bytes_read(job);
+  read_ns_ += static_cast<std::uint64_t>((clock_.monotonic() - start).count());
   return {};
 }
 
@@ -153,6 +159,7 @@ Result<Reply> ShardLoop::list_jobs(ListJobs list) {
   std::size_t bytes = 0;
   for (int round = 0; round < kListRoundsMax && bytes < kPageBytesMax; ++round) {
     bool again = false;
+    answer_bytes_ += kLookBytes;
     ListJobs rest = list;
     rest.limit = list.limit - static_cast<std::uint32_t>(page.jobs.size());
     Reply reply = engine_.execute(rest, context(), batch_, &again);
@@ -175,6 +182,7 @@ Result<Reply> ShardLoop::list_jobs(ListJobs list) {
     list.before = page.next;
     if (!page.next || page.jobs.size() >= list.limit) break;
   }
+  answer_bytes_ += bytes;
   return Reply{std::move(page)};
 }
 
@@ -191,6 +199,7 @@ Result<Reply> ShardLoop::job_log(GetJobLog const& get) {
   auto lines = reader_.log_lines(*job);
   if (lines) {
     log->lines = *std::move(lines);
+    for (Bytes const& line : log->lines) answer_bytes_ += line.size();
   } else if (lines.error().code == ErrorCode::log_corrupt) {
     note_damage(*number, lines.error());
     return Reply{damaged_on_disk()};
@@ -231,6 +240,9 @@ Result<bool> ShardLoop::bulk_by_tag(Unfinished& unfinished, std::optional<Error>
     return false;
   }
   for (JobView& job : jobs->jobs) {
+    if (answer_bytes_ >= kPageBytesMax) return true;  // The rest of the page is looked at again.
+    unfinished.resume_before = job.number;
+    answer_bytes_ += job.spec_bytes;
     auto spec = reader_.spec(job.spec_at, job.spec_bytes);
     if (!spec) {  // Its tags are not known: what is not known to be meant is left alone.
       if (spec.error().code != ErrorCode::log_corrupt) return std::unexpected(std::move(spec).error());

@@ -391,7 +391,7 @@ export type QueueChoice = Name | {
 export type LeaseRequest = {
   /** In the order of preference, or weighted. */
   queues: QueueChoice[];
-  /** Default: 1. */
+  /** No job comes behind those that are of 16 MiB together. Default: 1. */
   max?: number;
   /** At most 5m. Default: "0s". */
   wait?: Duration;

@@ -242,5 +242,34 @@ TEST_F(BoundsTest, WhileRequestsHoldAllTheMemoryThereIsNewWorkIsRefusedAndReport
   EXPECT_TRUE(asked(1));
 }
 
+// Of a job that is read, as of a cached value: a client may send many requests at a time, and take none of the answers.
+TEST_F(BoundsTest, AnswersWithLargeJobsCountAsMemory) {
+  HttpLimits limits;
+  limits.buffered_bytes_max = 3 << 20;
+  remake(limits);
+  JobReply large;
+  large.job.state = JobState::ready;
+  JobSpecView spec;
+  std::string const payload = '"' + std::string(1 << 20, 'x') + '"';
+  spec.type = "t";
+  spec.payload_kind = PayloadKind::json;
+  spec.payload = payload;
+  encode_spec(spec, large.job.spec);
+  TestClient client{port};
+  std::string gets;
+  for (int i = 0; i < 8; ++i) gets += get("/v1/jobs/a");
+  client.send(post("/v1/leases", R"({"queues":["q"],"wait":"20s"})") + gets);
+  ASSERT_TRUE(asked(9));
+
+  auto const lease = service.asked.front();
+  service.asked.erase(service.asked.begin());
+  service.answer_all([&](Command const&) { return large; });
+  service.asked = {lease};
+  service.answer_all([](Command const&) { return LeaseReply{}; });
+
+  ASSERT_TRUE(received(client, R"("code":"overloaded")"));
+  EXPECT_GT(client.received.size(), 1U << 20);
+}
+
 }  // namespace
 }  // namespace workmill::http

@@ -16,13 +16,33 @@ constexpr std::size_t kTextBytesKept = 16 * 1024;
 
 Error no_memory_for_answer() {
   return {.code = ErrorCode::overloaded,
-          .message = "too many bytes of answers are under way: the value is kept, ask again"};
+          .message = "too many bytes of answers are under way: nothing is lost, ask again"};
 }
 
-// Of a value that the answer copies. Many may wait for the same one, of megabytes.
+std::size_t bytes_of(JobView const& job) {
+  return job.spec.size() + job.history.result.size() + job.checkpoint.data.size();
+}
+
+// Of values, jobs and batches that the answer copies, and that can be asked for again. Many may wait for the same one,
+// of megabytes, and one may ask many times.
 std::size_t value_bytes_of(Reply const& reply, Route route) {
-  auto const* const cached = std::get_if<CachedReply>(&reply);
-  return cached != nullptr && cached->value && route != Route::put_cached ? cached->value->body().size() : 0;
+  if (auto const* const cached = std::get_if<CachedReply>(&reply)) {
+    return cached->value && route != Route::put_cached ? cached->value->body().size() : 0;
+  }
+  if (route == Route::get_job) {
+    auto const* const one = std::get_if<JobReply>(&reply);
+    return one != nullptr ? bytes_of(one->job) : 0;
+  }
+  std::size_t bytes = 0;
+  if (route == Route::list_jobs) {
+    auto const* const page = std::get_if<JobsReply>(&reply);
+    for (std::size_t i = 0; page != nullptr && i < page->jobs.size(); ++i) bytes += bytes_of(page->jobs[i]);
+  }
+  if (route == Route::list_batches) {
+    auto const* const page = std::get_if<BatchesReply>(&reply);
+    for (std::size_t i = 0; page != nullptr && i < page->batches.size(); ++i) bytes += page->batches[i].meta.size();
+  }
+  return bytes;
 }
 
 }  // namespace
