@@ -26,6 +26,9 @@ def test_a_server_without_memory_says_so_and_ends(start, threads):
     if is_sanitized():
         pytest.skip("sanitizers bring their own allocator, and take terabytes of address space")
     server = start("--durability", "os", "--io-threads", threads)
+    # A thread's heap takes tens of MiB of addresses as it begins: each thread has had a connection by then.
+    for n in range(20):
+        server.api(queue="q").enqueue_id(payload=n)
     room = address_space(server.process.pid) + 48 * MiB
     resource.prlimit(server.process.pid, resource.RLIMIT_AS, (room, room))
     api = server.api(queue="q", checked=False)
